@@ -1,0 +1,1 @@
+//! A64 instructions: typed encode and decode.

@@ -1,0 +1,2 @@
+//! One tool for everything: see `cargo xtask --help`.
+fn main() {}
