@@ -1,0 +1,129 @@
+//! What the kernel around the engine supplies.
+//!
+//! Floor 0. The engine knows instructions, callsites and ops; it does not know how this kernel maps memory, how it
+//! reaches its other CPUs, or where it keeps what belongs to one thread of execution. That is the whole of [`Platform`].
+
+use crate::address::TextAddr;
+use core::fmt;
+use core::ptr::NonNull;
+
+/// The size in bytes of a piece of text that [`Platform::map_alias`] is asked for; it is aligned to its size.
+///
+/// The smallest translation granule of the architecture (Arm ARM D8.1.8), so it fits in one page of every kernel.
+pub const ALIAS_BYTES: u64 = 4096;
+
+/// The services that the engine needs from a kernel.
+///
+/// # Safety
+///
+/// The engine writes to live text through what this trait returns. An implementation promises:
+///
+/// - an alias from [`map_alias`](Self::map_alias) is writable, is coherent with the text that it stands for (the same
+///   physical memory, Normal Inner Shareable Write-Back), covers [`ALIAS_BYTES`] bytes, and stays so until the matching
+///   [`unmap_alias`](Self::unmap_alias);
+/// - [`synchronize_cpus`](Self::synchronize_cpus) returns `Ok` only after every other CPU that can execute the kernel's
+///   text has gone through a context synchronisation event (Arm ARM, "Context synchronization event") since the call;
+/// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
+///   register holds either zero or a valid base, and the [`TraceContext`](crate::TraceContext) at the offset belongs to the
+///   thread of execution that reads it.
+///
+/// None of the methods may wait for a lock that a callback can hold.
+pub unsafe trait Platform: Sync {
+    /// Where the entry stubs find the [`TraceContext`](crate::TraceContext) of whoever is running. Asked once, at init.
+    fn context_base(&self) -> ContextBase;
+
+    /// Called once before a batch of changes; the place to do what a kernel does once for any number of writes.
+    ///
+    /// # Errors
+    ///
+    /// Any error ends the batch before it began; [`end_batch`](Self::end_batch) is not called then.
+    fn begin_batch(&self) -> Result<(), AliasError> {
+        Ok(())
+    }
+
+    /// Called once after a batch, whether it was carried out or undone.
+    fn end_batch(&self) {}
+
+    /// A writable alias of the [`ALIAS_BYTES`] of text that start at `page`.
+    ///
+    /// Only between [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), with interrupts masked, and one
+    /// at a time. A permanent alias returns an address; a kernel that keeps no writable mapping of text at rest maps a
+    /// window here.
+    ///
+    /// # Errors
+    ///
+    /// The page is not text of this kernel, or there was nothing to map it with. The batch is then undone.
+    fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError>;
+
+    /// Takes back an alias: a window is unmapped, with its TLB entries. Nothing to do for a permanent alias.
+    fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
+        let (_, _) = (page, alias);
+    }
+
+    /// Makes every other CPU execute a context synchronisation event, and waits until each has.
+    ///
+    /// With one CPU: `Ok(())`. With several, an interrupt whose handler executes ISB (or whose exception entry and return
+    /// are such events, as they are without FEAT_ExS) and an acknowledgement that is waited for.
+    ///
+    /// # Errors
+    ///
+    /// A CPU did not answer within the time that this kernel allows.
+    fn synchronize_cpus(&self) -> Result<(), CpuTimeout>;
+}
+
+/// How the entry stubs reach the running thread's [`TraceContext`](crate::TraceContext): a base register and an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextBase {
+    /// The system register that holds the base. While it holds zero, nothing on that CPU is traced.
+    pub register: BaseRegister,
+    /// The offset in bytes of the `TraceContext` from that base: a multiple of 8, below 4096.
+    pub offset: u16,
+}
+
+/// The system registers that kernels keep a per-CPU or per-task pointer in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BaseRegister {
+    /// TPIDR_EL1: a kernel at EL1 (Arm ARM D24.2.211).
+    TpidrEl1,
+    /// TPIDR_EL2: a kernel or hypervisor at EL2.
+    TpidrEl2,
+    /// TPIDR_EL0: a kernel that compiles with the TLS register of user space for itself.
+    TpidrEl0,
+    /// TPIDRRO_EL0.
+    TpidrroEl0,
+    /// SP_EL0, as Linux keeps `current` in it.
+    SpEl0,
+}
+
+/// The platform could not give a writable alias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AliasError {
+    /// The text that was asked for.
+    pub page: TextAddr,
+    /// The platform's own words for it.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for AliasError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The platform gave no writable alias of the text at {}: {}", self.page, self.reason)
+    }
+}
+
+impl core::error::Error for AliasError {}
+
+/// A CPU did not go through a context synchronisation event in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CpuTimeout {
+    /// The CPU, as the platform counts them.
+    pub cpu: usize,
+}
+
+impl fmt::Display for CpuTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The CPU {} did not synchronise its instruction stream in time", self.cpu)
+    }
+}
+
+impl core::error::Error for CpuTimeout {}
