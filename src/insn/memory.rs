@@ -1,0 +1,660 @@
+//! Loads and stores of general registers: Arm ARM C4.1, "Loads and Stores". Each instruction is described in C6.2 under
+//! its own name.
+//!
+//! Offsets are kept as the instruction has them: [`Address::Unsigned`] counts in units of the access's size, the signed
+//! nine-bit ones in bytes. [`Address::offset`] makes the right one from a distance in bytes.
+
+use super::imm::{bit, bits};
+use super::{CondOffset, EncodeError, Reg, RegOrSp, SImm, UImm, Width};
+
+/// One access to memory by a general register: the size, the direction, and how a narrow load is widened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// STRB.
+    StoreByte,
+    /// LDRB.
+    LoadByte,
+    /// LDRSB to an X register.
+    LoadSignedByteX,
+    /// LDRSB to a W register.
+    LoadSignedByteW,
+    /// STRH.
+    StoreHalf,
+    /// LDRH.
+    LoadHalf,
+    /// LDRSH to an X register.
+    LoadSignedHalfX,
+    /// LDRSH to a W register.
+    LoadSignedHalfW,
+    /// STR of a W register.
+    StoreW,
+    /// LDR to a W register.
+    LoadW,
+    /// LDRSW.
+    LoadSignedWord,
+    /// STR of an X register.
+    StoreX,
+    /// LDR to an X register.
+    LoadX,
+}
+
+impl Access {
+    /// Bytes of memory, as a power of two: 0 to 3.
+    pub const fn log2_bytes(self) -> u32 {
+        self.size_opc() >> 2
+    }
+
+    /// Whether it is a load.
+    pub const fn is_load(self) -> bool {
+        !matches!(
+            self,
+            Self::StoreByte | Self::StoreHalf | Self::StoreW | Self::StoreX
+        )
+    }
+
+    /// The register's width.
+    pub const fn width(self) -> Width {
+        match self {
+            Self::StoreX
+            | Self::LoadX
+            | Self::LoadSignedWord
+            | Self::LoadSignedByteX
+            | Self::LoadSignedHalfX => Width::X,
+            _ => Width::W,
+        }
+    }
+
+    /// `size << 2 | opc` of the encoding.
+    const fn size_opc(self) -> u32 {
+        match self {
+            Self::StoreByte => 0b0000,
+            Self::LoadByte => 0b0001,
+            Self::LoadSignedByteX => 0b0010,
+            Self::LoadSignedByteW => 0b0011,
+            Self::StoreHalf => 0b0100,
+            Self::LoadHalf => 0b0101,
+            Self::LoadSignedHalfX => 0b0110,
+            Self::LoadSignedHalfW => 0b0111,
+            Self::StoreW => 0b1000,
+            Self::LoadW => 0b1001,
+            Self::LoadSignedWord => 0b1010,
+            Self::StoreX => 0b1100,
+            Self::LoadX => 0b1101,
+        }
+    }
+
+    const fn of(word: u32) -> Option<Self> {
+        Some(match bits(word, 30, 2) << 2 | bits(word, 22, 2) {
+            0b0000 => Self::StoreByte,
+            0b0001 => Self::LoadByte,
+            0b0010 => Self::LoadSignedByteX,
+            0b0011 => Self::LoadSignedByteW,
+            0b0100 => Self::StoreHalf,
+            0b0101 => Self::LoadHalf,
+            0b0110 => Self::LoadSignedHalfX,
+            0b0111 => Self::LoadSignedHalfW,
+            0b1000 => Self::StoreW,
+            0b1001 => Self::LoadW,
+            0b1010 => Self::LoadSignedWord,
+            0b1100 => Self::StoreX,
+            0b1101 => Self::LoadX,
+            _ => return None,
+        })
+    }
+
+    const fn field(self) -> u32 {
+        let size_opc = self.size_opc();
+        (size_opc >> 2) << 30 | (size_opc & 3) << 22
+    }
+}
+
+/// How an index register is widened before it is added to the base.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IndexExtend {
+    /// UXTW: the low 32 bits, unsigned.
+    Uxtw,
+    /// LSL: all 64 bits.
+    Lsl,
+    /// SXTW: the low 32 bits, signed.
+    Sxtw,
+    /// SXTX: all 64 bits.
+    Sxtx,
+}
+
+/// Whether an index register counts bytes or elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IndexScale {
+    /// Bytes.
+    Bytes,
+    /// Elements: shifted left by the access's size.
+    Elements,
+}
+
+/// Where beside the base register an access goes (Arm ARM C1.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `[base, #n]`: forwards, in units of the access's size.
+    Unsigned(UImm<12>),
+    /// `[base, #n]`: in bytes (LDUR, STUR).
+    Unscaled(SImm<9>),
+    /// `[base, #n]!`: in bytes; the base register becomes the address.
+    PreIndex(SImm<9>),
+    /// `[base], #n`: the address is the base's old value; then it moves by so many bytes.
+    PostIndex(SImm<9>),
+    /// `[base, index]`.
+    Register {
+        /// The index.
+        rm: Reg,
+        /// How it is widened.
+        extend: IndexExtend,
+        /// What it counts.
+        scale: IndexScale,
+    },
+}
+
+impl Address {
+    /// The address `bytes` from the base for an access of 2 to the power of `log2_bytes` bytes: scaled where that can be
+    /// encoded, else unscaled.
+    ///
+    /// # Errors
+    /// [`EncodeError::OutOfRange`] or [`EncodeError::Misaligned`] when neither form holds it.
+    pub const fn offset(bytes: i64, log2_bytes: u32) -> Result<Self, EncodeError> {
+        let max = (UImm::<12>::MAX.get() as i64) << log2_bytes;
+        let unit = 1i64 << log2_bytes;
+        let (least, most) = (SImm::<9>::MIN.get() as i64, SImm::<9>::MAX.get() as i64);
+        if bytes >= 0 && bytes <= max && bytes & (unit - 1) == 0 {
+            Ok(Self::Unsigned(UImm::truncated(
+                (bytes >> log2_bytes) as u32,
+            )))
+        } else if bytes >= least && bytes <= most {
+            Ok(Self::Unscaled(SImm::at(bytes as u32, 0)))
+        } else if bytes < least || bytes > max {
+            Err(EncodeError::OutOfRange {
+                field: "imm12",
+                value: bytes,
+                min: least,
+                max,
+            })
+        } else {
+            Err(EncodeError::Misaligned {
+                field: "imm12",
+                value: bytes,
+                multiple_of: 1 << log2_bytes,
+            })
+        }
+    }
+
+    /// The fields below the size and direction: bits 24, 21 and 20 to 10.
+    pub(super) const fn field(self) -> u32 {
+        match self {
+            Self::Unsigned(units) => 1 << 24 | units.get() << 10,
+            Self::Unscaled(bytes) => bytes.field() << 12,
+            Self::PostIndex(bytes) => bytes.field() << 12 | 0b01 << 10,
+            Self::PreIndex(bytes) => bytes.field() << 12 | 0b11 << 10,
+            Self::Register { rm, extend, scale } => {
+                let option = match extend {
+                    IndexExtend::Uxtw => 0b010,
+                    IndexExtend::Lsl => 0b011,
+                    IndexExtend::Sxtw => 0b110,
+                    IndexExtend::Sxtx => 0b111,
+                };
+                1 << 21 | rm.field() << 16 | option << 13 | (scale as u32) << 12 | 0b10 << 10
+            }
+        }
+    }
+
+    pub(super) const fn of(word: u32) -> Option<Self> {
+        if bit(word, 24) {
+            return Some(Self::Unsigned(UImm::at(word, 10)));
+        }
+        let bytes = SImm::at(word, 12);
+        Some(match (bit(word, 21), bits(word, 10, 2)) {
+            (false, 0b00) => Self::Unscaled(bytes),
+            (false, 0b01) => Self::PostIndex(bytes),
+            (false, 0b11) => Self::PreIndex(bytes),
+            (true, 0b10) => {
+                let extend = match bits(word, 13, 3) {
+                    0b010 => IndexExtend::Uxtw,
+                    0b011 => IndexExtend::Lsl,
+                    0b110 => IndexExtend::Sxtw,
+                    0b111 => IndexExtend::Sxtx,
+                    _ => return None,
+                };
+                let scale = if bit(word, 12) {
+                    IndexScale::Elements
+                } else {
+                    IndexScale::Bytes
+                };
+                Self::Register {
+                    rm: Reg::at(word, 16),
+                    extend,
+                    scale,
+                }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Whether an access loads or stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From a register to memory.
+    Store,
+    /// From memory to a register.
+    Load,
+}
+
+impl Direction {
+    pub(super) const fn at(word: u32, lsb: u32) -> Self {
+        if bit(word, lsb) {
+            Self::Load
+        } else {
+            Self::Store
+        }
+    }
+}
+
+/// Where beside the base register a prefetch goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PrefetchAddress {
+    /// `[base, #n]`: forwards, in units of eight bytes.
+    Unsigned(UImm<12>),
+    /// `[base, #n]`: in bytes (PRFUM).
+    Unscaled(SImm<9>),
+    /// `[base, index]`.
+    Register {
+        /// The index.
+        rm: Reg,
+        /// How it is widened.
+        extend: IndexExtend,
+        /// What it counts.
+        scale: IndexScale,
+    },
+}
+
+impl PrefetchAddress {
+    const fn of(word: u32) -> Option<Self> {
+        Some(match Address::of(word) {
+            Some(Address::Unsigned(units)) => Self::Unsigned(units),
+            Some(Address::Unscaled(bytes)) => Self::Unscaled(bytes),
+            // What would be operations 24 to 31 here are range prefetches.
+            Some(Address::Register { rm, extend, scale }) if bits(word, 3, 2) != 0b11 => {
+                Self::Register { rm, extend, scale }
+            }
+            _ => return None,
+        })
+    }
+
+    /// The same as an access's address.
+    pub const fn address(self) -> Address {
+        match self {
+            Self::Unsigned(units) => Address::Unsigned(units),
+            Self::Unscaled(bytes) => Address::Unscaled(bytes),
+            Self::Register { rm, extend, scale } => Address::Register { rm, extend, scale },
+        }
+    }
+}
+
+/// A load from a place near the instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Literal {
+    /// LDR (literal) to a W register.
+    LoadW,
+    /// LDR (literal) to an X register.
+    LoadX,
+    /// LDRSW (literal).
+    LoadSignedWord,
+}
+
+/// A pair of registers and 8 or 16 bytes of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PairAccess {
+    /// STP of W registers.
+    StoreW,
+    /// LDP to W registers.
+    LoadW,
+    /// LDPSW.
+    LoadSignedWord,
+    /// STP of X registers.
+    StoreX,
+    /// LDP to X registers.
+    LoadX,
+}
+
+impl PairAccess {
+    /// Bytes of memory for each register, as a power of two: 2 or 3.
+    pub const fn log2_bytes(self) -> u32 {
+        match self {
+            Self::StoreX | Self::LoadX => 3,
+            Self::StoreW | Self::LoadW | Self::LoadSignedWord => 2,
+        }
+    }
+
+    /// Whether it is a load.
+    pub const fn is_load(self) -> bool {
+        matches!(self, Self::LoadW | Self::LoadX | Self::LoadSignedWord)
+    }
+
+    /// The registers' width.
+    pub const fn width(self) -> Width {
+        match self {
+            Self::StoreW | Self::LoadW => Width::W,
+            _ => Width::X,
+        }
+    }
+
+    const fn field(self) -> u32 {
+        match self {
+            Self::StoreW => 0,
+            Self::LoadW => 1 << 22,
+            Self::LoadSignedWord => 1 << 30 | 1 << 22,
+            Self::StoreX => 2 << 30,
+            Self::LoadX => 2 << 30 | 1 << 22,
+        }
+    }
+
+    const fn of(word: u32) -> Option<Self> {
+        Some(match (bits(word, 30, 2), bit(word, 22)) {
+            (0, false) => Self::StoreW,
+            (0, true) => Self::LoadW,
+            (1, true) => Self::LoadSignedWord,
+            (2, false) => Self::StoreX,
+            (2, true) => Self::LoadX,
+            _ => return None,
+        })
+    }
+}
+
+/// Where beside the base register a pair goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PairMode {
+    /// `[base], #n`: the address is the base's old value; then it moves.
+    PostIndex,
+    /// `[base, #n]`.
+    Offset,
+    /// `[base, #n]!`: the base register becomes the address.
+    PreIndex,
+}
+
+impl PairMode {
+    /// `None` for the non-temporal pairs.
+    pub(super) const fn of(word: u32) -> Option<Self> {
+        Some(match bits(word, 23, 2) {
+            1 => Self::PostIndex,
+            2 => Self::Offset,
+            3 => Self::PreIndex,
+            _ => return None,
+        })
+    }
+
+    pub(super) const fn field(self) -> u32 {
+        match self {
+            Self::PostIndex => 1 << 23,
+            Self::Offset => 2 << 23,
+            Self::PreIndex => 3 << 23,
+        }
+    }
+}
+
+/// The signed seven-bit offset of a pair, for pairs of this size, from a distance in bytes.
+///
+/// # Errors
+/// [`EncodeError::OutOfRange`] or [`EncodeError::Misaligned`].
+pub const fn pair_offset(bytes: i64, log2_bytes: u32) -> Result<SImm<7>, EncodeError> {
+    let unit = 1i64 << log2_bytes;
+    let (min, max) = (
+        (SImm::<7>::MIN.get() as i64) * unit,
+        (SImm::<7>::MAX.get() as i64) * unit,
+    );
+    if bytes < min || bytes > max {
+        Err(EncodeError::OutOfRange {
+            field: "imm7",
+            value: bytes,
+            min,
+            max,
+        })
+    } else if bytes & (unit - 1) != 0 {
+        Err(EncodeError::Misaligned {
+            field: "imm7",
+            value: bytes,
+            multiple_of: unit as u32,
+        })
+    } else {
+        Ok(SImm::at((bytes >> log2_bytes) as u32, 0))
+    }
+}
+
+/// A load or store of general registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Memory {
+    /// LDR, STR and kin, at a base register and an offset.
+    Single {
+        /// Size, direction and widening.
+        access: Access,
+        /// The register that is loaded or stored.
+        rt: Reg,
+        /// The base.
+        rn: RegOrSp,
+        /// The offset.
+        address: Address,
+    },
+    /// LDTR, STTR and kin: with the rights of EL0.
+    Unprivileged {
+        /// Size, direction and widening.
+        access: Access,
+        /// The register that is loaded or stored.
+        rt: Reg,
+        /// The base.
+        rn: RegOrSp,
+        /// In bytes.
+        offset: SImm<9>,
+    },
+    /// LDR, LDRSW (literal).
+    Literal {
+        /// Size and widening.
+        literal: Literal,
+        /// The register that is loaded.
+        rt: Reg,
+        /// From where.
+        offset: CondOffset,
+    },
+    /// PRFM, PRFUM: a hint that memory will be used.
+    Prefetch {
+        /// For what use, into which cache.
+        operation: UImm<5>,
+        /// The base.
+        rn: RegOrSp,
+        /// The offset; never pre- or post-indexed.
+        address: PrefetchAddress,
+    },
+    /// PRFM (literal).
+    PrefetchLiteral {
+        /// For what use, into which cache.
+        operation: UImm<5>,
+        /// From where.
+        offset: CondOffset,
+    },
+    /// LDP, STP, LDPSW.
+    Pair {
+        /// Size, direction and widening.
+        access: PairAccess,
+        /// Where the offset counts.
+        mode: PairMode,
+        /// The register at the lower address.
+        rt: Reg,
+        /// The register at the higher address.
+        rt2: Reg,
+        /// The base.
+        rn: RegOrSp,
+        /// In units of one register's bytes.
+        offset: SImm<7>,
+    },
+    /// LDNP, STNP: with a hint that the data will not be used again soon.
+    PairNonTemporal {
+        /// To memory or from it.
+        direction: Direction,
+        /// The registers' width.
+        width: Width,
+        /// The register at the lower address.
+        rt: Reg,
+        /// The register at the higher address.
+        rt2: Reg,
+        /// The base.
+        rn: RegOrSp,
+        /// In units of one register's bytes.
+        offset: SImm<7>,
+    },
+}
+
+impl Memory {
+    /// The instruction's word.
+    pub const fn encode(self) -> u32 {
+        match self {
+            Self::Single {
+                access,
+                rt,
+                rn,
+                address,
+            } => 0x3800_0000 | access.field() | address.field() | rn.field() << 5 | rt.field(),
+            Self::Unprivileged {
+                access,
+                rt,
+                rn,
+                offset,
+            } => 0x3800_0800 | access.field() | offset.field() << 12 | rn.field() << 5 | rt.field(),
+            Self::Literal {
+                literal,
+                rt,
+                offset,
+            } => 0x1800_0000 | (literal as u32) << 30 | offset.field() << 5 | rt.field(),
+            Self::Prefetch {
+                operation,
+                rn,
+                address,
+            } => 0xf880_0000 | address.address().field() | rn.field() << 5 | operation.get(),
+            Self::PrefetchLiteral { operation, offset } => {
+                0xd800_0000 | offset.field() << 5 | operation.get()
+            }
+            Self::Pair {
+                access,
+                mode,
+                rt,
+                rt2,
+                rn,
+                offset,
+            } => 0x2800_0000 | access.field() | mode.field() | pair_field(rt, rt2, rn, offset),
+            Self::PairNonTemporal {
+                direction,
+                width,
+                rt,
+                rt2,
+                rn,
+                offset,
+            } => {
+                let access = width.sf() << 31 | (direction as u32) << 22;
+                0x2800_0000 | access | pair_field(rt, rt2, rn, offset)
+            }
+        }
+    }
+
+    /// The load or store that this word is, if it is one of this kind.
+    pub const fn decode(word: u32) -> Option<Self> {
+        let (rt, rn) = (Reg::at(word, 0), RegOrSp::at(word, 5));
+        match bits(word, 24, 6) {
+            0b011000 => Some(Self::decode_literal(word)),
+            0b111001 => Self::decode_single(word),
+            0b111000 if bits(word, 21, 1) == 0 && bits(word, 10, 2) == 0b10 => {
+                match Access::of(word) {
+                    Some(access) => Some(Self::Unprivileged {
+                        access,
+                        rt,
+                        rn,
+                        offset: SImm::at(word, 12),
+                    }),
+                    None => None,
+                }
+            }
+            0b111000 => Self::decode_single(word),
+            0b101000 | 0b101001 => Self::decode_pair(word),
+            _ => None,
+        }
+    }
+
+    const fn decode_literal(word: u32) -> Self {
+        let (rt, offset) = (Reg::at(word, 0), CondOffset::at(word, 5));
+        let literal = match bits(word, 30, 2) {
+            0 => Literal::LoadW,
+            1 => Literal::LoadX,
+            2 => Literal::LoadSignedWord,
+            _ => {
+                return Self::PrefetchLiteral {
+                    operation: UImm::at(word, 0),
+                    offset,
+                };
+            }
+        };
+        Self::Literal {
+            literal,
+            rt,
+            offset,
+        }
+    }
+
+    const fn decode_single(word: u32) -> Option<Self> {
+        let (rt, rn) = (Reg::at(word, 0), RegOrSp::at(word, 5));
+        match (Access::of(word), Address::of(word)) {
+            (Some(access), Some(address)) => Some(Self::Single {
+                access,
+                rt,
+                rn,
+                address,
+            }),
+            (None, _) if bits(word, 30, 2) == 3 && bits(word, 22, 2) == 2 => {
+                match PrefetchAddress::of(word) {
+                    Some(address) => Some(Self::Prefetch {
+                        operation: UImm::at(word, 0),
+                        rn,
+                        address,
+                    }),
+                    None => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    const fn decode_pair(word: u32) -> Option<Self> {
+        let Some(access) = PairAccess::of(word) else {
+            return None;
+        };
+        let (rt, rt2, rn) = (Reg::at(word, 0), Reg::at(word, 10), RegOrSp::at(word, 5));
+        let offset = SImm::at(word, 15);
+        match (PairMode::of(word), access) {
+            (Some(mode), _) => Some(Self::Pair {
+                access,
+                mode,
+                rt,
+                rt2,
+                rn,
+                offset,
+            }),
+            (None, PairAccess::LoadSignedWord) => None,
+            (None, _) => {
+                let (direction, width) = (Direction::at(word, 22), access.width());
+                Some(Self::PairNonTemporal {
+                    direction,
+                    width,
+                    rt,
+                    rt2,
+                    rn,
+                    offset,
+                })
+            }
+        }
+    }
+}
+
+const fn pair_field(rt: Reg, rt2: Reg, rn: RegOrSp, offset: SImm<7>) -> u32 {
+    offset.field() << 15 | rt2.field() << 10 | rn.field() << 5 | rt.field()
+}
