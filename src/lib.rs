@@ -5,6 +5,7 @@ pub mod address;
 pub mod insn;
 pub mod platform;
 pub mod recursion;
+pub mod symbols;
 
 pub use address::{TextAddr, TextRange};
 pub use platform::Platform;

@@ -1,2 +1,24 @@
 //! One tool for everything: see `cargo xtask --help`.
-fn main() {}
+//!
+//! The same program is also the linker of the kernels: started under the name `fentry-ld` it links, adds the symbol
+//! table, and links again.
+
+mod cli;
+mod kernel_build;
+mod linker;
+mod progress;
+mod qemu;
+mod symbols;
+mod toolchain;
+mod variant;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = if linker::is_called_as_linker() { linker::run(std::env::args_os().skip(1)) } else { cli::run() };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

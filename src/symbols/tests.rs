@@ -1,0 +1,152 @@
+extern crate std;
+
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use super::*;
+
+fn function(name: &str, addr: u64, size: u64) -> Function {
+    Function { name: name.into(), addr, size }
+}
+
+fn sample() -> Vec<u8> {
+    let functions = [
+        function("core::fmt::write", 0x4000_1000, 0x100),
+        function("main", 0x4000_0000, 0x40),
+        function("main_alias", 0x4000_0000, 0x40),
+        function("drop_in_place::<str>", 0x4000_1100, 0x10),
+        function("drop_in_place::<str>", 0x4000_0040, 0x10),
+    ];
+    encode(&functions, 0x4000_8000).unwrap()
+}
+
+#[test]
+fn an_address_is_found_from_its_function_s_first_to_its_last_byte() {
+    let bytes = sample();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    assert_eq!(symbols.lookup_addr(0x4000_0fff), None);
+    for offset in [0, 4, 0xff] {
+        let location = symbols.lookup_addr(0x4000_1000 + offset).unwrap();
+        assert_eq!((location.symbol.name, location.offset), ("core::fmt::write", offset));
+    }
+    assert_eq!(symbols.lookup_addr(0x4000_1100).unwrap().symbol.name, "drop_in_place::<str>");
+    assert_eq!(symbols.lookup_addr(0x4000_1110), None);
+    assert_eq!(symbols.lookup_addr(0), None);
+    assert_eq!(symbols.lookup_addr(u64::MAX), None);
+}
+
+#[test]
+fn of_two_names_for_one_address_the_first_is_preferred_and_both_are_found() {
+    let bytes = sample();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    assert_eq!(symbols.lookup_addr(0x4000_0008).unwrap().symbol.name, "main");
+    for name in ["main", "main_alias"] {
+        assert_eq!(symbols.lookup_name(name).map(|s| s.addr).collect::<Vec<_>>(), [0x4000_0000]);
+    }
+}
+
+#[test]
+fn a_name_finds_all_its_functions_and_no_other() {
+    let bytes = sample();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    let found: Vec<u64> = symbols.lookup_name("drop_in_place::<str>").map(|s| s.addr).collect();
+    assert_eq!(found, [0x4000_0040, 0x4000_1100]);
+    for unknown in ["", "mai", "main2", "zzz"] {
+        assert_eq!(symbols.lookup_name(unknown).count(), 0);
+    }
+}
+
+#[test]
+fn functions_come_in_the_order_of_addresses() {
+    let bytes = sample();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    assert_eq!(symbols.len(), 5);
+    assert_eq!(symbols.iter().len(), 5);
+    assert!(symbols.iter().is_sorted_by_key(|symbol| symbol.addr));
+}
+
+#[test]
+fn a_kernel_that_runs_elsewhere_sees_its_addresses_there() {
+    let bytes = sample();
+    for slide in [0x1000_0000, 0_u64.wrapping_sub(0x1000_0000)] {
+        let symbols = Symbols::parse(&bytes).unwrap().relocated(slide);
+        let addr = 0x4000_1010_u64.wrapping_add(slide);
+        assert_eq!(symbols.display(addr).to_string(), "core::fmt::write+0x10/0x100");
+        assert_eq!(symbols.lookup_name("main").next().unwrap().addr, 0x4000_0000_u64.wrapping_add(slide));
+    }
+}
+
+#[test]
+fn an_unknown_address_is_shown_as_a_number() {
+    let bytes = sample();
+    assert_eq!(Symbols::parse(&bytes).unwrap().display(0x1234).to_string(), "0x1234");
+}
+
+#[test]
+fn an_empty_table_finds_nothing() {
+    let bytes = encode(&[], 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    assert!(symbols.is_empty());
+    assert_eq!((symbols.lookup_addr(0), symbols.lookup_name("x").next(), symbols.anchor()), (None, None, None));
+}
+
+#[test]
+fn functions_too_far_apart_are_refused() {
+    let far = [function("near", 0, 4), function("far", 1 << 32, 4)];
+    assert_eq!(encode(&far, 0), Err(EncodeError::TooFar { name: String::from("far"), addr: 1 << 32 }));
+}
+
+fn with_u32(at: usize, value: u32) -> Vec<u8> {
+    let mut bytes = sample();
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn every_damage_has_its_error() {
+    let error = |bytes: &[u8]| Symbols::parse(bytes).unwrap_err();
+    let len = sample().len() as u64;
+    let (sizes, name_starts, by_name) = (HEADER_LEN + 20, HEADER_LEN + 40, HEADER_LEN + 60);
+
+    assert_eq!(error(&[]), SymbolsError::Length { expected: 32, found: 0 });
+    assert_eq!(error(&with_u32(0, 0x6c6f_6f66)), SymbolsError::Magic { found: *b"fool" });
+    assert_eq!(error(&with_u32(VERSION_AT, 2)), SymbolsError::Version { found: 2 });
+    assert_eq!(error(&with_u32(COUNT_AT, 6)), SymbolsError::Length { expected: len + 16, found: len });
+    assert_eq!(
+        error(&with_u32(COUNT_AT, u32::MAX)),
+        SymbolsError::Length { expected: len + (u64::from(u32::MAX) - 5) * 16, found: len }
+    );
+    assert_eq!(error(&with_u32(HEADER_LEN + 8, 0xffff)), SymbolsError::AddressOrder { index: 3 });
+    assert_eq!(error(&with_u32(name_starts + 4, 0xffff)), SymbolsError::Name { index: 0 });
+    assert_eq!(error(&with_u32(by_name, 5)), SymbolsError::NameOrder { index: 0 });
+    assert_eq!(error(&with_u32(by_name + 4, nth(&sample()[by_name..], 0))), SymbolsError::NameOrder { index: 1 });
+
+    let mut high = with_u32(sizes, u32::MAX);
+    high[BASE_AT..BASE_AT + 8].copy_from_slice(&(u64::MAX - 0x2000).to_le_bytes());
+    assert_eq!(error(&high), SymbolsError::AddressRange { index: 0 });
+
+    let mut not_utf8 = sample();
+    *not_utf8.last_mut().unwrap() = 0xff;
+    assert_eq!(error(&not_utf8), SymbolsError::Name { index: 4 });
+    for damage in [SymbolsError::Absent, error(&[]), error(&not_utf8)] {
+        assert!(damage.to_string().starts_with("The "));
+    }
+}
+
+#[test]
+fn no_damage_of_one_byte_and_no_truncation_panics() {
+    let whole = sample();
+    for at in 0..whole.len() {
+        assert!(Symbols::parse(&whole[..at]).is_err());
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            if let Ok(symbols) = Symbols::parse(&bytes) {
+                for symbol in symbols.iter() {
+                    assert!(symbols.lookup_name(symbol.name).any(|found| found == symbol));
+                    assert!(symbols.lookup_addr(symbol.addr).is_none_or(|found| found.offset == 0));
+                }
+            }
+        }
+    }
+}

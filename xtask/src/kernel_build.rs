@@ -1,0 +1,148 @@
+//! Kernels built with cargo, each variant in a target directory of its own so that one doesn't undo another's work.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+use cargo_metadata::Message;
+
+use crate::linker;
+use crate::progress::Step;
+use crate::toolchain::{RustSource, kernel_cargo};
+use crate::variant::{Profile, Variant};
+use crate::workspace::{Kernel, KernelKind, Workspace};
+
+/// A kernel that was built.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) kernel: Kernel,
+    pub(crate) path: PathBuf,
+}
+
+/// Builds `kernels`, and gives the images in the same order.
+pub(crate) fn build(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kernels: &[Kernel],
+    step: &Step,
+) -> Result<Vec<Image>> {
+    let mut images = Vec::new();
+    // Apart, because the features of a boot test's dependencies are not an example's.
+    for kind in [KernelKind::BootTest, KernelKind::Example] {
+        let of_kind: Vec<&Kernel> = kernels.iter().filter(|kernel| kernel.kind == kind).collect();
+        if !of_kind.is_empty() {
+            let mut cargo = command(workspace, source, variant, &of_kind)?;
+            let built = run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?;
+            for kernel in of_kind {
+                let found = built.iter().find(|(name, _)| *name == kernel.name);
+                let (_, path) = found.with_context(|| format!("cargo built no kernel {}", kernel.name))?;
+                images.push(Image { kernel: kernel.clone(), path: path.clone() });
+            }
+        }
+    }
+    images.sort_by_key(|image| kernels.iter().position(|kernel| *kernel == image.kernel));
+    Ok(images)
+}
+
+fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernels: &[&Kernel]) -> Result<Command> {
+    let dir = workspace.target_dir.join("kernels");
+    let mut cargo = kernel_cargo(workspace, source);
+    cargo.args(["build", "--locked", "-Zbuild-std=core,alloc", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--target", variant.target]).arg("--target-dir").arg(dir.join(variant.name));
+    if variant.profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    for config in config(variant, &linker::install(&dir)?) {
+        cargo.args(["--config", &config]);
+    }
+    for kernel in kernels {
+        let kind = match kernel.kind {
+            KernelKind::BootTest => "--test",
+            KernelKind::Example => "--bin",
+        };
+        cargo.args(["--package", &kernel.package, kind, &kernel.name]);
+    }
+    Ok(cargo)
+}
+
+/// What a variant changes in cargo's configuration. Flags add to those of the configuration file.
+fn config(variant: &Variant, linker: &Path) -> [String; 2] {
+    let target = variant.target;
+    let flags: Vec<String> = variant.rustflags().into_iter().map(toml_string).collect();
+    [
+        format!("target.{target}.rustflags=[{}]", flags.join(",")),
+        format!("target.{target}.linker={}", toml_string(&linker.display().to_string())),
+    ]
+}
+
+fn toml_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Runs cargo, and gives the name and the place of each executable that it has made.
+fn run(cargo: &mut Command, step: &Step) -> Result<Vec<(String, PathBuf)>> {
+    let mut child = cargo
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cargo does not start")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let stderr = child.stderr.take().context("cargo has no error output")?;
+    let (executables, diagnostics) = thread::scope(|scope| {
+        let executables = scope.spawn(|| executables(stdout));
+        let diagnostics = collect_lines(stderr, step);
+        (executables.join(), diagnostics)
+    });
+    let status = child.wait().context("cargo was lost")?;
+    if !status.success() || diagnostics.contains("warning") {
+        eprint!("{diagnostics}");
+    }
+    ensure!(status.success(), "cargo failed; its messages are above");
+    match executables {
+        Ok(executables) => executables,
+        Err(_) => bail!("the reader of cargo's messages failed"),
+    }
+}
+
+fn executables(stdout: impl Read) -> Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for message in Message::parse_stream(BufReader::new(stdout)) {
+        if let Message::CompilerArtifact(artifact) = message.context("cargo's messages cannot be read")?
+            && let Some(executable) = artifact.executable
+        {
+            found.push((artifact.target.name, executable.into_std_path_buf()));
+        }
+    }
+    Ok(found)
+}
+
+fn collect_lines(stderr: impl Read, step: &Step) -> String {
+    let mut all = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        step.note(&line);
+        all.push_str(&line);
+        all.push('\n');
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_adds_its_flags_and_the_linker_to_cargo_s_configuration() {
+        let variant = crate::variant::VARIANTS.iter().find(|variant| variant.name == "hardened42-release").unwrap();
+        let [flags, linker] = config(variant, Path::new("/a \"b\"/fentry-ld"));
+        assert_eq!(
+            flags,
+            "target.aarch64-unknown-none.rustflags=[\"-Zpatchable-function-entry=4,2\",\
+             \"-Zbranch-protection=bti,pac-ret\",\"-Zsanitizer=kcfi\"]"
+        );
+        assert_eq!(linker, r#"target.aarch64-unknown-none.linker="/a \"b\"/fentry-ld""#);
+    }
+}

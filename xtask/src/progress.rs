@@ -1,0 +1,68 @@
+//! What a person sees while a long step runs: a spinner on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+/// How often the spinner turns.
+const TICK: Duration = Duration::from_millis(100);
+
+/// One step of the work, from its start until it is dropped or finished.
+#[derive(Debug)]
+pub(crate) struct Step {
+    what: String,
+    started: Instant,
+    spinner: Option<ProgressBar>,
+}
+
+impl Step {
+    /// Starts a step; `what` says it in a few words, such as `building nop2-release`.
+    pub(crate) fn start(what: impl Into<String>) -> Self {
+        let what = what.into();
+        let spinner = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}");
+            let bar = ProgressBar::new_spinner().with_prefix(what.clone());
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        if spinner.is_none() {
+            eprintln!("... {what}");
+        }
+        Self { what, started: Instant::now(), spinner }
+    }
+
+    /// Shows what the step is doing just now, where there is a place for it.
+    pub(crate) fn note(&self, doing: &str) {
+        if let Some(spinner) = &self.spinner {
+            spinner.set_message(doing.trim().to_owned());
+        }
+    }
+
+    /// Ends the step, and says how it went and how long it took.
+    pub(crate) fn finish(self, how: &str) {
+        let took = self.started.elapsed();
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+        eprintln!("    {}: {how} in {}", self.what, in_words(took));
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+/// A duration at the precision that matters to a person who waited for it.
+pub(crate) fn in_words(duration: Duration) -> String {
+    if duration < Duration::from_secs(60) {
+        format!("{:.1} s", duration.as_secs_f32())
+    } else {
+        HumanDuration(duration).to_string()
+    }
+}

@@ -1,0 +1,139 @@
+//! The ways in which a kernel is built and booted, by name.
+//!
+//! This table is the one place that knows them: builds, boots, tests and the help text all read it.
+
+use std::fmt;
+
+/// How much room a function has at its entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nops {
+    /// Two NOPs after the function's symbol.
+    Two,
+    /// The same, and two more before the symbol, which can hold a pointer.
+    TwoAndTwoBefore,
+}
+
+/// A defence that the compiler builds in and that callsites must live with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hardening {
+    /// Landing pads for indirect branches, and signed return addresses.
+    BtiPac,
+    /// A type's hash before each function, checked by indirect calls.
+    Kcfi,
+}
+
+/// How much the compiler optimises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+/// One way to build and boot a kernel.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) nops: Nops,
+    pub(crate) hardening: &'static [Hardening],
+    pub(crate) profile: Profile,
+    /// The CPU for QEMU.
+    pub(crate) cpu: &'static str,
+}
+
+/// The target whose kernels use floating-point and vector registers freely.
+pub(crate) const HARD_FLOAT: &str = "aarch64-unknown-none";
+/// The target whose kernels never touch them.
+pub(crate) const SOFT_FLOAT: &str = "aarch64-unknown-none-softfloat";
+
+/// A CPU without branch targets and pointer authentication.
+const PLAIN_CPU: &str = "cortex-a72";
+/// A CPU with everything. The architected hash of pointer authentication is very slow in QEMU, so another one is taken.
+const FULL_CPU: &str = "max,pauth-impdef=on";
+
+use Hardening::{BtiPac, Kcfi};
+use Nops::{Two, TwoAndTwoBefore};
+use Profile::{Dev, Release};
+
+/// Every variant. `cargo xtask test` builds and boots all of them in this order.
+pub(crate) static VARIANTS: [Variant; 10] = [
+    Variant::new("nop2-release", HARD_FLOAT, Two, &[], Release, PLAIN_CPU),
+    Variant::new("nop2-dev", HARD_FLOAT, Two, &[], Dev, PLAIN_CPU),
+    Variant::new("nop42-release", HARD_FLOAT, TwoAndTwoBefore, &[], Release, PLAIN_CPU),
+    Variant::new("nop42-dev", HARD_FLOAT, TwoAndTwoBefore, &[], Dev, PLAIN_CPU),
+    Variant::new("bti2-release", HARD_FLOAT, Two, &[BtiPac], Release, FULL_CPU),
+    Variant::new("bti42-release", HARD_FLOAT, TwoAndTwoBefore, &[BtiPac], Release, FULL_CPU),
+    Variant::new("kcfi2-release", HARD_FLOAT, Two, &[Kcfi], Release, PLAIN_CPU),
+    Variant::new("kcfi42-release", HARD_FLOAT, TwoAndTwoBefore, &[Kcfi], Release, PLAIN_CPU),
+    Variant::new("hardened42-release", HARD_FLOAT, TwoAndTwoBefore, &[BtiPac, Kcfi], Release, FULL_CPU),
+    Variant::new("softfloat2-release", SOFT_FLOAT, Two, &[], Release, PLAIN_CPU),
+];
+
+impl Variant {
+    const fn new(
+        name: &'static str,
+        target: &'static str,
+        nops: Nops,
+        hardening: &'static [Hardening],
+        profile: Profile,
+        cpu: &'static str,
+    ) -> Self {
+        Self { name, target, nops, hardening, profile, cpu }
+    }
+
+    /// The variant that is meant where none is named.
+    pub(crate) fn default() -> &'static Self {
+        &VARIANTS[0]
+    }
+
+    /// The variant of this name, as the command line gives it.
+    pub(crate) fn named(name: &str) -> Result<&'static Self, String> {
+        VARIANTS.iter().find(|variant| variant.name == name).ok_or_else(|| {
+            let names: Vec<_> = VARIANTS.iter().map(|variant| variant.name).collect();
+            format!("there is no variant of that name; there are: {}", names.join(", "))
+        })
+    }
+
+    /// The compiler flags that come after those of `.cargo/config.toml`; of two that contradict, the later holds.
+    pub(crate) fn rustflags(&self) -> Vec<&'static str> {
+        let mut flags = vec![match self.nops {
+            Two => "-Zpatchable-function-entry=2",
+            TwoAndTwoBefore => "-Zpatchable-function-entry=4,2",
+        }];
+        for hardening in self.hardening {
+            flags.push(match hardening {
+                BtiPac => "-Zbranch-protection=bti,pac-ret",
+                Kcfi => "-Zsanitizer=kcfi",
+            });
+        }
+        flags
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_finds_its_own_variant() {
+        for variant in &VARIANTS {
+            assert_eq!(Variant::named(variant.name), Ok(variant));
+        }
+        assert!(Variant::named("nop3").unwrap_err().contains("nop2-release"));
+    }
+
+    #[test]
+    fn names_say_what_the_variant_is() {
+        for variant in &VARIANTS {
+            assert_eq!(variant.name.ends_with("-dev"), variant.profile == Dev, "{variant}");
+            assert_eq!(variant.name.contains("42-"), variant.nops == TwoAndTwoBefore, "{variant}");
+            assert_eq!(variant.cpu == FULL_CPU, variant.hardening.contains(&BtiPac), "{variant}");
+        }
+    }
+}

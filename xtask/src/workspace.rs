@@ -1,0 +1,71 @@
+//! Where things are in this repository, and which kernels it has.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+
+/// The repository and cargo's view of it.
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    pub(crate) root: PathBuf,
+    pub(crate) target_dir: PathBuf,
+    metadata: Metadata,
+}
+
+/// What cargo calls a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum KernelKind {
+    /// A file in `tests/`: one that cargo itself doesn't run on the host (`test = false`).
+    BootTest,
+    /// A package in `examples/`.
+    Example,
+}
+
+/// A kernel that can be built and booted.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Kernel {
+    pub(crate) kind: KernelKind,
+    pub(crate) package: String,
+    pub(crate) name: String,
+}
+
+/// The directory of the repository, whichever directory below it xtask was started in.
+fn root() -> PathBuf {
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let xtask = manifest_dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    xtask.parent().map_or(xtask.clone(), Path::to_path_buf)
+}
+
+impl Workspace {
+    pub(crate) fn load() -> Result<Self> {
+        let root = root();
+        let metadata = MetadataCommand::new()
+            .manifest_path(root.join("Cargo.toml"))
+            .no_deps()
+            .exec()
+            .with_context(|| format!("cargo cannot read the workspace in {}", root.display()))?;
+        let target_dir = metadata.target_directory.clone().into_std_path_buf();
+        Ok(Self { root, target_dir, metadata })
+    }
+
+    /// Every kernel of the workspace: boot tests first, then examples, each by name.
+    pub(crate) fn kernels(&self) -> Vec<Kernel> {
+        let mut kernels = Vec::new();
+        for package in &self.metadata.packages {
+            let is_example = package.manifest_path.starts_with(self.metadata.workspace_root.join("examples"));
+            for target in &package.targets {
+                let kind = if target.kind.contains(&TargetKind::Test) && !target.test {
+                    KernelKind::BootTest
+                } else if is_example && target.kind.contains(&TargetKind::Bin) {
+                    KernelKind::Example
+                } else {
+                    continue;
+                };
+                kernels.push(Kernel { kind, package: package.name.to_string(), name: target.name.clone() });
+            }
+        }
+        kernels.sort();
+        kernels
+    }
+}
