@@ -23,6 +23,8 @@ pub const ALIAS_BYTES: u64 = 4096;
 ///   [`unmap_alias`](Self::unmap_alias);
 /// - [`synchronize_cpus`](Self::synchronize_cpus) returns `Ok` only after every other CPU that can execute the kernel's
 ///   text has gone through a context synchronisation event (Arm ARM, "Context synchronization event") since the call;
+/// - a task that is moved to another CPU in the middle of kernel code has a DSB ISH executed on the CPU that it leaves, so
+///   that maintenance which it began there is complete;
 /// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
 ///   register holds either zero or a valid base, and the [`TraceContext`](crate::TraceContext) at the offset belongs to the
 ///   thread of execution that reads it.
@@ -69,6 +71,14 @@ pub unsafe trait Platform: Sync {
     ///
     /// A CPU did not answer within the time that this kernel allows.
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout>;
+
+    /// Called again and again by a CPU that waits for another one to be done with the engine.
+    ///
+    /// Where a CPU may get here with interrupts masked, it answers requests to synchronise here: the other CPU may be
+    /// waiting in [`synchronize_cpus`](Self::synchronize_cpus) for just this one.
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
 }
 
 /// How the entry stubs reach the running thread's [`TraceContext`](crate::TraceContext): a base register and an offset.

@@ -1,0 +1,388 @@
+//! One callsite: its forms, its states, and the way from one to the next.
+//!
+//! Floor 1. The compiler leaves two NOPs at each function's entry and an address in `__patchable_function_entries`; this
+//! module says what is really there.
+//!
+//! ```text
+//!   =2               =2, BTI          =4,2             =4,2, BTI        (with kCFI the hash is the word before all this)
+//!                                     NOP  <- entry    NOP  <- entry
+//!                                     NOP              NOP
+//!   f: NOP <- entry  f: BTI C         f: NOP           f: BTI C
+//!      NOP              NOP <- entry     NOP              NOP
+//!      ...              NOP              ...              NOP
+//!                       ...                               ...
+//! ```
+//!
+//! The two NOPs from `f` on are the callsite. It has three states, and only the second instruction changes while other
+//! CPUs may run it: MOV is not among the instructions that may be modified under an executing CPU.
+//!
+//! | state | first | second | a call costs |
+//! |---|---|---|---|
+//! | compiled | NOP | NOP | two NOPs |
+//! | disabled | MOV X9, LR | NOP | a MOV and a NOP |
+//! | enabled | MOV X9, LR | BL target | the target |
+//!
+//! Two NOPs before a function are told from a function that itself begins with four NOPs only by what follows them, so a
+//! `=4` build (four NOPs after the entry, none before) is read as `=4,2`: its callsite is then eight bytes into the
+//! function, which traces just as well, since nothing has run before it.
+
+use crate::address::{TextAddr, TextRange};
+use crate::insn::{Branch, BranchOffset, EncodeError, Hint, Insn};
+use core::fmt;
+
+/// `NOP`, the compiled form of both instructions.
+pub const NOP: u32 = Insn::NOP.encode();
+/// `MOV X9, LR`: keeps the return address where the entry stub finds it (X9 is corruptible at a call, AAPCS64 6.1.1).
+pub const MOV_X9_LR: u32 = Insn::MOV_X9_LR.encode();
+/// `BTI C`: where a function's first instruction must be a branch target.
+pub const BTI_C: u32 = Insn::hint(Hint::BTI_C).encode();
+
+/// Where a callsite's instructions are, and what stands around them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Callsite {
+    mov: TextAddr,
+    form: Form,
+}
+
+/// What stands around the two instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Form {
+    /// Whether `BTI C` comes before the callsite.
+    pub landing_pad: LandingPad,
+    /// Whether two NOPs come before the function.
+    pub prefix: Prefix,
+}
+
+/// What a function begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LandingPad {
+    /// The callsite itself.
+    None,
+    /// `BTI C`, then the callsite.
+    BtiC,
+}
+
+/// What stands before a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Prefix {
+    /// Nothing of ours (`-fpatchable-function-entry=2`).
+    None,
+    /// Two NOPs, room for one 64-bit literal (`-fpatchable-function-entry=4,2`).
+    Literal,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.prefix, self.landing_pad) {
+            (Prefix::None, LandingPad::None) => "NOP NOP",
+            (Prefix::None, LandingPad::BtiC) => "BTI C, NOP NOP",
+            (Prefix::Literal, LandingPad::None) => "two prefix NOPs, NOP NOP",
+            (Prefix::Literal, LandingPad::BtiC) => "two prefix NOPs, BTI C, NOP NOP",
+        })
+    }
+}
+
+/// What a callsite does now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// As the compiler left it: NOP, NOP.
+    Compiled,
+    /// Ready: MOV X9, LR and NOP.
+    Disabled,
+    /// MOV X9, LR and BL to this address.
+    Enabled(TextAddr),
+}
+
+/// Why an entry of the section is not a callsite. Such an entry is reported and its text never written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Its address is not a multiple of 4.
+    Misaligned,
+    /// Its instructions are not all inside the region's text.
+    OutsideText,
+    /// There is another entry for the same instructions.
+    Duplicate,
+    /// It has already been made ready or enabled, by somebody else.
+    InUse,
+    /// The instructions are not the compiler's.
+    NotPatchable {
+        /// The two words where NOP and NOP were expected.
+        found: [u32; 2],
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Misaligned => f.write_str("its address is not a multiple of 4"),
+            Self::OutsideText => f.write_str("its instructions are not inside the text"),
+            Self::Duplicate => f.write_str("another entry names the same instructions"),
+            Self::InUse => f.write_str("it was made ready or enabled before"),
+            Self::NotPatchable { found: [first, second] } => {
+                write!(f, "expected nop, nop; found {first:#010x}, {second:#010x}")
+            }
+        }
+    }
+}
+
+/// A change of state that does not fit the state, or a target that BL can't reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateError {
+    /// It is still as compiled: init has not been here.
+    NotInitialised(TextAddr),
+    /// It has been initialised before.
+    Initialised(TextAddr),
+    /// It calls something already.
+    AlreadyEnabled {
+        /// The callsite.
+        callsite: TextAddr,
+        /// What it calls.
+        target: TextAddr,
+    },
+    /// It calls nothing.
+    AlreadyDisabled(TextAddr),
+    /// BL reaches 128 MiB in both directions, and this is farther, or not an instruction's address.
+    OutOfReach {
+        /// The callsite.
+        callsite: TextAddr,
+        /// What it should call.
+        target: TextAddr,
+        /// The encoder's words.
+        cause: EncodeError,
+    },
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialised(at) => write!(f, "The callsite {at} is not initialised"),
+            Self::Initialised(at) => write!(f, "The callsite {at} is initialised already"),
+            Self::AlreadyEnabled { callsite, target } => {
+                write!(f, "The callsite {callsite} is enabled already and calls {target}")
+            }
+            Self::AlreadyDisabled(at) => write!(f, "The callsite {at} is disabled already"),
+            Self::OutOfReach { callsite, target, cause } => {
+                write!(f, "The callsite {callsite} can't call {target}: {cause}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StateError {}
+
+/// One instruction to change: where, from what, to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<Word> {
+    /// The instruction's address.
+    pub at: TextAddr,
+    /// The word that must be there.
+    pub old: Word,
+    /// The word that shall be there.
+    pub new: Word,
+}
+
+impl Change<LiveWord> {
+    /// The same change, without the promise of its type.
+    #[must_use]
+    pub const fn words(self) -> Change<u32> {
+        Change { at: self.at, old: self.old.0, new: self.new.0 }
+    }
+}
+
+impl Change<u32> {
+    /// The way back.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { at: self.at, old: self.new, new: self.old }
+    }
+}
+
+/// An instruction that may be put in the place of another such while a CPU executes it: B, BL, NOP, BRK, SVC, HVC, SMC or
+/// ISB (Arm ARM B2.2.5).
+///
+/// # Invariants
+///
+/// The word is one of those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveWord(u32);
+
+impl LiveWord {
+    /// NOP.
+    // INVARIANT: NOP is in the set.
+    pub const NOP: Self = Self(NOP);
+
+    /// BL.
+    pub const fn bl(offset: BranchOffset) -> Self {
+        // INVARIANT: BL is in the set.
+        Self(Insn::bl(offset).encode())
+    }
+
+    /// `word`, if it is in the set.
+    pub const fn new(word: u32) -> Option<Self> {
+        // INVARIANT: looked at.
+        if Insn::decode(word).is_concurrently_modifiable() { Some(Self(word)) } else { None }
+    }
+
+    /// The word.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Callsite {
+    /// Reads the callsite that the section's `entry` names; `read` gives the instruction at an address inside the text.
+    ///
+    /// Returns it with its state, which for a fresh kernel is [`State::Compiled`].
+    ///
+    /// # Errors
+    ///
+    /// The [`Refusal`], for which `Duplicate` and `InUse` are the caller's to say.
+    pub fn decode(
+        entry: TextAddr,
+        text: TextRange,
+        mut read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Self, State), Refusal> {
+        if !entry.is_aligned() {
+            return Err(Refusal::Misaligned);
+        }
+        let mut word = |at: TextAddr| text.contains(at).then(|| read(at));
+        let Some(first) = word(entry) else { return Err(Refusal::OutsideText) };
+
+        // A prefixed entry first: its own two NOPs would pass for a plain callsite.
+        if first == NOP
+            && word(entry.offset(4)) == Some(NOP)
+            && let Ok(inner) = Self::decode_at(entry.offset(8), Prefix::Literal, &mut word)
+        {
+            return Ok(inner);
+        }
+        Self::decode_at(entry, Prefix::None, &mut word)
+    }
+
+    /// Reads the callsite of the function at `at`, or at its first NOP.
+    fn decode_at(
+        at: TextAddr,
+        prefix: Prefix,
+        word: &mut impl FnMut(TextAddr) -> Option<u32>,
+    ) -> Result<(Self, State), Refusal> {
+        let after_pad = word(at) == Some(BTI_C);
+        let mov = if after_pad { at.offset(4) } else { at };
+        // rustc and LLVM point behind the BTI, older GCC at it.
+        let padded = after_pad || (prefix == Prefix::None && word(at.offset(-4)) == Some(BTI_C));
+        let landing_pad = if padded { LandingPad::BtiC } else { LandingPad::None };
+
+        let (Some(first), Some(second)) = (word(mov), word(mov.offset(4))) else { return Err(Refusal::OutsideText) };
+        let callsite = Self { mov, form: Form { landing_pad, prefix } };
+        let state = callsite.state_of(first, second).ok_or(Refusal::NotPatchable { found: [first, second] })?;
+        Ok((callsite, state))
+    }
+
+    /// A callsite that was decoded before.
+    pub(crate) const fn known(mov: TextAddr, form: Form) -> Self {
+        Self { mov, form }
+    }
+
+    /// The state that two words at the callsite stand for.
+    pub fn state_of(&self, first: u32, second: u32) -> Option<State> {
+        match (first, second) {
+            (NOP, NOP) => Some(State::Compiled),
+            (MOV_X9_LR, NOP) => Some(State::Disabled),
+            (MOV_X9_LR, call) => {
+                let Insn::Branch(Branch::Bl { offset }) = Insn::decode(call) else { return None };
+                Some(State::Enabled(TextAddr::new(offset.target(self.call_addr().get()))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The first of the two instructions: NOP as compiled, then MOV X9, LR.
+    pub const fn mov_addr(&self) -> TextAddr {
+        self.mov
+    }
+
+    /// The second instruction: NOP or BL. This is the `ip` that callbacks are given.
+    pub const fn call_addr(&self) -> TextAddr {
+        self.mov.offset(4)
+    }
+
+    /// The function's own address: its symbol's value, and what a function pointer to it holds.
+    pub const fn function(&self) -> TextAddr {
+        match self.form.landing_pad {
+            LandingPad::None => self.mov,
+            LandingPad::BtiC => self.mov.offset(-4),
+        }
+    }
+
+    /// What stands around the two instructions.
+    pub const fn form(&self) -> Form {
+        self.form
+    }
+
+    /// The place of the 64-bit literal before the function, where it was compiled with one and it is 8-byte aligned.
+    pub const fn literal(&self) -> Option<TextAddr> {
+        let at = self.function().offset(-8);
+        match self.form.prefix {
+            Prefix::Literal if at.get().is_multiple_of(8) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// compiled -> disabled. Not for text that another CPU may be running.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError::Initialised`] if it is not as compiled.
+    pub const fn init(&self, now: State) -> Result<Change<u32>, StateError> {
+        match now {
+            State::Compiled => Ok(Change { at: self.mov, old: NOP, new: MOV_X9_LR }),
+            State::Disabled | State::Enabled(_) => Err(StateError::Initialised(self.mov)),
+        }
+    }
+
+    /// disabled -> enabled.
+    ///
+    /// # Errors
+    ///
+    /// It is not disabled, or `target` is out of reach.
+    pub fn enable(&self, now: State, target: TextAddr) -> Result<Change<LiveWord>, StateError> {
+        match now {
+            State::Disabled => Ok(Change { at: self.call_addr(), old: LiveWord::NOP, new: self.call(target)? }),
+            State::Compiled => Err(StateError::NotInitialised(self.mov)),
+            State::Enabled(target) => Err(StateError::AlreadyEnabled { callsite: self.call_addr(), target }),
+        }
+    }
+
+    /// enabled -> enabled with another target.
+    ///
+    /// # Errors
+    ///
+    /// It is not enabled, or `target` is out of reach.
+    pub fn retarget(&self, now: State, target: TextAddr) -> Result<Change<LiveWord>, StateError> {
+        match now {
+            State::Enabled(old) => Ok(Change { at: self.call_addr(), old: self.call(old)?, new: self.call(target)? }),
+            State::Compiled => Err(StateError::NotInitialised(self.mov)),
+            State::Disabled => Err(StateError::AlreadyDisabled(self.call_addr())),
+        }
+    }
+
+    /// enabled -> disabled.
+    ///
+    /// # Errors
+    ///
+    /// It is not enabled.
+    pub fn disable(&self, now: State) -> Result<Change<LiveWord>, StateError> {
+        match now {
+            State::Enabled(target) => Ok(Change { at: self.call_addr(), old: self.call(target)?, new: LiveWord::NOP }),
+            State::Compiled => Err(StateError::NotInitialised(self.mov)),
+            State::Disabled => Err(StateError::AlreadyDisabled(self.call_addr())),
+        }
+    }
+
+    /// `BL target`, at its place.
+    fn call(&self, target: TextAddr) -> Result<LiveWord, StateError> {
+        match BranchOffset::between(self.call_addr().get(), target.get()) {
+            Ok(offset) => Ok(LiveWord::bl(offset)),
+            Err(cause) => Err(StateError::OutOfReach { callsite: self.call_addr(), target, cause }),
+        }
+    }
+}

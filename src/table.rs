@@ -1,0 +1,328 @@
+//! The callsite table: the compiler's section, rewritten in place into sorted records.
+//!
+//! Floor 2. `__patchable_function_entries` is an array of addresses, eight bytes a function, in the order of the link. What
+//! the engine needs is also eight bytes a function: where it is, and what it calls now. So the section itself becomes the
+//! table, without a heap and before the kernel has one.
+//!
+//! ```text
+//!   section:  [ address, address, address, ...                        ]   as linked
+//!   table:    [ record, record, ... sorted by address | address, ...  ]   accepted | set aside: refused, or the engine's own
+//! ```
+
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::{Callsite, Form, LandingPad, Prefix, Refusal, State};
+use core::fmt;
+
+/// How the section's entries give an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Each entry is the address (R_AARCH64_ABS64, or R_AARCH64_RELATIVE once the kernel has relocated itself).
+    Absolute,
+    /// Each entry is the distance from itself to the address (R_AARCH64_PREL64).
+    Relative,
+}
+
+/// Which of the engine's targets a callsite calls; [`Target::NONE`] while it is disabled.
+///
+/// A small number, so that a record stays eight bytes. The engine keeps the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target(u16);
+
+impl Target {
+    /// Nothing: the second instruction is NOP.
+    pub(crate) const NONE: Self = Self(0);
+    /// `ftrace_caller`.
+    pub(crate) const CALLER: Self = Self(1);
+    /// `ftrace_regs_caller`.
+    pub(crate) const REGS_CALLER: Self = Self(2);
+
+    const BITS: u32 = 15;
+    const MASK: u32 = (1 << Self::BITS) - 1;
+}
+
+/// One accepted callsite.
+///
+/// # Invariants
+///
+/// The text at `word_offset` words from the region's start decoded as a callsite of this form; `now` is what it calls, as
+/// far as the engine has written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Record(u64);
+
+impl Record {
+    const PADDED: u64 = 1 << 32;
+    const PREFIXED: u64 = 1 << 33;
+    const NOW: u32 = 34;
+    const NEXT: u32 = Self::NOW + Target::BITS;
+
+    /// `None` where the callsite is more than 16 GiB into its region.
+    fn new(region: TextAddr, callsite: &Callsite) -> Option<Self> {
+        let words = (callsite.mov_addr().get() - region.get()) / 4;
+        let mut bits = u64::from(u32::try_from(words).ok()?);
+        if callsite.form().landing_pad == LandingPad::BtiC {
+            bits |= Self::PADDED;
+        }
+        if callsite.form().prefix == Prefix::Literal {
+            bits |= Self::PREFIXED;
+        }
+        Some(Self(bits))
+    }
+
+    fn word_offset(self) -> u32 {
+        (self.0 & u64::from(u32::MAX)) as u32
+    }
+
+    /// The callsite that this record stands for.
+    pub(crate) fn callsite(self, region: TextAddr) -> Callsite {
+        let landing_pad = if self.0 & Self::PADDED == 0 { LandingPad::None } else { LandingPad::BtiC };
+        let prefix = if self.0 & Self::PREFIXED == 0 { Prefix::None } else { Prefix::Literal };
+        let mov = region.offset(i64::from(self.word_offset()) * 4);
+        Callsite::known(mov, Form { landing_pad, prefix })
+    }
+
+    fn target_at(self, shift: u32) -> Target {
+        Target(((self.0 >> shift) as u32 & Target::MASK) as u16)
+    }
+
+    fn set_target_at(&mut self, shift: u32, target: Target) {
+        self.0 = self.0 & !(u64::from(Target::MASK) << shift) | u64::from(target.0) << shift;
+    }
+
+    /// What it calls.
+    pub(crate) fn now(self) -> Target {
+        self.target_at(Self::NOW)
+    }
+
+    /// What it shall call when the plan that is being made has been carried out.
+    pub(crate) fn next(self) -> Target {
+        self.target_at(Self::NEXT)
+    }
+
+    /// Plans a change.
+    pub(crate) fn plan(&mut self, next: Target) {
+        self.set_target_at(Self::NEXT, next);
+    }
+
+    /// The plan was carried out.
+    pub(crate) fn commit(&mut self) {
+        self.set_target_at(Self::NOW, self.next());
+    }
+
+    /// The plan was given up.
+    pub(crate) fn withdraw(&mut self) {
+        self.set_target_at(Self::NEXT, self.now());
+    }
+}
+
+/// What init found in a section.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Callsites accepted.
+    pub accepted: usize,
+    /// Of these, how many begin with BTI C.
+    pub with_landing_pad: usize,
+    /// Of these, how many have room for a literal before the function.
+    pub with_literal: usize,
+    /// Entries in text that is never traced: the engine's own.
+    pub excluded: usize,
+    /// Entries that are no callsites.
+    pub refused: usize,
+}
+
+/// Why a section can't become a table at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TableError {
+    /// The section's length is not a whole number of entries, or its start is not aligned to one.
+    Truncated {
+        /// Where it starts.
+        start: u64,
+        /// Its length in bytes.
+        bytes: usize,
+    },
+    /// Every entry is zero: the kernel is position-independent and has not relocated itself yet.
+    NotRelocated {
+        /// How many entries there are.
+        entries: usize,
+    },
+    /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
+    Empty,
+}
+
+impl fmt::Display for TableError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { start, bytes } => {
+                write!(f, "The callsite section at {start:#x} has {bytes} bytes, which is no whole number of entries")
+            }
+            Self::NotRelocated { entries } => {
+                write!(f, "The callsite section's {entries} entries are all zero: relocate the kernel before init")
+            }
+            Self::Empty => f.write_str(
+                "The callsite section is empty: compile with -fpatchable-function-entry and KEEP the section",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for TableError {}
+
+/// The sorted records of one region, and the entries set aside.
+pub(crate) struct Table {
+    text: TextRange,
+    /// # Invariants
+    ///
+    /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two alike; `slots[accepted..]` are entries'
+    /// addresses, sorted.
+    slots: &'static mut [u64],
+    accepted: usize,
+}
+
+impl Table {
+    /// Rewrites a section's entries into a table. `read` gives the instruction at an address inside `text`; entries inside
+    /// `excluded` are set aside.
+    pub(crate) fn build(
+        text: TextRange,
+        excluded: TextRange,
+        slots: &'static mut [u64],
+        encoding: Encoding,
+        mut read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Self, Census), TableError> {
+        if slots.is_empty() {
+            return Err(TableError::Empty);
+        }
+        if slots.iter().all(|entry| *entry == 0) {
+            return Err(TableError::NotRelocated { entries: slots.len() });
+        }
+        if encoding == Encoding::Relative {
+            for slot in &mut *slots {
+                *slot = slot.wrapping_add(core::ptr::from_ref(slot).addr() as u64);
+            }
+        }
+        slots.sort_unstable();
+
+        let mut census = Census::default();
+        let mut previous = None;
+        for index in 0..slots.len() {
+            let entry = TextAddr::new(slots[index]);
+            match classify(entry, text, excluded, previous, &mut read) {
+                Ok(callsite) => {
+                    let Some(record) = Record::new(text.start, &callsite) else { continue };
+                    census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
+                    census.with_literal += usize::from(callsite.literal().is_some());
+                    previous = Some(callsite.mov_addr());
+                    // Between `accepted` and here lie entries set aside only: the accepted ones keep their order.
+                    slots.swap(census.accepted, index);
+                    slots[census.accepted] = record.0;
+                    census.accepted += 1;
+                }
+                Err(SetAside::Excluded) => census.excluded += 1,
+                Err(SetAside::Refused(_)) => {}
+            }
+        }
+        census.refused = slots.len() - census.accepted - census.excluded;
+        slots[census.accepted..].sort_unstable();
+        // INVARIANT: accepted records were moved to the front in the order of their sorted entries.
+        Ok((Self { text, slots, accepted: census.accepted }, census))
+    }
+
+    /// The accepted callsites' count.
+    pub(crate) fn len(&self) -> usize {
+        self.accepted
+    }
+
+    /// The record at `index`.
+    pub(crate) fn get(&self, index: usize) -> Option<Record> {
+        self.slots[..self.accepted].get(index).copied().map(Record)
+    }
+
+    /// Changes the record at `index`.
+    pub(crate) fn update(&mut self, index: usize, change: impl FnOnce(&mut Record)) {
+        if let Some(slot) = self.slots[..self.accepted].get_mut(index) {
+            let mut record = Record(*slot);
+            change(&mut record);
+            *slot = record.0;
+        }
+    }
+
+    /// The callsite at `index`.
+    pub(crate) fn callsite(&self, index: usize) -> Option<Callsite> {
+        self.get(index).map(|record| record.callsite(self.text.start))
+    }
+
+    /// The index of the callsite whose function, landing pad to last instruction of the callsite, contains `addr`:
+    /// O(log n).
+    pub(crate) fn find(&self, addr: TextAddr) -> Option<usize> {
+        let after = self.slots[..self.accepted]
+            .partition_point(|slot| Record(*slot).callsite(self.text.start).function() <= addr);
+        let index = after.checked_sub(1)?;
+        let end = self.callsite(index)?.call_addr().offset(4);
+        (addr < end).then_some(index)
+    }
+
+    /// The entries that are no callsites, with the reason each; those of excluded text are left out.
+    pub(crate) fn refused(
+        &self,
+        excluded: TextRange,
+        mut read: impl FnMut(TextAddr) -> u32,
+    ) -> impl Iterator<Item = (TextAddr, Refusal)> {
+        self.slots[self.accepted..].iter().filter_map(move |entry| {
+            let entry = TextAddr::new(*entry);
+            // A refused entry's text was never written, so what was wrong with it still is; a duplicate is one whose
+            // callsite is in the table.
+            let known = |callsite: Callsite| self.find(callsite.mov_addr()).map(|_| callsite.mov_addr());
+            let previous = Callsite::decode(entry, self.text, &mut read).ok().and_then(|(callsite, _)| known(callsite));
+            match classify(entry, self.text, excluded, previous, &mut read) {
+                Err(SetAside::Refused(refusal)) => Some((entry, refusal)),
+                Ok(_) | Err(SetAside::Excluded) => None,
+            }
+        })
+    }
+
+    /// Makes the section's entries out of the records again, absolute, so that a failed init can be tried anew.
+    pub(crate) fn dissolve(self) -> &'static mut [u64] {
+        for slot in &mut self.slots[..self.accepted] {
+            let callsite = Record(*slot).callsite(self.text.start);
+            *slot = match callsite.form().prefix {
+                Prefix::Literal => callsite.function().offset(-8).get(),
+                Prefix::None => callsite.mov_addr().get(),
+            };
+        }
+        self.slots
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set_aside = self.slots.len() - self.accepted;
+        write!(f, "Table {{ text: {}, accepted: {}, set aside: {set_aside} }}", self.text, self.accepted)
+    }
+}
+
+/// Why an entry is not in the table.
+enum SetAside {
+    Excluded,
+    Refused(Refusal),
+}
+
+/// What an entry stands for; `previous` is the first instruction of the callsite accepted before it.
+fn classify(
+    entry: TextAddr,
+    text: TextRange,
+    excluded: TextRange,
+    previous: Option<TextAddr>,
+    read: &mut impl FnMut(TextAddr) -> u32,
+) -> Result<Callsite, SetAside> {
+    if excluded.contains(entry) {
+        return Err(SetAside::Excluded);
+    }
+    let (callsite, state) = Callsite::decode(entry, text, read).map_err(SetAside::Refused)?;
+    if previous == Some(callsite.mov_addr()) {
+        return Err(SetAside::Refused(Refusal::Duplicate));
+    }
+    match state {
+        State::Compiled => Ok(callsite),
+        State::Disabled | State::Enabled(_) => Err(SetAside::Refused(Refusal::InUse)),
+    }
+}
