@@ -9,6 +9,8 @@ pub mod address;
 pub mod callsite;
 pub mod engine;
 pub mod entry;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
 pub mod filter;
 pub mod insn;
 pub mod ops;

@@ -1,0 +1,84 @@
+//! Why the engine did not do what it was asked.
+//!
+//! Floor 4.
+
+use crate::callsite::StateError;
+use crate::insn;
+use crate::table::TableError;
+use crate::text::PokeError;
+use core::fmt;
+
+/// Why init failed. Text is as before; the same image can be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InitError {
+    /// There is an image already.
+    AlreadyDone,
+    /// The callsite section can't be used at all.
+    Table(TableError),
+    /// The platform's context base has an offset that the stubs can't hold.
+    ContextOffset(insn::EncodeError),
+    /// Text could not be written.
+    Text(PokeError),
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyDone => f.write_str("The engine has its image already"),
+            Self::Table(error) => error.fmt(f),
+            Self::ContextOffset(error) => write!(f, "The trace context's offset does not fit the entry stubs: {error}"),
+            Self::Text(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for InitError {}
+
+/// Why a registration was not done, or not undone. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Init has not been done.
+    NotInitialised,
+    /// This ops is registered already.
+    AlreadyRegistered,
+    /// This ops is not registered.
+    NotRegistered,
+    /// Another ops is registered.
+    Busy,
+    /// The filter's rule of this number selects no callsite: an unknown name, or a function that can't be traced.
+    NothingSelected {
+        /// The rule's place in the filter, from 0.
+        rule: usize,
+    },
+    /// The filter as a whole selects no callsite.
+    EmptySelection,
+    /// A callsite is not in the state that the change starts from, or can't reach what it shall call.
+    Callsite(StateError),
+    /// Text could not be changed.
+    Text {
+        /// What happened.
+        error: PokeError,
+        /// The function that the callsite belongs to.
+        function: Option<&'static str>,
+    },
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialised => f.write_str("The engine has not been initialised"),
+            Self::AlreadyRegistered => f.write_str("The ops is registered already"),
+            Self::NotRegistered => f.write_str("The ops is not registered"),
+            Self::Busy => f.write_str("The engine has another ops registered"),
+            Self::NothingSelected { rule } => write!(f, "The filter's rule {rule} selects no traceable function"),
+            Self::EmptySelection => f.write_str("The filter selects no traceable function"),
+            Self::Callsite(error) => error.fmt(f),
+            Self::Text { error, function: Some(name) } => write!(f, "{error} (in {name})"),
+            Self::Text { error, function: None } => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for RegisterError {}

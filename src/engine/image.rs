@@ -1,0 +1,93 @@
+//! What the engine is given at boot: text, callsite section, stubs, symbols.
+//!
+//! Floor 4.
+
+#[cfg(target_os = "none")]
+use crate::address::TextAddr;
+use crate::address::TextRange;
+use crate::entry::Stubs;
+use crate::symbols::Symbols;
+use crate::table::Encoding;
+
+/// A kernel's text and what is known about it.
+#[derive(Debug)]
+pub struct Image {
+    /// The text that may hold callsites.
+    pub(super) text: TextRange,
+    /// The part of it that is never traced: the engine's own.
+    pub(super) excluded: TextRange,
+    /// Where the callsite section starts.
+    pub(super) section: *mut u64,
+    /// Its length in bytes.
+    pub(super) section_bytes: usize,
+    /// How its entries give an address.
+    pub(super) encoding: Encoding,
+    /// The entry stubs.
+    pub(super) stubs: Stubs,
+    /// The kernel's symbols, for filters by name.
+    pub(super) symbols: Option<Symbols<'static>>,
+}
+
+impl Image {
+    /// An image from its parts; [`linked`](Self::linked) does it for a kernel that uses the linker fragment.
+    ///
+    /// # Safety
+    ///
+    /// - The section's bytes are readable, writable, and from now on the engine's alone.
+    /// - `text` is mapped and readable, and stays so.
+    pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
+        let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
+        Self { text, excluded, section, section_bytes, encoding, stubs, symbols: None }
+    }
+
+    /// The same with this part of the text never traced.
+    #[must_use]
+    pub const fn with_excluded(self, excluded: TextRange) -> Self {
+        Self { excluded, ..self }
+    }
+
+    /// The same with a section whose entries give addresses this way; [`Encoding::Absolute`] if this isn't called.
+    #[must_use]
+    pub const fn with_encoding(self, encoding: Encoding) -> Self {
+        Self { encoding, ..self }
+    }
+
+    /// The same with symbols, for filters by name.
+    #[must_use]
+    pub const fn with_symbols(self, symbols: Symbols<'static>) -> Self {
+        Self { symbols: Some(symbols), ..self }
+    }
+
+    /// The image that the linker script (`linker.ld`, or a kernel's own with `fentry.ld`) describes, with its symbols if it
+    /// has some.
+    ///
+    /// # Safety
+    ///
+    /// - The symbols that the script defines stand around what their names say: text is mapped readable, the callsite
+    ///   section readable and writable.
+    /// - A position-independent kernel has relocated itself.
+    /// - Called once: the section becomes the engine's.
+    #[cfg(target_os = "none")]
+    pub unsafe fn linked() -> Self {
+        unsafe extern "C" {
+            static __fentry_image_start: u8;
+            static __fentry_image_stop: u8;
+            static __fentry_text_start: u8;
+            static __fentry_text_stop: u8;
+            static mut __fentry_callsites_start: u64;
+            static __fentry_callsites_stop: u8;
+        }
+        let range = |start: *const u8, stop: *const u8| {
+            TextRange::new(TextAddr::new(start.addr() as u64), TextAddr::new(stop.addr() as u64))
+        };
+        let section = &raw mut __fentry_callsites_start;
+        let section_bytes = (&raw const __fentry_callsites_stop).addr() - section.addr();
+        let text = range(&raw const __fentry_image_start, &raw const __fentry_image_stop);
+        // SAFETY: our caller's first and third promises.
+        let image = unsafe { Self::new(text, section, section_bytes, Stubs::linked()) };
+        let excluded = range(&raw const __fentry_text_start, &raw const __fentry_text_stop);
+        // SAFETY: our caller's first promise; the script puts them into read-only data.
+        let symbols = unsafe { Symbols::linked() };
+        Self { excluded, symbols: symbols.ok(), ..image }
+    }
+}

@@ -1,0 +1,220 @@
+//! Which callsite calls what: registration, planning, and the record of what was done.
+//!
+//! Floor 4. An [`Engine`] takes the kernel's [`Image`] once, at boot, and from then on turns an ops and a filter into the
+//! smallest batch of changes that makes the text do what was asked, has [`text`](crate::text) carry it out as a whole, and
+//! keeps its table true.
+//!
+//! ```text
+//!   register(ops, filter):   select  ->  plan (what each must call)  ->  batch (what differs)  ->  text  ->  commit
+//!                                                                            any failure: withdraw, text as before
+//! ```
+
+mod error;
+mod image;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+pub use error::{InitError, RegisterError};
+pub use image::Image;
+
+use crate::address::TextAddr;
+use crate::callsite::{Callsite, Refusal, State};
+use crate::filter::Filter;
+use crate::ops::{Ops, OpsFlags};
+use crate::platform::Platform;
+use crate::symbols::Symbols;
+use crate::table::{Census, Target};
+use crate::text::{Machine, TextPoke};
+use core::fmt;
+use core::sync::atomic::Ordering;
+use registry::Registry;
+
+/// What init found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitReport {
+    /// The entries of the section, by what became of them.
+    pub census: Census,
+    /// How many symbols the image has; 0 means that filters by name select nothing.
+    pub symbols: usize,
+}
+
+/// What a look at all callsites' text found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Callsites whose text is MOV X9, LR and NOP.
+    pub disabled: usize,
+    /// Callsites whose text is MOV X9, LR and BL.
+    pub enabled: usize,
+    /// Callsites whose text is not what the engine believes.
+    pub wrong: usize,
+}
+
+/// One callsite as it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is.
+    pub callsite: Callsite,
+    /// What its text says, or the two words that are no state of a callsite.
+    pub state: Result<State, [u32; 2]>,
+    /// Its function's name.
+    pub name: Option<&'static str>,
+}
+
+/// The engine: one for a kernel, in a `static`.
+///
+/// All methods may be called with interrupts on or off, from any CPU, but neither from a callback nor from an interrupt
+/// handler: they wait for each other.
+pub struct Engine {
+    platform: &'static dyn Platform,
+    machine: &'static dyn Machine,
+    state: spin::Mutex<Option<Registry>>,
+}
+
+impl Engine {
+    /// An engine on this kernel's own CPU.
+    #[cfg(target_os = "none")]
+    pub const fn new(platform: &'static dyn Platform) -> Self {
+        Self::with_machine(platform, &crate::text::Hardware)
+    }
+
+    /// An engine on any machine; on [`fakes`](crate::fakes) for example.
+    pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
+        Self { platform, machine, state: spin::Mutex::new(None) }
+    }
+
+    /// Makes every callsite of the image ready, and the stubs to find the platform's trace contexts.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]. Entries that are no callsites are no error: the report counts them, and
+    /// [`for_each_refusal`](Self::for_each_refusal) names them.
+    ///
+    /// # Safety
+    ///
+    /// Until this returns, no other CPU runs the image's text, and neither an interrupt handler does: MOV X9, LR is not an
+    /// instruction that may be written under a CPU that executes it.
+    pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
+        let mut state = self.lock();
+        if state.is_some() {
+            return Err(InitError::AlreadyDone);
+        }
+        let (registry, census) = Registry::build(image, self.machine)?;
+        // SAFETY: our caller promises that nothing runs the text.
+        match unsafe { registry.make_ready(self.platform, self.machine) } {
+            Ok(()) => {}
+            Err(error) => {
+                registry.table.dissolve();
+                return Err(error);
+            }
+        }
+        let symbols = registry.symbols.map_or(0, |symbols| symbols.len());
+        *state = Some(registry);
+        log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
+        Ok(InitReport { census, symbols })
+    }
+
+    /// Calls `ops`' callback at each entry of the functions that `filter` selects; returns how many those are.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing has changed then.
+    pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        let mut state = self.lock();
+        let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
+        match registry.registered {
+            Some(other) if core::ptr::eq(other, ops) => return Err(RegisterError::AlreadyRegistered),
+            Some(_) => return Err(RegisterError::Busy),
+            None => {}
+        }
+        let full = ops.flags().contains(OpsFlags::SAVE_REGS);
+        let target = if full { Target::REGS_CALLER } else { Target::CALLER };
+        let plan = registry.plan(filter, target)?;
+
+        registry.stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
+        // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
+        self.machine.complete();
+        let done = registry.carry_out(&plan, self.poke());
+        match done {
+            Ok(()) => registry.registered = Some(ops),
+            Err(_) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
+        }
+        done.map(|()| plan.count)
+    }
+
+    /// Stops calling `ops`' callback. A CPU that was on its way into the callback may still run it once more.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]; nothing has changed then.
+    pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
+        let mut state = self.lock();
+        let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
+        if !registry.registered.is_some_and(|registered| core::ptr::eq(registered, ops)) {
+            return Err(RegisterError::NotRegistered);
+        }
+        let plan = registry.plan_removal();
+        registry.carry_out(&plan, self.poke())?;
+        registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release);
+        registry.registered = None;
+        Ok(plan.count)
+    }
+
+    /// Compares every callsite's text with what the engine believes.
+    pub fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let state = self.lock();
+        let Some(registry) = state.as_ref() else { return survey };
+        for (record, callsite) in registry.callsites(0..registry.table.len()) {
+            let believed = registry.state(record.now());
+            match registry.text_state(&callsite, self.machine) {
+                Ok(state) if state != believed => survey.wrong += 1,
+                Ok(State::Disabled) => survey.disabled += 1,
+                Ok(State::Enabled(_)) => survey.enabled += 1,
+                Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+            }
+        }
+        survey
+    }
+
+    /// Shows every callsite, in the order of their addresses.
+    pub fn for_each_callsite(&self, mut show: impl FnMut(Status)) {
+        let state = self.lock();
+        let Some(registry) = state.as_ref() else { return };
+        for (_, callsite) in registry.callsites(0..registry.table.len()) {
+            let state = registry.text_state(&callsite, self.machine);
+            show(Status { callsite, state, name: registry.name(callsite.function()) });
+        }
+    }
+
+    /// Shows every entry of the section that is no callsite, and why.
+    pub fn for_each_refusal(&self, show: impl FnMut((TextAddr, Refusal))) {
+        let state = self.lock();
+        let Some(registry) = state.as_ref() else { return };
+        registry.table.refused(registry.excluded, |at| registry.read(self.machine, at)).for_each(show);
+    }
+
+    /// The kernel's symbols, as init was given them.
+    pub fn symbols(&self) -> Option<Symbols<'static>> {
+        self.lock().as_ref().and_then(|registry| registry.symbols)
+    }
+
+    fn poke(&self) -> TextPoke<'static> {
+        TextPoke::new(self.platform, self.machine)
+    }
+
+    fn lock(&self) -> spin::MutexGuard<'_, Option<Registry>> {
+        loop {
+            if let Some(guard) = self.state.try_lock() {
+                return guard;
+            }
+            self.platform.relax();
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,371 @@
+//! A machine in memory: text, a writable alias, caches, interrupts, other CPUs. For host tests, of this crate and of its users.
+//!
+//! Floor 3, feature `fakes`. A [`FakeKernel`] is the platform and the machine of an [`Engine`]; it does what the traits say
+//! to a buffer, remembers in which order it was asked ([`Event`]), and fails where a test wants it to ([`Fault`]).
+//!
+//! ```
+//! use fentry::fakes::{COMPILED, FakeText};
+//! use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
+//!
+//! fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+//! static OPS: Ops = Ops::new(callback);
+//!
+//! let mut text = FakeText::new(0xffff_8000_8000_0000);
+//! text.function("draw", COMPILED);
+//! text.function("sort", COMPILED);
+//! let kernel = text.build();
+//! let engine = Engine::with_machine(kernel, kernel);
+//! // SAFETY: nothing executes a fake's text.
+//! unsafe { engine.init(kernel.image())? };
+//! engine.register(&OPS, &Filter::new(&[Rule::name("sort")]))?;
+//! assert_eq!(engine.survey().enabled, 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! [`Engine`]: crate::Engine
+
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::{BTI_C, Form, LandingPad, NOP, Prefix};
+use crate::engine::Image;
+use crate::entry::{Stub, Stubs};
+use crate::ops::Ops;
+use crate::platform::{ALIAS_BYTES, AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
+use crate::symbols::{self, Symbols};
+use crate::text::{CacheType, InterruptMask, Machine};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::boxed::Box;
+use std::string::ToString;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+
+/// Two NOPs at the entry and nothing else.
+pub const COMPILED: Form = Form { landing_pad: LandingPad::None, prefix: Prefix::None };
+
+const RET: u32 = crate::insn::Insn::RET.encode();
+const MRS_X10_TPIDR_EL1: u32 = 0xd538_d08a;
+const ADD_X10_X10_0: u32 = 0x9100_014a;
+
+/// Something that the engine asked of the machine or the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A batch begins.
+    BeginBatch,
+    /// A batch is over.
+    EndBatch,
+    /// A page of text gets an alias.
+    Map(TextAddr),
+    /// It loses it again.
+    Unmap(TextAddr),
+    /// A word is written.
+    Store(TextAddr, u32),
+    /// DC CVAU of this line.
+    Clean(TextAddr),
+    /// IC IVAU of this line.
+    Invalidate(TextAddr),
+    /// DSB ISH.
+    Complete,
+    /// ISB.
+    Synchronize,
+    /// Every other CPU is made to synchronise.
+    SynchronizeCpus,
+    /// Interrupts are masked.
+    Mask,
+    /// Interrupts are as they were.
+    Restore,
+}
+
+/// What shall go wrong. Counts are from 0 and begin anew with each fault that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The write of this number finds another word than the check before it did.
+    Write(usize),
+    /// The alias of this number is not given.
+    Alias(usize),
+    /// A batch is not begun.
+    Batch,
+    /// This CPU does not synchronise, the first time that it is asked.
+    Cpu(usize),
+}
+
+/// Text in the making.
+#[derive(Debug)]
+pub struct FakeText {
+    base: TextAddr,
+    words: Vec<u32>,
+    entries: Vec<u64>,
+    functions: Vec<symbols::Function>,
+}
+
+impl FakeText {
+    /// Empty text that begins at `base`, rounded down to a page.
+    pub fn new(base: u64) -> Self {
+        let base = TextAddr::new(base & !(ALIAS_BYTES - 1));
+        Self { base, words: Vec::new(), entries: Vec::new(), functions: Vec::new() }
+    }
+
+    /// Adds a function with a callsite of this form, as a compiler lays it out, with its entry and its symbol; returns its
+    /// address.
+    pub fn function(&mut self, name: &str, form: Form) -> TextAddr {
+        if !self.words.len().is_multiple_of(2) {
+            self.words.push(RET);
+        }
+        let start = self.here();
+        if form.prefix == Prefix::Literal {
+            self.words.extend([NOP, NOP]);
+        }
+        let function = self.here();
+        if form.landing_pad == LandingPad::BtiC {
+            self.words.push(BTI_C);
+        }
+        let entry = if form.prefix == Prefix::Literal { start } else { self.here() };
+        self.words.extend([NOP, NOP, RET]);
+        self.entries.push(entry.get());
+        let size = self.here().get() - function.get();
+        self.functions.push(symbols::Function { name: name.to_string(), addr: function.get(), size });
+        function
+    }
+
+    /// Adds words as they are; returns the address of the first.
+    pub fn words(&mut self, words: &[u32]) -> TextAddr {
+        let at = self.here();
+        self.words.extend(words);
+        at
+    }
+
+    /// Adds an entry to the callsite section.
+    pub fn entry(&mut self, address: u64) {
+        self.entries.push(address);
+    }
+
+    /// Moves on to this many bytes from the start.
+    pub fn skip_to(&mut self, offset: usize) {
+        self.words.resize(self.words.len().max(offset / 4), RET);
+    }
+
+    fn here(&self) -> TextAddr {
+        self.base.offset(self.words.len() as i64 * 4)
+    }
+
+    /// The kernel that has this text. It is never freed, as a kernel isn't.
+    pub fn build(mut self) -> &'static FakeKernel {
+        let stub = |words: &mut Vec<u32>| {
+            let entry = self.base.offset(words.len() as i64 * 4);
+            words.extend([BTI_C, MRS_X10_TPIDR_EL1, ADD_X10_X10_0, RET]);
+            Stub { entry, base: entry.offset(4), offset: entry.offset(8) }
+        };
+        let (caller, regs_caller) = (stub(&mut self.words), stub(&mut self.words));
+        let text = TextRange::new(self.base, self.here());
+        self.words.resize(self.words.len().next_multiple_of(ALIAS_BYTES as usize / 4), 0);
+        let table = symbols::encode(&self.functions, 0).unwrap_or_default();
+        let symbols = Symbols::parse(Box::leak(table.into_boxed_slice())).ok();
+        Box::leak(Box::new(FakeKernel {
+            text,
+            memory: self.words.into_iter().map(AtomicU32::new).collect(),
+            entries: self.entries,
+            symbols,
+            stubs: Stubs {
+                caller,
+                regs_caller,
+                current: Box::leak(Box::new(AtomicPtr::new(core::ptr::null_mut::<Ops>()))),
+            },
+            state: Mutex::new(Observed::default()),
+        }))
+    }
+}
+
+/// What was seen, and what shall go wrong.
+#[derive(Debug, Default)]
+struct Observed {
+    events: Vec<Event>,
+    fault: Option<Fault>,
+    writes: usize,
+    maps: usize,
+}
+
+/// A kernel in memory.
+#[derive(Debug)]
+pub struct FakeKernel {
+    text: TextRange,
+    memory: Box<[AtomicU32]>,
+    entries: Vec<u64>,
+    symbols: Option<Symbols<'static>>,
+    stubs: Stubs,
+    state: Mutex<Observed>,
+}
+
+impl FakeKernel {
+    /// A fresh image of this kernel.
+    pub fn image(&self) -> Image {
+        let section = Box::leak(self.entries.clone().into_boxed_slice());
+        let bytes = size_of_val(section);
+        // SAFETY: the section was leaked for this image alone; the fake's `load` serves all of the text.
+        let image = unsafe { Image::new(self.text, section.as_mut_ptr(), bytes, self.stubs) };
+        match self.symbols {
+            Some(symbols) => image.with_symbols(symbols),
+            None => image,
+        }
+    }
+
+    /// The entry stubs' places.
+    pub const fn stubs(&self) -> Stubs {
+        self.stubs
+    }
+
+    /// All of the text as it is now.
+    pub fn snapshot(&self) -> Vec<u32> {
+        self.memory.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
+    /// The word at an address of the text.
+    ///
+    /// # Panics
+    ///
+    /// If the address is not inside the text.
+    pub fn word(&self, at: TextAddr) -> u32 {
+        self.memory[self.index(at)].load(Ordering::Relaxed)
+    }
+
+    /// Writes a word behind the engine's back.
+    ///
+    /// # Panics
+    ///
+    /// If the address is not inside the text.
+    pub fn overwrite(&self, at: TextAddr, word: u32) {
+        self.memory[self.index(at)].store(word, Ordering::Relaxed);
+    }
+
+    /// Has something go wrong from now on, or nothing any more.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        let mut state = self.state();
+        (state.fault, state.writes, state.maps) = (fault, 0, 0);
+    }
+
+    /// What was asked since the last call of this.
+    pub fn take_events(&self) -> Vec<Event> {
+        core::mem::take(&mut self.state().events)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Observed> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, event: Event) {
+        self.state().events.push(event);
+    }
+
+    fn index(&self, at: TextAddr) -> usize {
+        assert!(at.is_aligned(), "an access to {at}, which is no instruction's address");
+        (at.get() - self.text.start.get()) as usize / 4
+    }
+
+    /// The text that an alias stands for.
+    fn text_at(&self, alias: NonNull<u32>) -> TextAddr {
+        let offset = alias.addr().get() - self.memory.as_ptr().addr();
+        self.text.start.offset(offset as i64)
+    }
+}
+
+// SAFETY: an alias is the buffer itself, which lives as long as the fake; there are no other CPUs; nothing executes the
+// text, so no stub ever uses the context base.
+unsafe impl Platform for FakeKernel {
+    fn context_base(&self) -> ContextBase {
+        ContextBase { register: BaseRegister::TpidrEl1, offset: 0x40 }
+    }
+
+    fn begin_batch(&self) -> Result<(), AliasError> {
+        self.note(Event::BeginBatch);
+        match self.state().fault {
+            Some(Fault::Batch) => Err(AliasError { page: self.text.start, reason: "the fault that was asked for" }),
+            _ => Ok(()),
+        }
+    }
+
+    fn end_batch(&self) {
+        self.note(Event::EndBatch);
+    }
+
+    fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        self.note(Event::Map(page));
+        let mut state = self.state();
+        let number = state.maps;
+        state.maps += 1;
+        if state.fault == Some(Fault::Alias(number)) {
+            return Err(AliasError { page, reason: "the fault that was asked for" });
+        }
+        drop(state);
+        let first = self.memory.get(self.index(page)).ok_or(AliasError { page, reason: "not this kernel's text" })?;
+        Ok(NonNull::from(first).cast())
+    }
+
+    fn unmap_alias(&self, page: TextAddr, _alias: NonNull<u8>) {
+        self.note(Event::Unmap(page));
+    }
+
+    fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        self.note(Event::SynchronizeCpus);
+        let mut state = self.state();
+        match state.fault {
+            Some(Fault::Cpu(cpu)) => {
+                state.fault = None;
+                Err(CpuTimeout { cpu })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+// SAFETY: each access is one atomic one to the one word; there are no caches or interrupts to do anything to.
+unsafe impl Machine for FakeKernel {
+    unsafe fn load(&self, at: TextAddr) -> u32 {
+        self.word(at)
+    }
+
+    unsafe fn load_alias(&self, alias: NonNull<u32>) -> u32 {
+        let mut state = self.state();
+        let number = state.writes;
+        state.writes += 1;
+        let at = self.text_at(alias);
+        if state.fault == Some(Fault::Write(number)) {
+            drop(state);
+            self.overwrite(at, !self.word(at));
+        }
+        self.word(at)
+    }
+
+    unsafe fn store(&self, alias: NonNull<u32>, word: u32) {
+        let at = self.text_at(alias);
+        self.note(Event::Store(at, word));
+        self.overwrite(at, word);
+    }
+
+    fn cache_type(&self) -> CacheType {
+        // 64-byte lines, neither IDC nor DIC.
+        CacheType::from_ctr(0x8444_c004)
+    }
+
+    fn clean_data_line(&self, at: TextAddr) {
+        self.note(Event::Clean(at));
+    }
+
+    fn invalidate_instruction_line(&self, at: TextAddr) {
+        self.note(Event::Invalidate(at));
+    }
+
+    fn complete(&self) {
+        self.note(Event::Complete);
+    }
+
+    fn synchronize(&self) {
+        self.note(Event::Synchronize);
+    }
+
+    fn mask_interrupts(&self) -> InterruptMask {
+        self.note(Event::Mask);
+        InterruptMask(0)
+    }
+
+    fn restore_interrupts(&self, _mask: InterruptMask) {
+        self.note(Event::Restore);
+    }
+}
