@@ -1,2 +1,48 @@
-//! s
+//! The small kernel under the boot tests.
+//!
+//! Each file in `tests/` is a kernel of its own: this crate brings the machine up (QEMU's virt board: MMU and caches on,
+//! text read-only, everything else never executable), runs the file's cases and leaves through semihosting with the
+//! result as the exit status.
+//!
+//! ```text
+//! support::boot_tests! {
+//!     callee_sees_its_arguments,
+//!     failed_batch_changes_nothing,
+//! }
+//! fn callee_sees_its_arguments() { ... }
+//! ```
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`boot`] | from the first instruction to the first line of Rust, on each CPU |
+//! | [`memory`] | page tables, the two alias strategies for text, a walker over the live tables |
+//! | [`vectors`], [`exceptions`] | the exception vectors; faults that are reported and faults that a test expects |
+//! | [`interrupts`] | the GIC, ticks of the timer, masking |
+//! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
+//! | [`platform`] | what fentry asks of a kernel |
+//! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
+//! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`] | what their names say |
+//!
+//! It does not: run anything at EL0, switch tasks, power CPUs down, or run on any other board.
 #![no_std]
+#![cfg(target_os = "none")]
+
+extern crate alloc;
+
+#[macro_use]
+pub mod console;
+pub mod backtrace;
+pub mod boot;
+pub mod count;
+pub mod exceptions;
+pub mod harness;
+pub mod heap;
+pub mod interrupts;
+pub mod lock;
+pub mod memory;
+pub mod percpu;
+pub mod platform;
+pub mod smp;
+pub mod vectors;
+
+pub use platform::PLATFORM;

@@ -1,0 +1,155 @@
+//! What belongs to one CPU: a block whose address is in its TPIDR_EL1, and stacks.
+
+use crate::exceptions::Catch;
+use crate::smp::Job;
+use core::arch::asm;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use fentry::TraceContext;
+
+/// The most CPUs that this kernel runs on.
+pub const MAX_CPUS: usize = 8;
+
+const PAGE: usize = 4096;
+/// With less than this left on its stack, a fault is handled on the emergency stack.
+const RESERVE: u64 = 16 * 1024;
+
+/// One CPU's own data. Only the fields that say so are written by other CPUs.
+#[derive(Debug)]
+#[repr(C)]
+pub struct PerCpu {
+    /// fentry's words for what runs on this CPU: there are no tasks to switch between.
+    pub trace: TraceContext,
+    /// A synchronous exception with SP below this switches to the emergency stack.
+    pub(crate) stack_reserve: AtomicU64,
+    pub(crate) stack_top: AtomicU64,
+    pub(crate) emergency_top: AtomicU64,
+    /// Where a fault goes that somebody expects.
+    pub(crate) catch: AtomicPtr<Catch>,
+    /// Whether a fault is being reported here; a second one then ends the machine at once.
+    pub(crate) reporting: AtomicBool,
+    /// MPIDR_EL1's affinity fields.
+    pub(crate) mpidr: AtomicU64,
+    pub(crate) online: AtomicBool,
+    /// The last request to synchronise that this CPU has answered.
+    pub(crate) synchronized: AtomicU64,
+    /// Work for this CPU, put here by others.
+    pub(crate) job: AtomicPtr<Job>,
+    /// A function to be called by the next call interrupt, put here by others.
+    pub(crate) interrupt_call: AtomicPtr<()>,
+    pub(crate) tick_period: AtomicU64,
+    pub(crate) ticks: AtomicU64,
+}
+
+impl PerCpu {
+    const fn new() -> Self {
+        Self {
+            trace: TraceContext::new(),
+            stack_reserve: AtomicU64::new(0),
+            stack_top: AtomicU64::new(0),
+            emergency_top: AtomicU64::new(0),
+            catch: AtomicPtr::new(core::ptr::null_mut()),
+            reporting: AtomicBool::new(false),
+            mpidr: AtomicU64::new(0),
+            online: AtomicBool::new(false),
+            synchronized: AtomicU64::new(0),
+            job: AtomicPtr::new(core::ptr::null_mut()),
+            interrupt_call: AtomicPtr::new(core::ptr::null_mut()),
+            tick_period: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
+        }
+    }
+
+    /// The number of this CPU, from 0.
+    pub fn index(&self) -> usize {
+        BLOCKS.element_offset(self).unwrap_or(0)
+    }
+
+    /// How many timer interrupts this CPU has taken.
+    pub fn ticks(&self) -> u64 {
+        self.ticks.load(Ordering::Relaxed)
+    }
+}
+
+static BLOCKS: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
+
+/// The stacks of one CPU; both guards are left unmapped.
+#[repr(C, align(4096))]
+struct Stacks {
+    guard: [u8; PAGE],
+    thread: [u8; 64 * PAGE],
+    emergency_guard: [u8; PAGE],
+    emergency: [u8; 8 * PAGE],
+}
+
+/// The boot CPU uses only the emergency stack of its own; its thread runs on the boot stack.
+#[unsafe(link_section = ".stack.percpu")]
+static mut STACKS: [Stacks; MAX_CPUS] = [const {
+    Stacks { guard: [0; PAGE], thread: [0; 64 * PAGE], emergency_guard: [0; PAGE], emergency: [0; 8 * PAGE] }
+}; MAX_CPUS];
+
+unsafe extern "C" {
+    static __boot_stack_guard: u8;
+    static __boot_stack_start: u8;
+    static boot_stack_end: u8;
+}
+
+/// The block of one CPU.
+///
+/// # Panics
+///
+/// There is no such CPU.
+pub fn of(cpu: usize) -> &'static PerCpu {
+    &BLOCKS[cpu]
+}
+
+/// The block of the running CPU.
+///
+/// # Panics
+///
+/// This CPU has none yet: it is still starting.
+pub fn this() -> &'static PerCpu {
+    try_this().expect("this CPU has no per-CPU block yet")
+}
+
+/// The block of the running CPU, if it has one already.
+#[inline]
+pub fn try_this() -> Option<&'static PerCpu> {
+    let base: *const PerCpu;
+    // SAFETY: reading this register changes nothing.
+    unsafe { asm!("mrs {}, tpidr_el1", out(reg) base, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: the register holds zero from the CPU's first instructions on, and later what `install` put there.
+    unsafe { base.as_ref() }
+}
+
+/// Fills in the blocks' stack pointers. The boot CPU is CPU 0 until it is known better.
+pub(crate) fn init() {
+    let stacks = (&raw const STACKS).cast::<Stacks>();
+    for (cpu, block) in BLOCKS.iter().enumerate() {
+        let own = stacks.wrapping_add(cpu).addr();
+        let thread = own + core::mem::offset_of!(Stacks, thread);
+        let emergency = own + core::mem::offset_of!(Stacks, emergency);
+        block.stack_reserve.store(thread as u64 + RESERVE, Ordering::Relaxed);
+        block.stack_top.store((thread + 64 * PAGE) as u64, Ordering::Relaxed);
+        block.emergency_top.store((emergency + 8 * PAGE) as u64, Ordering::Relaxed);
+    }
+    let boot = &BLOCKS[0];
+    boot.stack_reserve.store((&raw const __boot_stack_start).addr() as u64 + RESERVE, Ordering::Relaxed);
+    boot.stack_top.store((&raw const boot_stack_end).addr() as u64, Ordering::Relaxed);
+    install(boot);
+}
+
+/// Makes `block` that of the running CPU.
+pub(crate) fn install(block: &'static PerCpu) {
+    // SAFETY: nothing reads the register but `try_this` and the vectors, which want exactly this.
+    unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const *block, options(nostack, preserves_flags)) };
+}
+
+/// The pages that stay unmapped, so that a stack that overflows faults.
+pub(crate) fn guard_pages() -> impl Iterator<Item = usize> {
+    let stacks = (&raw const STACKS).cast::<Stacks>();
+    let own = (0..MAX_CPUS).flat_map(move |cpu| {
+        let base = stacks.wrapping_add(cpu).addr();
+        [base, base + core::mem::offset_of!(Stacks, emergency_guard)]
+    });
+    core::iter::once((&raw const __boot_stack_guard).addr()).chain(own)
+}
