@@ -13,7 +13,7 @@ use crate::qemu::{self, Boot, End};
 use crate::toolchain::RustSource;
 use crate::variant::Variant;
 use crate::workspace::{Kernel, Workspace};
-use crate::{kernel_build, symbols};
+use crate::{kernel_build, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -28,7 +28,21 @@ struct Cli {
 enum Task {
     Build(BuildArgs),
     Qemu(QemuArgs),
+    Setup(SetupArgs),
     Symbols(SymbolsArgs),
+}
+
+/// Find what building and booting needs, and get what is missing: QEMU, and the source of `core`
+///
+/// The source of `core` comes from the first of: --rust-src; the toolchain; an earlier setup; `rustup component add
+/// rust-src`; Debian's package rust-src of the same release, fetched and unpacked into target/ but not installed; the
+/// tree or tarball that the environment variable FENTRY_RUST_SRC names.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo xtask setup\n  cargo xtask setup --rust-src ~/rust-1.95.0-src.tar.xz")]
+struct SetupArgs {
+    /// A source tree of the toolchain's release, or a tarball of one, to use before all else
+    #[arg(long, value_name = "PATH")]
+    rust_src: Option<PathBuf>,
 }
 
 /// Build kernels and print where their images are
@@ -98,6 +112,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     match Cli::parse().command {
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
+        Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::write_object(&args.image, &args.output).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -8,6 +8,7 @@ mod kernel_build;
 mod linker;
 mod progress;
 mod qemu;
+mod setup;
 mod symbols;
 mod toolchain;
 mod variant;

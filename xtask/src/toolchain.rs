@@ -67,19 +67,31 @@ pub(crate) fn is_library(library: &Path) -> bool {
         .all(|part| library.join(part).is_file())
 }
 
+/// Whether the toolchain came with that source.
+pub(crate) fn sysroot_has_source(workspace: &Workspace) -> Result<bool> {
+    Ok(is_library(&sysroot(workspace)?.join("lib/rustlib/src/rust/library")))
+}
+
+/// Whether a way to the source is to be left out, so that the others can be tried where that one would do.
+pub(crate) fn is_left_out(way: &str) -> bool {
+    std::env::var("FENTRY_RUST_SRC_LEAVE_OUT").is_ok_and(|ways| ways.split(',').any(|name| name == way))
+}
+
 impl RustSource {
     /// Where a source tree is kept that did not come with the toolchain.
     pub(crate) fn kept_dir(workspace: &Workspace, release: &str) -> PathBuf {
         workspace.target_dir.join("rust-src").join(release)
     }
 
-    /// The source if it is already there.
+    /// The source if it is already there. One that was set up comes before the toolchain's, because somebody may have
+    /// named it.
     pub(crate) fn find(workspace: &Workspace) -> Result<Option<Self>> {
-        if is_library(&sysroot(workspace)?.join("lib/rustlib/src/rust/library")) {
-            return Ok(Some(Self::Sysroot));
-        }
         let kept = Self::kept_dir(workspace, &release(workspace)?).join("library");
-        Ok(is_library(&kept).then_some(Self::Elsewhere(kept)))
+        if is_library(&kept) {
+            return Ok(Some(Self::Elsewhere(kept)));
+        }
+        let in_sysroot = !is_left_out("sysroot") && sysroot_has_source(workspace)?;
+        Ok(in_sysroot.then_some(Self::Sysroot))
     }
 }
 

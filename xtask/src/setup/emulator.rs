@@ -1,0 +1,100 @@
+//! QEMU for arm64, from the system's packages.
+
+use std::fmt;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::{quietly, show};
+use crate::qemu::PROGRAM;
+
+/// A version of QEMU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    major: u32,
+    minor: u32,
+}
+
+/// The oldest version that is known to boot every variant.
+const OLDEST: Version = Version { major: 7, minor: 2 };
+
+/// What to do where it can't be done for the user.
+const BY_HAND: &str = "\
+    install QEMU 7.2 or later for arm64 with one of\n  \
+      Debian, Ubuntu:  sudo apt-get install --no-install-recommends qemu-system-arm\n  \
+      Fedora:          sudo dnf install qemu-system-aarch64-core\n  \
+      Arch:            sudo pacman -S qemu-system-aarch64\n  \
+      macOS:           brew install qemu";
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+/// The version of a QEMU that is new enough; installs one if there is none.
+pub(super) fn ensure() -> Result<Version> {
+    match installed() {
+        Some(version) if version >= OLDEST => return Ok(version),
+        Some(version) => bail!("{PROGRAM} is version {version} and too old: {BY_HAND}"),
+        None => eprintln!("    {PROGRAM} is not installed"),
+    }
+    if let Err(error) = install() {
+        bail!("{error:#}; {BY_HAND}");
+    }
+    match installed() {
+        Some(version) if version >= OLDEST => Ok(version),
+        Some(version) => bail!("this system's QEMU is version {version} and too old; install {OLDEST} or later"),
+        None => bail!("{PROGRAM} does not start although it was installed; {BY_HAND}"),
+    }
+}
+
+fn installed() -> Option<Version> {
+    let said = quietly(Command::new(PROGRAM).arg("--version"), "which version is it").ok()?;
+    parse_version(&said)
+}
+
+/// Reads `QEMU emulator version 7.2.22 (...)`.
+fn parse_version(said: &str) -> Option<Version> {
+    let number = said.split("version ").nth(1)?;
+    let mut parts = number.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return None };
+    Some(Version { major, minor })
+}
+
+/// Installs QEMU where this user may do that without being asked for a password.
+fn install() -> Result<()> {
+    if quietly(Command::new("apt-get").arg("--version"), "is it there").is_err() {
+        bail!("this system has no apt-get");
+    }
+    let may = |program: &str, args: &[&str]| quietly(Command::new(program).args(args), "may I").ok();
+    let prefix: &[&str] = if may("id", &["-u"]).as_deref() == Some("0") {
+        &["env"]
+    } else if may("sudo", &["-n", "true"]).is_some() {
+        &["sudo", "-n", "env"]
+    } else {
+        bail!("installing packages needs root, and sudo asks for a password");
+    };
+    let apt = |args: &[&str]| {
+        let mut command = Command::new(prefix[0]);
+        command.args(&prefix[1..]).args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]).args(args);
+        show(&mut command)
+    };
+    apt(&["update"])?;
+    apt(&["install", "-y", "--no-install-recommends", "qemu-system-arm"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared() {
+        let version = parse_version("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright ...");
+        assert_eq!(version, Some(Version { major: 7, minor: 2 }));
+        assert!(version >= Some(OLDEST));
+        assert!(parse_version("QEMU emulator version 10.0.0").unwrap() > OLDEST);
+        assert!(parse_version("QEMU emulator version 6.2.0").unwrap() < OLDEST);
+        assert_eq!(parse_version("command not found"), None);
+    }
+}
