@@ -83,7 +83,7 @@ impl Access {
         }
     }
 
-    const fn of(word: u32) -> Option<Self> {
+    pub(super) const fn of(word: u32) -> Option<Self> {
         Some(match bits(word, 30, 2) << 2 | bits(word, 22, 2) {
             0b0000 => Self::StoreByte,
             0b0001 => Self::LoadByte,
@@ -102,7 +102,7 @@ impl Access {
         })
     }
 
-    const fn field(self) -> u32 {
+    pub(super) const fn field(self) -> u32 {
         let size_opc = self.size_opc();
         (size_opc >> 2) << 30 | (size_opc & 3) << 22
     }
@@ -246,6 +246,10 @@ pub enum Direction {
 }
 
 impl Direction {
+    pub(super) const fn is_load(self) -> bool {
+        matches!(self, Self::Load)
+    }
+
     pub(super) const fn at(word: u32, lsb: u32) -> Self {
         if bit(word, lsb) {
             Self::Load

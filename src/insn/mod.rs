@@ -18,6 +18,7 @@
 //! Decoding never guesses. A word is decoded only when every one of its bits is understood, so that encoding the result
 //! gives the same word; any other word becomes [`Insn::Unknown`] with its broad [`Class`].
 
+mod atomic;
 mod bitmask;
 mod branch;
 mod cond;
@@ -29,11 +30,13 @@ mod imm;
 mod memory;
 mod reg;
 mod short;
+mod simd_memory;
 mod sysreg;
 mod system;
 #[cfg(test)]
 mod tests;
 
+pub use atomic::{Atomic, AtomicOp, Exclusive, Order, Ordering, Size};
 pub use bitmask::BitmaskImm;
 pub use branch::{Branch, Key, Link, Zero};
 pub use cond::Cond;
@@ -52,6 +55,9 @@ pub use memory::{
     PrefetchAddress, pair_offset,
 };
 pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
+pub use simd_memory::{
+    Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize,
+};
 pub use sysreg::SysReg;
 pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, SysOp, System};
 
@@ -68,6 +74,10 @@ pub enum Insn {
     DataReg(DataReg),
     /// A load or store of general registers.
     Memory(Memory),
+    /// An exclusive, ordered or atomic access of general registers.
+    Atomic(Atomic),
+    /// A load or store of SIMD and floating-point registers.
+    SimdMemory(SimdMemory),
     /// A word that this module does not know.
     Unknown {
         /// The word.
@@ -121,6 +131,8 @@ impl Insn {
             Self::DataImm(data) => data.encode(),
             Self::DataReg(data) => data.encode(),
             Self::Memory(memory) => memory.encode(),
+            Self::Atomic(atomic) => atomic.encode(),
+            Self::SimdMemory(memory) => memory.encode(),
             Self::Unknown { word, .. } => word,
         }
     }
@@ -150,6 +162,12 @@ impl Insn {
             Class::LoadStore => {
                 if let Some(memory) = Memory::decode(word) {
                     return Self::Memory(memory);
+                }
+                if let Some(atomic) = Atomic::decode(word) {
+                    return Self::Atomic(atomic);
+                }
+                if let Some(memory) = SimdMemory::decode(word) {
+                    return Self::SimdMemory(memory);
                 }
             }
             _ => {}

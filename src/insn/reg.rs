@@ -209,6 +209,14 @@ impl VReg {
         self.0
     }
 
+    pub(super) const fn at(word: u32, lsb: u32) -> Self {
+        Self(((word >> lsb) & 31) as u8)
+    }
+
+    pub(super) const fn field(self) -> u32 {
+        self.0 as u32
+    }
+
     /// The register `distance` numbers on; after V31 comes V0.
     pub const fn next(self, distance: u8) -> Self {
         Self(self.0.wrapping_add(distance) & 31)
@@ -233,6 +241,14 @@ impl EvenReg {
     /// The pair's second register; the zero register after X30.
     pub const fn second(self) -> Reg {
         Reg(self.0 | 1)
+    }
+
+    pub(super) const fn at(word: u32, lsb: u32) -> Option<Self> {
+        Self::x(((word >> lsb) & 31) as u8)
+    }
+
+    pub(super) const fn field(self) -> u32 {
+        self.0 as u32
     }
 }
 
