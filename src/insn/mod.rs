@@ -31,10 +31,12 @@ mod memory;
 mod reg;
 mod short;
 mod simd_memory;
+mod sysop;
 mod sysreg;
 mod system;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use atomic::{Atomic, AtomicOp, Exclusive, Order, Ordering, Size};
 pub use bitmask::BitmaskImm;
@@ -58,6 +60,7 @@ pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
 pub use simd_memory::{
     Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize,
 };
+pub use sysop::SysOpName;
 pub use sysreg::SysReg;
 pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, SysOp, System};
 
