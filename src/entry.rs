@@ -156,6 +156,10 @@ macro_rules! stub_assembly {
             ".pushsection .text.fentry_stubs, \"ax\", %progbits",
             // Only x10-x13 are changed before the guard has been taken, and no flags.
             ".macro fentry_guard skip, base, offset",
+            ".global \\base",
+            ".hidden \\base",
+            ".global \\offset",
+            ".hidden \\offset",
             "\\base:",
             "    mrs   x10, tpidr_el1",                 // x10 = the base; which register is written at init
             "    cbz   x10, \\skip",                    // zero: this CPU isn't ready to be traced

@@ -277,102 +277,38 @@ impl Atomic {
     /// The instruction's word.
     pub const fn encode(self) -> u32 {
         match self {
-            Self::LoadExclusive {
-                order,
-                size,
-                rt,
-                rn,
-            } => {
+            Self::LoadExclusive { order, size, rt, rn } => {
                 EXCLUSIVE | LOAD | NO_RS | NO_RT2 | size.field() | (order as u32) << 15 | at(rn, rt)
             }
-            Self::StoreExclusive {
-                order,
-                size,
-                rs,
-                rt,
-                rn,
-            } => {
-                EXCLUSIVE
-                    | NO_RT2
-                    | size.field()
-                    | rs.field() << 16
-                    | (order as u32) << 15
-                    | at(rn, rt)
+            Self::StoreExclusive { order, size, rs, rt, rn } => {
+                EXCLUSIVE | NO_RT2 | size.field() | rs.field() << 16 | (order as u32) << 15 | at(rn, rt)
             }
-            Self::LoadExclusivePair {
-                order,
-                width,
-                rt,
-                rt2,
-                rn,
-            } => {
+            Self::LoadExclusivePair { order, width, rt, rt2, rn } => {
                 let pair = PAIR | 1 << 31 | width.sf() << 30 | rt2.field() << 10;
                 EXCLUSIVE | LOAD | NO_RS | pair | (order as u32) << 15 | at(rn, rt)
             }
-            Self::StoreExclusivePair {
-                order,
-                width,
-                rs,
-                rt,
-                rt2,
-                rn,
-            } => {
+            Self::StoreExclusivePair { order, width, rs, rt, rt2, rn } => {
                 let pair = PAIR | 1 << 31 | width.sf() << 30 | rt2.field() << 10;
                 EXCLUSIVE | pair | rs.field() << 16 | (order as u32) << 15 | at(rn, rt)
             }
-            Self::Ordered {
-                direction,
-                ordering,
-                size,
-                rt,
-                rn,
-            } => {
+            Self::Ordered { direction, ordering, size, rt, rn } => {
                 let kind = (direction as u32) << 22 | (ordering as u32) << 15;
                 EXCLUSIVE | ORDERED | NO_RS | NO_RT2 | size.field() | kind | at(rn, rt)
             }
             Self::LoadAcquirePc { size, rt, rn } => LDAPR | size.field() | at(rn, rt),
-            Self::OrderedUnscaled {
-                access,
-                rt,
-                rn,
-                offset,
-            } => 0x1900_0000 | access.field() | offset.field() << 12 | at(rn, rt),
-            Self::CompareSwap {
-                order,
-                size,
-                rs,
-                rt,
-                rn,
-            } => {
-                let order = (order.acquires() as u32) << 22 | (order.releases() as u32) << 15;
-                EXCLUSIVE
-                    | ORDERED
-                    | PAIR
-                    | NO_RT2
-                    | size.field()
-                    | order
-                    | rs.field() << 16
-                    | at(rn, rt)
+            Self::OrderedUnscaled { access, rt, rn, offset } => {
+                0x1900_0000 | access.field() | offset.field() << 12 | at(rn, rt)
             }
-            Self::CompareSwapPair {
-                order,
-                width,
-                rs,
-                rt,
-                rn,
-            } => {
+            Self::CompareSwap { order, size, rs, rt, rn } => {
+                let order = (order.acquires() as u32) << 22 | (order.releases() as u32) << 15;
+                EXCLUSIVE | ORDERED | PAIR | NO_RT2 | size.field() | order | rs.field() << 16 | at(rn, rt)
+            }
+            Self::CompareSwapPair { order, width, rs, rt, rn } => {
                 let order = (order.acquires() as u32) << 22 | (order.releases() as u32) << 15;
                 let registers = rs.field() << 16 | rn.field() << 5 | rt.field();
                 EXCLUSIVE | PAIR | NO_RT2 | width.sf() << 30 | order | registers
             }
-            Self::ReadModifyWrite {
-                op,
-                order,
-                size,
-                rs,
-                rt,
-                rn,
-            } => {
+            Self::ReadModifyWrite { op, order, size, rs, rt, rn } => {
                 let order = (order.acquires() as u32) << 23 | (order.releases() as u32) << 22;
                 ATOMIC | size.field() | order | rs.field() << 16 | (op as u32) << 12 | at(rn, rt)
             }
@@ -386,12 +322,7 @@ impl Atomic {
             0b001000 if bit(word, 21) => decode_pair_or_swap(word),
             0b001000 => decode_exclusive(word),
             0b011001 if !bit(word, 21) && bits(word, 10, 2) == 0 => match Access::of(word) {
-                Some(access) => Some(Self::OrderedUnscaled {
-                    access,
-                    rt,
-                    rn,
-                    offset: SImm::at(word, 12),
-                }),
+                Some(access) => Some(Self::OrderedUnscaled { access, rt, rn, offset: SImm::at(word, 12) }),
                 None => None,
             },
             0b111000 if bit(word, 21) && bits(word, 10, 2) == 0 => {
@@ -400,14 +331,7 @@ impl Atomic {
                 }
                 let order = Order::new(bit(word, 23), bit(word, 22));
                 match AtomicOp::of(word) {
-                    Some(op) => Some(Self::ReadModifyWrite {
-                        op,
-                        order,
-                        size,
-                        rs: Reg::at(word, 16),
-                        rt,
-                        rn,
-                    }),
+                    Some(op) => Some(Self::ReadModifyWrite { op, order, size, rs: Reg::at(word, 16), rt, rn }),
                     None => None,
                 }
             }
@@ -428,48 +352,19 @@ const fn decode_exclusive(word: u32) -> Option<Atomic> {
     }
     let no_rs = word & NO_RS == NO_RS;
     if word & ORDERED != 0 {
-        let ordering = if bit(word, 15) {
-            Ordering::Full
-        } else {
-            Ordering::Limited
-        };
-        return if no_rs {
-            Some(Atomic::Ordered {
-                direction,
-                ordering,
-                size,
-                rt,
-                rn,
-            })
-        } else {
-            None
-        };
+        let ordering = if bit(word, 15) { Ordering::Full } else { Ordering::Limited };
+        return if no_rs { Some(Atomic::Ordered { direction, ordering, size, rt, rn }) } else { None };
     }
     let order = exclusive_order(word);
     match direction {
-        Direction::Store => Some(Atomic::StoreExclusive {
-            order,
-            size,
-            rs,
-            rt,
-            rn,
-        }),
-        Direction::Load if no_rs => Some(Atomic::LoadExclusive {
-            order,
-            size,
-            rt,
-            rn,
-        }),
+        Direction::Store => Some(Atomic::StoreExclusive { order, size, rs, rt, rn }),
+        Direction::Load if no_rs => Some(Atomic::LoadExclusive { order, size, rt, rn }),
         Direction::Load => None,
     }
 }
 
 const fn exclusive_order(word: u32) -> Exclusive {
-    if bit(word, 15) {
-        Exclusive::Ordered
-    } else {
-        Exclusive::Plain
-    }
+    if bit(word, 15) { Exclusive::Ordered } else { Exclusive::Plain }
 }
 
 /// The half of the exclusives' space with bit 21 set: pairs, CAS and CASP.
@@ -480,47 +375,18 @@ const fn decode_pair_or_swap(word: u32) -> Option<Atomic> {
     let no_rt2 = word & NO_RT2 == NO_RT2;
     if word & ORDERED != 0 {
         let (order, size) = (swap_order, Size::of(word));
-        return if no_rt2 {
-            Some(Atomic::CompareSwap {
-                order,
-                size,
-                rs,
-                rt,
-                rn,
-            })
-        } else {
-            None
-        };
+        return if no_rt2 { Some(Atomic::CompareSwap { order, size, rs, rt, rn }) } else { None };
     }
     if !bit(word, 31) {
         return match (EvenReg::at(word, 16), EvenReg::at(word, 0)) {
-            (Some(rs), Some(rt)) if no_rt2 => Some(Atomic::CompareSwapPair {
-                order: swap_order,
-                width,
-                rs,
-                rt,
-                rn,
-            }),
+            (Some(rs), Some(rt)) if no_rt2 => Some(Atomic::CompareSwapPair { order: swap_order, width, rs, rt, rn }),
             _ => None,
         };
     }
     let order = exclusive_order(word);
     match Direction::at(word, 22) {
-        Direction::Store => Some(Atomic::StoreExclusivePair {
-            order,
-            width,
-            rs,
-            rt,
-            rt2,
-            rn,
-        }),
-        Direction::Load if word & NO_RS == NO_RS => Some(Atomic::LoadExclusivePair {
-            order,
-            width,
-            rt,
-            rt2,
-            rn,
-        }),
+        Direction::Store => Some(Atomic::StoreExclusivePair { order, width, rs, rt, rt2, rn }),
+        Direction::Load if word & NO_RS == NO_RS => Some(Atomic::LoadExclusivePair { order, width, rt, rt2, rn }),
         Direction::Load => None,
     }
 }

@@ -26,11 +26,7 @@ const fn ones(count: u32) -> u64 {
 
 /// The low `size` bits of `value`, turned left within those bits. `size` is 2 to 64, `by` below it.
 const fn rotate_left(value: u64, by: u32, size: u32) -> u64 {
-    if by == 0 {
-        value
-    } else {
-        (value << by | value >> (size - by)) & ones(size)
-    }
+    if by == 0 { value } else { (value << by | value >> (size - by)) & ones(size) }
 }
 
 /// The block that the 64-bit value repeats, by its size.
@@ -74,21 +70,15 @@ impl BitmaskImm {
         let size = block_size(wide);
         let block = wide & ones(size);
         let length = block.count_ones();
-        let start = if block & 1 == 0 {
-            block.trailing_zeros()
-        } else {
-            (size - (block << (64 - size)).leading_ones()) % size
-        };
+        let start =
+            if block & 1 == 0 { block.trailing_zeros() } else { (size - (block << (64 - size)).leading_ones()) % size };
         if rotate_left(ones(length), start, size) != block {
             return None;
         }
         let rotation = (size - start) % size;
         let n = size / 64;
         let imms = (0x3f & !(size * 2 - 1)) | (length - 1);
-        Some(Self {
-            width,
-            encoding: (n << 12 | rotation << 6 | imms) as u16,
-        })
+        Some(Self { width, encoding: (n << 12 | rotation << 6 | imms) as u16 })
     }
 
     /// The width of the register that it is for.
@@ -128,10 +118,7 @@ impl BitmaskImm {
         if size < 2 || size > width.bits() || encoding & (size - 1) == size - 1 {
             return None;
         }
-        Some(Self {
-            width,
-            encoding: encoding as u16,
-        })
+        Some(Self { width, encoding: encoding as u16 })
     }
 
     pub(super) const fn field(self) -> u32 {

@@ -125,11 +125,7 @@ const MODIFIER: u32 = 1 << 24;
 
 impl Zero {
     const fn at(word: u32, lsb: u32) -> Self {
-        if bit(word, lsb) {
-            Self::NonZero
-        } else {
-            Self::Zero
-        }
+        if bit(word, lsb) { Self::NonZero } else { Self::Zero }
     }
 }
 
@@ -155,11 +151,7 @@ impl Link {
     }
 
     const fn of(word: u32) -> Self {
-        if word & CALL == 0 {
-            Self::Jump
-        } else {
-            Self::Call
-        }
+        if word & CALL == 0 { Self::Jump } else { Self::Call }
     }
 }
 
@@ -170,39 +162,15 @@ impl Branch {
             Self::B { offset } => 0x1400_0000 | offset.field(),
             Self::Bl { offset } => 0x9400_0000 | offset.field(),
             Self::BCond { cond, offset } => 0x5400_0000 | offset.field() << 5 | cond.field(),
-            Self::CompareBranch {
-                on,
-                width,
-                rt,
-                offset,
-            } => {
-                0x3400_0000
-                    | width.sf() << 31
-                    | (on as u32) << 24
-                    | offset.field() << 5
-                    | rt.field()
+            Self::CompareBranch { on, width, rt, offset } => {
+                0x3400_0000 | width.sf() << 31 | (on as u32) << 24 | offset.field() << 5 | rt.field()
             }
-            Self::TestBranch {
-                on,
-                rt,
-                bit,
-                offset,
-            } => {
+            Self::TestBranch { on, rt, bit, offset } => {
                 let bit = bit.get();
-                0x3600_0000
-                    | (bit >> 5) << 31
-                    | (on as u32) << 24
-                    | (bit & 31) << 19
-                    | offset.field() << 5
-                    | rt.field()
+                0x3600_0000 | (bit >> 5) << 31 | (on as u32) << 24 | (bit & 31) << 19 | offset.field() << 5 | rt.field()
             }
             Self::Register { link, rn } => BR | link.field() | rn.field() << 5,
-            Self::RegisterAuth {
-                link,
-                key,
-                rn,
-                modifier,
-            } => {
+            Self::RegisterAuth { link, key, rn, modifier } => {
                 let tail = match modifier {
                     Some(modifier) => MODIFIER | modifier.field(),
                     None => 31,
@@ -221,22 +189,12 @@ impl Branch {
     pub const fn decode(word: u32) -> Option<Self> {
         let (offset, rt) = (CondOffset::at(word, 5), Reg::at(word, 0));
         Some(match bits(word, 24, 8) {
-            0x14..=0x17 => Self::B {
-                offset: BranchOffset::at(word, 0),
-            },
-            0x94..=0x97 => Self::Bl {
-                offset: BranchOffset::at(word, 0),
-            },
-            0x54 if !bit(word, 4) => Self::BCond {
-                cond: Cond::at(word, 0),
-                offset,
-            },
-            0x34 | 0x35 | 0xb4 | 0xb5 => Self::CompareBranch {
-                on: Zero::at(word, 24),
-                width: Width::from_bit(word >> 31),
-                rt,
-                offset,
-            },
+            0x14..=0x17 => Self::B { offset: BranchOffset::at(word, 0) },
+            0x94..=0x97 => Self::Bl { offset: BranchOffset::at(word, 0) },
+            0x54 if !bit(word, 4) => Self::BCond { cond: Cond::at(word, 0), offset },
+            0x34 | 0x35 | 0xb4 | 0xb5 => {
+                Self::CompareBranch { on: Zero::at(word, 24), width: Width::from_bit(word >> 31), rt, offset }
+            }
             0x36 | 0x37 | 0xb6 | 0xb7 => {
                 let number = bits(word, 31, 1) << 5 | bits(word, 19, 5);
                 Self::TestBranch {
@@ -262,19 +220,11 @@ impl Branch {
             _ if word & !KEY_B == ERETAA => Self::EretAuth { key },
             _ if word & !(31 << 5) == RET => Self::Ret { rn },
             _ if word & !(31 << 5 | CALL) == BR => Self::Register { link, rn },
-            _ if word & !(31 << 5 | CALL | KEY_B) == BR | AUTH | 31 => Self::RegisterAuth {
-                link,
-                key,
-                rn,
-                modifier: None,
-            },
+            _ if word & !(31 << 5 | CALL | KEY_B) == BR | AUTH | 31 => {
+                Self::RegisterAuth { link, key, rn, modifier: None }
+            }
             _ if word & !(31 << 5 | CALL | KEY_B | 31) == BR | AUTH | MODIFIER => {
-                Self::RegisterAuth {
-                    link,
-                    key,
-                    rn,
-                    modifier: Some(RegOrSp::at(word, 0)),
-                }
+                Self::RegisterAuth { link, key, rn, modifier: Some(RegOrSp::at(word, 0)) }
             }
             _ => return None,
         })

@@ -2,9 +2,7 @@
 //! C6.2 under its own name.
 
 use super::imm::{bit, bits};
-use super::{
-    AdrOffset, ArithImm, BitPos, BitmaskImm, EncodeError, PageOffset, Reg, RegOrSp, UImm, Width,
-};
+use super::{AdrOffset, ArithImm, BitPos, BitmaskImm, EncodeError, PageOffset, Reg, RegOrSp, UImm, Width};
 
 /// Add or subtract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,11 +95,7 @@ impl HalfWord {
             (Width::X, 48) => Self::X48,
             _ => {
                 let takes = "0 and 16, and for an X register 32 and 48";
-                return Err(EncodeError::NotEncodable {
-                    field: "hw",
-                    value: shift as u64,
-                    takes,
-                });
+                return Err(EncodeError::NotEncodable { field: "hw", value: shift as u64, takes });
             }
         })
     }
@@ -260,33 +254,11 @@ impl DataImm {
         match self {
             Self::Adr { rd, offset } => 0x1000_0000 | adr_field(offset.field()) | rd.field(),
             Self::Adrp { rd, offset } => 0x9000_0000 | adr_field(offset.field()) | rd.field(),
-            Self::AddSub {
-                op,
-                width,
-                rd,
-                rn,
-                imm,
-            } => {
-                0x1100_0000
-                    | width.sf() << 31
-                    | op.field()
-                    | imm.field()
-                    | rn.field() << 5
-                    | rd.field()
+            Self::AddSub { op, width, rd, rn, imm } => {
+                0x1100_0000 | width.sf() << 31 | op.field() | imm.field() | rn.field() << 5 | rd.field()
             }
-            Self::AddSubFlags {
-                op,
-                width,
-                rd,
-                rn,
-                imm,
-            } => {
-                0x3100_0000
-                    | width.sf() << 31
-                    | op.field()
-                    | imm.field()
-                    | rn.field() << 5
-                    | rd.field()
+            Self::AddSubFlags { op, width, rd, rn, imm } => {
+                0x3100_0000 | width.sf() << 31 | op.field() | imm.field() | rn.field() << 5 | rd.field()
             }
             Self::Logical { op, rd, rn, imm } => {
                 let (sf, op) = (imm.width().sf() << 31, (op as u32) << 29);
@@ -307,13 +279,7 @@ impl DataImm {
             Self::Bitfield { op, rd, rn, places } => {
                 let sf = places.width().sf();
                 let places = places.immr() << 16 | places.imms() << 10;
-                0x1300_0000
-                    | sf << 31
-                    | (op as u32) << 29
-                    | sf << 22
-                    | places
-                    | rn.field() << 5
-                    | rd.field()
+                0x1300_0000 | sf << 31 | (op as u32) << 29 | sf << 22 | places | rn.field() << 5 | rd.field()
             }
             Self::Extract { rd, rn, rm, lsb } => {
                 let sf = lsb.width().sf();
@@ -331,43 +297,18 @@ impl DataImm {
             0b100000 | 0b100001 => {
                 let units = bits(word, 5, 19) << 2 | bits(word, 29, 2);
                 match width {
-                    Width::W => Self::Adr {
-                        rd,
-                        offset: AdrOffset::from_units(units),
-                    },
-                    Width::X => Self::Adrp {
-                        rd,
-                        offset: PageOffset::from_units(units),
-                    },
+                    Width::W => Self::Adr { rd, offset: AdrOffset::from_units(units) },
+                    Width::X => Self::Adrp { rd, offset: PageOffset::from_units(units) },
                 }
             }
-            0b100010 if bit(word, 29) => Self::AddSubFlags {
-                op,
-                width,
-                rd,
-                rn,
-                imm: ArithImm::of(word),
-            },
-            0b100010 => Self::AddSub {
-                op,
-                width,
-                rd: RegOrSp::at(word, 0),
-                rn,
-                imm: ArithImm::of(word),
-            },
+            0b100010 if bit(word, 29) => Self::AddSubFlags { op, width, rd, rn, imm: ArithImm::of(word) },
+            0b100010 => Self::AddSub { op, width, rd: RegOrSp::at(word, 0), rn, imm: ArithImm::of(word) },
             0b100100 => return Self::decode_logical(word, width),
             0b100101 => return Self::decode_move(word, width),
             0b100110 => return Self::decode_bitfield(word, width),
-            0b100111
-                if bits(word, 29, 2) == 0 && !bit(word, 21) && bit(word, 22) == bit(word, 31) =>
-            {
+            0b100111 if bits(word, 29, 2) == 0 && !bit(word, 21) && bit(word, 22) == bit(word, 31) => {
                 match BitPos::at(word, 10, width) {
-                    Some(lsb) => Self::Extract {
-                        rd,
-                        rn: Reg::at(word, 5),
-                        rm: Reg::at(word, 16),
-                        lsb,
-                    },
+                    Some(lsb) => Self::Extract { rd, rn: Reg::at(word, 5), rm: Reg::at(word, 16), lsb },
                     None => return None,
                 }
             }
@@ -381,29 +322,10 @@ impl DataImm {
         };
         let (rd, rn) = (RegOrSp::at(word, 0), Reg::at(word, 5));
         Some(match bits(word, 29, 2) {
-            0 => Self::Logical {
-                op: Logical::And,
-                rd,
-                rn,
-                imm,
-            },
-            1 => Self::Logical {
-                op: Logical::Orr,
-                rd,
-                rn,
-                imm,
-            },
-            2 => Self::Logical {
-                op: Logical::Eor,
-                rd,
-                rn,
-                imm,
-            },
-            _ => Self::LogicalFlags {
-                rd: Reg::at(word, 0),
-                rn,
-                imm,
-            },
+            0 => Self::Logical { op: Logical::And, rd, rn, imm },
+            1 => Self::Logical { op: Logical::Orr, rd, rn, imm },
+            2 => Self::Logical { op: Logical::Eor, rd, rn, imm },
+            _ => Self::LogicalFlags { rd: Reg::at(word, 0), rn, imm },
         })
     }
 
@@ -415,12 +337,7 @@ impl DataImm {
             _ => return None,
         };
         match HalfWord::new(width, bits(word, 21, 2) * 16) {
-            Ok(at) => Some(Self::MoveWide {
-                op,
-                rd: Reg::at(word, 0),
-                imm: UImm::at(word, 5),
-                at,
-            }),
+            Ok(at) => Some(Self::MoveWide { op, rd: Reg::at(word, 0), imm: UImm::at(word, 5), at }),
             Err(_) => None,
         }
     }
@@ -433,12 +350,9 @@ impl DataImm {
             _ => return None,
         };
         match BitfieldPlaces::new(width, bits(word, 16, 6), bits(word, 10, 6)) {
-            Ok(places) if bit(word, 22) == bit(word, 31) => Some(Self::Bitfield {
-                op,
-                rd: Reg::at(word, 0),
-                rn: Reg::at(word, 5),
-                places,
-            }),
+            Ok(places) if bit(word, 22) == bit(word, 31) => {
+                Some(Self::Bitfield { op, rd: Reg::at(word, 0), rn: Reg::at(word, 5), places })
+            }
             _ => None,
         }
     }

@@ -103,12 +103,7 @@ impl ExtendShift {
     /// [`EncodeError::OutOfRange`] from 5 up.
     pub const fn new(amount: u32) -> Result<Self, EncodeError> {
         if amount > 4 {
-            return Err(EncodeError::OutOfRange {
-                field: "imm3",
-                value: amount as i64,
-                min: 0,
-                max: 4,
-            });
+            return Err(EncodeError::OutOfRange { field: "imm3", value: amount as i64, min: 0, max: 4 });
         }
         Ok(Self(amount as u8))
     }
@@ -499,84 +494,31 @@ impl DataReg {
     /// The instruction's word.
     pub const fn encode(self) -> u32 {
         match self {
-            Self::Logical {
-                op,
-                rd,
-                rn,
-                rm,
-                shift,
-                amount,
-            } => {
+            Self::Logical { op, rd, rn, rm, shift, amount } => {
                 let op = op as u32;
                 let op = (op >> 1) << 29 | (op & 1) << 21 | (shift as u32) << 22;
-                0x0a00_0000
-                    | amount.width().sf() << 31
-                    | op
-                    | amount.get() << 10
-                    | three(rd, rn, rm)
+                0x0a00_0000 | amount.width().sf() << 31 | op | amount.get() << 10 | three(rd, rn, rm)
             }
-            Self::AddSub {
-                op,
-                flags,
-                rd,
-                rn,
-                rm,
-                shift,
-                amount,
-            } => {
+            Self::AddSub { op, flags, rd, rn, rm, shift, amount } => {
                 let op = op.field() | flags.field() | (shift as u32) << 22;
-                0x0b00_0000
-                    | amount.width().sf() << 31
-                    | op
-                    | amount.get() << 10
-                    | three(rd, rn, rm)
+                0x0b00_0000 | amount.width().sf() << 31 | op | amount.get() << 10 | three(rd, rn, rm)
             }
-            Self::AddSubExtended {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                extend,
-                amount,
-            } => {
+            Self::AddSubExtended { op, width, rd, rn, rm, extend, amount } => {
                 let extend = (extend as u32) << 13 | amount.get() << 10;
                 let registers = rm.field() << 16 | rn.field() << 5 | rd.field();
                 0x0b20_0000 | width.sf() << 31 | op.field() | extend | registers
             }
-            Self::AddSubExtendedFlags {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                extend,
-                amount,
-            } => {
+            Self::AddSubExtendedFlags { op, width, rd, rn, rm, extend, amount } => {
                 let extend = (extend as u32) << 13 | amount.get() << 10;
                 let registers = rm.field() << 16 | rn.field() << 5 | rd.field();
                 0x2b20_0000 | width.sf() << 31 | op.field() | extend | registers
             }
-            Self::AddSubCarry {
-                op,
-                flags,
-                width,
-                rd,
-                rn,
-                rm,
-            } => 0x1a00_0000 | width.sf() << 31 | op.field() | flags.field() | three(rd, rn, rm),
-            Self::Rmif { rn, shift, mask } => {
-                0xba00_0400 | shift.get() << 15 | rn.field() << 5 | mask.get()
+            Self::AddSubCarry { op, flags, width, rd, rn, rm } => {
+                0x1a00_0000 | width.sf() << 31 | op.field() | flags.field() | three(rd, rn, rm)
             }
+            Self::Rmif { rn, shift, mask } => 0xba00_0400 | shift.get() << 15 | rn.field() << 5 | mask.get(),
             Self::Setf { size, rn } => 0x3a00_080d | (size as u32) << 14 | rn.field() << 5,
-            Self::CondCompare {
-                op,
-                width,
-                rn,
-                with,
-                nzcv,
-                cond,
-            } => {
+            Self::CondCompare { op, width, rn, with, nzcv, cond } => {
                 let with = match with {
                     CompareWith::Reg(rm) => rm.field() << 16,
                     CompareWith::Imm(imm) => imm.get() << 16 | 1 << 11,
@@ -584,14 +526,7 @@ impl DataReg {
                 let rest = cond.field() << 12 | rn.field() << 5 | nzcv.get();
                 0x3a40_0000 | width.sf() << 31 | op.field() | with | rest
             }
-            Self::CondSelect {
-                select,
-                width,
-                rd,
-                rn,
-                rm,
-                cond,
-            } => {
+            Self::CondSelect { select, width, rd, rn, rm, cond } => {
                 let select = select as u32;
                 let select = (select >> 1) << 30 | (select & 1) << 10;
                 0x1a80_0000 | width.sf() << 31 | select | cond.field() << 12 | three(rd, rn, rm)
@@ -607,29 +542,15 @@ impl DataReg {
                 0x5ac0_0000 | width.sf() << 31 | opcode << 10 | rn.field() << 5 | rd.field()
             }
             Self::Rev32 { rd, rn } => 0xdac0_0800 | rn.field() << 5 | rd.field(),
-            Self::PointerAuth { op, rd, rn } => {
-                0xdac1_0000 | (op as u32) << 10 | rn.field() << 5 | rd.field()
-            }
+            Self::PointerAuth { op, rd, rn } => 0xdac1_0000 | (op as u32) << 10 | rn.field() << 5 | rd.field(),
             Self::PointerAuthZero { op, rd } => 0xdac1_23e0 | (op as u32) << 10 | rd.field(),
             Self::Xpaci { rd } => XPACI | rd.field(),
             Self::Xpacd { rd } => XPACD | rd.field(),
-            Self::Pacga { rd, rn, rm } => {
-                0x9ac0_3000 | rm.field() << 16 | rn.field() << 5 | rd.field()
+            Self::Pacga { rd, rn, rm } => 0x9ac0_3000 | rm.field() << 16 | rn.field() << 5 | rd.field(),
+            Self::TwoSource { op, width, rd, rn, rm } => {
+                0x1ac0_0000 | width.sf() << 31 | (op as u32) << 10 | three(rd, rn, rm)
             }
-            Self::TwoSource {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-            } => 0x1ac0_0000 | width.sf() << 31 | (op as u32) << 10 | three(rd, rn, rm),
-            Self::Crc32 {
-                polynomial,
-                size,
-                rd,
-                rn,
-                rm,
-            } => {
+            Self::Crc32 { polynomial, size, rd, rn, rm } => {
                 let sf = match size {
                     CrcSize::Double => 1 << 31,
                     _ => 0,
@@ -637,34 +558,14 @@ impl DataReg {
                 let op = (polynomial as u32) << 12 | (size as u32) << 10;
                 0x1ac0_4000 | sf | op | three(rd, rn, rm)
             }
-            Self::MultiplyAdd {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                ra,
-            } => {
-                0x1b00_0000
-                    | width.sf() << 31
-                    | (op as u32) << 15
-                    | ra.field() << 10
-                    | three(rd, rn, rm)
+            Self::MultiplyAdd { op, width, rd, rn, rm, ra } => {
+                0x1b00_0000 | width.sf() << 31 | (op as u32) << 15 | ra.field() << 10 | three(rd, rn, rm)
             }
-            Self::MultiplyLong {
-                op,
-                sign,
-                rd,
-                rn,
-                rm,
-                ra,
-            } => {
+            Self::MultiplyLong { op, sign, rd, rn, rm, ra } => {
                 let op = (op as u32) << 15 | (sign as u32) << 23;
                 0x9b20_0000 | op | ra.field() << 10 | three(rd, rn, rm)
             }
-            Self::MultiplyHigh { sign, rd, rn, rm } => {
-                0x9b40_7c00 | (sign as u32) << 23 | three(rd, rn, rm)
-            }
+            Self::MultiplyHigh { sign, rd, rn, rm } => 0x9b40_7c00 | (sign as u32) << 23 | three(rd, rn, rm),
         }
     }
 }

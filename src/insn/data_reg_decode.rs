@@ -3,9 +3,8 @@
 use super::data_reg::{XPACD, XPACI};
 use super::imm::{bit, bits};
 use super::{
-    Accumulate, AddSub, ArithShift, BitPos, CompareWith, Cond, CrcPolynomial, CrcSize, DataReg,
-    Extend, ExtendShift, Flags, LogicalOp, OneSource, PointerAuth, Reg, RegOrSp, Select, SetfSize,
-    Shift, Sign, TwoSource, UImm, Width,
+    Accumulate, AddSub, ArithShift, BitPos, CompareWith, Cond, CrcPolynomial, CrcSize, DataReg, Extend, ExtendShift,
+    Flags, LogicalOp, OneSource, PointerAuth, Reg, RegOrSp, Select, SetfSize, Shift, Sign, TwoSource, UImm, Width,
 };
 
 const fn rd(word: u32) -> Reg {
@@ -61,14 +60,7 @@ const fn logical(word: u32) -> Option<DataReg> {
         _ => Shift::Ror,
     };
     match BitPos::at(word, 10, width(word)) {
-        Some(amount) => Some(DataReg::Logical {
-            op,
-            rd: rd(word),
-            rn: rn(word),
-            rm: rm(word),
-            shift,
-            amount,
-        }),
+        Some(amount) => Some(DataReg::Logical { op, rd: rd(word), rn: rn(word), rm: rm(word), shift, amount }),
         None => None,
     }
 }
@@ -82,26 +74,13 @@ const fn add_sub_shifted(word: u32) -> Option<DataReg> {
         _ => return None,
     };
     match BitPos::at(word, 10, width(word)) {
-        Some(amount) => Some(DataReg::AddSub {
-            op,
-            flags,
-            rd: rd(word),
-            rn: rn(word),
-            rm: rm(word),
-            shift,
-            amount,
-        }),
+        Some(amount) => Some(DataReg::AddSub { op, flags, rd: rd(word), rn: rn(word), rm: rm(word), shift, amount }),
         None => None,
     }
 }
 
 const fn add_sub_extended(word: u32) -> Option<DataReg> {
-    let (op, width, rn, rm) = (
-        AddSub::of(word),
-        width(word),
-        RegOrSp::at(word, 5),
-        rm(word),
-    );
+    let (op, width, rn, rm) = (AddSub::of(word), width(word), RegOrSp::at(word, 5), rm(word));
     let extend = match bits(word, 13, 3) {
         0 => Extend::Uxtb,
         1 => Extend::Uxth,
@@ -116,24 +95,8 @@ const fn add_sub_extended(word: u32) -> Option<DataReg> {
         return None;
     };
     Some(match Flags::of(word) {
-        Flags::Set => DataReg::AddSubExtendedFlags {
-            op,
-            width,
-            rd: rd(word),
-            rn,
-            rm,
-            extend,
-            amount,
-        },
-        Flags::Kept => DataReg::AddSubExtended {
-            op,
-            width,
-            rd: RegOrSp::at(word, 0),
-            rn,
-            rm,
-            extend,
-            amount,
-        },
+        Flags::Set => DataReg::AddSubExtendedFlags { op, width, rd: rd(word), rn, rm, extend, amount },
+        Flags::Kept => DataReg::AddSubExtended { op, width, rd: RegOrSp::at(word, 0), rn, rm, extend, amount },
     })
 }
 
@@ -141,31 +104,14 @@ const fn carry_or_flags(word: u32) -> Option<DataReg> {
     let (width, rd, rn, rm) = (width(word), rd(word), rn(word), rm(word));
     if bits(word, 10, 6) == 0 {
         let (op, flags) = (AddSub::of(word), Flags::of(word));
-        return Some(DataReg::AddSubCarry {
-            op,
-            flags,
-            width,
-            rd,
-            rn,
-            rm,
-        });
+        return Some(DataReg::AddSubCarry { op, flags, width, rd, rn, rm });
     }
     if bits(word, 29, 3) == 0b101 && bits(word, 10, 5) == 1 && !bit(word, 4) {
-        return Some(DataReg::Rmif {
-            rn,
-            shift: UImm::at(word, 15),
-            mask: UImm::at(word, 0),
-        });
+        return Some(DataReg::Rmif { rn, shift: UImm::at(word, 15), mask: UImm::at(word, 0) });
     }
     match word & !(31 << 5) {
-        0x3a00_080d => Some(DataReg::Setf {
-            size: SetfSize::Byte,
-            rn,
-        }),
-        0x3a00_480d => Some(DataReg::Setf {
-            size: SetfSize::Half,
-            rn,
-        }),
+        0x3a00_080d => Some(DataReg::Setf { size: SetfSize::Byte, rn }),
+        0x3a00_480d => Some(DataReg::Setf { size: SetfSize::Half, rn }),
         _ => None,
     }
 }
@@ -174,21 +120,10 @@ const fn conditional_compare(word: u32) -> Option<DataReg> {
     if bit(word, 4) || bit(word, 10) || !bit(word, 29) {
         return None;
     }
-    let with = if bit(word, 11) {
-        CompareWith::Imm(UImm::at(word, 16))
-    } else {
-        CompareWith::Reg(rm(word))
-    };
+    let with = if bit(word, 11) { CompareWith::Imm(UImm::at(word, 16)) } else { CompareWith::Reg(rm(word)) };
     let (op, width, rn) = (AddSub::of(word), width(word), rn(word));
     let (nzcv, cond) = (UImm::at(word, 0), Cond::at(word, 12));
-    Some(DataReg::CondCompare {
-        op,
-        width,
-        rn,
-        with,
-        nzcv,
-        cond,
-    })
+    Some(DataReg::CondCompare { op, width, rn, with, nzcv, cond })
 }
 
 const fn conditional_select(word: u32) -> Option<DataReg> {
@@ -201,21 +136,8 @@ const fn conditional_select(word: u32) -> Option<DataReg> {
         2 => Select::Invert,
         _ => Select::Negate,
     };
-    let (width, rd, rn, rm, cond) = (
-        width(word),
-        rd(word),
-        rn(word),
-        rm(word),
-        Cond::at(word, 12),
-    );
-    Some(DataReg::CondSelect {
-        select,
-        width,
-        rd,
-        rn,
-        rm,
-        cond,
-    })
+    let (width, rd, rn, rm, cond) = (width(word), rd(word), rn(word), rm(word), Cond::at(word, 12));
+    Some(DataReg::CondSelect { select, width, rd, rn, rm, cond })
 }
 
 const fn one_source(word: u32) -> Option<DataReg> {
@@ -249,11 +171,7 @@ const fn pointer_auth(word: u32) -> Option<DataReg> {
         _ => PointerAuth::AutDb,
     };
     match (bits(word, 13, 3), word & !31) {
-        (0, _) => Some(DataReg::PointerAuth {
-            op,
-            rd,
-            rn: RegOrSp::at(word, 5),
-        }),
+        (0, _) => Some(DataReg::PointerAuth { op, rd, rn: RegOrSp::at(word, 5) }),
         (1, _) if bits(word, 5, 5) == 31 => Some(DataReg::PointerAuthZero { op, rd }),
         (_, XPACI) => Some(DataReg::Xpaci { rd }),
         (_, XPACD) => Some(DataReg::Xpacd { rd }),
@@ -275,18 +193,10 @@ const fn two_source(word: u32) -> Option<DataReg> {
         (10, _) => TwoSource::Asrv,
         (11, _) => TwoSource::Rorv,
         (12, Width::X) => {
-            return Some(DataReg::Pacga {
-                rd,
-                rn,
-                rm: RegOrSp::at(word, 16),
-            });
+            return Some(DataReg::Pacga { rd, rn, rm: RegOrSp::at(word, 16) });
         }
         (16..=23, _) => {
-            let polynomial = if bit(word, 12) {
-                CrcPolynomial::Crc32c
-            } else {
-                CrcPolynomial::Crc32
-            };
+            let polynomial = if bit(word, 12) { CrcPolynomial::Crc32c } else { CrcPolynomial::Crc32 };
             let size = match (opcode & 3, width) {
                 (0, Width::W) => CrcSize::Byte,
                 (1, Width::W) => CrcSize::Half,
@@ -294,23 +204,11 @@ const fn two_source(word: u32) -> Option<DataReg> {
                 (3, Width::X) => CrcSize::Double,
                 _ => return None,
             };
-            return Some(DataReg::Crc32 {
-                polynomial,
-                size,
-                rd,
-                rn,
-                rm,
-            });
+            return Some(DataReg::Crc32 { polynomial, size, rd, rn, rm });
         }
         _ => return None,
     };
-    Some(DataReg::TwoSource {
-        op,
-        width,
-        rd,
-        rn,
-        rm,
-    })
+    Some(DataReg::TwoSource { op, width, rd, rn, rm })
 }
 
 const fn three_source(word: u32) -> Option<DataReg> {
@@ -318,36 +216,12 @@ const fn three_source(word: u32) -> Option<DataReg> {
         return None;
     }
     let (width, rd, rn, rm, ra) = (width(word), rd(word), rn(word), rm(word), Reg::at(word, 10));
-    let op = if bit(word, 15) {
-        Accumulate::Sub
-    } else {
-        Accumulate::Add
-    };
-    let sign = if bit(word, 23) {
-        Sign::Unsigned
-    } else {
-        Sign::Signed
-    };
+    let op = if bit(word, 15) { Accumulate::Sub } else { Accumulate::Add };
+    let sign = if bit(word, 23) { Sign::Unsigned } else { Sign::Signed };
     Some(match (bits(word, 21, 3), width) {
-        (0b000, _) => DataReg::MultiplyAdd {
-            op,
-            width,
-            rd,
-            rn,
-            rm,
-            ra,
-        },
-        (0b001 | 0b101, Width::X) => DataReg::MultiplyLong {
-            op,
-            sign,
-            rd,
-            rn,
-            rm,
-            ra,
-        },
-        (0b010 | 0b110, Width::X) if bits(word, 10, 6) == 31 => {
-            DataReg::MultiplyHigh { sign, rd, rn, rm }
-        }
+        (0b000, _) => DataReg::MultiplyAdd { op, width, rd, rn, rm, ra },
+        (0b001 | 0b101, Width::X) => DataReg::MultiplyLong { op, sign, rd, rn, rm, ra },
+        (0b010 | 0b110, Width::X) if bits(word, 10, 6) == 31 => DataReg::MultiplyHigh { sign, rd, rn, rm },
         _ => return None,
     })
 }

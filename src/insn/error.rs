@@ -40,36 +40,14 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::OutOfRange {
-                field,
-                value,
-                min,
-                max,
-            } => {
-                write!(
-                    f,
-                    "The value {value} does not fit {field}, which holds {min} to {max}"
-                )
+            Self::OutOfRange { field, value, min, max } => {
+                write!(f, "The value {value} does not fit {field}, which holds {min} to {max}")
             }
-            Self::Misaligned {
-                field,
-                value,
-                multiple_of,
-            } => {
-                write!(
-                    f,
-                    "The value {value} does not fit {field}, which holds multiples of {multiple_of}"
-                )
+            Self::Misaligned { field, value, multiple_of } => {
+                write!(f, "The value {value} does not fit {field}, which holds multiples of {multiple_of}")
             }
-            Self::NotEncodable {
-                field,
-                value,
-                takes,
-            } => {
-                write!(
-                    f,
-                    "The value {value:#x} does not fit {field}, which holds {takes}"
-                )
+            Self::NotEncodable { field, value, takes } => {
+                write!(f, "The value {value:#x} does not fit {field}, which holds {takes}")
             }
         }
     }

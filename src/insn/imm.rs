@@ -181,19 +181,10 @@ impl<const LEN: u32, const SCALE: u32> PcOffset<LEN, SCALE> {
         let unit = 1i64 << SCALE;
         let (min, max) = (Self::MIN.bytes(), Self::MAX.bytes());
         if bytes < min || bytes > max + (unit - 1) {
-            return Err(EncodeError::OutOfRange {
-                field,
-                value: bytes,
-                min,
-                max,
-            });
+            return Err(EncodeError::OutOfRange { field, value: bytes, min, max });
         }
         if bytes & (unit - 1) != 0 {
-            return Err(EncodeError::Misaligned {
-                field,
-                value: bytes,
-                multiple_of: 1 << SCALE,
-            });
+            return Err(EncodeError::Misaligned { field, value: bytes, multiple_of: 1 << SCALE });
         }
         Ok(Self((bytes >> SCALE) as i32))
     }
@@ -273,15 +264,9 @@ impl ArithImm {
     /// [`EncodeError::NotEncodable`] for any other.
     pub const fn new(value: u32) -> Result<Self, EncodeError> {
         if value < 0x1000 {
-            Ok(Self {
-                imm12: UImm(value),
-                shifted: false,
-            })
+            Ok(Self { imm12: UImm(value), shifted: false })
         } else if value & 0xfff == 0 && value >> 24 == 0 {
-            Ok(Self {
-                imm12: UImm(value >> 12),
-                shifted: true,
-            })
+            Ok(Self { imm12: UImm(value >> 12), shifted: true })
         } else {
             Err(EncodeError::NotEncodable {
                 field: "imm12",
@@ -293,11 +278,7 @@ impl ArithImm {
 
     /// The value that is added or subtracted.
     pub const fn value(self) -> u32 {
-        if self.shifted {
-            self.imm12.0 << 12
-        } else {
-            self.imm12.0
-        }
+        if self.shifted { self.imm12.0 << 12 } else { self.imm12.0 }
     }
 
     /// The twelve bits as they stand in the instruction.
@@ -312,10 +293,7 @@ impl ArithImm {
 
     /// From bit 22 (shift) and bits 21 to 10 of an instruction.
     pub(super) const fn of(word: u32) -> Self {
-        Self {
-            imm12: UImm::at(word, 10),
-            shifted: bit(word, 22),
-        }
+        Self { imm12: UImm::at(word, 10), shifted: bit(word, 22) }
     }
 
     pub(super) const fn field(self) -> u32 {
@@ -342,17 +320,9 @@ impl BitPos {
     pub const fn new(width: Width, place: u32) -> Result<Self, EncodeError> {
         if place >= width.bits() {
             let max = width.bits() as i64 - 1;
-            return Err(EncodeError::OutOfRange {
-                field: "imm6",
-                value: place as i64,
-                min: 0,
-                max,
-            });
+            return Err(EncodeError::OutOfRange { field: "imm6", value: place as i64, min: 0, max });
         }
-        Ok(Self {
-            width,
-            place: place as u8,
-        })
+        Ok(Self { width, place: place as u8 })
     }
 
     /// Place 0.

@@ -46,20 +46,15 @@ impl Access {
 
     /// Whether it is a load.
     pub const fn is_load(self) -> bool {
-        !matches!(
-            self,
-            Self::StoreByte | Self::StoreHalf | Self::StoreW | Self::StoreX
-        )
+        !matches!(self, Self::StoreByte | Self::StoreHalf | Self::StoreW | Self::StoreX)
     }
 
     /// The register's width.
     pub const fn width(self) -> Width {
         match self {
-            Self::StoreX
-            | Self::LoadX
-            | Self::LoadSignedWord
-            | Self::LoadSignedByteX
-            | Self::LoadSignedHalfX => Width::X,
+            Self::StoreX | Self::LoadX | Self::LoadSignedWord | Self::LoadSignedByteX | Self::LoadSignedHalfX => {
+                Width::X
+            }
             _ => Width::W,
         }
     }
@@ -163,24 +158,13 @@ impl Address {
         let unit = 1i64 << log2_bytes;
         let (least, most) = (SImm::<9>::MIN.get() as i64, SImm::<9>::MAX.get() as i64);
         if bytes >= 0 && bytes <= max && bytes & (unit - 1) == 0 {
-            Ok(Self::Unsigned(UImm::truncated(
-                (bytes >> log2_bytes) as u32,
-            )))
+            Ok(Self::Unsigned(UImm::truncated((bytes >> log2_bytes) as u32)))
         } else if bytes >= least && bytes <= most {
             Ok(Self::Unscaled(SImm::at(bytes as u32, 0)))
         } else if bytes < least || bytes > max {
-            Err(EncodeError::OutOfRange {
-                field: "imm12",
-                value: bytes,
-                min: least,
-                max,
-            })
+            Err(EncodeError::OutOfRange { field: "imm12", value: bytes, min: least, max })
         } else {
-            Err(EncodeError::Misaligned {
-                field: "imm12",
-                value: bytes,
-                multiple_of: 1 << log2_bytes,
-            })
+            Err(EncodeError::Misaligned { field: "imm12", value: bytes, multiple_of: 1 << log2_bytes })
         }
     }
 
@@ -220,16 +204,8 @@ impl Address {
                     0b111 => IndexExtend::Sxtx,
                     _ => return None,
                 };
-                let scale = if bit(word, 12) {
-                    IndexScale::Elements
-                } else {
-                    IndexScale::Bytes
-                };
-                Self::Register {
-                    rm: Reg::at(word, 16),
-                    extend,
-                    scale,
-                }
+                let scale = if bit(word, 12) { IndexScale::Elements } else { IndexScale::Bytes };
+                Self::Register { rm: Reg::at(word, 16), extend, scale }
             }
             _ => return None,
         })
@@ -251,11 +227,7 @@ impl Direction {
     }
 
     pub(super) const fn at(word: u32, lsb: u32) -> Self {
-        if bit(word, lsb) {
-            Self::Load
-        } else {
-            Self::Store
-        }
+        if bit(word, lsb) { Self::Load } else { Self::Store }
     }
 }
 
@@ -407,23 +379,11 @@ impl PairMode {
 /// [`EncodeError::OutOfRange`] or [`EncodeError::Misaligned`].
 pub const fn pair_offset(bytes: i64, log2_bytes: u32) -> Result<SImm<7>, EncodeError> {
     let unit = 1i64 << log2_bytes;
-    let (min, max) = (
-        (SImm::<7>::MIN.get() as i64) * unit,
-        (SImm::<7>::MAX.get() as i64) * unit,
-    );
+    let (min, max) = ((SImm::<7>::MIN.get() as i64) * unit, (SImm::<7>::MAX.get() as i64) * unit);
     if bytes < min || bytes > max {
-        Err(EncodeError::OutOfRange {
-            field: "imm7",
-            value: bytes,
-            min,
-            max,
-        })
+        Err(EncodeError::OutOfRange { field: "imm7", value: bytes, min, max })
     } else if bytes & (unit - 1) != 0 {
-        Err(EncodeError::Misaligned {
-            field: "imm7",
-            value: bytes,
-            multiple_of: unit as u32,
-        })
+        Err(EncodeError::Misaligned { field: "imm7", value: bytes, multiple_of: unit as u32 })
     } else {
         Ok(SImm::at((bytes >> log2_bytes) as u32, 0))
     }
@@ -515,47 +475,23 @@ impl Memory {
     /// The instruction's word.
     pub const fn encode(self) -> u32 {
         match self {
-            Self::Single {
-                access,
-                rt,
-                rn,
-                address,
-            } => 0x3800_0000 | access.field() | address.field() | rn.field() << 5 | rt.field(),
-            Self::Unprivileged {
-                access,
-                rt,
-                rn,
-                offset,
-            } => 0x3800_0800 | access.field() | offset.field() << 12 | rn.field() << 5 | rt.field(),
-            Self::Literal {
-                literal,
-                rt,
-                offset,
-            } => 0x1800_0000 | (literal as u32) << 30 | offset.field() << 5 | rt.field(),
-            Self::Prefetch {
-                operation,
-                rn,
-                address,
-            } => 0xf880_0000 | address.address().field() | rn.field() << 5 | operation.get(),
-            Self::PrefetchLiteral { operation, offset } => {
-                0xd800_0000 | offset.field() << 5 | operation.get()
+            Self::Single { access, rt, rn, address } => {
+                0x3800_0000 | access.field() | address.field() | rn.field() << 5 | rt.field()
             }
-            Self::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => 0x2800_0000 | access.field() | mode.field() | pair_field(rt, rt2, rn, offset),
-            Self::PairNonTemporal {
-                direction,
-                width,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::Unprivileged { access, rt, rn, offset } => {
+                0x3800_0800 | access.field() | offset.field() << 12 | rn.field() << 5 | rt.field()
+            }
+            Self::Literal { literal, rt, offset } => {
+                0x1800_0000 | (literal as u32) << 30 | offset.field() << 5 | rt.field()
+            }
+            Self::Prefetch { operation, rn, address } => {
+                0xf880_0000 | address.address().field() | rn.field() << 5 | operation.get()
+            }
+            Self::PrefetchLiteral { operation, offset } => 0xd800_0000 | offset.field() << 5 | operation.get(),
+            Self::Pair { access, mode, rt, rt2, rn, offset } => {
+                0x2800_0000 | access.field() | mode.field() | pair_field(rt, rt2, rn, offset)
+            }
+            Self::PairNonTemporal { direction, width, rt, rt2, rn, offset } => {
                 let access = width.sf() << 31 | (direction as u32) << 22;
                 0x2800_0000 | access | pair_field(rt, rt2, rn, offset)
             }
@@ -568,17 +504,10 @@ impl Memory {
         match bits(word, 24, 6) {
             0b011000 => Some(Self::decode_literal(word)),
             0b111001 => Self::decode_single(word),
-            0b111000 if bits(word, 21, 1) == 0 && bits(word, 10, 2) == 0b10 => {
-                match Access::of(word) {
-                    Some(access) => Some(Self::Unprivileged {
-                        access,
-                        rt,
-                        rn,
-                        offset: SImm::at(word, 12),
-                    }),
-                    None => None,
-                }
-            }
+            0b111000 if bits(word, 21, 1) == 0 && bits(word, 10, 2) == 0b10 => match Access::of(word) {
+                Some(access) => Some(Self::Unprivileged { access, rt, rn, offset: SImm::at(word, 12) }),
+                None => None,
+            },
             0b111000 => Self::decode_single(word),
             0b101000 | 0b101001 => Self::decode_pair(word),
             _ => None,
@@ -592,38 +521,20 @@ impl Memory {
             1 => Literal::LoadX,
             2 => Literal::LoadSignedWord,
             _ => {
-                return Self::PrefetchLiteral {
-                    operation: UImm::at(word, 0),
-                    offset,
-                };
+                return Self::PrefetchLiteral { operation: UImm::at(word, 0), offset };
             }
         };
-        Self::Literal {
-            literal,
-            rt,
-            offset,
-        }
+        Self::Literal { literal, rt, offset }
     }
 
     const fn decode_single(word: u32) -> Option<Self> {
         let (rt, rn) = (Reg::at(word, 0), RegOrSp::at(word, 5));
         match (Access::of(word), Address::of(word)) {
-            (Some(access), Some(address)) => Some(Self::Single {
-                access,
-                rt,
-                rn,
-                address,
-            }),
-            (None, _) if bits(word, 30, 2) == 3 && bits(word, 22, 2) == 2 => {
-                match PrefetchAddress::of(word) {
-                    Some(address) => Some(Self::Prefetch {
-                        operation: UImm::at(word, 0),
-                        rn,
-                        address,
-                    }),
-                    None => None,
-                }
-            }
+            (Some(access), Some(address)) => Some(Self::Single { access, rt, rn, address }),
+            (None, _) if bits(word, 30, 2) == 3 && bits(word, 22, 2) == 2 => match PrefetchAddress::of(word) {
+                Some(address) => Some(Self::Prefetch { operation: UImm::at(word, 0), rn, address }),
+                None => None,
+            },
             _ => None,
         }
     }
@@ -635,25 +546,11 @@ impl Memory {
         let (rt, rt2, rn) = (Reg::at(word, 0), Reg::at(word, 10), RegOrSp::at(word, 5));
         let offset = SImm::at(word, 15);
         match (PairMode::of(word), access) {
-            (Some(mode), _) => Some(Self::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            }),
+            (Some(mode), _) => Some(Self::Pair { access, mode, rt, rt2, rn, offset }),
             (None, PairAccess::LoadSignedWord) => None,
             (None, _) => {
                 let (direction, width) = (Direction::at(word, 22), access.width());
-                Some(Self::PairNonTemporal {
-                    direction,
-                    width,
-                    rt,
-                    rt2,
-                    rn,
-                    offset,
-                })
+                Some(Self::PairNonTemporal { direction, width, rt, rt2, rn, offset })
             }
         }
     }

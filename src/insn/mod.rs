@@ -44,22 +44,17 @@ pub use branch::{Branch, Key, Link, Zero};
 pub use cond::Cond;
 pub use data_imm::{AddSub, BitfieldMove, BitfieldPlaces, DataImm, HalfWord, Logical, MoveWide};
 pub use data_reg::{
-    Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, DataReg, Extend, ExtendShift,
-    Flags, LogicalOp, OneSource, PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
+    Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, DataReg, Extend, ExtendShift, Flags, LogicalOp,
+    OneSource, PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
 };
 pub use error::EncodeError;
-pub use imm::{
-    AdrOffset, ArithImm, BitPos, BranchOffset, CondOffset, PageOffset, PcOffset, SImm, TestOffset,
-    UImm,
-};
+pub use imm::{AdrOffset, ArithImm, BitPos, BranchOffset, CondOffset, PageOffset, PcOffset, SImm, TestOffset, UImm};
 pub use memory::{
-    Access, Address, Direction, IndexExtend, IndexScale, Literal, Memory, PairAccess, PairMode,
-    PrefetchAddress, pair_offset,
+    Access, Address, Direction, IndexExtend, IndexScale, Literal, Memory, PairAccess, PairMode, PrefetchAddress,
+    pair_offset,
 };
 pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
-pub use simd_memory::{
-    Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize,
-};
+pub use simd_memory::{Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize};
 pub use sysop::SysOpName;
 pub use sysreg::SysReg;
 pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, SysOp, System};
@@ -188,10 +183,7 @@ impl Insn {
         match self {
             Self::Branch(branch) => matches!(branch, Branch::B { .. } | Branch::Bl { .. }),
             Self::System(System::Exception { kind, .. }) => {
-                matches!(
-                    kind,
-                    Exception::Svc | Exception::Hvc | Exception::Smc | Exception::Brk
-                )
+                matches!(kind, Exception::Svc | Exception::Hvc | Exception::Smc | Exception::Brk)
             }
             Self::System(System::Hint(hint)) => hint.number() == Hint::NOP.number(),
             Self::System(System::Barrier { kind, .. }) => matches!(kind, Barrier::Isb),

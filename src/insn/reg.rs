@@ -100,11 +100,7 @@ impl Reg {
 
     /// X`number`, for 0 to 30.
     pub const fn x(number: u8) -> Option<Self> {
-        if number <= 30 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number <= 30 { Some(Self(number)) } else { None }
     }
 
     /// The register's number in an instruction, 0 to 31, where 31 is the zero register.
@@ -119,11 +115,7 @@ impl Reg {
 
     /// The same register where SP could stand; `None` for the zero register.
     pub const fn or_sp(self) -> Option<RegOrSp> {
-        if self.is_zero() {
-            None
-        } else {
-            Some(RegOrSp(self.0))
-        }
+        if self.is_zero() { None } else { Some(RegOrSp(self.0)) }
     }
 
     pub(super) const fn at(word: u32, lsb: u32) -> Self {
@@ -136,11 +128,7 @@ impl Reg {
 
     /// The assembler's name for the register at this width.
     pub const fn name(self, width: Width) -> RegName {
-        RegName {
-            number: self.0,
-            width,
-            last: "zr",
-        }
+        RegName { number: self.0, width, last: "zr" }
     }
 }
 
@@ -150,11 +138,7 @@ impl RegOrSp {
 
     /// X`number`, for 0 to 30.
     pub const fn x(number: u8) -> Option<Self> {
-        if number <= 30 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number <= 30 { Some(Self(number)) } else { None }
     }
 
     /// The register's number in an instruction, 0 to 31, where 31 is the stack pointer.
@@ -169,11 +153,7 @@ impl RegOrSp {
 
     /// The same register where XZR could stand; `None` for the stack pointer.
     pub const fn reg(self) -> Option<Reg> {
-        if self.is_sp() {
-            None
-        } else {
-            Some(Reg(self.0))
-        }
+        if self.is_sp() { None } else { Some(Reg(self.0)) }
     }
 
     pub(super) const fn at(word: u32, lsb: u32) -> Self {
@@ -186,22 +166,14 @@ impl RegOrSp {
 
     /// The assembler's name for the register at this width.
     pub const fn name(self, width: Width) -> RegName {
-        RegName {
-            number: self.0,
-            width,
-            last: "sp",
-        }
+        RegName { number: self.0, width, last: "sp" }
     }
 }
 
 impl VReg {
     /// V`number`, for 0 to 31.
     pub const fn v(number: u8) -> Option<Self> {
-        if number <= 31 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number <= 31 { Some(Self(number)) } else { None }
     }
 
     /// The register's number, 0 to 31.
@@ -226,11 +198,7 @@ impl VReg {
 impl EvenReg {
     /// X`number`, for even numbers 0 to 30.
     pub const fn x(number: u8) -> Option<Self> {
-        if number <= 30 && number.is_multiple_of(2) {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number <= 30 && number.is_multiple_of(2) { Some(Self(number)) } else { None }
     }
 
     /// The pair's first register.

@@ -1,10 +1,9 @@
 //! Short ways to make the instructions that generated code consists of.
 
 use super::{
-    Access, AddSub, Address, ArithImm, Barrier, BarrierOption, BitPos, Branch, BranchOffset,
-    DataImm, DataReg, EncodeError, Exception, HalfWord, Hint, Insn, Link, LogicalOp, Memory,
-    MoveWide, PageOffset, PairAccess, PairMode, Reg, RegOrSp, Shift, SysReg, System, UImm, Width,
-    pair_offset,
+    Access, AddSub, Address, ArithImm, Barrier, BarrierOption, BitPos, Branch, BranchOffset, DataImm, DataReg,
+    EncodeError, Exception, HalfWord, Hint, Insn, Link, LogicalOp, Memory, MoveWide, PageOffset, PairAccess, PairMode,
+    Reg, RegOrSp, Shift, SysReg, System, UImm, Width, pair_offset,
 };
 
 impl Insn {
@@ -21,14 +20,7 @@ impl Insn {
     pub const fn mov(rd: Reg, rm: Reg) -> Self {
         let (op, shift) = (LogicalOp::Orr, Shift::Lsl);
         let amount = BitPos::zero(Width::X);
-        Self::DataReg(DataReg::Logical {
-            op,
-            rd,
-            rn: Reg::XZR,
-            rm,
-            shift,
-            amount,
-        })
+        Self::DataReg(DataReg::Logical { op, rd, rn: Reg::XZR, rm, shift, amount })
     }
 
     /// A hint: NOP, BTI C and so on.
@@ -53,26 +45,17 @@ impl Insn {
 
     /// BR: a jump to the address in a register.
     pub const fn br(rn: Reg) -> Self {
-        Self::Branch(Branch::Register {
-            link: Link::Jump,
-            rn,
-        })
+        Self::Branch(Branch::Register { link: Link::Jump, rn })
     }
 
     /// BLR: a call to the address in a register.
     pub const fn blr(rn: Reg) -> Self {
-        Self::Branch(Branch::Register {
-            link: Link::Call,
-            rn,
-        })
+        Self::Branch(Branch::Register { link: Link::Call, rn })
     }
 
     /// BRK: a breakpoint.
     pub const fn brk(imm: u16) -> Self {
-        Self::System(System::Exception {
-            kind: Exception::Brk,
-            imm: UImm::truncated(imm as u32),
-        })
+        Self::System(System::Exception { kind: Exception::Brk, imm: UImm::truncated(imm as u32) })
     }
 
     /// MRS: a system register into a general one.
@@ -89,12 +72,7 @@ impl Insn {
     ///
     /// # Errors
     /// [`EncodeError::NotEncodable`] for any other shift.
-    pub const fn move_wide(
-        op: MoveWide,
-        rd: Reg,
-        imm: u16,
-        shift: u32,
-    ) -> Result<Self, EncodeError> {
+    pub const fn move_wide(op: MoveWide, rd: Reg, imm: u16, shift: u32) -> Result<Self, EncodeError> {
         match HalfWord::new(Width::X, shift) {
             Ok(at) => {
                 let imm = UImm::truncated(imm as u32);
@@ -120,20 +98,9 @@ impl Insn {
         Self::add_sub_imm(AddSub::Sub, rd, rn, value)
     }
 
-    const fn add_sub_imm(
-        op: AddSub,
-        rd: RegOrSp,
-        rn: RegOrSp,
-        value: u32,
-    ) -> Result<Self, EncodeError> {
+    const fn add_sub_imm(op: AddSub, rd: RegOrSp, rn: RegOrSp, value: u32) -> Result<Self, EncodeError> {
         match ArithImm::new(value) {
-            Ok(imm) => Ok(Self::DataImm(DataImm::AddSub {
-                op,
-                width: Width::X,
-                rd,
-                rn,
-                imm,
-            })),
+            Ok(imm) => Ok(Self::DataImm(DataImm::AddSub { op, width: Width::X, rd, rn, imm })),
             Err(error) => Err(error),
         }
     }
@@ -163,19 +130,9 @@ impl Insn {
     ///
     /// # Errors
     /// As [`Address::offset`].
-    pub const fn access(
-        access: Access,
-        rt: Reg,
-        rn: RegOrSp,
-        bytes: i64,
-    ) -> Result<Self, EncodeError> {
+    pub const fn access(access: Access, rt: Reg, rn: RegOrSp, bytes: i64) -> Result<Self, EncodeError> {
         match Address::offset(bytes, access.log2_bytes()) {
-            Ok(address) => Ok(Self::Memory(Memory::Single {
-                access,
-                rt,
-                rn,
-                address,
-            })),
+            Ok(address) => Ok(Self::Memory(Memory::Single { access, rt, rn, address })),
             Err(error) => Err(error),
         }
     }
@@ -193,14 +150,7 @@ impl Insn {
         bytes: i64,
     ) -> Result<Self, EncodeError> {
         match pair_offset(bytes, access.log2_bytes()) {
-            Ok(offset) => Ok(Self::Memory(Memory::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            })),
+            Ok(offset) => Ok(Self::Memory(Memory::Pair { access, mode, rt, rt2, rn, offset })),
             Err(error) => Err(error),
         }
     }

@@ -2,9 +2,7 @@
 //! in C7.2 under its own name.
 
 use super::imm::{bit, bits};
-use super::{
-    Address, CondOffset, Direction, EncodeError, PairMode, Reg, RegOrSp, SImm, UImm, VReg,
-};
+use super::{Address, CondOffset, Direction, EncodeError, PairMode, Reg, RegOrSp, SImm, UImm, VReg};
 
 /// How much of a SIMD register an access moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -244,11 +242,7 @@ impl StructLayout {
     pub const fn new(list: StructList, arrangement: Arrangement) -> Result<Self, EncodeError> {
         if matches!(arrangement, Arrangement::D1) && list.interleave() != 1 {
             let takes = "one double word only when nothing is interleaved";
-            return Err(EncodeError::NotEncodable {
-                field: "size",
-                value: 3,
-                takes,
-            });
+            return Err(EncodeError::NotEncodable { field: "size", value: 3, takes });
         }
         Ok(Self { list, arrangement })
     }
@@ -306,11 +300,7 @@ impl StructPost {
     /// `None` where a register is named but not used.
     const fn of(word: u32) -> Option<Self> {
         if !bit(word, 23) {
-            return if bits(word, 16, 5) == 0 {
-                Some(Self::Stays)
-            } else {
-                None
-            };
+            return if bits(word, 16, 5) == 0 { Some(Self::Stays) } else { None };
         }
         Some(match StepReg::new(Reg::at(word, 16)) {
             Some(rm) => Self::By(rm),
@@ -423,61 +413,24 @@ impl SimdMemory {
     /// The instruction's word.
     pub const fn encode(self) -> u32 {
         match self {
-            Self::Single {
-                direction,
-                size,
-                rt,
-                rn,
-                address,
-            } => {
+            Self::Single { direction, size, rt, rn, address } => {
                 0x3c00_0000 | size.field() | (direction as u32) << 22 | address.field() | at(rn, rt)
             }
-            Self::Literal { size, rt, offset } => {
-                0x1c00_0000 | (size as u32) << 30 | offset.field() << 5 | rt.field()
-            }
-            Self::Pair {
-                direction,
-                size,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::Literal { size, rt, offset } => 0x1c00_0000 | (size as u32) << 30 | offset.field() << 5 | rt.field(),
+            Self::Pair { direction, size, mode, rt, rt2, rn, offset } => {
                 let kind = (size as u32) << 30 | (direction as u32) << 22 | mode.field();
                 0x2c00_0000 | kind | offset.field() << 15 | rt2.field() << 10 | at(rn, rt)
             }
-            Self::PairNonTemporal {
-                direction,
-                size,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::PairNonTemporal { direction, size, rt, rt2, rn, offset } => {
                 let kind = (size as u32) << 30 | (direction as u32) << 22;
                 0x2c00_0000 | kind | offset.field() << 15 | rt2.field() << 10 | at(rn, rt)
             }
-            Self::Structures {
-                direction,
-                layout,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Structures { direction, layout, rt, rn, post } => {
                 let StructLayout { list, arrangement } = layout;
-                let vectors =
-                    arrangement.q() << 30 | (list as u32) << 12 | arrangement.log2_element() << 10;
+                let vectors = arrangement.q() << 30 | (list as u32) << 12 | arrangement.log2_element() << 10;
                 0x0c00_0000 | (direction as u32) << 22 | vectors | post.field() | at(rn, rt)
             }
-            Self::Lane {
-                direction,
-                more,
-                lane,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Lane { direction, more, lane, rt, rn, post } => {
                 let index = lane.index();
                 // Q, S and size, with the lane's index from the top and its size below.
                 let (opcode, place) = match lane {
@@ -495,13 +448,7 @@ impl SimdMemory {
                     | post.field()
                     | at(rn, rt)
             }
-            Self::Replicate {
-                more,
-                arrangement,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Replicate { more, arrangement, rt, rn, post } => {
                 let vectors = arrangement.q() << 30 | arrangement.log2_element() << 10;
                 0x0d40_c000 | registers(more) | vectors | post.field() | at(rn, rt)
             }
@@ -513,11 +460,7 @@ impl SimdMemory {
         match bits(word, 24, 6) {
             0b111100 | 0b111101 => decode_single(word),
             0b011100 => match PairSize::of(word) {
-                Some(size) => Some(Self::Literal {
-                    size,
-                    rt: VReg::at(word, 0),
-                    offset: CondOffset::at(word, 5),
-                }),
+                Some(size) => Some(Self::Literal { size, rt: VReg::at(word, 0), offset: CondOffset::at(word, 5) }),
                 None => None,
             },
             0b101100 | 0b101101 => decode_pair(word),
@@ -538,19 +481,9 @@ const fn registers(more: UImm<2>) -> u32 {
 }
 
 const fn decode_single(word: u32) -> Option<SimdMemory> {
-    let (direction, rt, rn) = (
-        Direction::at(word, 22),
-        VReg::at(word, 0),
-        RegOrSp::at(word, 5),
-    );
+    let (direction, rt, rn) = (Direction::at(word, 22), VReg::at(word, 0), RegOrSp::at(word, 5));
     match (VSize::of(word), Address::of(word)) {
-        (Some(size), Some(address)) => Some(SimdMemory::Single {
-            direction,
-            size,
-            rt,
-            rn,
-            address,
-        }),
+        (Some(size), Some(address)) => Some(SimdMemory::Single { direction, size, rt, rn, address }),
         _ => None,
     }
 }
@@ -562,54 +495,25 @@ const fn decode_pair(word: u32) -> Option<SimdMemory> {
     let (direction, offset) = (Direction::at(word, 22), SImm::at(word, 15));
     let (rt, rt2, rn) = (VReg::at(word, 0), VReg::at(word, 10), RegOrSp::at(word, 5));
     Some(match PairMode::of(word) {
-        Some(mode) => SimdMemory::Pair {
-            direction,
-            size,
-            mode,
-            rt,
-            rt2,
-            rn,
-            offset,
-        },
-        None => SimdMemory::PairNonTemporal {
-            direction,
-            size,
-            rt,
-            rt2,
-            rn,
-            offset,
-        },
+        Some(mode) => SimdMemory::Pair { direction, size, mode, rt, rt2, rn, offset },
+        None => SimdMemory::PairNonTemporal { direction, size, rt, rt2, rn, offset },
     })
 }
 
 const fn decode_structures(word: u32) -> Option<SimdMemory> {
-    let (direction, rt, rn) = (
-        Direction::at(word, 22),
-        VReg::at(word, 0),
-        RegOrSp::at(word, 5),
-    );
+    let (direction, rt, rn) = (Direction::at(word, 22), VReg::at(word, 0), RegOrSp::at(word, 5));
     let arrangement = Arrangement::new(bits(word, 10, 2), bits(word, 30, 1));
     let (Some(list), Some(post)) = (StructList::of(word), StructPost::of(word)) else {
         return None;
     };
     match StructLayout::new(list, arrangement) {
-        Ok(layout) => Some(SimdMemory::Structures {
-            direction,
-            layout,
-            rt,
-            rn,
-            post,
-        }),
+        Ok(layout) => Some(SimdMemory::Structures { direction, layout, rt, rn, post }),
         Err(_) => None,
     }
 }
 
 const fn decode_lane(word: u32) -> Option<SimdMemory> {
-    let (direction, rt, rn) = (
-        Direction::at(word, 22),
-        VReg::at(word, 0),
-        RegOrSp::at(word, 5),
-    );
+    let (direction, rt, rn) = (Direction::at(word, 22), VReg::at(word, 0), RegOrSp::at(word, 5));
     let more = UImm::truncated(bits(word, 13, 1) << 1 | bits(word, 21, 1));
     let Some(post) = StructPost::of(word) else {
         return None;
@@ -622,22 +526,9 @@ const fn decode_lane(word: u32) -> Option<SimdMemory> {
         2 if place & 7 == 1 => Lane::D(UImm::truncated(place >> 3)),
         3 if direction.is_load() && !bit(word, 12) => {
             let arrangement = Arrangement::new(bits(word, 10, 2), bits(word, 30, 1));
-            return Some(SimdMemory::Replicate {
-                more,
-                arrangement,
-                rt,
-                rn,
-                post,
-            });
+            return Some(SimdMemory::Replicate { more, arrangement, rt, rn, post });
         }
         _ => return None,
     };
-    Some(SimdMemory::Lane {
-        direction,
-        more,
-        lane,
-        rt,
-        rn,
-        post,
-    })
+    Some(SimdMemory::Lane { direction, more, lane, rt, rn, post })
 }

@@ -54,40 +54,17 @@ impl SysReg {
     ///
     /// # Errors
     /// [`EncodeError::OutOfRange`] when `op0` is not 2 or 3.
-    pub const fn new(
-        op0: u32,
-        op1: UImm<3>,
-        crn: UImm<4>,
-        crm: UImm<4>,
-        op2: UImm<3>,
-    ) -> Result<Self, EncodeError> {
+    pub const fn new(op0: u32, op1: UImm<3>, crn: UImm<4>, crm: UImm<4>, op2: UImm<3>) -> Result<Self, EncodeError> {
         if op0 != 2 && op0 != 3 {
-            return Err(EncodeError::OutOfRange {
-                field: "op0",
-                value: op0 as i64,
-                min: 2,
-                max: 3,
-            });
+            return Err(EncodeError::OutOfRange { field: "op0", value: op0 as i64, min: 2, max: 3 });
         }
-        Ok(Self(place(
-            op0 as u16,
-            op1.get() as u16,
-            crn.get() as u16,
-            crm.get() as u16,
-            op2.get() as u16,
-        )))
+        Ok(Self(place(op0 as u16, op1.get() as u16, crn.get() as u16, crm.get() as u16, op2.get() as u16)))
     }
 
     /// op0, op1, CRn, CRm and op2 of the encoding.
     pub const fn parts(self) -> [u32; 5] {
         let place = self.0 as u32;
-        [
-            bits(place, 14, 2),
-            bits(place, 11, 3),
-            bits(place, 7, 4),
-            bits(place, 3, 4),
-            bits(place, 0, 3),
-        ]
+        [bits(place, 14, 2), bits(place, 11, 3), bits(place, 7, 4), bits(place, 3, 4), bits(place, 0, 3)]
     }
 
     pub(super) const fn of(word: u32) -> Self {

@@ -101,9 +101,10 @@ impl Variant {
             TwoAndTwoBefore => "-Zpatchable-function-entry=4,2",
         }];
         for hardening in self.hardening {
-            flags.push(match hardening {
-                BtiPac => "-Zbranch-protection=bti,pac-ret",
-                Kcfi => "-Zsanitizer=kcfi",
+            flags.extend_from_slice(match hardening {
+                BtiPac => &["-Zbranch-protection=bti,pac-ret"],
+                // LLVM merges functions of one body without comparing their types' hashes.
+                Kcfi => &["-Zsanitizer=kcfi", "-Zmerge-functions=disabled"],
             });
         }
         flags

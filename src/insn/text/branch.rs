@@ -19,44 +19,23 @@ impl fmt::Display for Branch {
             Self::B { offset } => write!(f, "b #{}", offset.bytes()),
             Self::Bl { offset } => write!(f, "bl #{}", offset.bytes()),
             Self::BCond { cond, offset } => write!(f, "b.{cond} #{}", offset.bytes()),
-            Self::CompareBranch {
-                on,
-                width,
-                rt,
-                offset,
-            } => {
+            Self::CompareBranch { on, width, rt, offset } => {
                 let mnemonic = match on {
                     Zero::Zero => "cbz",
                     Zero::NonZero => "cbnz",
                 };
                 write!(f, "{mnemonic} {}, #{}", rt.name(width), offset.bytes())
             }
-            Self::TestBranch {
-                on,
-                rt,
-                bit,
-                offset,
-            } => {
+            Self::TestBranch { on, rt, bit, offset } => {
                 let mnemonic = match on {
                     Zero::Zero => "tbz",
                     Zero::NonZero => "tbnz",
                 };
                 let width = if bit.get() < 32 { Width::W } else { Width::X };
-                write!(
-                    f,
-                    "{mnemonic} {}, #{}, #{}",
-                    rt.name(width),
-                    bit.get(),
-                    offset.bytes()
-                )
+                write!(f, "{mnemonic} {}, #{}, #{}", rt.name(width), bit.get(), offset.bytes())
             }
             Self::Register { link, rn } => write!(f, "{} {}", mnemonic(link), rn.name(Width::X)),
-            Self::RegisterAuth {
-                link,
-                key,
-                rn,
-                modifier,
-            } => {
+            Self::RegisterAuth { link, key, rn, modifier } => {
                 let (mnemonic, key, rn) = (mnemonic(link), key.letter(), rn.name(Width::X));
                 match modifier {
                     Some(modifier) => {

@@ -4,8 +4,7 @@ use core::fmt;
 
 use super::Hex;
 use crate::insn::{
-    AddSub, ArithImm, BitfieldMove, BitfieldPlaces, DataImm, HalfWord, Logical, MoveWide, Reg,
-    RegOrSp, Width,
+    AddSub, ArithImm, BitfieldMove, BitfieldPlaces, DataImm, HalfWord, Logical, MoveWide, Reg, RegOrSp, Width,
 };
 
 impl AddSub {
@@ -31,11 +30,7 @@ struct Arith(ArithImm);
 impl fmt::Display for Arith {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0.imm12().get())?;
-        if self.0.is_shifted() {
-            f.write_str(", lsl #12")
-        } else {
-            Ok(())
-        }
+        if self.0.is_shifted() { f.write_str(", lsl #12") } else { Ok(()) }
     }
 }
 
@@ -46,13 +41,7 @@ impl fmt::Display for DataImm {
             Self::Adrp { rd, offset } => {
                 write!(f, "adrp {}, #{}", rd.name(Width::X), offset.bytes())
             }
-            Self::AddSub {
-                op,
-                width,
-                rd,
-                rn,
-                imm,
-            } => {
+            Self::AddSub { op, width, rd, rn, imm } => {
                 let (to, from) = (rd.name(width), rn.name(width));
                 let nothing = imm.imm12().get() == 0 && !imm.is_shifted();
                 if matches!(op, AddSub::Add) && nothing && (rd.is_sp() || rn.is_sp()) {
@@ -60,43 +49,13 @@ impl fmt::Display for DataImm {
                 }
                 write!(f, "{} {to}, {from}, {}", op.name(), Arith(imm))
             }
-            Self::AddSubFlags {
-                op,
-                width,
-                rd: Reg::XZR,
-                rn,
-                imm,
-            } => {
-                write!(
-                    f,
-                    "{} {}, {}",
-                    op.compare_name(),
-                    rn.name(width),
-                    Arith(imm)
-                )
+            Self::AddSubFlags { op, width, rd: Reg::XZR, rn, imm } => {
+                write!(f, "{} {}, {}", op.compare_name(), rn.name(width), Arith(imm))
             }
-            Self::AddSubFlags {
-                op,
-                width,
-                rd,
-                rn,
-                imm,
-            } => {
-                write!(
-                    f,
-                    "{}s {}, {}, {}",
-                    op.name(),
-                    rd.name(width),
-                    rn.name(width),
-                    Arith(imm)
-                )
+            Self::AddSubFlags { op, width, rd, rn, imm } => {
+                write!(f, "{}s {}, {}, {}", op.name(), rd.name(width), rn.name(width), Arith(imm))
             }
-            Self::Logical {
-                op: Logical::Orr,
-                rd,
-                rn: Reg::XZR,
-                imm,
-            } if !is_move_wide(imm.value(), imm.width()) => {
+            Self::Logical { op: Logical::Orr, rd, rn: Reg::XZR, imm } if !is_move_wide(imm.value(), imm.width()) => {
                 move_value(f, rd, imm.value(), imm.width())
             }
             Self::Logical { op, rd, rn, imm } => {
@@ -106,30 +65,14 @@ impl fmt::Display for DataImm {
                     Logical::Eor => "eor",
                 };
                 let width = imm.width();
-                write!(
-                    f,
-                    "{mnemonic} {}, {}, {}",
-                    rd.name(width),
-                    rn.name(width),
-                    Hex(imm.value())
-                )
+                write!(f, "{mnemonic} {}, {}, {}", rd.name(width), rn.name(width), Hex(imm.value()))
             }
-            Self::LogicalFlags {
-                rd: Reg::XZR,
-                rn,
-                imm,
-            } => {
+            Self::LogicalFlags { rd: Reg::XZR, rn, imm } => {
                 write!(f, "tst {}, {}", rn.name(imm.width()), Hex(imm.value()))
             }
             Self::LogicalFlags { rd, rn, imm } => {
                 let width = imm.width();
-                write!(
-                    f,
-                    "ands {}, {}, {}",
-                    rd.name(width),
-                    rn.name(width),
-                    Hex(imm.value())
-                )
+                write!(f, "ands {}, {}, {}", rd.name(width), rn.name(width), Hex(imm.value()))
             }
             Self::MoveWide { op, rd, imm, at } => move_wide(f, op, rd, imm.get(), at),
             Self::Bitfield { op, rd, rn, places } => bitfield(f, op, rd, rn, places),
@@ -154,9 +97,7 @@ fn mask(width: Width) -> u64 {
 
 /// Whether MOVZ makes this value.
 fn is_move_zero(value: u64) -> bool {
-    [0, 16, 32, 48]
-        .iter()
-        .any(|shift| value & !(0xffff << shift) == 0)
+    [0, 16, 32, 48].iter().any(|shift| value & !(0xffff << shift) == 0)
 }
 
 /// Whether MOVZ or MOVN makes this value.
@@ -176,13 +117,7 @@ fn signed(value: u64, width: Width) -> i64 {
     }
 }
 
-fn move_wide(
-    f: &mut fmt::Formatter<'_>,
-    op: MoveWide,
-    rd: Reg,
-    imm: u32,
-    at: HalfWord,
-) -> fmt::Result {
+fn move_wide(f: &mut fmt::Formatter<'_>, op: MoveWide, rd: Reg, imm: u32, at: HalfWord) -> fmt::Result {
     let (width, shift) = (at.width(), at.shift());
     let placed = u64::from(imm) << shift;
     let inverted = !placed & mask(width);
@@ -199,20 +134,10 @@ fn move_wide(
         MoveWide::Keep => "movk",
     };
     write!(f, "{mnemonic} {to}, #{imm}")?;
-    if shift == 0 {
-        Ok(())
-    } else {
-        write!(f, ", lsl #{shift}")
-    }
+    if shift == 0 { Ok(()) } else { write!(f, ", lsl #{shift}") }
 }
 
-fn bitfield(
-    f: &mut fmt::Formatter<'_>,
-    op: BitfieldMove,
-    rd: Reg,
-    rn: Reg,
-    places: BitfieldPlaces,
-) -> fmt::Result {
+fn bitfield(f: &mut fmt::Formatter<'_>, op: BitfieldMove, rd: Reg, rn: Reg, places: BitfieldPlaces) -> fmt::Result {
     let (width, immr, imms) = (places.width(), places.immr(), places.imms());
     let (to, from, narrow) = (rd.name(width), rn.name(width), rn.name(Width::W));
     let bits = width.bits();

@@ -3,9 +3,8 @@
 use core::fmt;
 
 use crate::insn::{
-    Accumulate, AddSub, ArithShift, BitPos, CompareWith, Cond, CrcPolynomial, CrcSize, DataReg,
-    Extend, Flags, LogicalOp, OneSource, PointerAuth, Reg, RegName, Select, SetfSize, Shift, Sign,
-    TwoSource, Width,
+    Accumulate, AddSub, ArithShift, BitPos, CompareWith, Cond, CrcPolynomial, CrcSize, DataReg, Extend, Flags,
+    LogicalOp, OneSource, PointerAuth, Reg, RegName, Select, SetfSize, Shift, Sign, TwoSource, Width,
 };
 
 /// `, lsr #3`; nothing for a shift to the left by nothing.
@@ -82,10 +81,7 @@ impl fmt::Display for Extended {
             Width::X => self.extend.width(),
         };
         write!(f, ", {}", self.rm.name(width))?;
-        let plain = matches!(
-            (self.width, self.extend),
-            (Width::W, Extend::Uxtw) | (Width::X, Extend::Uxtx)
-        );
+        let plain = matches!((self.width, self.extend), (Width::W, Extend::Uxtw) | (Width::X, Extend::Uxtx));
         match (self.beside_sp && plain, self.amount) {
             (true, 0) => Ok(()),
             (true, amount) => write!(f, ", lsl #{amount}"),
@@ -98,23 +94,8 @@ impl fmt::Display for Extended {
 impl fmt::Display for DataReg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Logical {
-                op,
-                rd,
-                rn,
-                rm,
-                shift,
-                amount,
-            } => logical(f, op, rd, rn, rm, shift, amount),
-            Self::AddSub {
-                op,
-                flags,
-                rd,
-                rn,
-                rm,
-                shift,
-                amount,
-            } => {
+            Self::Logical { op, rd, rn, rm, shift, amount } => logical(f, op, rd, rn, rm, shift, amount),
+            Self::AddSub { op, flags, rd, rn, rm, shift, amount } => {
                 let width = amount.width();
                 let (to, from, other) = (rd.name(width), rn.name(width), rm.name(width));
                 let shifted = Shifted(shift.shift(), amount.get());
@@ -125,74 +106,22 @@ impl fmt::Display for DataReg {
                     (AddSub::Sub, _) if rn.is_zero() => {
                         write!(f, "neg{} {to}, {other}{shifted}", flags.suffix())
                     }
-                    _ => write!(
-                        f,
-                        "{}{} {to}, {from}, {other}{shifted}",
-                        op.name(),
-                        flags.suffix()
-                    ),
+                    _ => write!(f, "{}{} {to}, {from}, {other}{shifted}", op.name(), flags.suffix()),
                 }
             }
-            Self::AddSubExtended {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                extend,
-                amount,
-            } => {
+            Self::AddSubExtended { op, width, rd, rn, rm, extend, amount } => {
                 let beside_sp = rd.is_sp() || rn.is_sp();
-                let extended = Extended {
-                    rm,
-                    width,
-                    extend,
-                    amount: amount.get(),
-                    beside_sp,
-                };
-                write!(
-                    f,
-                    "{} {}, {}{extended}",
-                    op.name(),
-                    rd.name(width),
-                    rn.name(width)
-                )
+                let extended = Extended { rm, width, extend, amount: amount.get(), beside_sp };
+                write!(f, "{} {}, {}{extended}", op.name(), rd.name(width), rn.name(width))
             }
-            Self::AddSubExtendedFlags {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                extend,
-                amount,
-            } => {
-                let extended = Extended {
-                    rm,
-                    width,
-                    extend,
-                    amount: amount.get(),
-                    beside_sp: rn.is_sp(),
-                };
+            Self::AddSubExtendedFlags { op, width, rd, rn, rm, extend, amount } => {
+                let extended = Extended { rm, width, extend, amount: amount.get(), beside_sp: rn.is_sp() };
                 if rd.is_zero() {
                     return write!(f, "{} {}{extended}", op.compare_name(), rn.name(width));
                 }
-                write!(
-                    f,
-                    "{}s {}, {}{extended}",
-                    op.name(),
-                    rd.name(width),
-                    rn.name(width)
-                )
+                write!(f, "{}s {}, {}{extended}", op.name(), rd.name(width), rn.name(width))
             }
-            Self::AddSubCarry {
-                op,
-                flags,
-                width,
-                rd,
-                rn,
-                rm,
-            } => {
+            Self::AddSubCarry { op, flags, width, rd, rn, rm } => {
                 let (to, from, other) = (rd.name(width), rn.name(width), rm.name(width));
                 let suffix = flags.suffix();
                 match op {
@@ -202,13 +131,7 @@ impl fmt::Display for DataReg {
                 }
             }
             Self::Rmif { rn, shift, mask } => {
-                write!(
-                    f,
-                    "rmif {}, #{}, #{}",
-                    rn.name(Width::X),
-                    shift.get(),
-                    mask.get()
-                )
+                write!(f, "rmif {}, #{}, #{}", rn.name(Width::X), shift.get(), mask.get())
             }
             Self::Setf { size, rn } => {
                 let bits = match size {
@@ -217,14 +140,7 @@ impl fmt::Display for DataReg {
                 };
                 write!(f, "setf{bits} {}", rn.name(Width::W))
             }
-            Self::CondCompare {
-                op,
-                width,
-                rn,
-                with,
-                nzcv,
-                cond,
-            } => {
+            Self::CondCompare { op, width, rn, with, nzcv, cond } => {
                 let mnemonic = match op {
                     AddSub::Add => "ccmn",
                     AddSub::Sub => "ccmp",
@@ -236,14 +152,7 @@ impl fmt::Display for DataReg {
                 }
                 write!(f, ", #{}, {cond}", nzcv.get())
             }
-            Self::CondSelect {
-                select,
-                width,
-                rd,
-                rn,
-                rm,
-                cond,
-            } => cond_select(f, select, width, [rd, rn, rm], cond),
+            Self::CondSelect { select, width, rd, rn, rm, cond } => cond_select(f, select, width, [rd, rn, rm], cond),
             Self::OneSource { op, width, rd, rn } => {
                 write!(f, "{} {}, {}", op.name(), rd.name(width), rn.name(width))
             }
@@ -252,12 +161,7 @@ impl fmt::Display for DataReg {
             }
             Self::PointerAuth { op, rd, rn } => {
                 let (verb, key) = op.name();
-                write!(
-                    f,
-                    "{verb}{key} {}, {}",
-                    rd.name(Width::X),
-                    rn.name(Width::X)
-                )
+                write!(f, "{verb}{key} {}, {}", rd.name(Width::X), rn.name(Width::X))
             }
             Self::PointerAuthZero { op, rd } => {
                 let (verb, key) = op.name();
@@ -267,20 +171,10 @@ impl fmt::Display for DataReg {
             Self::Xpaci { rd } => write!(f, "xpaci {}", rd.name(Width::X)),
             Self::Xpacd { rd } => write!(f, "xpacd {}", rd.name(Width::X)),
             Self::Pacga { rd, rn, rm } => three(f, "pacga", x(rd), x(rn), rm.name(Width::X)),
-            Self::TwoSource {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-            } => three(f, op.name(), rd.name(width), rn.name(width), rm.name(width)),
-            Self::Crc32 {
-                polynomial,
-                size,
-                rd,
-                rn,
-                rm,
-            } => {
+            Self::TwoSource { op, width, rd, rn, rm } => {
+                three(f, op.name(), rd.name(width), rn.name(width), rm.name(width))
+            }
+            Self::Crc32 { polynomial, size, rd, rn, rm } => {
                 let polynomial = match polynomial {
                     CrcPolynomial::Crc32 => "crc32",
                     CrcPolynomial::Crc32c => "crc32c",
@@ -291,42 +185,16 @@ impl fmt::Display for DataReg {
                     CrcSize::Word => ('w', Width::W),
                     CrcSize::Double => ('x', Width::X),
                 };
-                write!(
-                    f,
-                    "{polynomial}{size} {}, {}, {}",
-                    w(rd),
-                    w(rn),
-                    rm.name(width)
-                )
+                write!(f, "{polynomial}{size} {}, {}, {}", w(rd), w(rn), rm.name(width))
             }
-            Self::MultiplyAdd {
-                op,
-                width,
-                rd,
-                rn,
-                rm,
-                ra,
-            } => {
+            Self::MultiplyAdd { op, width, rd, rn, rm, ra } => {
                 let names = match op {
                     Accumulate::Add => ["mul", "madd"],
                     Accumulate::Sub => ["mneg", "msub"],
                 };
-                multiply(
-                    f,
-                    names,
-                    [rd.name(width), rn.name(width), rm.name(width)],
-                    ra,
-                    width,
-                )
+                multiply(f, names, [rd.name(width), rn.name(width), rm.name(width)], ra, width)
             }
-            Self::MultiplyLong {
-                op,
-                sign,
-                rd,
-                rn,
-                rm,
-                ra,
-            } => {
+            Self::MultiplyLong { op, sign, rd, rn, rm, ra } => {
                 let names = match (op, sign) {
                     (Accumulate::Add, Sign::Signed) => ["smull", "smaddl"],
                     (Accumulate::Sub, Sign::Signed) => ["smnegl", "smsubl"],
@@ -335,18 +203,8 @@ impl fmt::Display for DataReg {
                 };
                 multiply(f, names, [x(rd), w(rn), w(rm)], ra, Width::X)
             }
-            Self::MultiplyHigh {
-                sign: Sign::Signed,
-                rd,
-                rn,
-                rm,
-            } => three(f, "smulh", x(rd), x(rn), x(rm)),
-            Self::MultiplyHigh {
-                sign: Sign::Unsigned,
-                rd,
-                rn,
-                rm,
-            } => three(f, "umulh", x(rd), x(rn), x(rm)),
+            Self::MultiplyHigh { sign: Sign::Signed, rd, rn, rm } => three(f, "smulh", x(rd), x(rn), x(rm)),
+            Self::MultiplyHigh { sign: Sign::Unsigned, rd, rn, rm } => three(f, "umulh", x(rd), x(rn), x(rm)),
         }
     }
 }
@@ -359,13 +217,7 @@ fn x(reg: Reg) -> RegName {
     reg.name(Width::X)
 }
 
-fn three(
-    f: &mut fmt::Formatter<'_>,
-    mnemonic: &str,
-    a: RegName,
-    b: RegName,
-    c: RegName,
-) -> fmt::Result {
+fn three(f: &mut fmt::Formatter<'_>, mnemonic: &str, a: RegName, b: RegName, c: RegName) -> fmt::Result {
     write!(f, "{mnemonic} {a}, {b}, {c}")
 }
 

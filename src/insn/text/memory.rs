@@ -4,8 +4,8 @@ use core::fmt;
 
 use super::base;
 use crate::insn::{
-    Access, Address, Direction, IndexExtend, IndexScale, Literal, Memory, PairAccess, PairMode,
-    Reg, RegOrSp, SImm, UImm, Width,
+    Access, Address, Direction, IndexExtend, IndexScale, Literal, Memory, PairAccess, PairMode, Reg, RegOrSp, SImm,
+    UImm, Width,
 };
 
 impl Access {
@@ -37,9 +37,7 @@ impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rn = base(self.rn);
         match self.address {
-            Address::Unsigned(units) => {
-                offset(f, self.rn, i64::from(units.get()) << self.log2_bytes)
-            }
+            Address::Unsigned(units) => offset(f, self.rn, i64::from(units.get()) << self.log2_bytes),
             Address::Unscaled(bytes) => offset(f, self.rn, bytes.get().into()),
             Address::PreIndex(bytes) => write!(f, "[{rn}, #{}]!", bytes.get()),
             Address::PostIndex(bytes) => write!(f, "[{rn}], #{}", bytes.get()),
@@ -55,20 +53,10 @@ impl fmt::Display for At {
 /// `[x0, #8]`, or `[x0]`.
 fn offset(f: &mut fmt::Formatter<'_>, rn: RegOrSp, bytes: i64) -> fmt::Result {
     let rn = base(rn);
-    if bytes == 0 {
-        write!(f, "[{rn}]")
-    } else {
-        write!(f, "[{rn}, #{bytes}]")
-    }
+    if bytes == 0 { write!(f, "[{rn}]") } else { write!(f, "[{rn}, #{bytes}]") }
 }
 
-fn index(
-    f: &mut fmt::Formatter<'_>,
-    rm: Reg,
-    extend: IndexExtend,
-    scale: IndexScale,
-    log2_bytes: u32,
-) -> fmt::Result {
+fn index(f: &mut fmt::Formatter<'_>, rm: Reg, extend: IndexExtend, scale: IndexScale, log2_bytes: u32) -> fmt::Result {
     let (width, name) = match extend {
         IndexExtend::Uxtw => (Width::W, "uxtw"),
         IndexExtend::Lsl => (Width::X, "lsl"),
@@ -128,50 +116,18 @@ impl fmt::Display for Operation {
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Single {
-                access,
-                rt,
-                rn,
-                address,
-            } => {
-                let kind = if matches!(address, Address::Unscaled(_)) {
-                    "ur"
-                } else {
-                    "r"
-                };
-                let at = At {
-                    rn,
-                    address,
-                    log2_bytes: access.log2_bytes(),
-                };
+            Self::Single { access, rt, rn, address } => {
+                let kind = if matches!(address, Address::Unscaled(_)) { "ur" } else { "r" };
+                let at = At { rn, address, log2_bytes: access.log2_bytes() };
                 let rt = rt.name(access.width());
                 write!(f, "{}{kind}{} {rt}, {at}", access.verb(), access.suffix())
             }
-            Self::Unprivileged {
-                access,
-                rt,
-                rn,
-                offset,
-            } => {
+            Self::Unprivileged { access, rt, rn, offset } => {
                 let address = Address::Unscaled(offset);
-                let at = At {
-                    rn,
-                    address,
-                    log2_bytes: access.log2_bytes(),
-                };
-                write!(
-                    f,
-                    "{}tr{} {}, {at}",
-                    access.verb(),
-                    access.suffix(),
-                    rt.name(access.width())
-                )
+                let at = At { rn, address, log2_bytes: access.log2_bytes() };
+                write!(f, "{}tr{} {}, {at}", access.verb(), access.suffix(), rt.name(access.width()))
             }
-            Self::Literal {
-                literal,
-                rt,
-                offset,
-            } => {
+            Self::Literal { literal, rt, offset } => {
                 let (mnemonic, width) = match literal {
                     Literal::LoadW => ("ldr", Width::W),
                     Literal::LoadX => ("ldr", Width::X),
@@ -179,66 +135,25 @@ impl fmt::Display for Memory {
                 };
                 write!(f, "{mnemonic} {}, #{}", rt.name(width), offset.bytes())
             }
-            Self::Prefetch {
-                operation,
-                rn,
-                address,
-            } => {
+            Self::Prefetch { operation, rn, address } => {
                 let address = address.address();
-                let kind = if matches!(address, Address::Unscaled(_)) {
-                    "prfum"
-                } else {
-                    "prfm"
-                };
-                write!(
-                    f,
-                    "{kind} {}, {}",
-                    Operation(operation),
-                    At {
-                        rn,
-                        address,
-                        log2_bytes: 3
-                    }
-                )
+                let kind = if matches!(address, Address::Unscaled(_)) { "prfum" } else { "prfm" };
+                write!(f, "{kind} {}, {}", Operation(operation), At { rn, address, log2_bytes: 3 })
             }
             Self::PrefetchLiteral { operation, offset } => {
                 write!(f, "prfm {}, #{}", Operation(operation), offset.bytes())
             }
-            Self::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::Pair { access, mode, rt, rt2, rn, offset } => {
                 let mnemonic = match access {
                     PairAccess::LoadSignedWord => "ldpsw",
                     PairAccess::LoadW | PairAccess::LoadX => "ldp",
                     PairAccess::StoreW | PairAccess::StoreX => "stp",
                 };
-                let at = PairAt {
-                    rn,
-                    mode,
-                    offset,
-                    log2_bytes: access.log2_bytes(),
-                };
+                let at = PairAt { rn, mode, offset, log2_bytes: access.log2_bytes() };
                 let width = access.width();
-                write!(
-                    f,
-                    "{mnemonic} {}, {}, {at}",
-                    rt.name(width),
-                    rt2.name(width)
-                )
+                write!(f, "{mnemonic} {}, {}, {at}", rt.name(width), rt2.name(width))
             }
-            Self::PairNonTemporal {
-                direction,
-                width,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::PairNonTemporal { direction, width, rt, rt2, rn, offset } => {
                 let mnemonic = match direction {
                     Direction::Load => "ldnp",
                     Direction::Store => "stnp",
@@ -247,18 +162,8 @@ impl fmt::Display for Memory {
                     Width::W => 2,
                     Width::X => 3,
                 };
-                let at = PairAt {
-                    rn,
-                    mode: PairMode::Offset,
-                    offset,
-                    log2_bytes,
-                };
-                write!(
-                    f,
-                    "{mnemonic} {}, {}, {at}",
-                    rt.name(width),
-                    rt2.name(width)
-                )
+                let at = PairAt { rn, mode: PairMode::Offset, offset, log2_bytes };
+                write!(f, "{mnemonic} {}, {}, {at}", rt.name(width), rt2.name(width))
             }
         }
     }

@@ -4,10 +4,7 @@ use core::fmt;
 
 use super::base;
 use super::memory::{At, PairAt};
-use crate::insn::{
-    Address, Direction, Lane, PairMode, PairSize, RegOrSp, SimdMemory, StructPost, VReg, VSize,
-    Width,
-};
+use crate::insn::{Address, Direction, Lane, PairMode, PairSize, RegOrSp, SimdMemory, StructPost, VReg, VSize, Width};
 
 impl VSize {
     pub(super) fn letter(self) -> char {
@@ -63,12 +60,7 @@ impl fmt::Display for List {
         f.write_str("{ ")?;
         for place in 0..self.count {
             let separator = if place == 0 { "" } else { ", " };
-            write!(
-                f,
-                "{separator}v{}.{}",
-                self.first.next(place).number(),
-                self.suffix
-            )?;
+            write!(f, "{separator}v{}.{}", self.first.next(place).number(), self.suffix)?;
         }
         f.write_str(" }")
     }
@@ -95,149 +87,41 @@ impl fmt::Display for StructAt {
 impl fmt::Display for SimdMemory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Single {
-                direction,
-                size,
-                rt,
-                rn,
-                address,
-            } => {
-                let kind = if matches!(address, Address::Unscaled(_)) {
-                    "ur"
-                } else {
-                    "r"
-                };
-                let at = At {
-                    rn,
-                    address,
-                    log2_bytes: size.log2_bytes(),
-                };
-                write!(
-                    f,
-                    "{}{kind} {}{}, {at}",
-                    direction.verb(),
-                    size.letter(),
-                    rt.number()
-                )
+            Self::Single { direction, size, rt, rn, address } => {
+                let kind = if matches!(address, Address::Unscaled(_)) { "ur" } else { "r" };
+                let at = At { rn, address, log2_bytes: size.log2_bytes() };
+                write!(f, "{}{kind} {}{}, {at}", direction.verb(), size.letter(), rt.number())
             }
             Self::Literal { size, rt, offset } => {
-                write!(
-                    f,
-                    "ldr {}{}, #{}",
-                    size.letter(),
-                    rt.number(),
-                    offset.bytes()
-                )
+                write!(f, "ldr {}{}, #{}", size.letter(), rt.number(), offset.bytes())
             }
-            Self::Pair {
-                direction,
-                size,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
-                let at = PairAt {
-                    rn,
-                    mode,
-                    offset,
-                    log2_bytes: size.log2_bytes(),
-                };
+            Self::Pair { direction, size, mode, rt, rt2, rn, offset } => {
+                let at = PairAt { rn, mode, offset, log2_bytes: size.log2_bytes() };
                 let (letter, rt, rt2) = (size.letter(), rt.number(), rt2.number());
                 write!(f, "{}p {letter}{rt}, {letter}{rt2}, {at}", direction.verb())
             }
-            Self::PairNonTemporal {
-                direction,
-                size,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
-                let at = PairAt {
-                    rn,
-                    mode: PairMode::Offset,
-                    offset,
-                    log2_bytes: size.log2_bytes(),
-                };
+            Self::PairNonTemporal { direction, size, rt, rt2, rn, offset } => {
+                let at = PairAt { rn, mode: PairMode::Offset, offset, log2_bytes: size.log2_bytes() };
                 let (letter, rt, rt2) = (size.letter(), rt.number(), rt2.number());
-                write!(
-                    f,
-                    "{}np {letter}{rt}, {letter}{rt2}, {at}",
-                    direction.verb()
-                )
+                write!(f, "{}np {letter}{rt}, {letter}{rt2}, {at}", direction.verb())
             }
-            Self::Structures {
-                direction,
-                layout,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Structures { direction, layout, rt, rn, post } => {
                 let (list, arrangement) = (layout.list(), layout.arrangement());
                 let count = list.registers();
-                let registers = List {
-                    first: rt,
-                    count,
-                    suffix: arrangement.name(),
-                };
-                let at = StructAt {
-                    rn,
-                    post,
-                    bytes: arrangement.bytes() * u32::from(count),
-                };
-                write!(
-                    f,
-                    "{}{} {registers}, {at}",
-                    direction.verb(),
-                    list.interleave()
-                )
+                let registers = List { first: rt, count, suffix: arrangement.name() };
+                let at = StructAt { rn, post, bytes: arrangement.bytes() * u32::from(count) };
+                write!(f, "{}{} {registers}, {at}", direction.verb(), list.interleave())
             }
-            Self::Lane {
-                direction,
-                more,
-                lane,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Lane { direction, more, lane, rt, rn, post } => {
                 let count = more.get() as u8 + 1;
-                let registers = List {
-                    first: rt,
-                    count,
-                    suffix: lane.letter(),
-                };
-                let at = StructAt {
-                    rn,
-                    post,
-                    bytes: u32::from(count) << lane.log2_bytes(),
-                };
-                write!(
-                    f,
-                    "{}{count} {registers}[{}], {at}",
-                    direction.verb(),
-                    lane.index()
-                )
+                let registers = List { first: rt, count, suffix: lane.letter() };
+                let at = StructAt { rn, post, bytes: u32::from(count) << lane.log2_bytes() };
+                write!(f, "{}{count} {registers}[{}], {at}", direction.verb(), lane.index())
             }
-            Self::Replicate {
-                more,
-                arrangement,
-                rt,
-                rn,
-                post,
-            } => {
+            Self::Replicate { more, arrangement, rt, rn, post } => {
                 let count = more.get() as u8 + 1;
-                let registers = List {
-                    first: rt,
-                    count,
-                    suffix: arrangement.name(),
-                };
-                let at = StructAt {
-                    rn,
-                    post,
-                    bytes: u32::from(count) << arrangement.log2_element(),
-                };
+                let registers = List { first: rt, count, suffix: arrangement.name() };
+                let at = StructAt { rn, post, bytes: u32::from(count) << arrangement.log2_element() };
                 write!(f, "ld{count}r {registers}, {at}")
             }
         }

@@ -47,9 +47,7 @@ impl fmt::Display for System {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Udf { imm } => write!(f, "udf #{}", imm.get()),
-            Self::Exception { kind, imm } if kind.changes_debug_state() && imm.get() == 0 => {
-                f.write_str(kind.name())
-            }
+            Self::Exception { kind, imm } if kind.changes_debug_state() && imm.get() == 0 => f.write_str(kind.name()),
             Self::Exception { kind, imm } => write!(f, "{} {}", kind.name(), Hex(imm.get().into())),
             Self::Hint(hint) => hint.fmt(f),
             Self::Barrier { kind, option } => barrier(f, kind, option),
@@ -87,27 +85,14 @@ struct Operation(SysOp);
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let SysOp { op1, crn, crm, op2 } = self.0;
-        write!(
-            f,
-            "#{}, c{}, c{}, #{}",
-            op1.get(),
-            crn.get(),
-            crm.get(),
-            op2.get()
-        )
+        write!(f, "#{}, c{}, c{}, #{}", op1.get(), crn.get(), crm.get(), op2.get())
     }
 }
 
 fn sys(f: &mut fmt::Formatter<'_>, op: SysOp, rt: Reg) -> fmt::Result {
     match op.name() {
         Some(named) if named.takes_register() => {
-            return write!(
-                f,
-                "{} {}, {}",
-                named.mnemonic(),
-                named.operation(),
-                rt.name(Width::X)
-            );
+            return write!(f, "{} {}, {}", named.mnemonic(), named.operation(), rt.name(Width::X));
         }
         Some(named) if rt.is_zero() => {
             return write!(f, "{} {}", named.mnemonic(), named.operation());
@@ -115,9 +100,5 @@ fn sys(f: &mut fmt::Formatter<'_>, op: SysOp, rt: Reg) -> fmt::Result {
         _ => {}
     }
     write!(f, "sys {}", Operation(op))?;
-    if rt.is_zero() {
-        Ok(())
-    } else {
-        write!(f, ", {}", rt.name(Width::X))
-    }
+    if rt.is_zero() { Ok(()) } else { write!(f, ", {}", rt.name(Width::X)) }
 }

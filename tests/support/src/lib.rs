@@ -19,7 +19,7 @@
 //! | [`vectors`], [`exceptions`] | the exception vectors; faults that are reported and faults that a test expects |
 //! | [`interrupts`] | the GIC, ticks of the timer, masking |
 //! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
-//! | [`platform`] | what fentry asks of a kernel |
+//! | [`platform`], [`engine`] | what fentry asks of a kernel; the engine itself |
 //! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
 //! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`] | what their names say |
 //!
@@ -34,6 +34,7 @@ pub mod console;
 pub mod backtrace;
 pub mod boot;
 pub mod count;
+pub mod engine;
 pub mod exceptions;
 pub mod harness;
 pub mod heap;
@@ -45,4 +46,5 @@ pub mod platform;
 pub mod smp;
 pub mod vectors;
 
+pub use engine::engine;
 pub use platform::PLATFORM;
