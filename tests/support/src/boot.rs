@@ -134,6 +134,7 @@ extern "C" fn kernel_main() -> ! {
     unsafe { crate::heap::init() };
     crate::memory::init();
     crate::interrupts::init();
+    crate::smp::set_online(crate::percpu::this());
     crate::interrupts::enable();
     __support_main();
     crate::harness::exit(0)

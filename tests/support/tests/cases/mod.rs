@@ -1,7 +1,63 @@
-use support::println;
+mod interrupts;
+mod memory;
+mod smp;
 
-support::boot_tests! { it_boots }
+use interrupts::{an_interrupt_keeps_every_register, callbacks_can_tell_an_interrupt, masked_means_masked, ticks_come};
+use memory::{
+    a_caught_fault_leaves_no_trace, a_store_to_text_faults, an_alias_writes_text, an_overflow_hits_the_guard,
+    an_unexpected_branch_faults, data_is_not_executable, nothing_is_writable_and_executable,
+    windows_leave_nothing_behind,
+};
+use smp::{
+    all_cpus_start, cpus_synchronise, each_cpu_has_its_own_block, functions_run_in_interrupts,
+    jobs_run_at_the_same_time, locks_exclude, masked_cpus_still_synchronise,
+};
 
-fn it_boots() {
-    println!("hello");
+support::boot_tests! {
+    constants_and_variables_are_where_they_should_be,
+    the_heap_gives_and_takes,
+    ticks_come,
+    masked_means_masked,
+    an_interrupt_keeps_every_register,
+    callbacks_can_tell_an_interrupt,
+    a_store_to_text_faults,
+    data_is_not_executable,
+    an_overflow_hits_the_guard,
+    an_unexpected_branch_faults,
+    a_caught_fault_leaves_no_trace,
+    an_alias_writes_text,
+    nothing_is_writable_and_executable,
+    all_cpus_start,
+    each_cpu_has_its_own_block,
+    jobs_run_at_the_same_time,
+    functions_run_in_interrupts,
+    locks_exclude,
+    cpus_synchronise,
+    masked_cpus_still_synchronise,
+    windows_leave_nothing_behind,
+}
+
+fn constants_and_variables_are_where_they_should_be() {
+    static mut VARIABLE: u64 = 1;
+    static CONSTANT: [u8; 3] = [1, 2, 3];
+    let text = support::memory::text();
+    let variable = (&raw mut VARIABLE).addr();
+    assert!(text.contains(&(constants_and_variables_are_where_they_should_be as *const () as usize)));
+    assert!(!text.contains(&CONSTANT.as_ptr().addr()));
+    assert!(!text.contains(&variable));
+}
+
+fn the_heap_gives_and_takes() {
+    use alloc::{boxed::Box, format, vec::Vec};
+    for round in 0..200 {
+        let numbers: Vec<u64> = (0..1000 + round).collect();
+        let boxed = Box::new(numbers.iter().sum::<u64>());
+        assert_eq!(*boxed, (0..1000 + round).sum());
+        assert_eq!(format!("{round:>5}").len(), 5);
+    }
+    // More than there is, unless what was freed comes back.
+    for _ in 0..8 {
+        let large: Vec<u8> = Vec::with_capacity(40 << 20);
+        assert!(large.capacity() >= 40 << 20);
+    }
 }
