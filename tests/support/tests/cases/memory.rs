@@ -80,6 +80,7 @@ pub(super) fn an_unexpected_branch_faults() {
             assert_eq!(fault.class(), 0x0d, "{fault}");
         }
     }
+    println!("({} BTI)", if guarded { "compiled with" } else { "compiled without" });
     wrong_type_faults_with_kcfi();
 }
 
