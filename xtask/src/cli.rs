@@ -1,7 +1,7 @@
 //! The command line: what there is, and what each command needs before it can run.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
+use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
-use crate::variant::Variant;
+use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, Workspace};
-use crate::{kernel_build, setup, symbols};
+use crate::{host, kernel_build, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -26,6 +27,10 @@ struct Cli {
 /// The one table of tasks.
 #[derive(Debug, Subcommand)]
 enum Task {
+    Demo(DemoArgs),
+    Test(TestArgs),
+    /// Check formatting, clippy (for the host and for arm64) and documentation
+    Check,
     Build(BuildArgs),
     Qemu(QemuArgs),
     Setup(SetupArgs),
@@ -43,6 +48,48 @@ struct SetupArgs {
     /// A source tree of the toolchain's release, or a tarball of one, to use before all else
     #[arg(long, value_name = "PATH")]
     rust_src: Option<PathBuf>,
+}
+
+/// Set up, build the demo kernel, boot it, and show what it says
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask demo --variant hardened42-release")]
+struct DemoArgs {
+    /// The variant to build and boot
+    #[arg(long, value_name = "NAME", default_value = Variant::default().name, value_parser = Variant::named)]
+    variant: &'static Variant,
+    /// The kernel to show
+    #[arg(long, value_name = "NAME", default_value = "demo")]
+    kernel: String,
+    /// End the boot after this many seconds
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    timeout_secs: u64,
+}
+
+/// Run the checks and the host tests, then build and boot every kernel in every variant
+///
+/// Ends with one table and the sum of all, and fails if anything failed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo xtask test --host-only\n  \
+                        cargo xtask test --filter registers --variant nop2-release --variant softfloat2-release")]
+struct TestArgs {
+    /// Only tests and kernels whose names contain this; leaves out the checks
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Boot only this variant; may be repeated [default: all]
+    #[arg(long = "variant", value_name = "NAME", value_parser = Variant::named)]
+    variants: Vec<&'static Variant>,
+    /// Boot nothing
+    #[arg(long)]
+    host_only: bool,
+    /// Leave out formatting, clippy and documentation
+    #[arg(long)]
+    no_check: bool,
+    /// Only say what would run
+    #[arg(long)]
+    list: bool,
+    /// End a boot after this many seconds
+    #[arg(long, value_name = "N", default_value_t = 120)]
+    timeout_secs: u64,
 }
 
 /// Build kernels and print where their images are
@@ -110,11 +157,65 @@ struct SymbolsArgs {
 /// Does what the command line says.
 pub(crate) fn run() -> Result<ExitCode> {
     match Cli::parse().command {
+        Task::Demo(args) => demo(&args),
+        Task::Test(args) => test(args),
+        Task::Check => {
+            let workspace = Workspace::load()?;
+            let source = setup::run(&workspace, None)?;
+            Ok(exit_code(host::check(&workspace, Some(&source))?.is_empty()))
+        }
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::write_object(&args.image, &args.output).map(|()| ExitCode::SUCCESS),
     }
+}
+
+fn exit_code(success: bool) -> ExitCode {
+    if success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn demo(args: &DemoArgs) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let source = setup::run(&workspace, None)?;
+    let kernels = select(&workspace, std::slice::from_ref(&args.kernel))?;
+    let step = Step::start(format!("building {} for {}", args.kernel, args.variant));
+    let images = kernel_build::build(&workspace, &source, args.variant, &kernels, &step)?;
+    step.finish("done");
+    let image = images.first().context("no kernel was built")?;
+    let settings = workspace.settings(&image.kernel);
+    let boot = Boot {
+        cpu: args.variant.cpu.to_owned(),
+        cpus: settings.cpus,
+        limit: Some(Duration::from_secs(args.timeout_secs)),
+        gdb: false,
+        icount: settings.icount,
+        append: None,
+        more: Vec::new(),
+    };
+    eprintln!("    booting {}\n", image.path.display());
+    show_boot(&image.path, &boot)
+}
+
+fn test(args: TestArgs) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let variants = match args.variants {
+        _ if args.host_only => Vec::new(),
+        none if none.is_empty() => VARIANTS.iter().collect(),
+        some => some,
+    };
+    let selection = Selection {
+        with_checks: !args.no_check && args.filter.is_none(),
+        filter: args.filter,
+        variants,
+        limit: Duration::from_secs(args.timeout_secs),
+    };
+    if args.list {
+        suite::list(&workspace, &selection);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let source = if args.host_only { RustSource::find(&workspace)? } else { Some(setup::run(&workspace, None)?) };
+    suite::run(&workspace, source.as_ref(), &selection).map(exit_code)
 }
 
 fn build(args: &BuildArgs) -> Result<ExitCode> {
@@ -155,7 +256,12 @@ fn boot(args: QemuArgs) -> Result<ExitCode> {
         append: (!words.is_empty()).then(|| words.join(" ")),
         more: args.more,
     };
-    let outcome = qemu::boot(&args.image, &boot, |line| println!("{line}"))?;
+    show_boot(&args.image, &boot)
+}
+
+/// Boots with the console on this terminal, and gives the kernel's status as ours.
+fn show_boot(image: &Path, boot: &Boot) -> Result<ExitCode> {
+    let outcome = qemu::boot(image, boot, |line| println!("{line}"))?;
     Ok(match outcome.end {
         End::Exit(status) => u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from),
         End::Killed => {
@@ -163,7 +269,7 @@ fn boot(args: QemuArgs) -> Result<ExitCode> {
             ExitCode::FAILURE
         }
         End::Hung => {
-            let seconds = args.timeout_secs;
+            let seconds = boot.limit.unwrap_or_default().as_secs();
             eprintln!(
                 "error: the boot was ended after {seconds} s; the console's last lines:\n{}",
                 outcome.last_lines()

@@ -55,7 +55,7 @@ fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernel
     if variant.profile == Profile::Release {
         cargo.arg("--release");
     }
-    for config in config(variant, &linker::install(&dir)?) {
+    for config in config(variant, &linker::install(&workspace.program, &dir)?) {
         cargo.args(["--config", &config]);
     }
     for kernel in kernels {

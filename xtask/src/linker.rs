@@ -23,9 +23,8 @@ pub(crate) fn is_called_as_linker() -> bool {
     name.is_some_and(|name| Path::new(&name).file_stem() == Some(OsStr::new(NAME)))
 }
 
-/// Makes this program callable under the linker's name, in `dir`, and says where.
-pub(crate) fn install(dir: &Path) -> Result<PathBuf> {
-    let program = std::env::current_exe().context("this program cannot find itself")?;
+/// Makes `program`, which is this one, callable under the linker's name, in `dir`, and says where.
+pub(crate) fn install(program: &Path, dir: &Path) -> Result<PathBuf> {
     let link = dir.join(NAME).with_extension(std::env::consts::EXE_EXTENSION);
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     if std::fs::read_link(&link).is_ok_and(|to| to == program) {
@@ -34,9 +33,9 @@ pub(crate) fn install(dir: &Path) -> Result<PathBuf> {
     // Made beside and renamed over, for another xtask that may be linking through it.
     let made = dir.join(format!("{NAME}.{}", std::process::id()));
     #[cfg(unix)]
-    std::os::unix::fs::symlink(&program, &made).with_context(|| format!("cannot make {}", made.display()))?;
+    std::os::unix::fs::symlink(program, &made).with_context(|| format!("cannot make {}", made.display()))?;
     #[cfg(not(unix))]
-    std::fs::copy(&program, &made).with_context(|| format!("cannot make {}", made.display()))?;
+    std::fs::copy(program, &made).with_context(|| format!("cannot make {}", made.display()))?;
     std::fs::rename(&made, &link).with_context(|| format!("cannot make {}", link.display()))?;
     Ok(link)
 }

@@ -4,11 +4,14 @@
 //! table, and links again.
 
 mod cli;
+mod console;
+mod host;
 mod kernel_build;
 mod linker;
 mod progress;
 mod qemu;
 mod setup;
+mod suite;
 mod symbols;
 mod toolchain;
 mod variant;

@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, MetadataCommand, TargetKind};
+use serde_json::Value;
+
+use crate::variant::Variant;
 
 /// The repository and cargo's view of it.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     pub(crate) target_dir: PathBuf,
+    /// This program's own file.
+    pub(crate) program: PathBuf,
     metadata: Metadata,
 }
 
@@ -30,6 +35,24 @@ pub(crate) struct Kernel {
     pub(crate) name: String,
 }
 
+/// How a kernel wants to be booted: `[package.metadata.boot.NAME]` in its package's `Cargo.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// `cpus = N`
+    pub(crate) cpus: u32,
+    /// `icount = true`: in virtual time
+    pub(crate) icount: bool,
+    /// `variants = ["NAME", ...]`: these only
+    variants: Option<Vec<String>>,
+}
+
+impl Settings {
+    /// Whether the kernel boots in this variant.
+    pub(crate) fn allows(&self, variant: &Variant) -> bool {
+        self.variants.as_ref().is_none_or(|names| names.iter().any(|name| name == variant.name))
+    }
+}
+
 /// The directory of the repository, whichever directory below it xtask was started in.
 fn root() -> PathBuf {
     let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
@@ -40,13 +63,15 @@ fn root() -> PathBuf {
 impl Workspace {
     pub(crate) fn load() -> Result<Self> {
         let root = root();
+        // Now and not later: a test run may replace the file, and then its name is no longer known.
+        let program = std::env::current_exe().context("this program cannot find itself")?;
         let metadata = MetadataCommand::new()
             .manifest_path(root.join("Cargo.toml"))
             .no_deps()
             .exec()
             .with_context(|| format!("cargo cannot read the workspace in {}", root.display()))?;
         let target_dir = metadata.target_directory.clone().into_std_path_buf();
-        Ok(Self { root, target_dir, metadata })
+        Ok(Self { root, target_dir, program, metadata })
     }
 
     /// Every kernel of the workspace: boot tests first, then examples, each by name.
@@ -67,5 +92,18 @@ impl Workspace {
         }
         kernels.sort();
         kernels
+    }
+
+    /// How this kernel wants to be booted.
+    pub(crate) fn settings(&self, kernel: &Kernel) -> Settings {
+        let package = self.metadata.packages.iter().find(|package| *package.name == kernel.package);
+        let of_kernel = package.and_then(|package| package.metadata.get("boot")?.get(&kernel.name));
+        let value = |key: &str| of_kernel.and_then(|settings| settings.get(key));
+        let names = |value: &Vec<_>| value.iter().filter_map(|name: &Value| name.as_str().map(str::to_owned)).collect();
+        Settings {
+            cpus: value("cpus").and_then(Value::as_u64).and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1),
+            icount: value("icount").and_then(Value::as_bool).unwrap_or(false),
+            variants: value("variants").and_then(Value::as_array).map(names),
+        }
     }
 }

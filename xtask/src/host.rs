@@ -1,0 +1,152 @@
+//! What runs on the host: the checks of style, and the tests that need no boot.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::progress::Step;
+use crate::toolchain::{self, RustSource, cargo, kernel_cargo};
+use crate::variant::HARD_FLOAT;
+use crate::workspace::{KernelKind, Workspace};
+
+/// One check, and the component of the toolchain that it needs.
+struct Check {
+    what: &'static str,
+    component: Option<&'static str>,
+    /// The command, where what it needs is there.
+    command: fn(&Workspace, Option<&RustSource>) -> Option<Command>,
+}
+
+/// Every check, the quickest first.
+const CHECKS: [Check; 4] = [
+    Check { what: "formatting", component: Some("fmt"), command: formatting },
+    Check { what: "clippy for the host", component: Some("clippy"), command: clippy_host },
+    Check { what: "clippy for arm64", component: Some("clippy"), command: clippy_arm64 },
+    Check { what: "documentation", component: None, command: documentation },
+];
+
+/// How many tests passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) passed: usize,
+    pub(crate) failed: usize,
+}
+
+/// The names of the checks.
+pub(crate) fn check_names() -> impl Iterator<Item = &'static str> {
+    CHECKS.iter().map(|check| check.what)
+}
+
+/// Runs every check, shows what is wrong, and gives the names of those that failed.
+///
+/// Without the source of `core`, what needs it is left out.
+pub(crate) fn check(workspace: &Workspace, source: Option<&RustSource>) -> Result<Vec<&'static str>> {
+    let mut failed = Vec::new();
+    for Check { what, component, command } in CHECKS {
+        let step = Step::start(what);
+        if component.is_some_and(|component| !has_component(workspace, component)) {
+            step.finish("left out, because this toolchain does not have it;");
+            continue;
+        }
+        let Some(mut command) = command(workspace, source) else {
+            step.finish("left out, because the source of core is missing;");
+            continue;
+        };
+        let output = command.output().with_context(|| format!("cargo does not start for {what}"))?;
+        if output.status.success() {
+            step.finish("good");
+        } else {
+            step.finish("FAILED");
+            eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            failed.push(what);
+        }
+    }
+    Ok(failed)
+}
+
+fn has_component(workspace: &Workspace, component: &str) -> bool {
+    let mut ask = cargo();
+    ask.args([component, "--version"]).current_dir(&workspace.root);
+    toolchain::output_of(&mut ask, "is it there").is_ok()
+}
+
+fn in_root(workspace: &Workspace, args: &[&str]) -> Command {
+    let mut command = cargo();
+    command.current_dir(&workspace.root).args(args);
+    command
+}
+
+fn formatting(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    Some(in_root(workspace, &["fmt", "--all", "--check"]))
+}
+
+fn clippy_host(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    Some(in_root(workspace, &["clippy", "--quiet", "--locked", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Clippy of everything that is built for arm64, in a target directory of its own.
+fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
+    let mut cargo = kernel_cargo(workspace, source?);
+    cargo.args(["clippy", "--quiet", "--locked", "-Zbuild-std=core,alloc", "--target", HARD_FLOAT, "--target-dir"]);
+    cargo.arg(workspace.target_dir.join("kernels/clippy"));
+    cargo.args(["--package", "fentry", "--lib"]);
+    for kernel in workspace.kernels() {
+        let kind = if kernel.kind == KernelKind::BootTest { "--test" } else { "--bin" };
+        cargo.args(["--package", &kernel.package, kind, &kernel.name]);
+    }
+    cargo.args(["--", "-D", "warnings"]);
+    Some(cargo)
+}
+
+fn documentation(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    let mut cargo = in_root(workspace, &["doc", "--quiet", "--locked", "--no-deps"]);
+    cargo.env("RUSTDOCFLAGS", "-D warnings");
+    Some(cargo)
+}
+
+/// Runs the tests of the workspace's host packages, those whose names contain `filter`, and counts them.
+pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<Count> {
+    let step = Step::start("host tests");
+    let mut cargo = in_root(workspace, &["test", "--locked", "--no-fail-fast"]);
+    cargo.arg("--").args(filter);
+    let output = cargo.output().context("cargo does not start for the host tests")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let mut count = count_results(&said);
+    if !output.status.success() {
+        // What did not compile has no line with its result.
+        count.failed = count.failed.max(1);
+        step.finish("FAILED");
+        eprint!("{}{said}", String::from_utf8_lossy(&output.stderr));
+    } else {
+        step.finish(&format!("{} passed", count.passed));
+    }
+    Ok(count)
+}
+
+/// The sum of all lines `test result: ok. 8 passed; 0 failed; ...`.
+fn count_results(said: &str) -> Count {
+    let mut sum = Count::default();
+    for line in said.lines().filter(|line| line.starts_with("test result: ")) {
+        let number_before = |word: &str| {
+            let (before, _) = line.split_once(word)?;
+            before.trim_end().rsplit(' ').next()?.parse::<usize>().ok()
+        };
+        sum.passed += number_before(" passed").unwrap_or(0);
+        sum.failed += number_before(" failed").unwrap_or(0);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_all_test_programs_are_summed() {
+        let said = "running 3 tests\n...\n\
+                    test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
+                    test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
+        assert_eq!(count_results(said), Count { passed: 12, failed: 2 });
+        assert_eq!(count_results(""), Count::default());
+    }
+}

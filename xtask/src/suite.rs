@@ -1,0 +1,150 @@
+//! The whole suite: checks, host tests, and every kernel booted in every variant, with one summary.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::console::{self, Verdict};
+use crate::host::{self, Count};
+use crate::kernel_build::{self, Image};
+use crate::progress::{Step, in_words};
+use crate::qemu::{self, Boot};
+use crate::toolchain::RustSource;
+use crate::variant::Variant;
+use crate::workspace::{Kernel, KernelKind, Workspace};
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// Only kernels and tests whose names contain this.
+    pub(crate) filter: Option<String>,
+    pub(crate) variants: Vec<&'static Variant>,
+    pub(crate) with_checks: bool,
+    /// After how long a boot counts as hung.
+    pub(crate) limit: Duration,
+}
+
+/// A line of the summary.
+struct Row {
+    what: String,
+    count: Count,
+    took: Duration,
+}
+
+/// Runs the selection, prints the summary, and says whether all passed.
+///
+/// Boots need the source of `core`: without it, the selection has no variants.
+pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection: &Selection) -> Result<bool> {
+    let mut rows = Vec::new();
+    let started = Instant::now();
+    if selection.with_checks {
+        let failed = host::check(workspace, source)?;
+        rows.extend(failed.into_iter().map(|what| Row {
+            what: what.to_owned(),
+            count: Count { passed: 0, failed: 1 },
+            took: Duration::ZERO,
+        }));
+    }
+    let host_started = Instant::now();
+    let count = host::test(workspace, selection.filter.as_deref())?;
+    rows.push(Row { what: "host tests".to_owned(), count, took: host_started.elapsed() });
+    if let Some(source) = source {
+        for variant in &selection.variants {
+            rows.extend(boot_variant(workspace, source, variant, selection));
+        }
+    }
+    Ok(summarise(&rows, started.elapsed()))
+}
+
+/// The kernels that a variant boots.
+fn kernels_for(workspace: &Workspace, variant: &Variant, selection: &Selection) -> Vec<Kernel> {
+    let mut kernels = workspace.kernels();
+    kernels.retain(|kernel| {
+        // A boot test's cases can be selected one by one when it runs; an example is one case.
+        let selected = kernel.kind == KernelKind::BootTest || matches_filter(kernel, selection.filter.as_deref());
+        selected && workspace.settings(kernel).allows(variant)
+    });
+    kernels
+}
+
+fn matches_filter(kernel: &Kernel, filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| kernel.name.contains(filter))
+}
+
+/// Prints what [`run`] would do.
+pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
+    if selection.with_checks {
+        host::check_names().for_each(|name| println!("check: {name}"));
+    }
+    println!("host tests");
+    for variant in &selection.variants {
+        for kernel in kernels_for(workspace, variant, selection) {
+            println!("{variant}: {}", kernel.name);
+        }
+    }
+}
+
+fn boot_variant(workspace: &Workspace, source: &RustSource, variant: &Variant, selection: &Selection) -> Vec<Row> {
+    let kernels = kernels_for(workspace, variant, selection);
+    let step = Step::start(format!("{variant}: building"));
+    let built = Instant::now();
+    match kernel_build::build(workspace, source, variant, &kernels, &step) {
+        Ok(images) => {
+            step.finish(&format!("{} kernels", images.len()));
+            images.iter().filter_map(|image| boot_image(workspace, variant, image, selection)).collect()
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("error: {error:#}");
+            let count = Count { passed: 0, failed: 1 };
+            vec![Row { what: format!("{variant}: building"), count, took: built.elapsed() }]
+        }
+    }
+}
+
+/// Boots one image; nothing where no case of it was selected.
+fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection: &Selection) -> Option<Row> {
+    let what = format!("{variant}: {}", image.kernel.name);
+    let settings = workspace.settings(&image.kernel);
+    let whole = matches_filter(&image.kernel, selection.filter.as_deref());
+    let boot = Boot {
+        cpu: variant.cpu.to_owned(),
+        cpus: settings.cpus,
+        limit: Some(selection.limit),
+        gdb: false,
+        icount: settings.icount,
+        append: selection.filter.clone().filter(|_| !whole),
+        more: Vec::new(),
+    };
+    let step = Step::start(what.clone());
+    let started = Instant::now();
+    let (verdict, shown) = match qemu::boot(&image.path, &boot, |line| step.note(line)) {
+        Ok(outcome) => (console::judge(&outcome), outcome.last_lines()),
+        Err(error) => (Verdict { passed: 0, failed: 1, problems: vec![format!("{error:#}")] }, String::new()),
+    };
+    if verdict.failed == 0 {
+        step.finish(&format!("{} passed", verdict.passed));
+    } else {
+        step.finish("FAILED");
+        verdict.problems.iter().for_each(|problem| eprintln!("    {problem}"));
+        eprint!("{shown}");
+        eprintln!("    the image: {}", image.path.display());
+    }
+    let count = Count { passed: verdict.passed, failed: verdict.failed };
+    (count != Count::default()).then(|| Row { what, count, took: started.elapsed() })
+}
+
+/// Prints the table and the sum. The sum is the last line, alone, because tools read it.
+fn summarise(rows: &[Row], took: Duration) -> bool {
+    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
+    println!();
+    for Row { what, count: Count { passed, failed }, took } in rows {
+        let mark = if *failed == 0 { "" } else { "  <-- FAILED" };
+        println!("  {what:width$}  {passed:5} passed {failed:3} failed  {:>8}{mark}", in_words(*took));
+    }
+    let passed: usize = rows.iter().map(|row| row.count.passed).sum();
+    let failed: usize = rows.iter().map(|row| row.count.failed).sum();
+    println!("\n  all in {}", in_words(took));
+    println!("{passed} passed, {failed} failed");
+    failed == 0
+}
