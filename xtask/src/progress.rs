@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
@@ -60,9 +60,19 @@ impl Drop for Step {
 
 /// A duration at the precision that matters to a person who waited for it.
 pub(crate) fn in_words(duration: Duration) -> String {
-    if duration < Duration::from_secs(60) {
-        format!("{:.1} s", duration.as_secs_f32())
-    } else {
-        HumanDuration(duration).to_string()
+    match duration.as_secs() {
+        0..60 => format!("{:.1} s", duration.as_secs_f32()),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(in_words(Duration::from_millis(1234)), "1.2 s");
+        assert_eq!(in_words(Duration::from_secs(127)), "2 min 7 s");
     }
 }

@@ -140,7 +140,7 @@ fn summarise(rows: &[Row], took: Duration) -> bool {
     println!();
     for Row { what, count: Count { passed, failed }, took } in rows {
         let mark = if *failed == 0 { "" } else { "  <-- FAILED" };
-        println!("  {what:width$}  {passed:5} passed {failed:3} failed  {:>8}{mark}", in_words(*took));
+        println!("  {what:width$}  {passed:5} passed {failed:3} failed  {:>10}{mark}", in_words(*took));
     }
     let passed: usize = rows.iter().map(|row| row.count.passed).sum();
     let failed: usize = rows.iter().map(|row| row.count.failed).sum();

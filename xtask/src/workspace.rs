@@ -21,7 +21,7 @@ pub(crate) struct Workspace {
 /// What cargo calls a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum KernelKind {
-    /// A file in `tests/`: one that cargo itself doesn't run on the host (`test = false`).
+    /// A test of a package in `tests/`, or one of the crate's that cargo doesn't run on the host (`test = false`).
     BootTest,
     /// A package in `examples/`.
     Example,
@@ -78,11 +78,11 @@ impl Workspace {
     pub(crate) fn kernels(&self) -> Vec<Kernel> {
         let mut kernels = Vec::new();
         for package in &self.metadata.packages {
-            let is_example = package.manifest_path.starts_with(self.metadata.workspace_root.join("examples"));
+            let is_in = |dir: &str| package.manifest_path.starts_with(self.metadata.workspace_root.join(dir));
             for target in &package.targets {
-                let kind = if target.kind.contains(&TargetKind::Test) && !target.test {
+                let kind = if target.kind.contains(&TargetKind::Test) && (!target.test || is_in("tests")) {
                     KernelKind::BootTest
-                } else if is_example && target.kind.contains(&TargetKind::Bin) {
+                } else if is_in("examples") && target.kind.contains(&TargetKind::Bin) {
                     KernelKind::Example
                 } else {
                     continue;
