@@ -3,6 +3,8 @@
 use crate::exceptions::Catch;
 use crate::smp::Job;
 use core::arch::asm;
+use core::mem::offset_of;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use fentry::TraceContext;
 
@@ -126,8 +128,8 @@ pub(crate) fn init() {
     let stacks = (&raw const STACKS).cast::<Stacks>();
     for (cpu, block) in BLOCKS.iter().enumerate() {
         let own = stacks.wrapping_add(cpu).addr();
-        let thread = own + core::mem::offset_of!(Stacks, thread);
-        let emergency = own + core::mem::offset_of!(Stacks, emergency);
+        let thread = own + offset_of!(Stacks, thread);
+        let emergency = own + offset_of!(Stacks, emergency);
         block.stack_reserve.store(thread as u64 + RESERVE, Ordering::Relaxed);
         block.stack_top.store((thread + 64 * PAGE) as u64, Ordering::Relaxed);
         block.emergency_top.store((emergency + 8 * PAGE) as u64, Ordering::Relaxed);
@@ -144,12 +146,26 @@ pub(crate) fn install(block: &'static PerCpu) {
     unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const *block, options(nostack, preserves_flags)) };
 }
 
+/// The stack that `address` is on.
+pub(crate) fn stack_around(address: u64) -> Option<Range<u64>> {
+    let stacks = (&raw const STACKS).cast::<Stacks>();
+    let boot = (&raw const __boot_stack_start).addr()..(&raw const boot_stack_end).addr();
+    let own = (0..MAX_CPUS).flat_map(move |cpu| {
+        let base = stacks.wrapping_add(cpu).addr();
+        let thread = base + offset_of!(Stacks, thread)..base + offset_of!(Stacks, emergency_guard);
+        let emergency = base + offset_of!(Stacks, emergency)..base + size_of::<Stacks>();
+        [thread, emergency]
+    });
+    let mut all = core::iter::once(boot).chain(own).map(|stack| stack.start as u64..stack.end as u64);
+    all.find(|stack| stack.contains(&address))
+}
+
 /// The pages that stay unmapped, so that a stack that overflows faults.
 pub(crate) fn guard_pages() -> impl Iterator<Item = usize> {
     let stacks = (&raw const STACKS).cast::<Stacks>();
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
         let base = stacks.wrapping_add(cpu).addr();
-        [base, base + core::mem::offset_of!(Stacks, emergency_guard)]
+        [base, base + offset_of!(Stacks, emergency_guard)]
     });
     core::iter::once((&raw const __boot_stack_guard).addr()).chain(own)
 }

@@ -35,4 +35,8 @@ unsafe impl Platform for TestPlatform {
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
         smp::synchronize()
     }
+
+    fn relax(&self) {
+        smp::wait();
+    }
 }
