@@ -73,7 +73,9 @@ impl Iterator for Frames {
         // The outermost record points nowhere; one that points back would never end.
         self.bounds.start = self.record + BYTES;
         self.record = caller;
-        (return_address != 0).then(|| TextAddr::new(strip(return_address)))
+        // Stripped first: an outermost zero may have been signed like any other.
+        let return_address = strip(return_address);
+        (return_address != 0).then_some(TextAddr::new(return_address))
     }
 }
 

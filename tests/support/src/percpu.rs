@@ -147,7 +147,7 @@ pub(crate) fn install(block: &'static PerCpu) {
 }
 
 /// The stack that `address` is on.
-pub(crate) fn stack_around(address: u64) -> Option<Range<u64>> {
+pub fn stack_around(address: u64) -> Option<Range<u64>> {
     let stacks = (&raw const STACKS).cast::<Stacks>();
     let boot = (&raw const __boot_stack_start).addr()..(&raw const boot_stack_end).addr();
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
