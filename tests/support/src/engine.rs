@@ -1,6 +1,8 @@
 //! The engine of this kernel, made ready the first time that it is asked for.
 
+use crate::interrupts::Masked;
 use crate::platform::PLATFORM;
+use crate::smp;
 use fentry::engine::InitReport;
 use fentry::{Engine, Image};
 use spin::Once;
@@ -10,17 +12,17 @@ static REPORT: Once<InitReport> = Once::new();
 
 /// The engine, and what its init reported.
 ///
-/// The first call is made before any other CPU is started and before interrupts are enabled.
-///
 /// # Panics
 ///
-/// If init fails.
+/// Init fails, or the first call comes when other CPUs run already.
 pub fn engine() -> (&'static Engine, InitReport) {
     let report = REPORT.call_once(|| {
+        let _masked = Masked::new();
+        assert_eq!(smp::online().count(), 1, "the engine is made ready before the other CPUs start");
         // SAFETY: `linker.ld` puts the symbols around what their names say; this kernel is linked where it runs; `Once`
         // lets this happen once.
         let image = unsafe { Image::linked() };
-        // SAFETY: one CPU, no interrupts yet, as this function's doc asks.
+        // SAFETY: one CPU, and interrupts are masked.
         match unsafe { ENGINE.init(image) } {
             Ok(report) => report,
             Err(error) => panic!("{error}"),
