@@ -14,7 +14,7 @@ use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, Workspace};
-use crate::{host, kernel_build, setup, symbols};
+use crate::{doctor, host, kernel_build, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -35,6 +35,7 @@ enum Task {
     Qemu(QemuArgs),
     Setup(SetupArgs),
     Symbols(SymbolsArgs),
+    Doctor(DoctorArgs),
 }
 
 /// Find what building and booting needs, and get what is missing: QEMU, and the source of `core`
@@ -154,6 +155,17 @@ struct SymbolsArgs {
     output: PathBuf,
 }
 
+/// Look into any arm64 ELF kernel, and say whether its functions can be traced and what to change
+///
+/// Reads the callsite section as the engine would at boot (relocations applied), decodes every entry, and looks at what
+/// the linker script has to provide. Fails if there is a problem.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask doctor path/to/kernel.elf")]
+struct DoctorArgs {
+    /// The linked image, not stripped
+    image: PathBuf,
+}
+
 /// Does what the command line says.
 pub(crate) fn run() -> Result<ExitCode> {
     match Cli::parse().command {
@@ -167,6 +179,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
+        Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
         Task::Symbols(args) => symbols::write_object(&args.image, &args.output).map(|()| ExitCode::SUCCESS),
     }
 }

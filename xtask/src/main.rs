@@ -5,6 +5,7 @@
 
 mod cli;
 mod console;
+mod doctor;
 mod host;
 mod kernel_build;
 mod linker;

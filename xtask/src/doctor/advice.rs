@@ -1,0 +1,69 @@
+//! What to change, in words that can be pasted.
+
+pub(super) const COMPILE: &str = "\
+compile with room at each function's entry:
+  Rust:  RUSTFLAGS='-Zpatchable-function-entry=2 -Zmin-function-alignment=8 -Cforce-frame-pointers=yes
+                    -Csymbol-mangling-version=v0' with RUSTC_BOOTSTRAP=1 and -Zbuild-std=core,alloc
+  C:     -fpatchable-function-entry=2 -fno-omit-frame-pointer";
+
+pub(super) const KEEP: &str = "\
+keep the section, in writable data: give examples/fentry.ld as a second -T, or write into your linker script
+  .fentry.callsites : ALIGN(8) {
+      __fentry_callsites_start = .;
+      KEEP(*(__patchable_function_entries))
+      __fentry_callsites_stop = .;
+  }
+and see that no /DISCARD/ matches it before that";
+
+pub(super) const WRITABLE: &str = "\
+the engine rewrites the section in place: put it beside .data, into a segment with the flags RW
+  (examples/fentry.ld does; with PHDRS, add `:data`)";
+
+pub(super) const GATHER: &str = "\
+gather the engine's own text, before the general pattern for .text, so that it is never traced:
+  .text.fentry : ALIGN(16) {
+      __fentry_text_start = .;
+      *libfentry-*.rlib:*(.text .text.*)
+      *libcompiler_builtins-*.rlib:*(.text .text.*)
+      *(.text.*6fentry*)
+      __fentry_text_stop = .;
+  }
+and compile with -Csymbol-mangling-version=v0 and -Zfunction-sections (rustc's default for bare metal)";
+
+pub(super) const SYMBOLS: &str = "\
+for names in the kernel, keep a place for the symbol table after all text
+  .fentry.symbols : ALIGN(8) {
+      __fentry_symbols_start = .;
+      KEEP(*(.fentry.symbols))
+      __fentry_symbols_stop = .;
+  }
+then link, run `cargo xtask symbols IMAGE -o symbols.o`, and link again with symbols.o added";
+
+pub(super) const RELINK: &str = "\
+link again with the object file that `cargo xtask symbols IMAGE -o symbols.o` makes from this very image";
+
+pub(super) const RELOCATE: &str = "\
+initialise the engine only after the kernel has relocated itself, and keep .rela.dyn in the image;
+if the start-up code has no self-relocation, link without -pie and with -Crelocation-model=static";
+
+pub(super) const ALIGNMENT: &str = "\
+they are traced, but the pointer before each can't be read at once. Compile with -Zmin-function-alignment=8 (C:
+-falign-functions=8). With kCFI and =4,2 nothing helps: its hash of four bytes comes before the two NOPs, so that an
+aligned start puts the function four bytes off";
+
+pub(super) const PROTECTION: &str = "\
+map text read-only and executable; the engine writes it through the alias that your `Platform` gives";
+
+pub(super) const REACH: &str = "\
+BL reaches 128 MiB in both directions: place .text.fentry in the middle of the text, or split the image";
+
+pub(super) const BUILD_STD: &str = "\
+build them with the kernel's own flags: -Zbuild-std=core,alloc";
+
+pub(super) const REFUSED: &str = "\
+these functions stay untraced, the others work; compile all objects with the same -fpatchable-function-entry
+(=2 or =4,2), and let nothing patch the text before the engine's init";
+
+pub(super) const ENTRIES: &str = "\
+only whole, unchanged inputs belong between __fentry_callsites_start and __fentry_callsites_stop: KEEP them there with
+nothing else, 8-byte aligned";

@@ -1,0 +1,166 @@
+//! The second question: what would the engine make of each entry?
+
+use std::collections::BTreeMap;
+use std::mem::discriminant;
+
+use fentry::callsite::{Callsite, Form, Prefix, Refusal, State};
+use fentry::{TextAddr, TextRange};
+
+use super::advice;
+use super::loaded::Loaded;
+use super::report::Report;
+use super::section::Entry;
+
+/// How many single cases of one kind are shown.
+const SHOWN: usize = 5;
+
+/// What the engine would make of the entries.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) accepted: Vec<Callsite>,
+    pub(super) excluded: usize,
+    refused: Vec<(TextAddr, Refusal)>,
+}
+
+/// Decodes the entries, reports on them, and gives the callsites.
+pub(super) fn examine(loaded: &Loaded, entries: &[Entry], report: &mut Report) -> Survey {
+    let survey = survey(loaded, entries);
+    let mut forms: BTreeMap<Form, usize> = BTreeMap::new();
+    for callsite in &survey.accepted {
+        *forms.entry(callsite.form()).or_default() += 1;
+    }
+    for (form, count) in &forms {
+        report.good(format!("{count} callsites of the form: {form}"));
+    }
+    if survey.excluded > 0 {
+        report.good(format!("{} entries in the engine's own text, never traced", survey.excluded));
+    }
+    refusals(loaded, &survey, report);
+    alignment(loaded, &survey, report);
+    if !survey.accepted.is_empty() {
+        protection(loaded, report);
+        coverage(loaded, report);
+    }
+    survey
+}
+
+/// The text that may be patched: what the linker script says, or else all that is executable.
+fn text(loaded: &Loaded) -> TextRange {
+    let executable = || {
+        let sections = || loaded.sections.iter().filter(|section| section.is_executable && section.is_allocated);
+        let start = sections().map(|section| section.addr).min()?;
+        let end = sections().map(|section| section.addr + section.size).max()?;
+        Some(start..end)
+    };
+    let range = loaded.between("__fentry_image_start", "__fentry_image_stop").or_else(executable).unwrap_or(0..0);
+    TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end))
+}
+
+fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
+    let text = text(loaded);
+    let engine = loaded.between("__fentry_text_start", "__fentry_text_stop").unwrap_or(0..0);
+    let relative = is_relative(entries, text);
+    let mut addrs: Vec<u64> = entries.iter().map(|entry| entry.addr(relative)).filter(|&addr| addr != 0).collect();
+    addrs.sort_unstable();
+
+    let mut survey = Survey::default();
+    for addr in addrs {
+        if engine.contains(&addr) {
+            survey.excluded += 1;
+            continue;
+        }
+        let entry = TextAddr::new(addr);
+        let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
+        match Callsite::decode(entry, text, read) {
+            Ok((callsite, _)) if survey.accepted.last() == Some(&callsite) => {
+                survey.refused.push((entry, Refusal::Duplicate));
+            }
+            Ok((callsite, State::Compiled)) => survey.accepted.push(callsite),
+            Ok(_) => survey.refused.push((entry, Refusal::InUse)),
+            Err(refusal) => survey.refused.push((entry, refusal)),
+        }
+    }
+    survey
+}
+
+impl Entry {
+    fn addr(self, relative: bool) -> u64 {
+        if relative { self.at.wrapping_add(self.word) } else { self.word }
+    }
+}
+
+/// Whether the entries are distances from themselves: more of them lie in the text when read so.
+fn is_relative(entries: &[Entry], text: TextRange) -> bool {
+    let in_text = |relative| entries.iter().filter(|entry| text.contains(TextAddr::new(entry.addr(relative)))).count();
+    in_text(true) > in_text(false)
+}
+
+fn refusals(loaded: &Loaded, survey: &Survey, report: &mut Report) {
+    let mut rest = survey.refused.clone();
+    while let Some(&(_, first)) = rest.first() {
+        let is_same = |(_, refusal): &(TextAddr, Refusal)| discriminant(refusal) == discriminant(&first);
+        let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_same);
+        let why = match first {
+            Refusal::NotPatchable { .. } => "the instructions there are not two NOPs".to_owned(),
+            other => other.to_string(),
+        };
+        let case = |(addr, refusal): &(TextAddr, Refusal)| match refusal {
+            Refusal::NotPatchable { .. } => format!("{addr}  {}: {refusal}", loaded.name_of(addr.get())),
+            _ => format!("{addr}  {}", loaded.name_of(addr.get())),
+        };
+        report.problem_with_cases(
+            format!("{} entries are refused: {why}", same.len()),
+            shortened(same.iter().map(case).collect()),
+            advice::REFUSED,
+        );
+        rest = others;
+    }
+}
+
+/// The pointer before a function is only of use where it can be read in one piece.
+fn alignment(loaded: &Loaded, survey: &Survey, report: &mut Report) {
+    let prefixed = || survey.accepted.iter().filter(|callsite| callsite.form().prefix == Prefix::Literal);
+    let misaligned: Vec<&Callsite> = prefixed().filter(|callsite| callsite.literal().is_none()).collect();
+    if !misaligned.is_empty() {
+        let cases = misaligned.iter().map(|callsite| callsite.function());
+        report.hint_with_cases(
+            format!("{} of {} functions with prefix NOPs are not 8-byte aligned", misaligned.len(), prefixed().count()),
+            shortened(cases.map(|addr| format!("{addr}  {}", loaded.name_of(addr.get()))).collect()),
+            advice::ALIGNMENT,
+        );
+    }
+}
+
+/// The first few of many cases.
+fn shortened(mut cases: Vec<String>) -> Vec<String> {
+    let more = cases.len().saturating_sub(SHOWN);
+    cases.truncate(SHOWN);
+    cases.extend((more > 0).then(|| format!("and {more} more")));
+    cases
+}
+
+/// Whether the loader is asked for text that can be written and executed at once, as a hint: a kernel may well map itself
+/// otherwise.
+fn protection(loaded: &Loaded, report: &mut Report) {
+    for segment in loaded.segments.iter().filter(|segment| segment.is_executable && segment.is_writable) {
+        report.hint(format!("the segment at {:#x} is writable and executable", segment.addr), advice::PROTECTION);
+    }
+}
+
+/// How many functions can be traced at all, and whether `core` and `alloc` are among them.
+fn coverage(loaded: &Loaded, report: &mut Report) {
+    let patchable = |addr| super::section::begins_with_nops(loaded, addr);
+    let all = loaded.functions.len();
+    let traceable = loaded.functions.iter().filter(|function| patchable(function.addr)).count();
+    report.note(format!("{traceable} of {all} functions and labels begin with a callsite"));
+
+    let is_library =
+        |name: &str| ["core::", "alloc::", "<core::", "<alloc::"].iter().any(|path| name.starts_with(path));
+    let library: Vec<_> = loaded.functions.iter().filter(|function| is_library(&function.name)).collect();
+    if !library.is_empty() && !library.iter().any(|function| patchable(function.addr)) {
+        report.hint(
+            format!("none of the {} functions of core and alloc can be traced", library.len()),
+            advice::BUILD_STD,
+        );
+    }
+}

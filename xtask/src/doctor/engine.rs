@@ -1,0 +1,115 @@
+//! The third question: is the engine itself out of reach of its own tracing, within reach of a BL, and does it know names?
+
+use fentry::callsite::Callsite;
+use fentry::symbols::{Symbols, SymbolsError};
+use fentry::{TextAddr, TextRange};
+
+use super::advice;
+use super::loaded::Loaded;
+use super::report::Report;
+
+/// How far a BL reaches, in both directions.
+const REACH: u64 = 128 << 20;
+
+/// The stubs that callsites call.
+const STUBS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
+
+/// Looks at the engine and reports on it.
+pub(super) fn examine(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
+    gathered(loaded, report);
+    within_reach(loaded, callsites, report);
+    names(loaded, report);
+}
+
+/// Whether a mangled name has the crate `fentry` in it, and not one whose name only ends like it.
+fn is_engine(name: &str) -> bool {
+    let Some(at) = name.find("6fentry") else { return false };
+    (name.starts_with("_R") || name.starts_with("_ZN")) && !name[..at].ends_with(|before: char| before.is_ascii_digit())
+}
+
+fn gathered(loaded: &Loaded, report: &mut Report) {
+    let in_text = |addr: &u64| {
+        loaded
+            .sections
+            .iter()
+            .any(|section| section.is_executable && section.is_allocated && section.range().contains(addr))
+    };
+    let own: Vec<u64> = loaded.labels_where(is_engine).filter(in_text).collect();
+    if own.is_empty() {
+        report.note("the engine is not linked in (yet)");
+        return;
+    }
+    let Some(range) = loaded.between("__fentry_text_start", "__fentry_text_stop") else {
+        report.problem("nothing gathers the engine's own text: it would trace itself", advice::GATHER);
+        return;
+    };
+    let outside: Vec<u64> = own.iter().copied().filter(|addr| !range.contains(addr)).collect();
+    if outside.is_empty() {
+        let text = TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end));
+        report.good(format!("the engine's own text is gathered: {} functions in {text}", own.len()));
+        return;
+    }
+    let cases = outside.iter().take(5).map(|&addr| format!("{addr:#x}  {}", loaded.name_of(addr))).collect();
+    report.problem_with_cases(
+        format!("{} of the engine's {} functions are outside its gathered text", outside.len(), own.len()),
+        cases,
+        advice::GATHER,
+    );
+}
+
+fn within_reach(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
+    let calls = || callsites.iter().map(|callsite| callsite.call_addr().get());
+    let (Some(first), Some(last)) = (calls().min(), calls().max()) else { return };
+    let stubs: Vec<u64> = STUBS.iter().filter_map(|name| loaded.label(name)).collect();
+    let farthest = match (stubs.iter().min(), stubs.iter().max()) {
+        (Some(&low), Some(&high)) => high.abs_diff(first).max(low.abs_diff(last)),
+        // Before the engine is linked in: it may come at either end.
+        _ => last - first,
+    };
+    if farthest >= REACH {
+        report.problem(format!("some callsites are {} MiB away from what they call", farthest >> 20), advice::REACH);
+    } else {
+        report.good(format!("every callsite is within reach of a BL: {} KiB at most", farthest.div_ceil(1024)));
+    }
+}
+
+fn names(loaded: &Loaded, report: &mut Report) {
+    let Some(range) = loaded.between("__fentry_symbols_start", "__fentry_symbols_stop") else {
+        report.hint("there is no place for a symbol table: functions are found by address only", advice::SYMBOLS);
+        return;
+    };
+    let bytes = loaded.bytes(&range).unwrap_or_default();
+    let parsed = if range.is_empty() { Err(SymbolsError::Absent) } else { Symbols::parse(bytes) };
+    match parsed {
+        Err(error) => report.problem(error.to_string(), advice::RELINK),
+        Ok(symbols) => {
+            let is_right = |function: &fentry::symbols::Function| {
+                symbols.lookup_name(&function.name).any(|symbol| symbol.addr == function.addr)
+            };
+            let wrong = loaded.functions.iter().filter(|function| !is_right(function)).count();
+            if wrong == 0 {
+                report.good(format!("the symbol table has all {} names", symbols.len()));
+            } else {
+                report.problem(
+                    format!("the symbol table is of another link: {wrong} functions are not in it"),
+                    advice::RELINK,
+                );
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_engine;
+
+    #[test]
+    fn the_crate_is_told_from_others_by_its_length() {
+        assert!(is_engine("_RNvNtCs1234_6fentry4text4poke"));
+        assert!(is_engine("_RINvNtC4core3ptr13drop_in_placeNtCs1234_6fentry6EngineE"));
+        assert!(is_engine("_ZN6fentry4text4poke17h0123456789abcdefE"));
+        assert!(!is_engine("_RNvCs1234_16fentry_benchmark4main"));
+        assert!(!is_engine("kmain_6fentry"));
+        assert!(!is_engine("memcpy"));
+    }
+}
