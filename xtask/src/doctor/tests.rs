@@ -1,1 +1,258 @@
+//! Small kernels, written as object files and linked by the toolchain's own linker under several scripts.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fentry::callsite::{BTI_C, NOP};
+use object::write::{self, Relocation, StandardSection, StandardSegment, Symbol, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionFlags, SectionKind, SymbolFlags, SymbolKind,
+    SymbolScope, elf,
+};
+
+use super::examine;
+use super::report::{Report, Weight};
+
+const RET: u32 = 0xd65f_03c0;
+
+/// A script that does all that is needed.
+const GOOD: &str = "
+    __fentry_image_start = .;
+    .text : { *(.text .text.*) }
+    __fentry_image_stop = .;
+    .fentry.symbols : ALIGN(4096) { __fentry_symbols_start = .; KEEP(*(.fentry.symbols)) __fentry_symbols_stop = .; }
+    .fentry.callsites : ALIGN(4096) {
+        __fentry_callsites_start = .;
+        KEEP(*(__patchable_function_entries))
+        __fentry_callsites_stop = .;
+    }
+    .data : { *(.data) }
+";
+
+/// A function: its name, its instructions, and which of them the section's entry names.
+type Function<'a> = (&'a str, &'a [u32], Option<u64>);
+
+const PLAIN: Function<'_> = ("plain", &[NOP, NOP, RET, RET], Some(0));
+const PADDED: Function<'_> = ("padded", &[BTI_C, NOP, NOP, RET], Some(4));
+const BROKEN: Function<'_> = ("broken", &[RET, RET, RET, RET], Some(0));
+const UNTRACED: Function<'_> = ("core::untraced", &[RET, RET, RET, RET], None);
+
+/// An object file with these functions.
+fn object_file(functions: &[Function<'_>]) -> Vec<u8> {
+    let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+    let text = object.section_id(StandardSection::Text);
+    let segment = object.segment_name(StandardSegment::Data).to_vec();
+    let entries = object.add_section(segment, b"__patchable_function_entries".to_vec(), SectionKind::Data);
+    object.section_mut(entries).flags =
+        SectionFlags::Elf { sh_type: elf::SHT_PROGBITS, sh_flags: elf::SHF_ALLOC | elf::SHF_WRITE };
+    for (name, words, entry) in functions {
+        let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let at = object.append_section_data(text, &code, 8);
+        let symbol = object.add_symbol(Symbol {
+            name: name.as_bytes().to_vec(),
+            value: at,
+            size: code.len() as u64,
+            kind: SymbolKind::Text,
+            scope: SymbolScope::Linkage,
+            weak: false,
+            section: SymbolSection::Section(text),
+            flags: SymbolFlags::None,
+        });
+        if let Some(offset) = entry {
+            let offset_in_section = object.append_section_data(entries, &[0; 8], 8);
+            let flags = RelocationFlags::Elf { r_type: elf::R_AARCH64_ABS64 };
+            let addend = i64::try_from(*offset).unwrap();
+            object.add_relocation(entries, Relocation { offset: offset_in_section, symbol, addend, flags }).unwrap();
+        }
+    }
+    object.write().unwrap()
+}
+
+/// A linker script with these output sections.
+fn sections(body: &str) -> String {
+    format!("SECTIONS {{ . = 0x40080000; {body} }}")
+}
+
+/// A directory of this test's own.
+fn directory(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("fentry-doctor-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+fn rust_lld() -> PathBuf {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).args(["--print", "target-libdir"]).output().unwrap();
+    let libdir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    libdir.with_file_name("bin").join("rust-lld")
+}
+
+fn link(dir: &Path, inputs: &[PathBuf], script: &str, args: &[&str]) -> Vec<u8> {
+    let (script_file, image) = (dir.join("linker.ld"), dir.join("image"));
+    std::fs::write(&script_file, script).unwrap();
+    let mut linker = Command::new(rust_lld());
+    linker
+        .args(["-flavor", "gnu", "-e", "plain", "-T"])
+        .arg(&script_file)
+        .arg("-o")
+        .arg(&image)
+        .args(args)
+        .args(inputs);
+    let output = linker.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::fs::read(image).unwrap()
+}
+
+/// Links `functions` into these output sections and examines the image.
+fn diagnose(name: &str, functions: &[Function<'_>], body: &str, args: &[&str]) -> Report {
+    diagnose_whole(name, functions, &sections(body), args)
+}
+
+/// Links `functions` with this whole script and examines the image.
+fn diagnose_whole(name: &str, functions: &[Function<'_>], script: &str, args: &[&str]) -> Report {
+    let dir = directory(name);
+    let input = dir.join("input.o");
+    std::fs::write(&input, object_file(functions)).unwrap();
+    let image = link(&dir, &[input], script, args);
+    std::fs::remove_dir_all(&dir).unwrap();
+    examine(&image).unwrap()
+}
+
+fn problems(report: &Report) -> Vec<&str> {
+    let problems = report.findings.iter().filter(|finding| finding.weight == Weight::Problem);
+    problems.map(|finding| finding.what.as_str()).collect()
+}
+
+#[track_caller]
+fn assert_problem(report: &Report, what: &str, advice: &str) {
+    let found = report.findings.iter().find(|finding| finding.weight == Weight::Problem && finding.what.contains(what));
+    let found = found.unwrap_or_else(|| panic!("no problem says {what:?}:\n{report}"));
+    let advised = found.advice.as_deref().unwrap_or_default();
+    assert!(advised.contains(advice), "{advised:?} does not say {advice:?}");
+}
+
+#[track_caller]
+fn assert_says(report: &Report, what: &str) {
+    assert!(report.to_string().contains(what), "it does not say {what:?}:\n{report}");
+}
+
+#[test]
+fn callsites_are_counted_by_form() {
+    let report = diagnose("forms", &[PLAIN, PADDED, ("too", PLAIN.1, Some(0))], GOOD, &[]);
+    assert_says(&report, "2 callsites of the form: NOP NOP");
+    assert_says(&report, "1 callsites of the form: BTI C, NOP NOP");
+    assert_says(&report, "kept: 3 entries");
+    assert_says(&report, "3 of 3 functions and labels begin with a callsite");
+    // Only the second link is missing.
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+}
+
+#[test]
+fn a_refused_entry_is_named_with_its_words() {
+    let report = diagnose("refused", &[PLAIN, BROKEN, ("inside", PADDED.1, Some(2))], GOOD, &[]);
+    assert_problem(&report, "1 entries are refused: the instructions there are not two NOPs", "same -fpatchable");
+    assert_says(&report, "broken+0x0/0x10: expected nop, nop; found 0xd65f03c0, 0xd65f03c0");
+    assert_problem(&report, "1 entries are refused: its address is not a multiple of 4", "same -fpatchable");
+    assert_says(&report, "inside+0x2/0x10");
+}
+
+#[test]
+fn a_section_that_the_linker_dropped_is_told_from_one_that_the_compiler_never_made() {
+    let dropped = ".text : { *(.text) } /DISCARD/ : { *(__patchable_function_entries) }";
+    assert_problem(&diagnose("dropped", &[PLAIN], dropped, &[]), "there is no callsite section", "KEEP(*(__patch");
+    let collected = ".text : { *(.text) } .data : { *(__patchable_function_entries) }";
+    let report = diagnose("collected", &[PLAIN], collected, &["--gc-sections"]);
+    assert_problem(&report, "there is no callsite section", "KEEP(*(__patch");
+    let report = diagnose("never", &[UNTRACED], GOOD, &[]);
+    assert_problem(&report, "the callsite section is empty", "-Zpatchable-function-entry=2");
+}
+
+#[test]
+fn an_orphaned_section_is_found_by_its_name() {
+    let report = diagnose("orphan", &[PLAIN], ".text : { *(.text) }", &[]);
+    assert_problem(&report, "no linker symbols", "__fentry_callsites_start");
+    assert_says(&report, "1 callsites of the form: NOP NOP");
+}
+
+#[test]
+fn a_section_in_read_only_memory_is_a_problem() {
+    let body = GOOD.replace("*(.text .text.*) }", "*(.text .text.*) } :all");
+    let script = format!("PHDRS {{ all PT_LOAD FLAGS(5); }} {}", sections(&body));
+    let report = diagnose_whole("read-only", &[PLAIN], &script, &[]);
+    assert_problem(&report, "read-only segment", "flags RW");
+}
+
+#[test]
+fn a_position_independent_image_is_read_after_its_relocations() {
+    let script = format!("{GOOD} .rela.dyn : {{ *(.rela.dyn) }} .dynamic : {{ *(.dynamic) }}");
+    for (name, args) in
+        [("rela", &["-pie"][..]), ("relr", &["-pie", "--pack-dyn-relocs=relr"]), ("filled", &["-pie", "-z", "rel"])]
+    {
+        let report = diagnose(name, &[PLAIN, PADDED], &script, args);
+        assert_says(&report, "position-independent: its 2 relocations");
+        assert_says(&report, "1 callsites of the form: BTI C, NOP NOP");
+    }
+}
+
+#[test]
+fn relocations_that_are_gone_leave_zeros() {
+    let script = format!("{GOOD} /DISCARD/ : {{ *(.rela.dyn) }}");
+    let report = diagnose("gone", &[PLAIN], &script, &["-pie"]);
+    assert_problem(&report, "all 1 entries of the callsite section are zero", "relocated itself");
+}
+
+#[test]
+fn the_engine_s_own_text_must_be_gathered() {
+    let own: Function<'_> = ("_RNvNtCs1234_6fentry4text4poke", PLAIN.1, Some(0));
+    assert_problem(&diagnose("loose", &[PLAIN, own], GOOD, &[]), "nothing gathers", "*(.text.*6fentry*)");
+    let gathered = GOOD.replace("*(.text .text.*)", "__fentry_text_start = .; *(.text) __fentry_text_stop = .;");
+    let report = diagnose("gathered", &[own], &gathered, &[]);
+    assert_says(&report, "the engine's own text is gathered: 1 functions");
+    assert_says(&report, "1 entries in the engine's own text, never traced");
+}
+
+#[test]
+fn a_core_without_callsites_is_noticed() {
+    assert_says(
+        &diagnose("core", &[PLAIN, UNTRACED], GOOD, &[]),
+        "none of the 1 functions of core and alloc can be traced",
+    );
+}
+
+#[test]
+fn callsites_beyond_a_branch_s_reach_are_a_problem() {
+    let stub: Function<'_> = ("ftrace_caller", &[RET, RET], None);
+    let dir = directory("far");
+    let (near, away) = (dir.join("near.o"), dir.join("away.o"));
+    std::fs::write(&near, object_file(&[PLAIN])).unwrap();
+    std::fs::write(&away, object_file(&[stub])).unwrap();
+    let script = GOOD.replace("*(.text .text.*)", "*near.o(.text) . += 160M; *away.o(.text)");
+    let image = link(&dir, &[near, away], &sections(&script), &[]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_problem(&examine(&image).unwrap(), "160 MiB away", "128 MiB");
+}
+
+#[test]
+fn a_symbol_table_of_another_link_is_noticed() {
+    let dir = directory("stale");
+    let (input, table) = (dir.join("input.o"), dir.join("symbols.o"));
+    std::fs::write(&input, object_file(&[PLAIN, PADDED])).unwrap();
+    let first = link(&dir, std::slice::from_ref(&input), &sections(GOOD), &[]);
+    let contents = crate::symbols::read_image(&first).unwrap();
+    std::fs::write(&table, crate::symbols::object_file(&contents).unwrap()).unwrap();
+    let inputs = [input.clone(), table];
+    let healthy = examine(&link(&dir, &inputs, &sections(GOOD), &[])).unwrap();
+    assert_eq!(problems(&healthy), Vec::<&str>::new(), "{healthy}");
+    assert_says(&healthy, "the symbol table has all 2 names");
+
+    std::fs::write(&input, object_file(&[BROKEN, PLAIN, PADDED])).unwrap();
+    let stale = examine(&link(&dir, &inputs, &sections(GOOD), &[])).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_problem(&stale, "of another link: 3 functions", "link again");
+}
+
+#[test]
+fn what_is_no_image_of_an_arm64_kernel_is_refused() {
+    assert!(examine(b"text").unwrap_err().to_string().contains("ELF"));
+    assert!(examine(&object_file(&[PLAIN])).unwrap_err().to_string().contains("object file"));
+}
