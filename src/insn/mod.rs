@@ -29,6 +29,7 @@ mod error;
 mod imm;
 mod memory;
 mod reg;
+pub mod seq;
 mod short;
 mod simd_memory;
 mod sysop;

@@ -144,9 +144,6 @@ fn bitfield(f: &mut fmt::Formatter<'_>, op: BitfieldMove, rd: Reg, rn: Reg, plac
     let inserts_at = (bits - immr) % bits;
     let extracts = imms.wrapping_sub(immr).wrapping_add(1);
     match (op, immr, imms) {
-        (BitfieldMove::Keep, ..) if rn.is_zero() && (immr == 0 || imms < immr) => {
-            write!(f, "bfc {to}, #{inserts_at}, #{}", imms + 1)
-        }
         (BitfieldMove::Keep, ..) if imms < immr => {
             write!(f, "bfi {to}, {from}, #{inserts_at}, #{}", imms + 1)
         }
