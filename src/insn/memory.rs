@@ -283,6 +283,16 @@ pub enum Literal {
     LoadSignedWord,
 }
 
+impl Literal {
+    /// Bytes of memory: 4 or 8.
+    pub const fn bytes(self) -> u32 {
+        match self {
+            Self::LoadX => 8,
+            Self::LoadW | Self::LoadSignedWord => 4,
+        }
+    }
+}
+
 /// A pair of registers and 8 or 16 bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PairAccess {

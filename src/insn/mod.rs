@@ -25,6 +25,7 @@ mod cond;
 mod data_imm;
 mod data_reg;
 mod data_reg_decode;
+mod effects;
 mod error;
 mod imm;
 mod memory;
@@ -48,6 +49,7 @@ pub use data_reg::{
     Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, DataReg, Extend, ExtendShift, Flags, LogicalOp,
     OneSource, PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
 };
+pub use effects::{Change, Effects, Flow, MemoryUse, RegSet, VRegSet};
 pub use error::EncodeError;
 pub use imm::{AdrOffset, ArithImm, BitPos, BranchOffset, CondOffset, PageOffset, PcOffset, SImm, TestOffset, UImm};
 pub use memory::{

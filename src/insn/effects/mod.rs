@@ -1,0 +1,265 @@
+//! What an instruction does: the registers that it reads and writes, where control goes, what becomes of SP and FP.
+//!
+//! What is told is what the instruction itself does. What an exception handler, a callee or a debugger does after SVC, BL or
+//! BRK is not told: BL writes LR and nothing else. SP is the current exception level's; that MSR may write another level's,
+//! or the same one under another name, is not followed, but a change of SPSel is.
+
+mod atomic;
+mod branch;
+mod data_imm;
+mod data_reg;
+mod memory;
+mod simd_memory;
+mod system;
+
+use super::{Insn, Reg, RegOrSp, VReg};
+
+/// A set of general registers: X0 to X30 in bits 0 to 30, SP in bit 31. The zero register is never in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RegSet(u32);
+
+impl RegSet {
+    /// No register.
+    pub const EMPTY: Self = Self(0);
+    /// All of them, and SP.
+    pub const ALL: Self = Self(u32::MAX);
+
+    /// One bit for each register: X0 to X30, and SP in bit 31.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether this register is in it. The zero register is not.
+    pub const fn contains(self, reg: Reg) -> bool {
+        !reg.is_zero() && self.0 >> reg.number() & 1 == 1
+    }
+
+    /// Whether SP is in it.
+    pub const fn contains_sp(self) -> bool {
+        self.0 >> 31 == 1
+    }
+
+    /// The registers that are in either.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn with(self, reg: Reg) -> Self {
+        if reg.is_zero() {
+            self
+        } else {
+            Self(self.0 | 1 << reg.number())
+        }
+    }
+
+    const fn with_or_sp(self, reg: RegOrSp) -> Self {
+        Self(self.0 | 1 << reg.number())
+    }
+}
+
+/// A set of SIMD and floating-point registers: V0 to V31 in bits 0 to 31.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct VRegSet(u32);
+
+impl VRegSet {
+    /// No register.
+    pub const EMPTY: Self = Self(0);
+
+    /// One bit for each register.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Whether this register is in it.
+    pub const fn contains(self, reg: VReg) -> bool {
+        self.0 >> reg.number() & 1 == 1
+    }
+
+    const fn with(self, reg: VReg) -> Self {
+        Self(self.0 | 1 << reg.number())
+    }
+}
+
+/// Where control goes. Distances are in bytes from the instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flow {
+    /// On to the next instruction.
+    Next,
+    /// There.
+    Jump(i64),
+    /// There or to the next instruction.
+    CondJump(i64),
+    /// There, and back to the next instruction by LR.
+    Call(i64),
+    /// To the address in a register.
+    IndirectJump(Reg),
+    /// To the address in a register, and back by LR.
+    IndirectCall(Reg),
+    /// To the address in a register, out of this function.
+    Return(Reg),
+    /// Out of an exception handler.
+    ExceptionReturn,
+    /// Into an exception handler or a debugger, whence control may or may not come back.
+    Exception,
+    /// Nobody knows: the instruction is unknown.
+    Unknown,
+}
+
+/// What becomes of SP or FP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// Nothing.
+    Kept,
+    /// So many bytes are added to it.
+    By(i64),
+    /// It becomes another register's value and so many bytes.
+    From(RegOrSp, i64),
+    /// It becomes something that the instruction alone does not tell.
+    Unknown,
+}
+
+/// What becomes of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MemoryUse {
+    /// It is not touched; prefetches count here.
+    None,
+    /// So many bytes are loaded.
+    Load(u32),
+    /// So many bytes are stored, or may be.
+    Store(u32),
+    /// So many bytes are loaded and stored again, or may be.
+    Update(u32),
+    /// Cache maintenance and the like: some memory, and no register is loaded.
+    Maintenance,
+}
+
+/// What an instruction does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Effects {
+    /// The general registers whose value matters.
+    pub reads: RegSet,
+    /// The general registers that get a value, even if it should be the same.
+    pub writes: RegSet,
+    /// The SIMD and floating-point registers whose value matters.
+    pub vector_reads: VRegSet,
+    /// The SIMD and floating-point registers that get a value.
+    pub vector_writes: VRegSet,
+    /// Whether it matters what the flags are.
+    pub reads_flags: bool,
+    /// Whether flags get a value.
+    pub writes_flags: bool,
+    /// Where control goes.
+    pub flow: Flow,
+    /// What becomes of SP.
+    pub sp: Change,
+    /// What becomes of FP, X29.
+    pub fp: Change,
+    /// What becomes of memory.
+    pub memory: MemoryUse,
+}
+
+impl Effects {
+    /// Nothing but going on.
+    pub const NONE: Self = Self {
+        reads: RegSet::EMPTY,
+        writes: RegSet::EMPTY,
+        vector_reads: VRegSet::EMPTY,
+        vector_writes: VRegSet::EMPTY,
+        reads_flags: false,
+        writes_flags: false,
+        flow: Flow::Next,
+        sp: Change::Kept,
+        fp: Change::Kept,
+        memory: MemoryUse::None,
+    };
+
+    /// What must be feared of an unknown instruction: that it does anything.
+    pub const UNKNOWN: Self = Self {
+        reads: RegSet::ALL,
+        writes: RegSet::ALL,
+        vector_reads: VRegSet(u32::MAX),
+        vector_writes: VRegSet(u32::MAX),
+        reads_flags: true,
+        writes_flags: true,
+        flow: Flow::Unknown,
+        sp: Change::Unknown,
+        fp: Change::Unknown,
+        memory: MemoryUse::Maintenance,
+    };
+
+    const fn reads(mut self, reg: Reg) -> Self {
+        self.reads = self.reads.with(reg);
+        self
+    }
+
+    const fn reads_or_sp(mut self, reg: RegOrSp) -> Self {
+        self.reads = self.reads.with_or_sp(reg);
+        self
+    }
+
+    /// A register gets a value that the instruction alone does not tell.
+    const fn writes(mut self, reg: Reg) -> Self {
+        self.writes = self.writes.with(reg);
+        if matches!(reg, Reg::FP) {
+            self.fp = Change::Unknown;
+        }
+        self
+    }
+
+    /// A register or SP gets a value of which more is known.
+    const fn changes(mut self, reg: RegOrSp, change: Change) -> Self {
+        self.writes = self.writes.with_or_sp(reg);
+        match reg {
+            RegOrSp::SP => self.sp = change,
+            RegOrSp::FP => self.fp = change,
+            _ => {}
+        }
+        self
+    }
+
+    const fn vector_reads(mut self, reg: VReg) -> Self {
+        self.vector_reads = self.vector_reads.with(reg);
+        self
+    }
+
+    const fn vector_writes(mut self, reg: VReg) -> Self {
+        self.vector_writes = self.vector_writes.with(reg);
+        self
+    }
+
+    const fn reads_flags(mut self) -> Self {
+        self.reads_flags = true;
+        self
+    }
+
+    const fn writes_flags(mut self) -> Self {
+        self.writes_flags = true;
+        self
+    }
+
+    const fn flow(mut self, flow: Flow) -> Self {
+        self.flow = flow;
+        self
+    }
+
+    const fn memory(mut self, memory: MemoryUse) -> Self {
+        self.memory = memory;
+        self
+    }
+}
+
+impl Insn {
+    /// What the instruction does. An unknown one may do anything.
+    pub const fn effects(self) -> Effects {
+        match self {
+            Self::Branch(branch) => branch.effects(),
+            Self::System(system) => system.effects(),
+            Self::DataImm(data) => data.effects(),
+            Self::DataReg(data) => data.effects(),
+            Self::Memory(memory) => memory.effects(),
+            Self::Atomic(atomic) => atomic.effects(),
+            Self::SimdMemory(memory) => memory.effects(),
+            Self::Unknown { .. } => Effects::UNKNOWN,
+        }
+    }
+}
