@@ -81,6 +81,7 @@ hints! {
     BTI_C = 34 "bti c" "BTI C: indirect calls land here.";
     BTI_J = 36 "bti j" "BTI J: indirect jumps land here.";
     BTI_JC = 38 "bti jc" "BTI JC: indirect calls and jumps land here.";
+    PACM = 39 "pacm" "PACM: the next signature takes PC in, too.";
     CHKFEAT = 40 "chkfeat x16" "CHKFEAT X16: ask which features are enabled.";
 }
 

@@ -48,7 +48,11 @@ struct Hex(u64);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{:#x}", self.0)
+        if self.0 == 0 {
+            f.write_str("#0")
+        } else {
+            write!(f, "#{:#x}", self.0)
+        }
     }
 }
 

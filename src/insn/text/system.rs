@@ -16,10 +16,19 @@ impl fmt::Display for Hint {
 
 impl fmt::Display for SysReg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(name) = self.name() {
+        Register(*self, self.name()).fmt(f)
+    }
+}
+
+/// A system register by its name, or by its place.
+struct Register(SysReg, Option<&'static str>);
+
+impl fmt::Display for Register {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.1 {
             return f.write_str(name);
         }
-        let [op0, op1, crn, crm, op2] = self.parts();
+        let [op0, op1, crn, crm, op2] = self.0.parts();
         write!(f, "S{op0}_{op1}_C{crn}_C{crm}_{op2}")
     }
 }
@@ -52,8 +61,22 @@ impl fmt::Display for System {
             Self::Hint(hint) => hint.fmt(f),
             Self::Barrier { kind, option } => barrier(f, kind, option),
             Self::Sb => f.write_str("sb"),
-            Self::Mrs { rt, reg } => write!(f, "mrs {}, {reg}", rt.name(Width::X)),
-            Self::Msr { reg, rt } => write!(f, "msr {reg}, {}", rt.name(Width::X)),
+            Self::Mrs { rt, reg } => {
+                write!(
+                    f,
+                    "mrs {}, {}",
+                    rt.name(Width::X),
+                    Register(reg, reg.name_for_reading())
+                )
+            }
+            Self::Msr { reg, rt } => {
+                write!(
+                    f,
+                    "msr {}, {}",
+                    Register(reg, reg.name_for_writing()),
+                    rt.name(Width::X)
+                )
+            }
             Self::MsrImm { field, imm } => write!(f, "msr {}, #{}", field.name(), imm.get()),
             Self::Cfinv => f.write_str("cfinv"),
             Self::Xaflag => f.write_str("xaflag"),
@@ -72,6 +95,7 @@ fn barrier(f: &mut fmt::Formatter<'_>, kind: Barrier, option: BarrierOption) -> 
         (Barrier::Isb, number, _) => write!(f, "isb #{number}"),
         (Barrier::Dsb, 0, _) => f.write_str("ssbb"),
         (Barrier::Dsb, 4, _) => f.write_str("pssbb"),
+        (Barrier::Dsb, 12, _) => f.write_str("dfb"),
         (Barrier::Dsb, _, Some(name)) => write!(f, "dsb {name}"),
         (Barrier::Dsb, number, None) => write!(f, "dsb #{number}"),
         (Barrier::Dmb, _, Some(name)) => write!(f, "dmb {name}"),
