@@ -39,6 +39,7 @@ mod system;
 #[cfg(test)]
 mod tests;
 mod text;
+mod unpredictable;
 
 pub use atomic::{Atomic, AtomicOp, Exclusive, Order, Ordering, Size};
 pub use bitmask::BitmaskImm;
@@ -60,7 +61,9 @@ pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
 pub use simd_memory::{Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize};
 pub use sysop::SysOpName;
 pub use sysreg::SysReg;
-pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, SysOp, System};
+pub use system::{
+    Barrier, BarrierOption, Exception, Hint, PstateField, PstateWrite, SysOp, System,
+};
 
 /// One instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 //! instructions", its other half. Each is described in C6.2 under its own name.
 
 use super::imm::bits;
-use super::{Reg, SysReg, UImm};
+use super::{EncodeError, Reg, SysReg, UImm};
 
 /// An instruction that makes an exception, or stops the processor for a debugger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -225,6 +225,62 @@ impl PstateField {
     }
 }
 
+/// A field of the processor's state and what MSR (immediate) writes to it.
+///
+/// # Invariants
+/// The value fits the field: four bits of DAIF, one bit of any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PstateWrite {
+    field: PstateField,
+    value: UImm<4>,
+}
+
+impl PstateWrite {
+    /// This value to this field.
+    ///
+    /// # Errors
+    /// [`EncodeError::OutOfRange`] from 2 up, or for DAIF from 16 up.
+    pub const fn new(field: PstateField, value: u32) -> Result<Self, EncodeError> {
+        let max = match field {
+            PstateField::DaifSet | PstateField::DaifClr => 15,
+            _ => 1,
+        };
+        if value > max {
+            let (value, max) = (value as i64, max as i64);
+            return Err(EncodeError::OutOfRange {
+                field: "CRm",
+                value,
+                min: 0,
+                max,
+            });
+        }
+        Ok(Self {
+            field,
+            value: UImm::truncated(value),
+        })
+    }
+
+    /// The field.
+    pub const fn field(self) -> PstateField {
+        self.field
+    }
+
+    /// The value.
+    pub const fn value(self) -> u32 {
+        self.value.get()
+    }
+
+    const fn of(word: u32) -> Option<Self> {
+        match PstateField::of(bits(word, 16, 3) << 3 | bits(word, 5, 3)) {
+            Some(field) => match Self::new(field, bits(word, 8, 4)) {
+                Ok(write) => Some(write),
+                Err(_) => None,
+            },
+            None => None,
+        }
+    }
+}
+
 /// What SYS and SYSL operate on: cache maintenance, address translation, TLB maintenance (Arm ARM C5.3 to C5.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SysOp {
@@ -240,7 +296,12 @@ pub struct SysOp {
 
 impl SysOp {
     const fn of(word: u32) -> Self {
-        Self { op1: UImm::at(word, 16), crn: UImm::at(word, 12), crm: UImm::at(word, 8), op2: UImm::at(word, 5) }
+        Self {
+            op1: UImm::at(word, 16),
+            crn: UImm::at(word, 12),
+            crm: UImm::at(word, 8),
+            op2: UImm::at(word, 5),
+        }
     }
 
     const fn field(self) -> u32 {
@@ -289,12 +350,7 @@ pub enum System {
         rt: Reg,
     },
     /// MSR (immediate).
-    MsrImm {
-        /// The field.
-        field: PstateField,
-        /// What.
-        imm: UImm<4>,
-    },
+    MsrImm(PstateWrite),
     /// CFINV: invert the carry flag.
     Cfinv,
     /// XAFLAG: flags from the external floating-point form.
@@ -381,9 +437,9 @@ impl System {
             Self::Sb => SB,
             Self::Mrs { rt, reg } => MRS | reg.field() | rt.field(),
             Self::Msr { reg, rt } => MSR | reg.field() | rt.field(),
-            Self::MsrImm { field, imm } => {
+            Self::MsrImm(PstateWrite { field, value }) => {
                 let op = field.op();
-                PSTATE | (op >> 3) << 16 | imm.get() << 8 | (op & 7) << 5
+                PSTATE | (op >> 3) << 16 | value.get() << 8 | (op & 7) << 5
             }
             Self::Cfinv => CFINV,
             Self::Xaflag => XAFLAG,
@@ -396,9 +452,14 @@ impl System {
     /// The system instruction that this word is, if it is one.
     pub const fn decode(word: u32) -> Option<Self> {
         Some(match bits(word, 24, 8) {
-            0x00 if bits(word, 16, 8) == 0 => Self::Udf { imm: UImm::at(word, 0) },
+            0x00 if bits(word, 16, 8) == 0 => Self::Udf {
+                imm: UImm::at(word, 0),
+            },
             0xd4 => match Exception::of(word) {
-                Some(kind) => Self::Exception { kind, imm: UImm::at(word, 5) },
+                Some(kind) => Self::Exception {
+                    kind,
+                    imm: UImm::at(word, 5),
+                },
                 None => return None,
             },
             0xd5 => return Self::decode_d5(word),
@@ -410,10 +471,22 @@ impl System {
         let rt = Reg::at(word, 0);
         Some(match bits(word, 19, 5) {
             0b00000 => return Self::decode_without_register(word),
-            0b00001 => Self::Sys { op: SysOp::of(word), rt },
-            0b00101 => Self::Sysl { rt, op: SysOp::of(word) },
-            0b00010 | 0b00011 => Self::Msr { reg: SysReg::of(word), rt },
-            0b00110 | 0b00111 => Self::Mrs { rt, reg: SysReg::of(word) },
+            0b00001 => Self::Sys {
+                op: SysOp::of(word),
+                rt,
+            },
+            0b00101 => Self::Sysl {
+                rt,
+                op: SysOp::of(word),
+            },
+            0b00010 | 0b00011 => Self::Msr {
+                reg: SysReg::of(word),
+                rt,
+            },
+            0b00110 | 0b00111 => Self::Mrs {
+                rt,
+                reg: SysReg::of(word),
+            },
             _ => return None,
         })
     }
@@ -437,8 +510,8 @@ impl System {
                 };
                 Self::Barrier { kind, option }
             }
-            _ if word & 0xfff8_f01f == PSTATE => match PstateField::of(bits(word, 16, 3) << 3 | bits(word, 5, 3)) {
-                Some(field) => Self::MsrImm { field, imm: UImm::at(word, 8) },
+            _ if word & 0xfff8_f01f == PSTATE => match PstateWrite::of(word) {
+                Some(write) => Self::MsrImm(write),
                 None => return None,
             },
             _ => return None,

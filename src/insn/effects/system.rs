@@ -30,11 +30,10 @@ impl System {
                 rt,
             } => none.reads(rt).changes(RegOrSp::SP, Change::Unknown),
             Self::Msr { rt, .. } => none.reads(rt),
-            Self::MsrImm {
-                field: PstateField::SpSel,
-                ..
-            } => none.changes(RegOrSp::SP, Change::Unknown),
-            Self::MsrImm { .. } => none,
+            Self::MsrImm(write) => match write.field() {
+                PstateField::SpSel => none.changes(RegOrSp::SP, Change::Unknown),
+                _ => none,
+            },
             Self::Cfinv | Self::Xaflag | Self::Axflag => none.reads_flags().writes_flags(),
             Self::Sys { rt, .. } => none.reads(rt).memory(MemoryUse::Maintenance),
             Self::Sysl { rt, .. } => none.writes(rt),

@@ -77,7 +77,7 @@ impl fmt::Display for System {
                     rt.name(Width::X)
                 )
             }
-            Self::MsrImm { field, imm } => write!(f, "msr {}, #{}", field.name(), imm.get()),
+            Self::MsrImm(write) => write!(f, "msr {}, #{}", write.field().name(), write.value()),
             Self::Cfinv => f.write_str("cfinv"),
             Self::Xaflag => f.write_str("xaflag"),
             Self::Axflag => f.write_str("axflag"),
