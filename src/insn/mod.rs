@@ -61,9 +61,7 @@ pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
 pub use simd_memory::{Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize};
 pub use sysop::SysOpName;
 pub use sysreg::SysReg;
-pub use system::{
-    Barrier, BarrierOption, Exception, Hint, PstateField, PstateWrite, SysOp, System,
-};
+pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, PstateWrite, SysOp, System};
 
 /// One instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

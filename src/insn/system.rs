@@ -247,17 +247,9 @@ impl PstateWrite {
         };
         if value > max {
             let (value, max) = (value as i64, max as i64);
-            return Err(EncodeError::OutOfRange {
-                field: "CRm",
-                value,
-                min: 0,
-                max,
-            });
+            return Err(EncodeError::OutOfRange { field: "CRm", value, min: 0, max });
         }
-        Ok(Self {
-            field,
-            value: UImm::truncated(value),
-        })
+        Ok(Self { field, value: UImm::truncated(value) })
     }
 
     /// The field.
@@ -296,12 +288,7 @@ pub struct SysOp {
 
 impl SysOp {
     const fn of(word: u32) -> Self {
-        Self {
-            op1: UImm::at(word, 16),
-            crn: UImm::at(word, 12),
-            crm: UImm::at(word, 8),
-            op2: UImm::at(word, 5),
-        }
+        Self { op1: UImm::at(word, 16), crn: UImm::at(word, 12), crm: UImm::at(word, 8), op2: UImm::at(word, 5) }
     }
 
     const fn field(self) -> u32 {
@@ -452,14 +439,9 @@ impl System {
     /// The system instruction that this word is, if it is one.
     pub const fn decode(word: u32) -> Option<Self> {
         Some(match bits(word, 24, 8) {
-            0x00 if bits(word, 16, 8) == 0 => Self::Udf {
-                imm: UImm::at(word, 0),
-            },
+            0x00 if bits(word, 16, 8) == 0 => Self::Udf { imm: UImm::at(word, 0) },
             0xd4 => match Exception::of(word) {
-                Some(kind) => Self::Exception {
-                    kind,
-                    imm: UImm::at(word, 5),
-                },
+                Some(kind) => Self::Exception { kind, imm: UImm::at(word, 5) },
                 None => return None,
             },
             0xd5 => return Self::decode_d5(word),
@@ -471,22 +453,10 @@ impl System {
         let rt = Reg::at(word, 0);
         Some(match bits(word, 19, 5) {
             0b00000 => return Self::decode_without_register(word),
-            0b00001 => Self::Sys {
-                op: SysOp::of(word),
-                rt,
-            },
-            0b00101 => Self::Sysl {
-                rt,
-                op: SysOp::of(word),
-            },
-            0b00010 | 0b00011 => Self::Msr {
-                reg: SysReg::of(word),
-                rt,
-            },
-            0b00110 | 0b00111 => Self::Mrs {
-                rt,
-                reg: SysReg::of(word),
-            },
+            0b00001 => Self::Sys { op: SysOp::of(word), rt },
+            0b00101 => Self::Sysl { rt, op: SysOp::of(word) },
+            0b00010 | 0b00011 => Self::Msr { reg: SysReg::of(word), rt },
+            0b00110 | 0b00111 => Self::Mrs { rt, reg: SysReg::of(word) },
             _ => return None,
         })
     }

@@ -22,12 +22,7 @@ impl Insn {
             Self::Memory(memory) => memory.is_unpredictable(),
             Self::Atomic(atomic) => atomic.is_unpredictable(),
             Self::SimdMemory(
-                SimdMemory::Pair {
-                    direction, rt, rt2, ..
-                }
-                | SimdMemory::PairNonTemporal {
-                    direction, rt, rt2, ..
-                },
+                SimdMemory::Pair { direction, rt, rt2, .. } | SimdMemory::PairNonTemporal { direction, rt, rt2, .. },
             ) => direction.is_load() && rt.number() == rt2.number(),
             _ => false,
         }
@@ -37,26 +32,12 @@ impl Insn {
 impl Memory {
     const fn is_unpredictable(self) -> bool {
         match self {
-            Self::Single {
-                rt,
-                rn,
-                address: Address::PreIndex(_) | Address::PostIndex(_),
-                ..
-            } => is_base(rn, rt),
-            Self::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                ..
-            } => {
+            Self::Single { rt, rn, address: Address::PreIndex(_) | Address::PostIndex(_), .. } => is_base(rn, rt),
+            Self::Pair { access, mode, rt, rt2, rn, .. } => {
                 let moves = !matches!(mode, PairMode::Offset);
                 access.is_load() && same(rt, rt2) || moves && (is_base(rn, rt) || is_base(rn, rt2))
             }
-            Self::PairNonTemporal {
-                direction, rt, rt2, ..
-            } => direction.is_load() && same(rt, rt2),
+            Self::PairNonTemporal { direction, rt, rt2, .. } => direction.is_load() && same(rt, rt2),
             _ => false,
         }
     }
@@ -67,9 +48,7 @@ impl Atomic {
         match self {
             Self::LoadExclusivePair { rt, rt2, .. } => same(rt, rt2),
             Self::StoreExclusive { rs, rt, rn, .. } => same(rs, rt) || is_base(rn, rs),
-            Self::StoreExclusivePair {
-                rs, rt, rt2, rn, ..
-            } => same(rs, rt) || same(rs, rt2) || is_base(rn, rs),
+            Self::StoreExclusivePair { rs, rt, rt2, rn, .. } => same(rs, rt) || same(rs, rt2) || is_base(rn, rs),
             _ => false,
         }
     }

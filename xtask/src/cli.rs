@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
+use crate::insn_proof::InsnProof;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
 use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, Workspace};
-use crate::{doctor, host, kernel_build, setup, symbols};
+use crate::{doctor, host, insn_proof, kernel_build, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -36,6 +37,7 @@ enum Task {
     Setup(SetupArgs),
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
+    InsnProof(InsnProof),
 }
 
 /// Find what building and booting needs, and get what is missing: QEMU, and the source of `core`
@@ -180,6 +182,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
+        Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::write_object(&args.image, &args.output).map(|()| ExitCode::SUCCESS),
     }
 }

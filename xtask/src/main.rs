@@ -7,6 +7,7 @@ mod cli;
 mod console;
 mod doctor;
 mod host;
+mod insn_proof;
 mod kernel_build;
 mod linker;
 mod progress;

@@ -17,45 +17,21 @@ impl Atomic {
     pub const fn effects(self) -> Effects {
         let none = Effects::NONE;
         match self {
-            Self::LoadExclusive { size, rt, rn, .. } | Self::LoadAcquirePc { size, rt, rn } => none
-                .reads_or_sp(rn)
-                .writes(rt)
-                .memory(MemoryUse::Load(bytes(size))),
-            Self::StoreExclusive {
-                size, rs, rt, rn, ..
-            } => none
-                .reads_or_sp(rn)
-                .reads(rt)
-                .writes(rs)
-                .memory(MemoryUse::Store(bytes(size))),
-            Self::LoadExclusivePair {
-                width, rt, rt2, rn, ..
-            } => {
+            Self::LoadExclusive { size, rt, rn, .. } | Self::LoadAcquirePc { size, rt, rn } => {
+                none.reads_or_sp(rn).writes(rt).memory(MemoryUse::Load(bytes(size)))
+            }
+            Self::StoreExclusive { size, rs, rt, rn, .. } => {
+                none.reads_or_sp(rn).reads(rt).writes(rs).memory(MemoryUse::Store(bytes(size)))
+            }
+            Self::LoadExclusivePair { width, rt, rt2, rn, .. } => {
                 let memory = MemoryUse::Load(pair_bytes(width));
                 none.reads_or_sp(rn).writes(rt).writes(rt2).memory(memory)
             }
-            Self::StoreExclusivePair {
-                width,
-                rs,
-                rt,
-                rt2,
-                rn,
-                ..
-            } => {
+            Self::StoreExclusivePair { width, rs, rt, rt2, rn, .. } => {
                 let memory = MemoryUse::Store(pair_bytes(width));
-                none.reads_or_sp(rn)
-                    .reads(rt)
-                    .reads(rt2)
-                    .writes(rs)
-                    .memory(memory)
+                none.reads_or_sp(rn).reads(rt).reads(rt2).writes(rs).memory(memory)
             }
-            Self::Ordered {
-                direction,
-                size,
-                rt,
-                rn,
-                ..
-            } => {
+            Self::Ordered { direction, size, rt, rn, .. } => {
                 let effects = none.reads_or_sp(rn);
                 if direction.is_load() {
                     effects.writes(rt).memory(MemoryUse::Load(bytes(size)))
@@ -63,34 +39,20 @@ impl Atomic {
                     effects.reads(rt).memory(MemoryUse::Store(bytes(size)))
                 }
             }
-            Self::OrderedUnscaled { access, rt, rn, .. } => {
-                moved_data(none.reads_or_sp(rn), access, rt)
-            }
-            Self::CompareSwap {
-                size, rs, rt, rn, ..
-            } => {
+            Self::OrderedUnscaled { access, rt, rn, .. } => moved_data(none.reads_or_sp(rn), access, rt),
+            Self::CompareSwap { size, rs, rt, rn, .. } => {
                 let memory = MemoryUse::Update(bytes(size));
-                none.reads_or_sp(rn)
-                    .reads(rs)
-                    .reads(rt)
-                    .writes(rs)
-                    .memory(memory)
+                none.reads_or_sp(rn).reads(rs).reads(rt).writes(rs).memory(memory)
             }
-            Self::CompareSwapPair {
-                width, rs, rt, rn, ..
-            } => {
+            Self::CompareSwapPair { width, rs, rt, rn, .. } => {
                 let memory = MemoryUse::Update(pair_bytes(width));
                 let read = none.reads_or_sp(rn).reads(rs.first()).reads(rs.second());
                 let read = read.reads(rt.first()).reads(rt.second());
                 read.writes(rs.first()).writes(rs.second()).memory(memory)
             }
-            Self::ReadModifyWrite {
-                size, rs, rt, rn, ..
-            } => none
-                .reads_or_sp(rn)
-                .reads(rs)
-                .writes(rt)
-                .memory(MemoryUse::Update(bytes(size))),
+            Self::ReadModifyWrite { size, rs, rt, rn, .. } => {
+                none.reads_or_sp(rn).reads(rs).writes(rt).memory(MemoryUse::Update(bytes(size)))
+            }
         }
     }
 }

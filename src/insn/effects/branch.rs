@@ -10,28 +10,17 @@ impl Branch {
         match self {
             Self::B { offset } => none.flow(Flow::Jump(offset.bytes())),
             Self::Bl { offset } => none.writes(Reg::LR).flow(Flow::Call(offset.bytes())),
-            Self::BCond { cond, offset } if cond.is_always() => {
-                none.flow(Flow::Jump(offset.bytes()))
-            }
+            Self::BCond { cond, offset } if cond.is_always() => none.flow(Flow::Jump(offset.bytes())),
             Self::BCond { offset, .. } => none.reads_flags().flow(Flow::CondJump(offset.bytes())),
-            Self::CompareBranch { rt, offset, .. } => {
-                none.reads(rt).flow(Flow::CondJump(offset.bytes()))
-            }
-            Self::TestBranch { rt, offset, .. } => {
-                none.reads(rt).flow(Flow::CondJump(offset.bytes()))
-            }
+            Self::CompareBranch { rt, offset, .. } => none.reads(rt).flow(Flow::CondJump(offset.bytes())),
+            Self::TestBranch { rt, offset, .. } => none.reads(rt).flow(Flow::CondJump(offset.bytes())),
             Self::Register { link, rn } => to_register(link, rn),
-            Self::RegisterAuth {
-                link, rn, modifier, ..
-            } => match modifier {
+            Self::RegisterAuth { link, rn, modifier, .. } => match modifier {
                 Some(modifier) => to_register(link, rn).reads_or_sp(modifier),
                 None => to_register(link, rn),
             },
             Self::Ret { rn } => none.reads(rn).flow(Flow::Return(rn)),
-            Self::RetAuth { .. } => none
-                .reads(Reg::LR)
-                .reads_or_sp(RegOrSp::SP)
-                .flow(Flow::Return(Reg::LR)),
+            Self::RetAuth { .. } => none.reads(Reg::LR).reads_or_sp(RegOrSp::SP).flow(Flow::Return(Reg::LR)),
             Self::EretAuth { .. } => none.reads_or_sp(RegOrSp::SP).flow(Flow::ExceptionReturn),
             Self::Eret | Self::Drps => none.flow(Flow::ExceptionReturn),
         }

@@ -9,30 +9,13 @@ impl DataImm {
         let none = Effects::NONE;
         match self {
             Self::Adr { rd, .. } | Self::Adrp { rd, .. } => none.writes(rd),
-            Self::AddSub {
-                op,
-                width,
-                rd,
-                rn,
-                imm,
-            } => none
-                .reads_or_sp(rn)
-                .changes(rd, change(op, width, rd, rn, imm)),
+            Self::AddSub { op, width, rd, rn, imm } => none.reads_or_sp(rn).changes(rd, change(op, width, rd, rn, imm)),
             Self::AddSubFlags { rd, rn, .. } => none.reads_or_sp(rn).writes(rd).writes_flags(),
             Self::Logical { rd, rn, .. } => none.reads(rn).changes(rd, Change::Unknown),
             Self::LogicalFlags { rd, rn, .. } => none.reads(rn).writes(rd).writes_flags(),
-            Self::MoveWide {
-                op: MoveWide::Keep,
-                rd,
-                ..
-            } => none.reads(rd).writes(rd),
+            Self::MoveWide { op: MoveWide::Keep, rd, .. } => none.reads(rd).writes(rd),
             Self::MoveWide { rd, .. } => none.writes(rd),
-            Self::Bitfield {
-                op: BitfieldMove::Keep,
-                rd,
-                rn,
-                ..
-            } => none.reads(rn).reads(rd).writes(rd),
+            Self::Bitfield { op: BitfieldMove::Keep, rd, rn, .. } => none.reads(rn).reads(rd).writes(rd),
             Self::Bitfield { rd, rn, .. } => none.reads(rn).writes(rd),
             Self::Extract { rd, rn, rm, .. } => none.reads(rn).reads(rm).writes(rd),
         }

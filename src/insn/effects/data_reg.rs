@@ -8,14 +8,7 @@ impl DataReg {
     pub const fn effects(self) -> Effects {
         let none = Effects::NONE;
         match self {
-            Self::Logical {
-                op,
-                rd,
-                rn,
-                rm,
-                shift,
-                amount,
-            } => {
+            Self::Logical { op, rd, rn, rm, shift, amount } => {
                 let both = none.reads(rn).reads(rm);
                 match op {
                     LogicalOp::Ands | LogicalOp::Bics => both.writes(rd).writes_flags(),
@@ -29,18 +22,12 @@ impl DataReg {
                     _ => both.writes(rd),
                 }
             }
-            Self::AddSub {
-                flags, rd, rn, rm, ..
-            } => with_flags(none.reads(rn).reads(rm).writes(rd), flags),
-            Self::AddSubExtended { rd, rn, rm, .. } => {
-                none.reads_or_sp(rn).reads(rm).changes(rd, Change::Unknown)
+            Self::AddSub { flags, rd, rn, rm, .. } => with_flags(none.reads(rn).reads(rm).writes(rd), flags),
+            Self::AddSubExtended { rd, rn, rm, .. } => none.reads_or_sp(rn).reads(rm).changes(rd, Change::Unknown),
+            Self::AddSubExtendedFlags { rd, rn, rm, .. } => none.reads_or_sp(rn).reads(rm).writes(rd).writes_flags(),
+            Self::AddSubCarry { flags, rd, rn, rm, .. } => {
+                with_flags(none.reads(rn).reads(rm).reads_flags().writes(rd), flags)
             }
-            Self::AddSubExtendedFlags { rd, rn, rm, .. } => {
-                none.reads_or_sp(rn).reads(rm).writes(rd).writes_flags()
-            }
-            Self::AddSubCarry {
-                flags, rd, rn, rm, ..
-            } => with_flags(none.reads(rn).reads(rm).reads_flags().writes(rd), flags),
             // The flags that the mask leaves out are kept.
             Self::Rmif { rn, .. } => none.reads(rn).reads_flags().writes_flags(),
             // C is kept.
@@ -52,20 +39,15 @@ impl DataReg {
                     CompareWith::Imm(_) => compared,
                 }
             }
-            Self::CondSelect { rd, rn, rm, .. } => {
-                none.reads(rn).reads(rm).reads_flags().writes(rd)
-            }
+            Self::CondSelect { rd, rn, rm, .. } => none.reads(rn).reads(rm).reads_flags().writes(rd),
             Self::OneSource { rd, rn, .. } | Self::Rev32 { rd, rn } => none.reads(rn).writes(rd),
             Self::PointerAuth { rd, rn, .. } => none.reads(rd).reads_or_sp(rn).writes(rd),
-            Self::PointerAuthZero { rd, .. } | Self::Xpaci { rd } | Self::Xpacd { rd } => {
-                none.reads(rd).writes(rd)
-            }
+            Self::PointerAuthZero { rd, .. } | Self::Xpaci { rd } | Self::Xpacd { rd } => none.reads(rd).writes(rd),
             Self::Pacga { rd, rn, rm } => none.reads(rn).reads_or_sp(rm).writes(rd),
             Self::TwoSource { rd, rn, rm, .. }
             | Self::Crc32 { rd, rn, rm, .. }
             | Self::MultiplyHigh { rd, rn, rm, .. } => none.reads(rn).reads(rm).writes(rd),
-            Self::MultiplyAdd { rd, rn, rm, ra, .. }
-            | Self::MultiplyLong { rd, rn, rm, ra, .. } => {
+            Self::MultiplyAdd { rd, rn, rm, ra, .. } | Self::MultiplyLong { rd, rn, rm, ra, .. } => {
                 none.reads(rn).reads(rm).reads(ra).writes(rd)
             }
         }
@@ -82,9 +64,7 @@ const fn with_flags(effects: Effects, flags: Flags) -> Effects {
 /// A whole register moved into another.
 const fn moved(effects: Effects, rd: Reg, rm: Reg) -> Effects {
     match (rd.or_sp(), rm.or_sp()) {
-        (Some(to), Some(from)) if to.number() == from.number() => {
-            effects.changes(to, Change::By(0))
-        }
+        (Some(to), Some(from)) if to.number() == from.number() => effects.changes(to, Change::By(0)),
         (Some(to), Some(from)) => effects.changes(to, Change::From(from, 0)),
         (Some(to), None) => effects.changes(to, Change::Unknown),
         (None, _) => effects,

@@ -8,56 +8,27 @@ impl Memory {
     pub const fn effects(self) -> Effects {
         let none = Effects::NONE;
         match self {
-            Self::Single {
-                access,
-                rt,
-                rn,
-                address,
-            } => {
+            Self::Single { access, rt, rn, address } => {
                 let effects = address_effects(none, rn, address);
                 moved_data(effects, access, rt)
             }
-            Self::Unprivileged { access, rt, rn, .. } => {
-                moved_data(none.reads_or_sp(rn), access, rt)
-            }
-            Self::Literal { literal, rt, .. } => {
-                none.writes(rt).memory(MemoryUse::Load(literal.bytes()))
-            }
+            Self::Unprivileged { access, rt, rn, .. } => moved_data(none.reads_or_sp(rn), access, rt),
+            Self::Literal { literal, rt, .. } => none.writes(rt).memory(MemoryUse::Load(literal.bytes())),
             Self::Prefetch { rn, address, .. } => address_effects(none, rn, address.address()),
             Self::PrefetchLiteral { .. } => none,
-            Self::Pair {
-                access,
-                mode,
-                rt,
-                rt2,
-                rn,
-                offset,
-            } => {
+            Self::Pair { access, mode, rt, rt2, rn, offset } => {
                 let effects = pair_effects(none, rn, mode, offset, access.log2_bytes());
                 let bytes = 2 << access.log2_bytes();
                 if access.is_load() {
-                    effects
-                        .writes(rt)
-                        .writes(rt2)
-                        .memory(MemoryUse::Load(bytes))
+                    effects.writes(rt).writes(rt2).memory(MemoryUse::Load(bytes))
                 } else {
                     effects.reads(rt).reads(rt2).memory(MemoryUse::Store(bytes))
                 }
             }
-            Self::PairNonTemporal {
-                direction,
-                width,
-                rt,
-                rt2,
-                rn,
-                ..
-            } => {
+            Self::PairNonTemporal { direction, width, rt, rt2, rn, .. } => {
                 let (effects, bytes) = (none.reads_or_sp(rn), width.bits() / 4);
                 if direction.is_load() {
-                    effects
-                        .writes(rt)
-                        .writes(rt2)
-                        .memory(MemoryUse::Load(bytes))
+                    effects.writes(rt).writes(rt2).memory(MemoryUse::Load(bytes))
                 } else {
                     effects.reads(rt).reads(rt2).memory(MemoryUse::Store(bytes))
                 }
@@ -81,9 +52,7 @@ pub(super) const fn address_effects(effects: Effects, rn: RegOrSp, address: Addr
     let effects = effects.reads_or_sp(rn);
     match address {
         Address::Unsigned(_) | Address::Unscaled(_) => effects,
-        Address::PreIndex(bytes) | Address::PostIndex(bytes) => {
-            effects.changes(rn, Change::By(bytes.get() as i64))
-        }
+        Address::PreIndex(bytes) | Address::PostIndex(bytes) => effects.changes(rn, Change::By(bytes.get() as i64)),
         Address::Register { rm, .. } => effects.reads(rm),
     }
 }

@@ -45,11 +45,7 @@ impl RegSet {
     }
 
     const fn with(self, reg: Reg) -> Self {
-        if reg.is_zero() {
-            self
-        } else {
-            Self(self.0 | 1 << reg.number())
-        }
+        if reg.is_zero() { self } else { Self(self.0 | 1 << reg.number()) }
     }
 
     const fn with_or_sp(self, reg: RegOrSp) -> Self {

@@ -11,24 +11,12 @@ impl System {
             Self::Udf { .. } | Self::Exception { .. } => none.flow(Flow::Exception),
             Self::Hint(hint) => hint.effects(),
             Self::Barrier { .. } | Self::Sb => none,
-            Self::Mrs {
-                rt,
-                reg: SysReg::NZCV,
-            } => none.writes(rt).reads_flags(),
+            Self::Mrs { rt, reg: SysReg::NZCV } => none.writes(rt).reads_flags(),
             // A random number tells in the flags whether there was one.
-            Self::Mrs {
-                rt,
-                reg: SysReg::RNDR | SysReg::RNDRRS,
-            } => none.writes(rt).writes_flags(),
+            Self::Mrs { rt, reg: SysReg::RNDR | SysReg::RNDRRS } => none.writes(rt).writes_flags(),
             Self::Mrs { rt, .. } => none.writes(rt),
-            Self::Msr {
-                reg: SysReg::NZCV,
-                rt,
-            } => none.reads(rt).writes_flags(),
-            Self::Msr {
-                reg: SysReg::SP_SEL,
-                rt,
-            } => none.reads(rt).changes(RegOrSp::SP, Change::Unknown),
+            Self::Msr { reg: SysReg::NZCV, rt } => none.reads(rt).writes_flags(),
+            Self::Msr { reg: SysReg::SP_SEL, rt } => none.reads(rt).changes(RegOrSp::SP, Change::Unknown),
             Self::Msr { rt, .. } => none.reads(rt),
             Self::MsrImm(write) => match write.field() {
                 PstateField::SpSel => none.changes(RegOrSp::SP, Change::Unknown),

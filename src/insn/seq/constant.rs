@@ -5,9 +5,7 @@
 //! instruction is the one that leaves the fewest half-words wrong. MOVZ and MOVN are tried first; the 6636 bitmasks only
 //! when those need three instructions or more.
 
-use crate::insn::{
-    BitmaskImm, DataImm, HalfWord, Insn, Logical, MoveWide, Reg, RegOrSp, UImm, Width,
-};
+use crate::insn::{BitmaskImm, DataImm, HalfWord, Insn, Logical, MoveWide, Reg, RegOrSp, UImm, Width};
 
 /// One to four instructions that load a constant.
 ///
@@ -22,9 +20,7 @@ pub struct Constant {
 impl Constant {
     /// The instructions.
     pub fn insns(&self) -> &[Insn] {
-        self.insns
-            .get(..usize::from(self.len))
-            .unwrap_or(&self.insns)
+        self.insns.get(..usize::from(self.len)).unwrap_or(&self.insns)
     }
 
     /// The instructions, with NOP after the last.
@@ -55,11 +51,7 @@ impl Start {
     }
 
     const fn better(self, other: Self, wanted: u64) -> Self {
-        if other.wrong(wanted) < self.wrong(wanted) {
-            other
-        } else {
-            self
-        }
+        if other.wrong(wanted) < self.wrong(wanted) { other } else { self }
     }
 }
 
@@ -76,10 +68,7 @@ pub const fn load_constant(rd: Reg, value: u64) -> Constant {
     if start.wrong(value) >= 2 || (start.wrong(value) == 1 && is_bitmask(value)) {
         start = best_bitmask(rd, value, start);
     }
-    let mut constant = Constant {
-        insns: [start.insn, Insn::NOP, Insn::NOP, Insn::NOP],
-        len: 1,
-    };
+    let mut constant = Constant { insns: [start.insn, Insn::NOP, Insn::NOP, Insn::NOP], len: 1 };
     let difference = start.value ^ value;
     let places = [HalfWord::X0, HalfWord::X16, HalfWord::X32, HalfWord::X48];
     let mut rest: &[HalfWord] = &places;
@@ -100,12 +89,7 @@ pub const fn load_constant(rd: Reg, value: u64) -> Constant {
 }
 
 const fn wide(op: MoveWide, rd: Reg, imm: u32, at: HalfWord) -> Insn {
-    Insn::DataImm(DataImm::MoveWide {
-        op,
-        rd,
-        imm: UImm::truncated(imm),
-        at,
-    })
+    Insn::DataImm(DataImm::MoveWide { op, rd, imm: UImm::truncated(imm), at })
 }
 
 const fn is_bitmask(value: u64) -> bool {
@@ -114,18 +98,8 @@ const fn is_bitmask(value: u64) -> bool {
 
 /// The MOVZ or MOVN that leaves the fewest half-words wrong.
 const fn best_move(rd: Reg, value: u64) -> Start {
-    let mut best = Start {
-        insn: wide(MoveWide::Zero, rd, 0, HalfWord::X0),
-        value: 0,
-    };
-    let places = [
-        HalfWord::X0,
-        HalfWord::X16,
-        HalfWord::X32,
-        HalfWord::X48,
-        HalfWord::W0,
-        HalfWord::W16,
-    ];
+    let mut best = Start { insn: wide(MoveWide::Zero, rd, 0, HalfWord::X0), value: 0 };
+    let places = [HalfWord::X0, HalfWord::X16, HalfWord::X32, HalfWord::X48, HalfWord::W0, HalfWord::W16];
     let mut rest: &[HalfWord] = &places;
     while let [at, others @ ..] = rest {
         rest = others;
@@ -133,10 +107,8 @@ const fn best_move(rd: Reg, value: u64) -> Start {
             Width::X => (at.shift(), u64::MAX),
             Width::W => (at.shift(), 0xffff_ffff),
         };
-        let zero = Start {
-            insn: wide(MoveWide::Zero, rd, (value >> shift) as u32, *at),
-            value: value & 0xffff << shift,
-        };
+        let zero =
+            Start { insn: wide(MoveWide::Zero, rd, (value >> shift) as u32, *at), value: value & 0xffff << shift };
         let not = Start {
             insn: wide(MoveWide::Not, rd, (!value >> shift) as u32, *at),
             value: (value | !(0xffff << shift)) & all,
@@ -166,19 +138,8 @@ impl Start {
     const fn better_bitmask(self, rd: RegOrSp, encoding: u32, width: Width, wanted: u64) -> Self {
         match BitmaskImm::of(encoding << 10, width) {
             Some(imm) => {
-                let orr = DataImm::Logical {
-                    op: Logical::Orr,
-                    rd,
-                    rn: Reg::XZR,
-                    imm,
-                };
-                self.better(
-                    Self {
-                        insn: Insn::DataImm(orr),
-                        value: imm.value(),
-                    },
-                    wanted,
-                )
+                let orr = DataImm::Logical { op: Logical::Orr, rd, rn: Reg::XZR, imm };
+                self.better(Self { insn: Insn::DataImm(orr), value: imm.value() }, wanted)
             }
             None => self,
         }

@@ -13,8 +13,7 @@
 //! places near entries for such a processor leaves out the places of which [`is_erratum_843419_place`] is true.
 
 use crate::insn::{
-    AddSub, ArithImm, Branch, DataImm, EncodeError, Insn, Link, MoveWide, PageOffset, Reg, RegOrSp,
-    UImm, Width,
+    AddSub, ArithImm, Branch, DataImm, EncodeError, Insn, Link, MoveWide, PageOffset, Reg, RegOrSp, UImm, Width,
 };
 
 /// Whether an ADRP must not stand at this address, for the sake of Cortex-A53 erratum 843419.
@@ -41,27 +40,14 @@ pub const fn near(at: u64, target: u64) -> Result<[Insn; 3], EncodeError> {
 /// Where the near entry at address `at` goes; `None` if these words are none.
 pub const fn near_target(at: u64, words: [u32; 3]) -> Option<u64> {
     let [adrp, add, br] = words;
-    let (
-        Some(DataImm::Adrp {
-            rd: Reg::X16,
-            offset,
-        }),
-        Some(DataImm::AddSub {
-            op,
-            width,
-            rd,
-            rn,
-            imm,
-        }),
-    ) = (DataImm::decode(adrp), DataImm::decode(add))
+    let (Some(DataImm::Adrp { rd: Reg::X16, offset }), Some(DataImm::AddSub { op, width, rd, rn, imm })) =
+        (DataImm::decode(adrp), DataImm::decode(add))
     else {
         return None;
     };
     let adds = matches!((op, width), (AddSub::Add, Width::X)) && !imm.is_shifted();
     match (rd, rn) {
-        (RegOrSp::X16, RegOrSp::X16) if adds && is_branch(br) => {
-            Some(offset.target(at).wrapping_add(low_bits(imm)))
-        }
+        (RegOrSp::X16, RegOrSp::X16) if adds && is_branch(br) => Some(offset.target(at).wrapping_add(low_bits(imm))),
         _ => None,
     }
 }
@@ -71,13 +57,7 @@ const fn low_bits(imm: ArithImm) -> u64 {
 }
 
 const fn is_branch(word: u32) -> bool {
-    matches!(
-        Branch::decode(word),
-        Some(Branch::Register {
-            link: Link::Jump,
-            rn: Reg::X16
-        })
-    )
+    matches!(Branch::decode(word), Some(Branch::Register { link: Link::Jump, rn: Reg::X16 }))
 }
 
 /// The far entry to `target`, at any address.
@@ -91,11 +71,7 @@ pub const fn far(target: u64) -> Result<[Insn; 4], EncodeError> {
         0xffff => Insn::move_wide(MoveWide::Not, Reg::X16, !low, 0),
         _ => {
             let takes = "addresses whose upper sixteen bits are equal";
-            return Err(EncodeError::NotEncodable {
-                field: "target",
-                value: target,
-                takes,
-            });
+            return Err(EncodeError::NotEncodable { field: "target", value: target, takes });
         }
     };
     let second = Insn::move_wide(MoveWide::Keep, Reg::X16, (target >> 16) as u16, 16);
@@ -125,12 +101,7 @@ pub const fn far_target(words: [u32; 4]) -> Option<u64> {
 /// What the word moves into X16 at this place, not shifted yet.
 const fn move_of(word: u32, shift: u32) -> Option<(MoveWide, u64)> {
     match DataImm::decode(word) {
-        Some(DataImm::MoveWide {
-            op,
-            rd: Reg::X16,
-            imm,
-            at,
-        }) => {
+        Some(DataImm::MoveWide { op, rd: Reg::X16, imm, at }) => {
             let whole = matches!(at.width(), Width::X) && at.shift() == shift;
             if whole { Some((op, value(imm))) } else { None }
         }

@@ -48,11 +48,7 @@ struct Hex(u64);
 
 impl fmt::Display for Hex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            f.write_str("#0")
-        } else {
-            write!(f, "#{:#x}", self.0)
-        }
+        if self.0 == 0 { f.write_str("#0") } else { write!(f, "#{:#x}", self.0) }
     }
 }
 

@@ -62,20 +62,10 @@ impl fmt::Display for System {
             Self::Barrier { kind, option } => barrier(f, kind, option),
             Self::Sb => f.write_str("sb"),
             Self::Mrs { rt, reg } => {
-                write!(
-                    f,
-                    "mrs {}, {}",
-                    rt.name(Width::X),
-                    Register(reg, reg.name_for_reading())
-                )
+                write!(f, "mrs {}, {}", rt.name(Width::X), Register(reg, reg.name_for_reading()))
             }
             Self::Msr { reg, rt } => {
-                write!(
-                    f,
-                    "msr {}, {}",
-                    Register(reg, reg.name_for_writing()),
-                    rt.name(Width::X)
-                )
+                write!(f, "msr {}, {}", Register(reg, reg.name_for_writing()), rt.name(Width::X))
             }
             Self::MsrImm(write) => write!(f, "msr {}, #{}", write.field().name(), write.value()),
             Self::Cfinv => f.write_str("cfinv"),

@@ -1,0 +1,175 @@
+//! What instructions read and write, against LLVM's description of them, by way of `llvm-mca`.
+//!
+//! No LLVM tool prints the registers that an instruction implicitly uses. But `llvm-mca` simulates a pipeline that waits for
+//! them, and its timeline tells when each instruction started. So each instruction is put between a slow producer and a
+//! consumer of one register, for each register in turn:
+//!
+//! ```text
+//! udiv x27, x27, x27     slow
+//! add  xR, x27, #1       R is ready late
+//! <the instruction>      starts late: it reads R
+//! add  w28, wR, #1       starts early, or only after the instruction has: the instruction writes R
+//! ```
+//!
+//! The consumer reads the narrow register, since a write of W5 leaves the simulator waiting for X5's old upper half.
+//!
+//! Where LLVM's description says less or more than the architecture, an exception is listed in [`is_excepted`].
+
+use std::fmt::Write;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use fentry::insn::{Effects, Insn, System};
+
+use super::report::{Report, Step};
+use super::tools::{Tools, in_parallel};
+use super::words;
+
+/// The simulated processor, which knows every instruction that the model does.
+const CPU: &str = "-mcpu=neoverse-v2";
+/// Registers that the frame around the instruction uses.
+const FRAME: u32 = 1 << 27 | 1 << 28;
+/// How many instructions go to one process.
+const BATCH: usize = 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Probe {
+    General(u8),
+    Sp,
+    Flags,
+    Vector(u8),
+}
+
+impl Probe {
+    fn all() -> impl Iterator<Item = Self> {
+        let general = (0..31).filter(|number| FRAME >> number & 1 == 0).map(Self::General);
+        let vector = (0..32).filter(|number| *number != 28).map(Self::Vector);
+        general.chain([Self::Sp, Self::Flags]).chain(vector)
+    }
+
+    fn producer(self) -> String {
+        match self {
+            Self::General(number) => format!("add x{number}, x27, #1"),
+            Self::Sp => "add sp, x27, #1".to_owned(),
+            Self::Flags => "cmp x27, #1".to_owned(),
+            Self::Vector(number) => format!("dup v{number}.2d, x27"),
+        }
+    }
+
+    fn consumer(self) -> String {
+        match self {
+            Self::General(number) => format!("add w28, w{number}, #1"),
+            Self::Sp => "add w28, wsp, #1".to_owned(),
+            Self::Flags => "csinc w28, w27, wzr, eq".to_owned(),
+            Self::Vector(number) => format!("sqabs b28, b{number}"),
+        }
+    }
+
+    /// Whether the model says that this is read, and that it is written.
+    fn claimed(self, effects: &Effects) -> (bool, bool) {
+        let bit = |set: u32, number: u8| set >> number & 1 == 1;
+        match self {
+            Self::General(number) => (bit(effects.reads.bits(), number), bit(effects.writes.bits(), number)),
+            Self::Sp => (effects.reads.contains_sp(), effects.writes.contains_sp()),
+            Self::Flags => (effects.reads_flags, effects.writes_flags),
+            Self::Vector(number) => {
+                (bit(effects.vector_reads.bits(), number), bit(effects.vector_writes.bits(), number))
+            }
+        }
+    }
+}
+
+/// When an instruction started and ended.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+pub(super) fn compare(tools: &Tools, jobs: usize, report: &mut Report) -> Result<()> {
+    let mut total = Step::new("effects, llvm-mca");
+    let words: Vec<u32> = words::representatives(7, 3)
+        .into_iter()
+        .filter(|word| {
+            let insn = Insn::decode(*word);
+            let effects = insn.effects();
+            let busy = (effects.reads.bits() | effects.writes.bits()) & FRAME != 0;
+            let busy_vector = (effects.vector_reads.bits() | effects.vector_writes.bits()) >> 28 & 1 == 1;
+            !busy && !busy_vector && !insn.is_unpredictable() && !is_excepted(&insn)
+        })
+        .collect();
+    let pieces: Vec<&[u32]> = words.chunks(BATCH).collect();
+    in_parallel(jobs, &pieces, |piece| compare_piece(tools, piece), |step| total.merge(step))?;
+    report.add(total);
+    Ok(())
+}
+
+/// Instructions that LLVM describes more coarsely than the architecture.
+fn is_excepted(insn: &Insn) -> bool {
+    match insn {
+        // Described as reading and writing the flags, whatever the system register.
+        Insn::System(System::Mrs { .. } | System::Msr { .. } | System::MsrImm(_)) => true,
+        _ => false,
+    }
+}
+
+fn compare_piece(tools: &Tools, words: &[u32]) -> Result<Step> {
+    let probes: Vec<Probe> = Probe::all().collect();
+    let mut source = String::new();
+    for word in words {
+        for probe in &probes {
+            writeln!(source, "# LLVM-MCA-BEGIN\nudiv x27, x27, x27\n{}", probe.producer())?;
+            writeln!(source, "{}\n{}\n# LLVM-MCA-END", Insn::decode(*word), probe.consumer())?;
+        }
+    }
+    let spans = simulate(tools, &source)?;
+    let mut spans = spans.chunks_exact(4);
+    let mut step = Step::default();
+    for word in words {
+        let insn = Insn::decode(*word);
+        let effects = insn.effects();
+        step.compared += 1;
+        step.known += 1;
+        for probe in &probes {
+            let [_, ready, insn_span, consumer] = spans.next().context("too few regions")? else {
+                bail!("a region of another size");
+            };
+            let reads = insn_span.start >= ready.end;
+            let writes = if reads { consumer.start > insn_span.start } else { consumer.start < ready.end };
+            let claimed = probe.claimed(&effects);
+            if claimed != (reads, writes) {
+                step.disagree(|| {
+                    format!("{word:#010x}: {insn} {probe:?} read, written: {claimed:?} | {:?}", (reads, writes))
+                });
+            }
+        }
+    }
+    Ok(step)
+}
+
+/// The timeline of every instruction in the source, region after region.
+fn simulate(tools: &Tools, source: &str) -> Result<Vec<Span>> {
+    let file = tools.scratch("s");
+    fs::write(&file, source)?;
+    let output = Command::new(&tools.llvm_mca)
+        .args(["-mtriple=aarch64", CPU, "-mattr=+all", "-iterations=1", "-all-views=false"])
+        .args(["-timeline", "-timeline-max-cycles=0"])
+        .arg(&file)
+        .output()?;
+    fs::remove_file(&file)?;
+    if !output.status.success() {
+        bail!("llvm-mca: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let text = String::from_utf8(output.stdout)?;
+    // A line is `[0,1]     D====eeeER .  .   add	x1, x9, x2`: the columns of dispatch, execution and retirement.
+    text.lines()
+        .filter(|line| line.starts_with("[0,"))
+        .map(|line| {
+            let chart = line.get(10..).context("a short line")?;
+            let end = chart.find('E').context("never executed")?;
+            let start = chart.find('e').filter(|start| *start < end).unwrap_or(end);
+            Ok(Span { start, end })
+        })
+        .collect()
+}

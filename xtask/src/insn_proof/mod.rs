@@ -1,0 +1,124 @@
+//! `insn-proof`: the instruction model against assemblers that we did not write.
+//!
+//! | step | what is compared | with |
+//! |---|---|---|
+//! | decode | each word's text, or that there is none | `llvm-mc --disassemble`, `objdump -D` (GNU) |
+//! | encode | the word that our text assembles to | `llvm-mc`, `as` (GNU) |
+//! | effects | which registers an instruction waits for, and which wait for it | `llvm-mca`'s timeline |
+//! | share | how many words of real code are known | the ELF images and archives given |
+//! | exhaustive | decode, encode, print, for all 2^32 words | the model itself |
+//!
+//! The words: random ones; a walk through each encoding class (each of a class's bits flipped around words that are
+//! known); and every field of every instruction at its edges, which is the same walk started from one word per variant.
+//!
+//! A word that the model calls unknown is never a disagreement. A word that it claims to know must be known to both
+//! disassemblers, with the same text but for the spelling differences that [`gnu`] lists.
+
+mod assemble;
+mod effects;
+mod exhaustive;
+mod gnu;
+mod llvm;
+mod report;
+mod share;
+mod tools;
+mod vectors;
+mod words;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use report::Report;
+use tools::Tools;
+use words::Words;
+
+/// Prove the instruction model against llvm-mc, llvm-mca and GNU binutils.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InsnProof {
+    /// Random words to decode.
+    #[arg(long, default_value_t = 10_000_000)]
+    words: u64,
+    /// Where the random numbers start.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// ELF images, objects or archives whose share of known words is printed.
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// Also decode, encode and print all 2^32 words (some minutes).
+    #[arg(long)]
+    exhaustive: bool,
+    /// Write the vectors that an ordinary test run reads anew.
+    #[arg(long)]
+    renew_vectors: bool,
+    /// Only these steps: decode, encode, effects, share.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Processes at a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+/// A part of the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Words to text, the walk and the random ones.
+    Decode,
+    /// Text to words.
+    Encode,
+    /// Registers read and written.
+    Effects,
+    /// Known words in real code.
+    Share,
+}
+
+impl InsnProof {
+    fn wants(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
+/// Runs the proof; an error if anything disagreed.
+///
+/// # Errors
+/// When a tool is missing, with the command that installs it, or when the model and a tool disagree.
+pub(crate) fn run(args: &InsnProof) -> Result<()> {
+    let mut report = Report::default();
+    if args.renew_vectors {
+        return vectors::renew(&Tools::find()?);
+    }
+    if [Part::Decode, Part::Encode, Part::Effects].into_iter().any(|part| args.wants(part)) {
+        with_assemblers(args, &mut report)?;
+    }
+    if args.wants(Part::Share) {
+        share::print(&args.image)?;
+    }
+    if args.exhaustive {
+        exhaustive::run(args.jobs, &mut report)?;
+    }
+    report.print();
+    if report.disagreements() > 0 {
+        bail!("the model and the assemblers disagree");
+    }
+    Ok(())
+}
+
+fn with_assemblers(args: &InsnProof, report: &mut Report) -> Result<()> {
+    let tools = Tools::find()?;
+    println!("{}", tools.versions()?);
+    let walked = words::walk(args.seed);
+    if args.wants(Part::Decode) {
+        let random = Words::random(args.seed, args.words);
+        for (words, name) in [(&walked, "walk"), (&random, "random")] {
+            llvm::compare_decoding(&tools, words, name, args.jobs, report)?;
+            gnu::compare_decoding(&tools, words, name, args.jobs, report)?;
+        }
+    }
+    if args.wants(Part::Encode) {
+        assemble::compare(&tools, &walked, args.jobs, report)?;
+    }
+    if args.wants(Part::Effects) {
+        effects::compare(&tools, args.jobs, report)?;
+    }
+    Ok(())
+}

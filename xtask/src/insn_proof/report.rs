@@ -1,0 +1,92 @@
+//! What was compared, and what disagreed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How many disagreements are listed for each mnemonic, and for each step.
+const LISTED_ALIKE: usize = 3;
+const LISTED: usize = 60;
+
+/// One step's numbers.
+#[derive(Debug, Default)]
+pub(super) struct Step {
+    name: String,
+    /// Words or instructions looked at.
+    pub(super) compared: u64,
+    /// Of those, words that the model claims to know.
+    pub(super) known: u64,
+    /// Words known to the other side alone.
+    pub(super) known_elsewhere: u64,
+    disagreements: u64,
+    listed: Vec<String>,
+    alike: BTreeMap<String, usize>,
+}
+
+impl Step {
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    pub(super) fn disagree(&mut self, what: impl FnOnce() -> String) {
+        self.disagreements += 1;
+        if self.listed.len() < LISTED {
+            self.list(what());
+        }
+    }
+
+    fn list(&mut self, line: String) {
+        let mnemonic = line.split(' ').nth(1).unwrap_or_default().to_owned();
+        let alike = self.alike.entry(mnemonic).or_default();
+        *alike += 1;
+        if *alike <= LISTED_ALIKE && self.listed.len() < LISTED {
+            self.listed.push(line);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: Self) {
+        self.compared += other.compared;
+        self.known += other.known;
+        self.known_elsewhere += other.known_elsewhere;
+        self.disagreements += other.disagreements;
+        for line in other.listed {
+            self.list(line);
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, compared, known, known_elsewhere, disagreements, listed, .. } = self;
+        write!(f, "{name}: {compared} compared, {known} known, {disagreements} disagreements")?;
+        if *known_elsewhere > 0 {
+            write!(f, " ({known_elsewhere} more are known to the other side alone)")?;
+        }
+        for line in listed {
+            write!(f, "\n    {line}")?;
+        }
+        Ok(())
+    }
+}
+
+/// All steps.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    steps: Vec<Step>,
+}
+
+impl Report {
+    /// Takes a finished step in, and prints it.
+    pub(super) fn add(&mut self, step: Step) {
+        println!("{step}");
+        self.steps.push(step);
+    }
+
+    pub(super) fn disagreements(&self) -> u64 {
+        self.steps.iter().map(|step| step.disagreements).sum()
+    }
+
+    pub(super) fn print(&self) {
+        let compared: u64 = self.steps.iter().map(|step| step.compared).sum();
+        println!("in all: {compared} compared, {} disagreements", self.disagreements());
+    }
+}

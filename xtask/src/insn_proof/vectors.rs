@@ -1,0 +1,6 @@
+//! stub
+use super::tools::Tools;
+use anyhow::Result;
+pub(super) fn renew(_: &Tools) -> Result<()> {
+    Ok(())
+}
