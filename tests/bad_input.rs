@@ -1,0 +1,181 @@
+//! What is not as it should be is refused with its address and the reason, and never written.
+//!
+//! The kernel damages its own callsite section and text before init, and text again after it.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::hint::black_box;
+use fentry::callsite::{NOP, Refusal};
+use fentry::engine::RegisterError;
+use fentry::text::{PokeCause, Undone};
+use fentry::{Filter, FtraceRegs, Ops, Platform, Rule, TextAddr};
+use support::{PLATFORM, engine};
+
+support::boot_tests! {
+    damaged_entries_are_refused_by_address_and_reason,
+    the_other_callsites_work,
+    a_breakpoint_in_a_callsite_is_left_alone,
+    what_is_not_there_is_an_error,
+    a_second_init_is_refused,
+}
+
+/// UDF #0x123: nothing that a compiler puts at an entry.
+const DAMAGE: u32 = 0x0000_0123;
+
+#[inline(never)]
+extern "C" fn victim(value: u64) -> u64 {
+    black_box(value) + 1
+}
+
+#[inline(never)]
+extern "C" fn bystander(value: u64) -> u64 {
+    black_box(value) + 2
+}
+
+fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    // SAFETY: the traced functions take any number.
+    unsafe { regs.set_argument(0, 100) };
+}
+
+/// Writes a word of text behind the engine's back.
+fn overwrite(at: TextAddr, word: u32) {
+    let page = TextAddr::new(at.get() & !0xfff);
+    let alias = PLATFORM.map_alias(page).unwrap();
+    // SAFETY: the alias is writable for 4096 bytes.
+    unsafe { alias.byte_add((at.get() & 0xfff) as usize).cast::<u32>().write_volatile(word) };
+    PLATFORM.unmap_alias(page, alias);
+    // SAFETY: cache maintenance of mapped text.
+    unsafe {
+        core::arch::asm!("dc cvau, {at}", "dsb ish", "ic ivau, {at}", "dsb ish", "isb", at = in(reg) at.get());
+    }
+}
+
+fn word(at: TextAddr) -> u32 {
+    // SAFETY: text is mapped readable.
+    unsafe { core::ptr::with_exposed_provenance::<u32>(at.get() as usize).read_volatile() }
+}
+
+/// The callsite section, before the engine has it.
+fn section() -> &'static mut [u64] {
+    unsafe extern "C" {
+        static mut __fentry_callsites_start: u64;
+        static __fentry_callsites_stop: u64;
+    }
+    let start = &raw mut __fentry_callsites_start;
+    let entries = ((&raw const __fentry_callsites_stop).addr() - start.addr()) / size_of::<u64>();
+    // SAFETY: the linker script puts the symbols around the section; init comes later.
+    unsafe { core::slice::from_raw_parts_mut(start, entries) }
+}
+
+/// The first NOP of a function.
+fn first_nop(function: extern "C" fn(u64) -> u64) -> TextAddr {
+    let start = TextAddr::new((function as *const ()).addr() as u64);
+    if word(start) == NOP { start } else { start.offset(4) }
+}
+
+fn damaged_entries_are_refused_by_address_and_reason() {
+    let good = first_nop(bystander);
+    let damaged = first_nop(victim);
+    overwrite(damaged.offset(4), DAMAGE);
+
+    let section = section();
+    let entry_of = |nop: TextAddr| {
+        // `=4,2` kernels have the entry before the function, and perhaps a BTI.
+        section.iter().copied().find(|entry| (nop.get() - 12..=nop.get()).contains(entry)).unwrap()
+    };
+    let (good_entry, damaged_entry) = (entry_of(good), entry_of(damaged));
+    // Three entries of functions that nobody misses are replaced.
+    let spare: Vec<usize> =
+        (0..section.len()).filter(|at| ![good_entry, damaged_entry].contains(&section[*at])).collect();
+    section[spare[0]] = good_entry;
+    section[spare[1]] = 0x1000;
+    section[spare[2]] = good_entry + 2;
+
+    let (engine, report) = engine();
+    assert_eq!(report.census.refused, 4);
+    let mut refused = Vec::new();
+    engine.for_each_refusal(|(at, refusal)| refused.push((at.get(), refusal)));
+    let mut expected = [
+        (0x1000, Refusal::OutsideText),
+        (good_entry, Refusal::Duplicate),
+        (good_entry + 2, Refusal::Misaligned),
+        (damaged_entry, Refusal::NotPatchable { found: [NOP, DAMAGE] }),
+    ];
+    expected.sort_by_key(|(at, _)| *at);
+    // In a prefixed kernel the two NOPs before the damaged function are themselves no callsite to be found.
+    if damaged_entry + 8 <= damaged.get() {
+        let place = expected.iter().position(|(at, _)| *at == damaged_entry).unwrap();
+        assert!(matches!(refused[place].1, Refusal::NotPatchable { .. }), "{refused:x?}");
+        expected[place] = refused[place];
+    }
+    assert_eq!(refused, expected);
+    assert_eq!((word(damaged), word(damaged.offset(4))), (NOP, DAMAGE));
+}
+
+fn the_other_callsites_work() {
+    static OPS: Ops = Ops::new(callback);
+    let (engine, _) = engine();
+    engine.register(&OPS, &Filter::new(&[Rule::name("bad_input::bystander")])).unwrap();
+    assert_eq!(bystander(black_box(1)), 102);
+    engine.unregister(&OPS).unwrap();
+    assert_eq!(bystander(black_box(1)), 3);
+    assert_eq!(
+        engine.register(&OPS, &Filter::new(&[Rule::name("bad_input::victim")])),
+        Err(RegisterError::NothingSelected { rule: 0 })
+    );
+}
+
+fn a_breakpoint_in_a_callsite_is_left_alone() {
+    const BRK: u32 = 0xd420_0000;
+    static OPS: Ops = Ops::new(callback);
+    let (engine, report) = engine();
+    let call = first_nop_after_init(bystander).offset(4);
+    overwrite(call, BRK);
+    let error = engine.register(&OPS, &Filter::ALL).unwrap_err();
+    let RegisterError::Text { error: poke, function } = error else { panic!("{error}") };
+    assert_eq!((poke.at, poke.cause), (call, PokeCause::Mismatch { expected: NOP, found: BRK }));
+    assert_eq!((poke.undone, function), (Undone::Entirely, Some("bad_input::bystander")));
+    let text = error.to_string();
+    let words: [String; 3] = [call.to_string(), "0xd503201f".into(), "0xd4200000".into()];
+    assert!(words.iter().all(|part| text.contains(part.as_str())), "{text}");
+    assert_eq!(word(call), BRK);
+    let survey = engine.survey();
+    assert_eq!((survey.wrong, survey.enabled, survey.disabled), (1, 0, report.census.accepted - 1));
+    overwrite(call, NOP);
+    assert_eq!(engine.survey().wrong, 0);
+}
+
+/// MOV X9, LR of a function, once init has written it.
+fn first_nop_after_init(function: extern "C" fn(u64) -> u64) -> TextAddr {
+    let start = TextAddr::new((function as *const ()).addr() as u64);
+    if word(start) == fentry::callsite::BTI_C { start.offset(4) } else { start }
+}
+
+fn what_is_not_there_is_an_error() {
+    static OPS: Ops = Ops::new(callback);
+    static OTHER: Ops = Ops::new(callback);
+    let (engine, _) = engine();
+    let unknown = [Rule::name("bad_input::nothing")];
+    assert_eq!(engine.register(&OPS, &Filter::new(&unknown)), Err(RegisterError::NothingSelected { rule: 0 }));
+    assert_eq!(engine.unregister(&OPS), Err(RegisterError::NotRegistered));
+    let known = [Rule::name("bad_input::bystander")];
+    let known = Filter::new(&known);
+    engine.register(&OPS, &known).unwrap();
+    assert_eq!(engine.register(&OPS, &known), Err(RegisterError::AlreadyRegistered));
+    assert_eq!(engine.unregister(&OTHER), Err(RegisterError::NotRegistered));
+    engine.unregister(&OPS).unwrap();
+    assert_eq!(engine.unregister(&OPS), Err(RegisterError::NotRegistered));
+}
+
+fn a_second_init_is_refused() {
+    let (engine, _) = engine();
+    // SAFETY: never used: the engine refuses before it looks at the image.
+    let image = unsafe { fentry::Image::linked() };
+    // SAFETY: one CPU, no interrupts.
+    assert!(unsafe { engine.init(image) }.is_err());
+    assert_eq!(engine.survey().wrong, 0);
+}
