@@ -1,3 +1,137 @@
-//! s
+//! The smallest kernel that traces one of its own functions: it prints who called `greet`, with which arguments.
+//!
+//! What it takes to add fentry to a kernel is marked with numbers: 1 the compiler's flags (`.cargo/config.toml` of this
+//! repository), 2 the linker fragment (`build.rs`), 3 the platform, 4 the base register, 5 init, 6 the first trace. The rest
+//! is what any kernel has: an entry point, page tables, a console, a panic handler.
 #![no_std]
 #![no_main]
+
+use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers, initial_pagetable};
+use core::arch::asm;
+use core::fmt::{self, Write};
+use core::hint::black_box;
+use core::panic::PanicInfo;
+use core::ptr::NonNull;
+use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
+use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TraceContext};
+use qemu_exit::QEMUExit;
+
+// The page tables: three blocks of 1 GiB. Nothing is both writable and executable.
+const VALID: usize = 1 | 1 << 10; // a block that was accessed
+const RAM: usize = VALID | 1 << 2 | 3 << 8; // Normal memory (attribute 1 of aarch64-rt's MAIR), Inner Shareable
+const READ_ONLY: usize = 1 << 7;
+const NEVER_EXECUTE: usize = 3 << 53;
+const GIB: usize = 1 << 30;
+
+initial_pagetable!({
+    let mut gibibytes = [0; 512];
+    gibibytes[0] = VALID | NEVER_EXECUTE; // devices
+    gibibytes[1] = GIB | RAM | READ_ONLY; // RAM where it is: code and constants
+    gibibytes[2] = GIB | RAM | NEVER_EXECUTE; // the same RAM again: data, and the writable alias of the code
+    InitialPagetable(gibibytes)
+});
+
+/// 3. What fentry asks of a kernel.
+struct OneCpu;
+
+// SAFETY: the alias of all text is the block above, which maps the same memory writable for ever; there is no other CPU to
+// synchronise; TPIDR_EL1 holds the address of `CONTEXT` for ever, and there is one thread.
+unsafe impl Platform for OneCpu {
+    fn context_base(&self) -> ContextBase {
+        ContextBase { register: BaseRegister::TpidrEl1, offset: 0 }
+    }
+
+    fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        let alias = core::ptr::with_exposed_provenance_mut(page.get() as usize + GIB);
+        NonNull::new(alias).ok_or(AliasError { page, reason: "the page has no alias" })
+    }
+
+    fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        Ok(())
+    }
+}
+
+static PLATFORM: OneCpu = OneCpu;
+static ENGINE: Engine = Engine::new(&PLATFORM);
+
+/// 4. The thread's own words for the engine.
+static CONTEXT: TraceContext = TraceContext::new();
+
+/// 6. What is called at each entry of `greet`.
+static WATCH: Ops = Ops::new(watch);
+
+fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+    let [times, volume, ..] = regs.arguments();
+    // SAFETY: fentry.ld puts the symbols around the table, which nobody can write.
+    match unsafe { Symbols::linked() } {
+        Ok(symbols) => {
+            let (function, caller) = (symbols.display(ip.get()), symbols.display(parent_ip.get()));
+            say(format_args!("  {function} ({times}, {volume}) <- {caller}"));
+        }
+        Err(_) => say(format_args!("  {ip} ({times}, {volume}) <- {parent_ip}")),
+    }
+}
+
+#[inline(never)]
+extern "C" fn greet(times: u64, volume: u64) -> u64 {
+    black_box(times) * black_box(volume)
+}
+
+#[inline(never)]
+fn party() -> u64 {
+    (1..=3).map(|times| greet(times, 11)).sum()
+}
+
+entry!(main);
+fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
+    // SAFETY: nothing else uses the register, and `CONTEXT` lives for ever.
+    unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const CONTEXT, options(nostack, preserves_flags)) };
+
+    // 5. Once, before anything else runs.
+    // SAFETY: fentry.ld defines the symbols, and this kernel runs where it was linked.
+    let image = unsafe { Image::linked() };
+    // SAFETY: there is one CPU, and interrupts are still masked.
+    let report = unsafe { ENGINE.init(image) }.expect("the engine");
+    say(format_args!("{} functions can be traced", report.census.accepted));
+
+    let function = TextAddr::new((greet as *const ()).addr() as u64);
+    ENGINE.register(&WATCH, &Filter::new(&[Rule::address(function)])).expect("registration");
+    say(format_args!("traced:"));
+    let sum = party();
+    ENGINE.unregister(&WATCH).expect("the ops is registered");
+    say(format_args!("not traced:"));
+    assert_eq!(party(), sum);
+    say(format_args!("  the same result: {sum}"));
+    qemu_exit::AArch64::new().exit_success()
+}
+
+/// The console: the data register of the board's PL011, which QEMU needs no set-up for.
+struct Console;
+
+impl Write for Console {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let data = core::ptr::without_provenance_mut::<u32>(0x0900_0000);
+        for byte in text.bytes() {
+            // SAFETY: the UART is there, mapped as a device, and a store to this register sends a byte.
+            unsafe { data.write_volatile(u32::from(byte)) };
+        }
+        Ok(())
+    }
+}
+
+fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(Console, "{line}");
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    say(format_args!("{info}"));
+    qemu_exit::AArch64::new().exit_failure()
+}
+
+/// Every exception is a panic.
+struct Exceptions;
+
+impl ExceptionHandlers for Exceptions {}
+
+exception_handlers!(Exceptions);
