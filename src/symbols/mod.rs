@@ -250,9 +250,9 @@ impl<'a> Symbols<'a> {
     /// - The linker script defines `__fentry_symbols_start` and `__fentry_symbols_stop` around the section
     ///   `.fentry.symbols`.
     /// - What lies between them is mapped, readable, and written by nobody while the kernel runs.
-    #[cfg(target_os = "none")]
+    #[cfg(any(target_os = "none", doc))]
     pub unsafe fn linked() -> Result<Symbols<'static>, SymbolsError> {
-        // SAFETY: These are only declared; the linker script defines them, as our caller promises.
+        // The linker script defines them, as our caller promises.
         unsafe extern "C" {
             static __fentry_symbols_start: [u8; 0];
             static __fentry_symbols_stop: [u8; 0];

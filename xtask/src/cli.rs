@@ -14,7 +14,7 @@ use crate::qemu::{self, Boot, End};
 use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
-use crate::workspace::{Kernel, Workspace};
+use crate::workspace::{Kernel, KernelKind, Workspace};
 use crate::{doctor, host, insn_proof, kernel_build, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
@@ -239,11 +239,14 @@ fn build(args: &BuildArgs) -> Result<ExitCode> {
     let source = RustSource::find(&workspace)?.context("the source of core is missing; `cargo xtask setup` gets it")?;
     let kernels = select(&workspace, &args.kernels)?;
     let variant = args.variant;
-    let step = Step::start(format!("building {variant}"));
-    let images = kernel_build::build(&workspace, &source, variant, &kernels, &step)?;
-    step.finish("done");
-    for image in images {
-        println!("{}", image.path.display());
+    for kind in KernelKind::ALL {
+        let of_kind: Vec<Kernel> = kernels.iter().filter(|kernel| kernel.kind == kind).cloned().collect();
+        if !of_kind.is_empty() {
+            let step = Step::start(format!("building the {} for {variant}", kind.plural()));
+            let images = kernel_build::build(&workspace, &source, variant, &of_kind, &step)?;
+            step.finish("done");
+            images.iter().for_each(|image| println!("{}", image.path.display()));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -21,7 +21,9 @@ pub(crate) struct Image {
     pub(crate) path: PathBuf,
 }
 
-/// Builds `kernels`, and gives the images in the same order.
+/// Builds `kernels`, which are of one kind, and gives the images in the same order.
+///
+/// Of one kind, because the features of a boot test's dependencies are not an example's.
 pub(crate) fn build(
     workspace: &Workspace,
     source: &RustSource,
@@ -29,25 +31,17 @@ pub(crate) fn build(
     kernels: &[Kernel],
     step: &Step,
 ) -> Result<Vec<Image>> {
-    let mut images = Vec::new();
-    // Apart, because the features of a boot test's dependencies are not an example's.
-    for kind in [KernelKind::BootTest, KernelKind::Example] {
-        let of_kind: Vec<&Kernel> = kernels.iter().filter(|kernel| kernel.kind == kind).collect();
-        if !of_kind.is_empty() {
-            let mut cargo = command(workspace, source, variant, &of_kind)?;
-            let built = run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?;
-            for kernel in of_kind {
-                let found = built.iter().find(|(name, _)| *name == kernel.name);
-                let (_, path) = found.with_context(|| format!("cargo built no kernel {}", kernel.name))?;
-                images.push(Image { kernel: kernel.clone(), path: path.clone() });
-            }
-        }
-    }
-    images.sort_by_key(|image| kernels.iter().position(|kernel| *kernel == image.kernel));
-    Ok(images)
+    let mut cargo = command(workspace, source, variant, kernels)?;
+    let built = run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?;
+    let image = |kernel: &Kernel| {
+        let found = built.iter().find(|(name, _)| *name == kernel.name);
+        let (_, path) = found.with_context(|| format!("cargo built no kernel {}", kernel.name))?;
+        Ok(Image { kernel: kernel.clone(), path: path.clone() })
+    };
+    kernels.iter().map(image).collect()
 }
 
-fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernels: &[&Kernel]) -> Result<Command> {
+fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernels: &[Kernel]) -> Result<Command> {
     let dir = workspace.target_dir.join("kernels");
     let mut cargo = kernel_cargo(workspace, source);
     cargo.args(["build", "--locked", "-Zbuild-std=core,alloc", "--message-format=json-render-diagnostics"]);

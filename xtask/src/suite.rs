@@ -50,7 +50,9 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
     rows.push(Row { what: "host tests".to_owned(), count, took: host_started.elapsed() });
     if let Some(source) = source {
         for variant in &selection.variants {
-            rows.extend(boot_variant(workspace, source, variant, selection));
+            for kind in KernelKind::ALL {
+                rows.extend(boot_kernels(workspace, source, variant, kind, selection));
+            }
         }
     }
     Ok(summarise(&rows, started.elapsed()))
@@ -84,10 +86,22 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
     }
 }
 
-fn boot_variant(workspace: &Workspace, source: &RustSource, variant: &Variant, selection: &Selection) -> Vec<Row> {
-    let kernels = kernels_for(workspace, variant, selection);
-    let step = Step::start(format!("{variant}: building"));
-    let built = Instant::now();
+/// Builds and boots a variant's kernels of one kind.
+fn boot_kernels(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kind: KernelKind,
+    selection: &Selection,
+) -> Vec<Row> {
+    let mut kernels = kernels_for(workspace, variant, selection);
+    kernels.retain(|kernel| kernel.kind == kind);
+    if kernels.is_empty() {
+        return Vec::new();
+    }
+    let what = format!("{variant}: building the {}", kind.plural());
+    let step = Step::start(what.clone());
+    let started = Instant::now();
     match kernel_build::build(workspace, source, variant, &kernels, &step) {
         Ok(images) => {
             step.finish(&format!("{} kernels", images.len()));
@@ -96,8 +110,7 @@ fn boot_variant(workspace: &Workspace, source: &RustSource, variant: &Variant, s
         Err(error) => {
             step.finish("FAILED");
             eprintln!("error: {error:#}");
-            let count = Count { passed: 0, failed: 1 };
-            vec![Row { what: format!("{variant}: building"), count, took: built.elapsed() }]
+            vec![Row { what, count: Count { passed: 0, failed: 1 }, took: started.elapsed() }]
         }
     }
 }

@@ -27,6 +27,19 @@ pub(crate) enum KernelKind {
     Example,
 }
 
+impl KernelKind {
+    /// Both, in the order in which they are built.
+    pub(crate) const ALL: [Self; 2] = [Self::BootTest, Self::Example];
+
+    /// What several of this kind are called.
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            Self::BootTest => "boot tests",
+            Self::Example => "examples",
+        }
+    }
+}
+
 /// A kernel that can be built and booted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kernel {

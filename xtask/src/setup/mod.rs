@@ -34,7 +34,7 @@ fn show(command: &mut Command) -> Result<()> {
 
 /// Runs a program to its end without showing its output; an error, with what it said, where it fails.
 fn quietly(command: &mut Command, purpose: &str) -> Result<String> {
-    toolchain::output_of(command, purpose)
+    toolchain::output_of(command.env("RUST_BACKTRACE", "0"), purpose)
 }
 
 fn in_shell_words(command: &Command) -> String {
