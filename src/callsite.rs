@@ -22,9 +22,9 @@
 //! | disabled | MOV X9, LR | NOP | a MOV and a NOP |
 //! | enabled | MOV X9, LR | BL target | the target |
 //!
-//! Two NOPs before a function are told from a function that itself begins with four NOPs only by what follows them, so a
-//! `=4` build (four NOPs after the entry, none before) is read as `=4,2`: its callsite is then eight bytes into the
-//! function, which traces just as well, since nothing has run before it.
+//! The two NOPs before a function look like a callsite themselves. What an entry means therefore depends on how the text
+//! was compiled, its [`Layout`]: read without that, a prefixed function whose own callsite is damaged would pass for a
+//! plain one eight bytes earlier.
 
 use crate::address::{TextAddr, TextRange};
 use crate::insn::{Branch, BranchOffset, EncodeError, Hint, Insn};
@@ -79,6 +79,46 @@ impl fmt::Display for Form {
             (Prefix::Literal, LandingPad::None) => "two prefix NOPs, NOP NOP",
             (Prefix::Literal, LandingPad::BtiC) => "two prefix NOPs, BTI C, NOP NOP",
         })
+    }
+}
+
+/// How a text was compiled, as far as its entries are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `-fpatchable-function-entry=2`: entries name the callsite.
+    Plain,
+    /// `-fpatchable-function-entry=4,2`: entries name the first of two NOPs before the function.
+    Prefixed,
+    /// Objects of both kinds: an entry is prefixed where it can be. A damaged prefixed function is then taken for a plain
+    /// one, and a function that itself begins with four NOPs for a prefixed one.
+    Mixed,
+}
+
+impl Layout {
+    /// What these entries look like as a whole: all plain, most of them prefixed, or some of them.
+    ///
+    /// Where most are prefixed the others are damaged or compiled differently, and only the kernel can tell which; they
+    /// are refused unless it says [`Mixed`](Self::Mixed).
+    pub fn detect(
+        entries: impl Iterator<Item = TextAddr>,
+        text: TextRange,
+        mut read: impl FnMut(TextAddr) -> u32,
+    ) -> Self {
+        let (mut prefixed, mut plain) = (0_usize, 0_usize);
+        for entry in entries {
+            let mut is = |layout| Callsite::decode(entry, text, layout, &mut read).is_ok();
+            // Nearly every prefixed entry passes for a plain one; hardly any plain one for a prefixed.
+            if is(Self::Prefixed) {
+                prefixed += 1;
+            } else if is(Self::Plain) {
+                plain += 1;
+            }
+        }
+        match prefixed {
+            0 => Self::Plain,
+            some if some <= plain => Self::Mixed,
+            _ => Self::Prefixed,
+        }
     }
 }
 
@@ -241,22 +281,34 @@ impl Callsite {
     pub fn decode(
         entry: TextAddr,
         text: TextRange,
+        layout: Layout,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, State), Refusal> {
         if !entry.is_aligned() {
             return Err(Refusal::Misaligned);
         }
         let mut word = |at: TextAddr| text.contains(at).then(|| read(at));
-        let Some(first) = word(entry) else { return Err(Refusal::OutsideText) };
-
-        // A prefixed entry first: its own two NOPs would pass for a plain callsite.
-        if first == NOP
-            && word(entry.offset(4)) == Some(NOP)
-            && let Ok(inner) = Self::decode_at(entry.offset(8), Prefix::Literal, &mut word)
-        {
-            return Ok(inner);
+        match layout {
+            Layout::Plain => Self::decode_at(entry, Prefix::None, &mut word),
+            Layout::Prefixed => Self::decode_prefixed(entry, &mut word),
+            Layout::Mixed => {
+                Self::decode_prefixed(entry, &mut word).or_else(|_| Self::decode_at(entry, Prefix::None, &mut word))
+            }
         }
-        Self::decode_at(entry, Prefix::None, &mut word)
+    }
+
+    /// Reads the callsite of the function behind the two NOPs at `entry`.
+    fn decode_prefixed(
+        entry: TextAddr,
+        word: &mut impl FnMut(TextAddr) -> Option<u32>,
+    ) -> Result<(Self, State), Refusal> {
+        let (Some(first), Some(second)) = (word(entry), word(entry.offset(4))) else {
+            return Err(Refusal::OutsideText);
+        };
+        if (first, second) != (NOP, NOP) {
+            return Err(Refusal::NotPatchable { found: [first, second] });
+        }
+        Self::decode_at(entry.offset(8), Prefix::Literal, word)
     }
 
     /// Reads the callsite of the function at `at`, or at its first NOP.

@@ -10,7 +10,7 @@
 //! ```
 
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Callsite, Form, LandingPad, Prefix, Refusal, State};
+use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
 use core::fmt;
 
 /// How the section's entries give an address.
@@ -171,6 +171,7 @@ impl core::error::Error for TableError {}
 /// The sorted records of one region, and the entries set aside.
 pub(crate) struct Table {
     text: TextRange,
+    layout: Layout,
     /// # Invariants
     ///
     /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two alike; `slots[accepted..]` are entries'
@@ -181,12 +182,13 @@ pub(crate) struct Table {
 
 impl Table {
     /// Rewrites a section's entries into a table. `read` gives the instruction at an address inside `text`; entries inside
-    /// `excluded` are set aside.
+    /// `excluded` are set aside. Without a `layout`, [`Layout::detect`] decides.
     pub(crate) fn build(
         text: TextRange,
         excluded: TextRange,
         slots: &'static mut [u64],
         encoding: Encoding,
+        layout: Option<Layout>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, Census), TableError> {
         if slots.is_empty() {
@@ -201,12 +203,14 @@ impl Table {
             }
         }
         slots.sort_unstable();
+        let entries = slots.iter().copied().map(TextAddr::new);
+        let layout = layout.unwrap_or_else(|| Layout::detect(entries, text, &mut read));
 
         let mut census = Census::default();
         let mut previous = None;
         for index in 0..slots.len() {
             let entry = TextAddr::new(slots[index]);
-            match classify(entry, text, excluded, previous, &mut read) {
+            match classify(entry, text, excluded, layout, previous, &mut read) {
                 Ok(callsite) => {
                     let Some(record) = Record::new(text.start, &callsite) else { continue };
                     census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
@@ -224,7 +228,7 @@ impl Table {
         census.refused = slots.len() - census.accepted - census.excluded;
         slots[census.accepted..].sort_unstable();
         // INVARIANT: accepted records were moved to the front in the order of their sorted entries.
-        Ok((Self { text, slots, accepted: census.accepted }, census))
+        Ok((Self { text, layout, slots, accepted: census.accepted }, census))
     }
 
     /// The accepted callsites' count.
@@ -272,8 +276,10 @@ impl Table {
             // A refused entry's text was never written, so what was wrong with it still is; a duplicate is one whose
             // callsite is in the table.
             let known = |callsite: Callsite| self.find(callsite.mov_addr()).map(|_| callsite.mov_addr());
-            let previous = Callsite::decode(entry, self.text, &mut read).ok().and_then(|(callsite, _)| known(callsite));
-            match classify(entry, self.text, excluded, previous, &mut read) {
+            let previous = Callsite::decode(entry, self.text, self.layout, &mut read)
+                .ok()
+                .and_then(|(callsite, _)| known(callsite));
+            match classify(entry, self.text, excluded, self.layout, previous, &mut read) {
                 Err(SetAside::Refused(refusal)) => Some((entry, refusal)),
                 Ok(_) | Err(SetAside::Excluded) => None,
             }
@@ -311,13 +317,14 @@ fn classify(
     entry: TextAddr,
     text: TextRange,
     excluded: TextRange,
+    layout: Layout,
     previous: Option<TextAddr>,
     read: &mut impl FnMut(TextAddr) -> u32,
 ) -> Result<Callsite, SetAside> {
     if excluded.contains(entry) {
         return Err(SetAside::Excluded);
     }
-    let (callsite, state) = Callsite::decode(entry, text, read).map_err(SetAside::Refused)?;
+    let (callsite, state) = Callsite::decode(entry, text, layout, read).map_err(SetAside::Refused)?;
     if previous == Some(callsite.mov_addr()) {
         return Err(SetAside::Refused(Refusal::Duplicate));
     }

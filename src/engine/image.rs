@@ -5,6 +5,7 @@
 #[cfg(target_os = "none")]
 use crate::address::TextAddr;
 use crate::address::TextRange;
+use crate::callsite::Layout;
 use crate::entry::Stubs;
 use crate::symbols::Symbols;
 use crate::table::Encoding;
@@ -22,6 +23,8 @@ pub struct Image {
     pub(super) section_bytes: usize,
     /// How its entries give an address.
     pub(super) encoding: Encoding,
+    /// How the text was compiled, if the kernel says so.
+    pub(super) layout: Option<Layout>,
     /// The entry stubs.
     pub(super) stubs: Stubs,
     /// The kernel's symbols, for filters by name.
@@ -37,7 +40,7 @@ impl Image {
     /// - `text` is mapped and readable, and stays so.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
-        Self { text, excluded, section, section_bytes, encoding, stubs, symbols: None }
+        Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None }
     }
 
     /// The same with this part of the text never traced.
@@ -50,6 +53,13 @@ impl Image {
     #[must_use]
     pub const fn with_encoding(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }
+    }
+
+    /// The same with entries of this layout; if this isn't called, [`Layout::detect`] decides. A kernel of which only a
+    /// part is compiled without the prefix says [`Layout::Mixed`].
+    #[must_use]
+    pub const fn with_layout(self, layout: Layout) -> Self {
+        Self { layout: Some(layout), ..self }
     }
 
     /// The same with symbols, for filters by name.

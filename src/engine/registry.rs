@@ -47,7 +47,7 @@ impl Plan {
 
 impl Registry {
     pub(super) fn build(image: Image, machine: &dyn Machine) -> Result<(Self, Census), InitError> {
-        let Image { text, excluded, section, section_bytes, encoding, stubs, symbols } = image;
+        let Image { text, excluded, section, section_bytes, encoding, layout, stubs, symbols } = image;
         if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
             let error = TableError::Truncated { start: section.addr() as u64, bytes: section_bytes };
             return Err(InitError::Table(error));
@@ -62,7 +62,7 @@ impl Registry {
             // mapped.
             unsafe { machine.load(at) }
         };
-        let (table, census) = Table::build(text, excluded, slots, encoding, read).map_err(InitError::Table)?;
+        let (table, census) = Table::build(text, excluded, slots, encoding, layout, read).map_err(InitError::Table)?;
         Ok((Self { text, excluded, table, stubs, symbols, registered: None }, census))
     }
 

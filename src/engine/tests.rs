@@ -4,7 +4,7 @@ extern crate std;
 
 use super::{Engine, InitError, RegisterError};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Form, LandingPad, MOV_X9_LR, NOP, Prefix, Refusal, State, StateError};
+use crate::callsite::{Form, LandingPad, Layout, MOV_X9_LR, NOP, Prefix, Refusal, State, StateError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
 use crate::ops::{Ops, OpsFlags};
@@ -46,16 +46,16 @@ fn ready(count: usize) -> (&'static FakeKernel, Engine, Vec<TextAddr>) {
         })
         .collect();
     let (kernel, engine) = engine_on(text);
-    // SAFETY: nothing executes a fake's text.
-    let report = unsafe { engine.init(kernel.image()) }.unwrap();
+    let report = init(kernel, &engine).unwrap();
     assert_eq!((report.census.accepted, report.census.refused), (count, 0));
     kernel.take_events();
     (kernel, engine, functions)
 }
 
+/// Functions of all forms in one text, as these tests have, are a mixed layout.
 fn init(kernel: &FakeKernel, engine: &Engine) -> Result<super::InitReport, InitError> {
     // SAFETY: nothing executes a fake's text.
-    unsafe { engine.init(kernel.image()) }
+    unsafe { engine.init(kernel.image().with_layout(Layout::Mixed)) }
 }
 
 fn refusals(engine: &Engine) -> Vec<(u64, Refusal)> {
@@ -204,6 +204,41 @@ fn entries_that_are_no_callsites_are_refused_with_the_reason_and_never_written()
 }
 
 #[test]
+fn the_layout_is_read_off_the_entries_as_a_whole() {
+    for (most, fewest, accepted, with_literal) in [
+        (COMPILED, COMPILED, 6, 0),
+        (COMPILED, PREFIXED, 6, 1),
+        (PREFIXED, PREFIXED, 6, 6),
+        (PADDED_PREFIXED, PADDED, 5, 5),
+    ] {
+        let mut text = FakeText::new(BASE);
+        for n in 0..5 {
+            text.function(&format!("f{n}"), most);
+        }
+        text.function("other", fewest);
+        let (kernel, engine) = engine_on(text);
+        // SAFETY: nothing executes a fake's text.
+        let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
+        assert_eq!((census.accepted, census.with_literal), (accepted, with_literal), "{most}, {fewest}");
+    }
+}
+
+#[test]
+fn a_damaged_function_does_not_hide_behind_the_nops_before_it() {
+    let mut text = FakeText::new(BASE);
+    text.function("whole", PREFIXED);
+    text.function("whole too", PREFIXED);
+    let damaged = text.function("damaged", PREFIXED);
+    let (kernel, engine) = engine_on(text);
+    kernel.overwrite(damaged.offset(4), 0x123);
+    // SAFETY: nothing executes a fake's text.
+    let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
+    assert_eq!((census.accepted, census.refused), (2, 1));
+    assert_eq!(refusals(&engine), [(damaged.get() - 8, Refusal::NotPatchable { found: [NOP, 0x123] })]);
+    assert_eq!(kernel.word(damaged.offset(-8)), NOP);
+}
+
+#[test]
 fn a_callsite_at_the_very_end_of_the_text_is_not_read_beyond_it() {
     let mut text = FakeText::new(BASE);
     text.function("f", COMPILED);
@@ -273,7 +308,8 @@ fn relative_entries_give_the_same_callsites() {
     // SAFETY: the section was leaked for this image.
     let image = unsafe { super::Image::new(text, section.as_mut_ptr(), 32, kernel.stubs()) };
     // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(image.with_encoding(Encoding::Relative)) }.unwrap().census;
+    let census =
+        unsafe { engine.init(image.with_encoding(Encoding::Relative).with_layout(Layout::Mixed)) }.unwrap().census;
     assert_eq!((census.accepted, census.with_literal), (4, 2));
     let mut found = Vec::new();
     engine.for_each_callsite(|status| found.push(status.callsite.function()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::discriminant;
 
-use fentry::callsite::{Callsite, Form, Prefix, Refusal, State};
+use fentry::callsite::{Callsite, Form, Layout, Prefix, Refusal, State};
 use fentry::{TextAddr, TextRange};
 
 use super::advice;
@@ -63,6 +63,8 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
     let mut addrs: Vec<u64> = entries.iter().map(|entry| entry.addr(relative)).filter(|&addr| addr != 0).collect();
     addrs.sort_unstable();
 
+    let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
+    let layout = Layout::detect(addrs.iter().copied().map(TextAddr::new), text, read);
     let mut survey = Survey::default();
     for addr in addrs {
         if engine.contains(&addr) {
@@ -70,8 +72,7 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
             continue;
         }
         let entry = TextAddr::new(addr);
-        let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
-        match Callsite::decode(entry, text, read) {
+        match Callsite::decode(entry, text, layout, read) {
             Ok((callsite, _)) if survey.accepted.last() == Some(&callsite) => {
                 survey.refused.push((entry, Refusal::Duplicate));
             }
