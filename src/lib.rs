@@ -1,6 +1,55 @@
-//! A function-entry patching engine for arm64 kernels.
+//! A function-entry patching engine for arm64 kernels: what Linux's arm64 ftrace is to Linux, for every other kernel.
+//!
+//! A kernel is compiled so that each of its functions starts with two NOPs. While it runs, `fentry` turns the NOPs of the
+//! functions that you ask for into a call, one aligned store each, and back. So a running kernel can say who calls a
+//! function, with what arguments and how often, change an argument, or put another function in its place, and what is not
+//! traced costs two instructions that do nothing.
+//!
+//! ```no_run
+//! use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
+//!
+//! static WATCH: Ops = Ops::new(watch);
+//!
+//! fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
+//! }
+//!
+//! # fn trace(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+//! engine.register(&WATCH, &Filter::new(&[Rule::parse("my_kernel::disk::*")?, Rule::parse("!*::poll")?]))?;
+//! // ... the kernel runs, and each call of those functions runs `watch` first ...
+//! engine.unregister(&WATCH)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`guide`] is the way from a kernel to its first trace.
+//!
+//! # It supports
+//! - kernels at EL1 or EL2 compiled by rustc, Clang or GCC with `-fpatchable-function-entry=2` or `=4,2`, with or without
+//!   BTI, pointer authentication and kCFI, hard-float or softfloat ([`callsite`] has the forms);
+//! - filters by name, glob and address ([`filter`]), with the kernel's own names ([`symbols`]);
+//! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`regs`]);
+//! - backtraces through the stubs ([`unwind`]);
+//! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
+//!   as it was ([`text`]);
+//! - tests on a host: the engine runs on a simulated machine (`fakes`, a feature).
+//!
+//! # It does not support
+//! - more than one ops at a time, hooks at a function's return, and loadable modules: they are to come;
+//! - kernels that pass SVE registers between their functions, and guarded control stacks (FEAT_GCS);
+//! - big-endian and 32-bit kernels.
+//!
+//! # How it is built
+//! Each module uses only those on the floors below its own.
+//!
+//! | floor | modules |
+//! |---|---|
+//! | 4 | [`engine`]: which callsite calls what, now |
+//! | 3 | [`entry`]: the stubs that callsites call; `fakes`: a machine for tests |
+//! | 2 | [`text`]: the only writer of instructions; [`ops`]: a callback and its flags; [`table`]: the sorted callsites |
+//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`recursion`]: the guard; [`unwind`]: frame records |
+//! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`address`] |
 #![no_std]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(test, feature = "fakes"))]
 extern crate std;
@@ -12,6 +61,7 @@ pub mod entry;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod filter;
+pub mod guide;
 pub mod insn;
 pub mod ops;
 pub mod platform;

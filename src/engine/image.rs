@@ -32,7 +32,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image from its parts; [`linked`](Self::linked) does it for a kernel that uses the linker fragment.
+    /// An image from its parts; `linked` does it for a kernel that uses the linker fragment.
     ///
     /// # Safety
     ///

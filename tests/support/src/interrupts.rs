@@ -3,7 +3,7 @@
 use crate::lock::Lock;
 use crate::vectors::ExceptionFrame;
 use crate::{percpu, smp};
-use aarch64_cpu::registers::{CNTFRQ_EL0, CNTV_CTL_EL0, CNTV_TVAL_EL0, Readable as _, Writeable as _};
+use aarch64_cpu::registers::{CNTFRQ_EL0, CNTV_CTL_EL0, CNTV_TVAL_EL0, CNTVCT_EL0, Readable as _, Writeable as _};
 use arm_gic::gicv3::{GicCpuInterface, GicRedistributorIterator, GicV3, registers::GicrSgi};
 use arm_gic::{IntId, InterruptGroup, UniqueMmioPointer};
 use core::arch::asm;
@@ -165,6 +165,11 @@ pub fn start_ticks(period: Duration) {
 pub fn set_tick_period(period: Duration) {
     let counts = period.as_nanos() as u64 * CNTFRQ_EL0.get() / 1_000_000_000;
     percpu::this().tick_period.store(counts.max(1), Ordering::Relaxed);
+}
+
+/// The time since the machine was switched on, in nanoseconds, by the counter that all CPUs share.
+pub fn now_ns() -> u64 {
+    (u128::from(CNTVCT_EL0.get()) * 1_000_000_000 / u128::from(CNTFRQ_EL0.get())) as u64
 }
 
 /// Stops the ticks of this CPU.

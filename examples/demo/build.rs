@@ -1,0 +1,11 @@
+//! Links the demo with the repository's linker script, and with all of `core` and `alloc`.
+
+fn main() {
+    println!("cargo::rerun-if-changed=../../linker.ld");
+    if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
+        let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        println!("cargo::rustc-link-arg-bins=-T{here}/../../linker.ld");
+        // What no function calls is kept as well, as in a kernel that loads modules: more than a thousand callsites.
+        println!("cargo::rustc-link-arg-bins=--no-gc-sections");
+    }
+}

@@ -1,0 +1,122 @@
+//! Adding fentry to your kernel.
+//!
+//! Six steps, each small; `examples/minimal` in the repository is a whole kernel that has taken them, in one file.
+//!
+//! # 1. The dependency
+//! ```toml
+//! [dependencies]
+//! fentry = "0.1"
+//! ```
+//! The crate is `no_std` and uses neither a heap nor threads.
+//!
+//! # 2. The compiler's flags
+//! In `.cargo/config.toml`, or wherever your kernel keeps them:
+//! ```toml
+//! [target.aarch64-unknown-none]
+//! rustflags = [
+//!     "-Zpatchable-function-entry=2",       # two NOPs at each function's entry, and the section that lists them
+//!     "-Cforce-frame-pointers=yes",         # backtraces walk frame records
+//!     "-Csymbol-mangling-version=v0",       # the linker fragment tells the engine's functions by their names
+//! ]
+//! ```
+//! The first needs a nightly toolchain, or `RUSTC_BOOTSTRAP=1` with a stable one; `core` and `alloc` are only traceable
+//! if they are compiled with it too: `cargo build -Zbuild-std=core,alloc`. C code is compiled with
+//! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
+//!
+//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
+//! literal must be aligned. A kernel of which only a part is compiled so says
+//! [`Layout::Mixed`](crate::callsite::Layout::Mixed).
+//!
+//! `-Zbranch-protection=bti,pac-ret` needs nothing more. With `-Zsanitizer=kcfi` add `-Zmerge-functions=disabled`: LLVM
+//! merges functions of one body whatever their types, and an indirect call then finds the other type's hash.
+//!
+//! # 3. The linker script
+//! The section must be kept, and the engine's own functions gathered, so that they are never traced. Give the linker
+//! `examples/fentry.ld` before your own script; that script stays as it is:
+//! ```no_run
+//! // build.rs
+//! fn main() {
+//!     println!("cargo::rustc-link-arg-bins=-Tfentry.ld");
+//!     println!("cargo::rustc-link-arg-bins=-Tmy-kernel.ld");
+//! }
+//! ```
+//! Its comments say what must be mapped how. `cargo xtask doctor kernel.elf` looks into the result and says what is
+//! missing.
+//!
+//! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
+//! kernel applies to itself at start. Init comes after that; before, it returns
+//! [`TableError::NotRelocated`](crate::table::TableError::NotRelocated).
+//!
+//! # 4. The platform
+//! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through
+//! the mapping that it is executed through), and how to make the other CPUs synchronise. For one CPU, with all of RAM
+//! mapped writable a second time `ALIAS` bytes above the text:
+//! ```
+//! use core::ptr::NonNull;
+//! use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
+//! use fentry::{Platform, TextAddr};
+//! # const ALIAS: usize = 1 << 30;
+//!
+//! struct MyKernel;
+//!
+//! // SAFETY: all of text has a writable alias for ever; there is one CPU; TPIDR_EL1 holds a context, from step 5 on.
+//! unsafe impl Platform for MyKernel {
+//!     fn context_base(&self) -> ContextBase {
+//!         ContextBase { register: BaseRegister::TpidrEl1, offset: 0 }
+//!     }
+//!
+//!     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+//!         let alias = core::ptr::with_exposed_provenance_mut(page.get() as usize + ALIAS);
+//!         NonNull::new(alias).ok_or(AliasError { page, reason: "the page has no alias" })
+//!     }
+//!
+//!     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+//!         Ok(()) // With several CPUs: an interrupt to each of the others, and wait until each has answered.
+//!     }
+//! }
+//! ```
+//! Each thread of execution has a [`TraceContext`](crate::TraceContext), which the stubs find through a system register.
+//! Where that register holds zero, nothing is traced: so it is safe to have everything traced while a CPU starts.
+//! A kernel with interrupts tells the context when a handler begins and ends
+//! ([`enter`](crate::TraceContext::enter), [`leave`](crate::TraceContext::leave)), so that what handlers call while they
+//! interrupt a callback is traced too.
+//!
+//! # 5. Init
+//! Once, on the boot CPU, before others run and with interrupts masked:
+//! ```
+//! use fentry::{Engine, Image};
+//!
+//! /// `engine` is your `static ENGINE: Engine = Engine::new(&MY_KERNEL)`; TPIDR_EL1 was set to the address of a
+//! /// `static CONTEXT: TraceContext`; `image` comes from `Image::linked()`.
+//! fn start_tracing(engine: &Engine, image: Image) -> Result<(), fentry::engine::InitError> {
+//!     // SAFETY: one CPU, interrupts masked.
+//!     let report = unsafe { engine.init(image) }?;
+//!     log::info!("{} callsites, {} refused", report.census.accepted, report.census.refused);
+//!     engine.for_each_refusal(|(at, why)| log::warn!("{at}: {why}"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # 6. The first trace
+//! ```
+//! use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
+//!
+//! static WATCH: Ops = Ops::new(watch);
+//!
+//! fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
+//! }
+//!
+//! fn first_trace(engine: &Engine, my_function: extern "C" fn(u64)) -> Result<(), fentry::engine::RegisterError> {
+//!     let address = TextAddr::new((my_function as *const ()).addr() as u64);
+//!     engine.register(&WATCH, &Filter::new(&[Rule::address(address)]))?;
+//!     my_function(7);
+//!     engine.unregister(&WATCH).map(drop)
+//! }
+//! ```
+//! What a callback may do is said at [`Callback`](crate::ops::Callback).
+//!
+//! # Names
+//! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,
+//! and link again with `symbols.o` added. `Image::linked` finds it. Without one, filters by
+//! address work, and those by name select nothing.
