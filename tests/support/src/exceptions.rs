@@ -84,8 +84,10 @@ pub fn catch<F: FnOnce()>(f: F) -> Result<(), Fault> {
         fn support_catch(f: extern "C" fn(*mut ()), data: *mut (), catch: *mut Catch) -> u64;
     }
     extern "C" fn call<F: FnOnce()>(data: *mut ()) {
-        // SAFETY: `data` is the closure below, which is taken only here, and this is called once.
-        let f = unsafe { ManuallyDrop::take(&mut *data.cast::<ManuallyDrop<F>>()) };
+        // SAFETY: `data` is the closure below, which nothing else uses meanwhile.
+        let f = unsafe { &mut *data.cast::<ManuallyDrop<F>>() };
+        // SAFETY: it is taken only here, and this is called once.
+        let f = unsafe { ManuallyDrop::take(f) };
         f();
     }
     let mut f = ManuallyDrop::new(f);

@@ -19,7 +19,7 @@
 //! | [`vectors`], [`exceptions`] | the exception vectors; faults that are reported and faults that a test expects |
 //! | [`interrupts`] | the GIC, ticks of the timer, masking |
 //! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
-//! | [`platform`], [`engine`] | what fentry asks of a kernel; the engine itself |
+//! | [`platform`], [`mod@engine`] | what fentry asks of a kernel; the engine itself |
 //! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
 //! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`] | what their names say |
 //!

@@ -27,8 +27,7 @@ pub struct Answer;
 
 impl RelaxStrategy for Answer {
     fn relax() {
-        crate::smp::answer();
-        core::hint::spin_loop();
+        crate::smp::wait();
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{memory, percpu, smp};
 use core::mem::offset_of;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
 use fentry::{Platform, TextAddr};
 
@@ -25,6 +26,9 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        if ALIAS.asked_and_fails() {
+            return Err(AliasError { page, reason: "a test asked for this failure" });
+        }
         memory::map_alias(page)
     }
 
@@ -33,10 +37,51 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        if SYNCHRONIZE.asked_and_fails() {
+            return Err(CpuTimeout { cpu: percpu::MAX_CPUS });
+        }
         smp::synchronize()
     }
 
     fn relax(&self) {
         smp::wait();
+    }
+}
+
+/// One service of the platform: how often it was asked for, and when it is to fail.
+#[derive(Debug)]
+pub struct Service {
+    asked: AtomicU64,
+    /// The request, by its number, that fails; none has the number `u64::MAX`.
+    failing: AtomicU64,
+}
+
+/// Mapping an alias.
+pub static ALIAS: Service = Service::new();
+/// Synchronising the other CPUs.
+pub static SYNCHRONIZE: Service = Service::new();
+
+impl Service {
+    const fn new() -> Self {
+        Self { asked: AtomicU64::new(0), failing: AtomicU64::new(u64::MAX) }
+    }
+
+    /// How often the engine has asked for it.
+    pub fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Makes one request fail: the next one for 0, the one after that for 1, and so on.
+    pub fn fail_after(&self, requests: u64) {
+        self.failing.store(self.asked() + requests, Ordering::Relaxed);
+    }
+
+    /// Lets all requests succeed again.
+    pub fn succeed(&self) {
+        self.failing.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn asked_and_fails(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::Relaxed) == self.failing.load(Ordering::Relaxed)
     }
 }

@@ -1,6 +1,6 @@
 //! The other CPUs: starting them, giving them work, and making them synchronise.
 //!
-//! A CPU that has nothing to do sleeps in [`secondary_main`] until a job is put into its block and it is woken. Jobs run as
+//! A CPU that has nothing to do sleeps until a job is put into its block and it is woken. Jobs run as
 //! the CPU's thread, with interrupts on; [`interrupt`] runs a function in an interrupt handler instead.
 //!
 //! # Synchronising
@@ -74,7 +74,7 @@ pub fn start_all() -> usize {
         let deadline = Deadline::new();
         while !block.online.load(Ordering::Acquire) {
             assert!(!deadline.is_over(), "CPU {cpu} was started but didn't arrive");
-            core::hint::spin_loop();
+            pause();
         }
     }
     online().count()
@@ -231,9 +231,19 @@ fn send_to(interrupt: IntId, target: SgiTarget) {
 }
 
 /// One turn of a loop that waits for another CPU.
-pub(crate) fn wait() {
+pub fn wait() {
     answer();
-    core::hint::spin_loop();
+    pause();
+}
+
+/// Lets another CPU run.
+///
+/// YIELD, and not the ISB of `core::hint::spin_loop`: where QEMU runs all CPUs in one thread (with `-icount`, for one) it
+/// goes on to the next CPU at a YIELD, and else only after a tenth of a second.
+#[inline(always)]
+pub fn pause() {
+    // SAFETY: a hint.
+    unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
 /// Answers a request to synchronise, if there is one. For the interrupt's handler and for every loop that waits with

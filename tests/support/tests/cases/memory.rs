@@ -73,7 +73,7 @@ pub(super) fn an_unexpected_branch_faults() {
     let result = catch(|| unsafe { asm!("adr x9, 1f", "br x9", "1: nop", out("x9") _) });
     match result {
         Ok(()) => {
-            assert!(!(guarded && has_bti), "there is BTI, and a branch into the middle of a function was let through")
+            assert!(!(guarded && has_bti), "there is BTI, and a branch into the middle of a function was let through");
         }
         Err(fault) => {
             assert!(guarded && has_bti, "{fault}");

@@ -35,6 +35,8 @@ support::boot_tests! {
     cpus_synchronise,
     masked_cpus_still_synchronise,
     windows_leave_nothing_behind,
+    services_fail_when_asked_to,
+    instructions_are_counted,
 }
 
 fn constants_and_variables_are_where_they_should_be() {
@@ -60,4 +62,38 @@ fn the_heap_gives_and_takes() {
         let large: Vec<u8> = Vec::with_capacity(40 << 20);
         assert!(large.capacity() >= 40 << 20);
     }
+}
+
+fn services_fail_when_asked_to() {
+    use fentry::{Platform, TextAddr};
+    use support::PLATFORM;
+    use support::platform::{ALIAS, SYNCHRONIZE};
+    let page = TextAddr::new(support::memory::text().start as u64);
+    let asked = ALIAS.asked();
+    ALIAS.fail_after(1);
+    SYNCHRONIZE.fail_after(0);
+    assert!(PLATFORM.map_alias(page).is_ok());
+    assert!(PLATFORM.map_alias(page).is_err());
+    assert!(PLATFORM.map_alias(page).is_ok());
+    assert!(PLATFORM.synchronize_cpus().is_err());
+    assert!(PLATFORM.synchronize_cpus().is_ok());
+    assert_eq!(ALIAS.asked(), asked + 3);
+    ALIAS.fail_after(0);
+    ALIAS.succeed();
+    assert!(PLATFORM.map_alias(page).is_ok());
+}
+
+fn instructions_are_counted() {
+    let Some(count) = support::count::start() else {
+        support::println!("(this machine counts no instructions)");
+        return;
+    };
+    let instructions = |turns: u64| {
+        let before = count.instructions();
+        // SAFETY: the loop changes nothing but its own register.
+        unsafe { core::arch::asm!("2: subs {0}, {0}, #1", "b.ne 2b", inout(reg) turns => _) };
+        count.instructions() - before
+    };
+    let (some, more) = (instructions(100), instructions(1100));
+    assert_eq!(more - some, 2000, "two instructions a turn");
 }

@@ -26,7 +26,7 @@ pub(super) fn jobs_run_at_the_same_time() {
     smp::on_all(|_| {
         arrived.fetch_add(1, Ordering::Relaxed);
         while arrived.load(Ordering::Relaxed) < count {
-            core::hint::spin_loop();
+            smp::pause();
         }
     });
     for cpu in smp::online().collect::<Vec<_>>() {
@@ -58,7 +58,7 @@ pub(super) fn locks_exclude() {
         for _ in 0..TURNS {
             let mut count = COUNT.lock();
             let seen = *count;
-            core::hint::spin_loop();
+            smp::pause();
             *count = seen + 1;
         }
         interrupts::stop_ticks();
@@ -77,7 +77,7 @@ pub(super) fn cpus_synchronise() {
         } else {
             // At work, with interrupts on.
             while stop.load(Ordering::Relaxed) == 0 {
-                core::hint::spin_loop();
+                smp::pause();
             }
         }
     });
