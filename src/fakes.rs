@@ -169,6 +169,8 @@ impl FakeText {
                 regs_caller,
                 current: Box::leak(Box::new(AtomicPtr::new(core::ptr::null_mut::<Ops>()))),
             },
+            // 64-byte lines, neither IDC nor DIC.
+            caches: Mutex::new(CacheType::from_ctr(0x8444_c004)),
             state: Mutex::new(Observed::default()),
         }))
     }
@@ -181,6 +183,9 @@ struct Observed {
     fault: Option<Fault>,
     writes: usize,
     maps: usize,
+    /// The address in the stubs' ops cell, when it was last looked at.
+    ops: usize,
+    ops_changes: Vec<usize>,
 }
 
 /// A kernel in memory.
@@ -191,6 +196,7 @@ pub struct FakeKernel {
     entries: Vec<u64>,
     symbols: Option<Symbols<'static>>,
     stubs: Stubs,
+    caches: Mutex<CacheType>,
     state: Mutex<Observed>,
 }
 
@@ -241,9 +247,25 @@ impl FakeKernel {
         (state.fault, state.writes, state.maps) = (fault, 0, 0);
     }
 
+    /// Has CTR_EL0 say this from now on; until then it has 64-byte lines, and IDC and DIC are clear.
+    pub fn set_cache_type(&self, caches: CacheType) {
+        *self.caches.lock().unwrap_or_else(PoisonError::into_inner) = caches;
+    }
+
     /// What was asked since the last call of this.
     pub fn take_events(&self) -> Vec<Event> {
-        core::mem::take(&mut self.state().events)
+        let mut state = self.state();
+        self.look_at_ops(&mut state);
+        state.ops_changes.clear();
+        core::mem::take(&mut state.events)
+    }
+
+    /// When the stubs were given another ops, or none any more: for each time the number of events that came before it
+    /// since the last [`take_events`](Self::take_events).
+    pub fn ops_changes(&self) -> Vec<usize> {
+        let mut state = self.state();
+        self.look_at_ops(&mut state);
+        state.ops_changes.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, Observed> {
@@ -251,7 +273,18 @@ impl FakeKernel {
     }
 
     fn note(&self, event: Event) {
-        self.state().events.push(event);
+        let mut state = self.state();
+        self.look_at_ops(&mut state);
+        state.events.push(event);
+    }
+
+    /// The store to the cell asks nothing of the machine; that it has been made shows at the next thing that does.
+    fn look_at_ops(&self, state: &mut Observed) {
+        let now = self.stubs.current.load(Ordering::Relaxed).addr();
+        if now != state.ops {
+            state.ops = now;
+            state.ops_changes.push(state.events.len());
+        }
     }
 
     fn index(&self, at: TextAddr) -> usize {
@@ -340,8 +373,7 @@ unsafe impl Machine for FakeKernel {
     }
 
     fn cache_type(&self) -> CacheType {
-        // 64-byte lines, neither IDC nor DIC.
-        CacheType::from_ctr(0x8444_c004)
+        *self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn clean_data_line(&self, at: TextAddr) {
