@@ -18,9 +18,14 @@
 //! Between 2 and 5 another CPU may execute the old instruction or the new one, nothing else: NOP, B and BL are among the
 //! instructions for which the architecture promises that (Arm ARM B2.2.5, "Concurrent modification and execution of
 //! instructions"), and a batch for live text is made of [`LiveWord`](crate::callsite::LiveWord)s only.
+//!
+//! Emulators keep both sides coherent and forgive what is missing here; `model`, among the tests, does not: it explores
+//! what CPUs with stale caches can execute between any two steps of the real sequence.
 
 pub(crate) mod cache;
 pub(crate) mod machine;
+#[cfg(test)]
+mod model;
 pub(crate) mod poke;
 
 #[cfg(target_arch = "aarch64")]
