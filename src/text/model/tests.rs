@@ -170,6 +170,17 @@ fn coherent_caches_need_fewer_steps_and_those_are_all_that_are_taken() {
 }
 
 #[test]
+fn lines_of_two_sizes_are_each_maintained() {
+    // Lines of 128 bytes for data, of 16 for instructions: one of the former, two of the latter.
+    let caches = CacheType::from_ctr(0x8445_c002);
+    let script = enabling(&[0, LINE / 2], caches);
+    let maintenance = [Step::Clean(3), Step::Complete, Step::Invalidate(1), Step::Invalidate(2), Step::Complete];
+    assert_eq!(script.steps[3..8], maintenance);
+    assert!(is_settled(&script, &explore(&script, staying(caches))));
+    assert_eq!(redundant(&script, staying(caches)), [0]);
+}
+
+#[test]
 fn a_batch_that_failed_leaves_only_the_old_words() {
     for caches in ALL_CACHES {
         for (offsets, fault) in [(&[0, LINE / 2], Fault::Write(1)), (&[0, PAGE], Fault::Alias(1))] {
