@@ -32,6 +32,8 @@ mod memory;
 mod reg;
 pub mod seq;
 mod short;
+mod simd;
+mod simd_decode;
 mod simd_memory;
 mod sysop;
 mod sysreg;
@@ -58,6 +60,10 @@ pub use memory::{
     pair_offset,
 };
 pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
+pub use simd::{
+    FloatMove, FloatOne, FloatSize, FloatTwo, ModifiedImm, Permute, ShiftBy, Simd, VectorLogical, VectorOp,
+    VectorShift, VectorThree,
+};
 pub use simd_memory::{Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize};
 pub use sysop::SysOpName;
 pub use sysreg::SysReg;
@@ -80,6 +86,8 @@ pub enum Insn {
     Atomic(Atomic),
     /// A load or store of SIMD and floating-point registers.
     SimdMemory(SimdMemory),
+    /// Data processing on SIMD and floating-point registers.
+    Simd(Simd),
     /// A word that this module does not know.
     Unknown {
         /// The word.
@@ -135,6 +143,7 @@ impl Insn {
             Self::Memory(memory) => memory.encode(),
             Self::Atomic(atomic) => atomic.encode(),
             Self::SimdMemory(memory) => memory.encode(),
+            Self::Simd(simd) => simd.encode(),
             Self::Unknown { word, .. } => word,
         }
     }
@@ -172,7 +181,12 @@ impl Insn {
                     return Self::SimdMemory(memory);
                 }
             }
-            _ => {}
+            Class::Simd => {
+                if let Some(simd) = Simd::decode(word) {
+                    return Self::Simd(simd);
+                }
+            }
+            Class::Scalable => {}
         }
         Self::Unknown { word, class }
     }

@@ -9,6 +9,7 @@ mod branch;
 mod data_imm;
 mod data_reg;
 mod memory;
+mod simd;
 mod simd_memory;
 mod system;
 
@@ -255,6 +256,7 @@ impl Insn {
             Self::Memory(memory) => memory.effects(),
             Self::Atomic(atomic) => atomic.effects(),
             Self::SimdMemory(memory) => memory.effects(),
+            Self::Simd(simd) => simd.effects(),
             Self::Unknown { .. } => Effects::UNKNOWN,
         }
     }

@@ -7,6 +7,7 @@ mod branch;
 mod data_imm;
 mod data_reg;
 mod memory;
+mod simd;
 mod simd_memory;
 mod system;
 
@@ -24,6 +25,7 @@ impl fmt::Display for Insn {
             Self::Memory(memory) => memory.fmt(f),
             Self::Atomic(atomic) => atomic.fmt(f),
             Self::SimdMemory(memory) => memory.fmt(f),
+            Self::Simd(simd) => simd.fmt(f),
             Self::Unknown { word, .. } => write!(f, ".inst {word:#010x}"),
         }
     }

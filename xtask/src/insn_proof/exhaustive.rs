@@ -6,7 +6,7 @@
 use std::fmt::{self, Write};
 
 use anyhow::Result;
-use fentry::insn::Insn;
+use fentry::insn::{Change, Insn};
 
 use super::report::{Report, Step};
 use super::tools::in_parallel;
@@ -53,6 +53,13 @@ fn check(word: u32, step: &mut Step) -> Result<()> {
         return Ok(());
     }
     step.known += 1;
+    if Insn::decode(again) != insn {
+        step.disagree(|| format!("{word:#010x}: decodes to another instruction the second time"));
+    }
+    let effects = insn.effects();
+    if effects.sp != Change::Kept && !effects.writes.contains_sp() {
+        step.disagree(|| format!("{word:#010x}: changes SP and does not write it"));
+    }
     let mut letters = Letters::default();
     write!(letters, "{insn}")?;
     if letters.0 < 2 {

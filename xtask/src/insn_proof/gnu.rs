@@ -13,6 +13,7 @@
 //! | `mov sp, #1` | `orr sp, xzr, #1`, where MOVZ could make the number as well |
 //! | `prfm #6` | `prfm pldslckeep`, and the like |
 //! | `clearbhb`, `dsb 12` | `clrbhb`, `dfb` |
+//! | `sxtl v0.8h, v1.8b`, `uxtl2` and kin | `sshll v0.8h, v1.8b, 0`, `ushll2` |
 //! | names of system registers in small letters | small letters |
 //!
 //! Words that GNU names in a way that the model does not (hints, system registers and operations without a name here) are
@@ -157,12 +158,20 @@ fn canonical(text: &str, address: Option<i64>) -> String {
             return format!("mov {to}, {value}");
         }
     }
-    if mnemonic == "bfc" {
-        if let [to, lsb, width] = parts.as_slice() {
-            let zero = if narrow { "wzr" } else { "xzr" };
-            let mnemonic = if lsb == "0" { "bfxil" } else { "bfi" };
-            return format!("{mnemonic} {to}, {zero}, {lsb}, {width}");
-        }
+    let widened = match mnemonic {
+        "sxtl" => Some("sshll"),
+        "sxtl2" => Some("sshll2"),
+        "uxtl" => Some("ushll"),
+        "uxtl2" => Some("ushll2"),
+        _ => None,
+    };
+    if let Some(mnemonic) = widened {
+        return format!("{mnemonic} {}, 0", parts.join(", "));
+    }
+    if let ("bfc", [to, lsb, width]) = (mnemonic, parts.as_slice()) {
+        let zero = if narrow { "wzr" } else { "xzr" };
+        let mnemonic = if lsb == "0" { "bfxil" } else { "bfi" };
+        return format!("{mnemonic} {to}, {zero}, {lsb}, {width}");
     }
     format!("{mnemonic} {}", parts.join(", "))
 }

@@ -76,20 +76,18 @@ impl Piece<'_> {
 fn kind(insn: &Insn) -> String {
     let text = insn.to_string();
     let mut shape = String::with_capacity(text.len());
-    let mut in_number = false;
+    let (mut in_number, mut hexadecimal) = (false, false);
     for letter in text.chars() {
-        if letter.is_ascii_digit() {
-            if !in_number {
-                shape.push('0');
-            }
-            in_number = true;
-        } else {
-            in_number = false;
-            // A sign is part of a number, not of the shape.
-            if letter != '-' {
-                shape.push(letter);
-            }
+        // A number is its digits, a hexadecimal one its letters, too; the sign is not part of the shape.
+        hexadecimal = in_number && (hexadecimal || (letter == 'x' && shape.ends_with("#0")));
+        let digit = letter.is_ascii_digit() || (hexadecimal && (letter == 'x' || letter.is_ascii_hexdigit()));
+        if digit && !in_number {
+            shape.push('0');
         }
+        if !digit && letter != '-' {
+            shape.push(letter);
+        }
+        in_number = digit;
     }
     shape
 }
