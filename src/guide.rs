@@ -33,12 +33,10 @@
 //! # 3. The linker script
 //! The section must be kept, and the engine's own functions gathered, so that they are never traced. Give the linker
 //! `examples/fentry.ld` before your own script; that script stays as it is:
-//! ```no_run
-//! // build.rs
-//! fn main() {
-//!     println!("cargo::rustc-link-arg-bins=-Tfentry.ld");
-//!     println!("cargo::rustc-link-arg-bins=-Tmy-kernel.ld");
-//! }
+//! ```
+//! // In build.rs:
+//! println!("cargo::rustc-link-arg-bins=-Tfentry.ld");
+//! println!("cargo::rustc-link-arg-bins=-Tmy-kernel.ld");
 //! ```
 //! Its comments say what must be mapped how. `cargo xtask doctor kernel.elf` looks into the result and says what is
 //! missing.

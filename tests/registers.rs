@@ -16,9 +16,10 @@ use core::ffi::VaList;
 use core::hint::black_box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use fentry::callsite::Layout;
+use fentry::engine::InitReport;
 use fentry::unwind::Frames;
-use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr};
-use support::engine;
+use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr};
 
 support::boot_tests! {
     without_a_callback_the_callee_sees_its_registers,
@@ -32,6 +33,11 @@ support::boot_tests! {
     floating_point_arguments_arrive,
     a_tail_call_is_traced_with_the_callers_caller,
     a_backtrace_in_a_callback_names_the_function_and_its_callers,
+}
+
+/// The assembly's functions have nothing before them, whatever this kernel's compiled functions have.
+fn engine() -> (&'static Engine, InitReport) {
+    support::engine::engine_on(|image| image.with_layout(Layout::Mixed))
 }
 
 /// What the callee sees, and what the caller gets back.

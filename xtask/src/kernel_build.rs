@@ -21,9 +21,9 @@ pub(crate) struct Image {
     pub(crate) path: PathBuf,
 }
 
-/// Builds `kernels`, which are of one kind, and gives the images in the same order.
+/// Builds `kernels` and gives the images in the same order.
 ///
-/// Of one kind, because the features of a boot test's dependencies are not an example's.
+/// Each package by itself: the features that one wants of a dependency are not the other's.
 pub(crate) fn build(
     workspace: &Workspace,
     source: &RustSource,
@@ -31,8 +31,11 @@ pub(crate) fn build(
     kernels: &[Kernel],
     step: &Step,
 ) -> Result<Vec<Image>> {
-    let mut cargo = command(workspace, source, variant, kernels)?;
-    let built = run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?;
+    let mut built = Vec::new();
+    for of_one_package in kernels.chunk_by(|a, b| a.package == b.package) {
+        let mut cargo = command(workspace, source, variant, of_one_package)?;
+        built.extend(run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?);
+    }
     let image = |kernel: &Kernel| {
         let found = built.iter().find(|(name, _)| *name == kernel.name);
         let (_, path) = found.with_context(|| format!("cargo built no kernel {}", kernel.name))?;

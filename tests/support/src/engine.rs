@@ -16,6 +16,15 @@ static REPORT: Once<InitReport> = Once::new();
 ///
 /// Init fails, or the first call comes when other CPUs run already.
 pub fn engine() -> (&'static Engine, InitReport) {
+    engine_on(|image| image)
+}
+
+/// The same, for a kernel that knows more of its image than the linker script does.
+///
+/// # Panics
+///
+/// As [`engine`].
+pub fn engine_on(adapt: impl FnOnce(Image) -> Image) -> (&'static Engine, InitReport) {
     let report = REPORT.call_once(|| {
         let _masked = Masked::new();
         assert_eq!(smp::online().count(), 1, "the engine is made ready before the other CPUs start");
@@ -23,7 +32,7 @@ pub fn engine() -> (&'static Engine, InitReport) {
         // lets this happen once.
         let image = unsafe { Image::linked() };
         // SAFETY: one CPU, and interrupts are masked.
-        match unsafe { ENGINE.init(image) } {
+        match unsafe { ENGINE.init(adapt(image)) } {
             Ok(report) => report,
             Err(error) => panic!("{error}"),
         }
