@@ -27,6 +27,8 @@ pub(crate) mod machine;
 #[cfg(test)]
 mod model;
 pub(crate) mod poke;
+#[cfg(test)]
+mod tests;
 
 #[cfg(target_arch = "aarch64")]
 pub use machine::Hardware;

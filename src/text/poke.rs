@@ -57,7 +57,7 @@ pub enum Undone {
     Entirely,
     /// Every word is as it was, but not every CPU has confirmed that it will execute the old ones.
     Unconfirmed,
-    /// So many words, the first ones of the batch, could not be written back.
+    /// So many words could not be written back; all others are as they were.
     AllBut(usize),
 }
 
@@ -166,18 +166,34 @@ impl<'a> TextPoke<'a> {
             },
             Err(stopped) => (stopped.written, (stopped.at, stopped.cause)),
         };
+        let (at, cause) = failure;
+        if written == 0 {
+            return Err(undone(at, cause));
+        }
         let back = || changes().take(written).map(Change::reversed);
         // SAFETY: what may be changed from old to new may be changed back.
-        let undone = match unsafe { self.write_all(back()) } {
-            Err(stopped) => Undone::AllBut(written - stopped.written),
-            Ok(_) => Undone::Entirely,
+        let left = unsafe { self.write_back(back) };
+        let undone = match (left, self.publish(|| back().map(|change| change.at))) {
+            (0, Ok(())) => Undone::Entirely,
+            (0, Err(_)) => Undone::Unconfirmed,
+            (left, _) => Undone::AllBut(left),
         };
-        let undone = match (undone, self.publish(|| back().map(|change| change.at))) {
-            (Undone::Entirely, Err(_)) => Undone::Unconfirmed,
-            (undone, _) => undone,
-        };
-        let (at, cause) = failure;
         Err(PokeError { at, cause, undone })
+    }
+
+    /// Writes every change that can be written; how many can't.
+    ///
+    /// # Safety
+    ///
+    /// As for [`apply`](Self::apply).
+    unsafe fn write_back<I: Iterator<Item = Change<u32>>>(&self, changes: impl Fn() -> I) -> usize {
+        let (mut tried, mut left) = (0, 0);
+        loop {
+            // SAFETY: our caller's promise.
+            let Err(stopped) = (unsafe { self.write_all(changes().skip(tried)) }) else { return left };
+            tried += stopped.written + 1;
+            left += 1;
+        }
     }
 
     /// Makes every CPU see what was written at these addresses.

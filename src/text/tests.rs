@@ -1,0 +1,83 @@
+//! What a batch does where the platform gets in its way.
+
+use super::{PokeError, TextPoke, Undone};
+use crate::address::TextAddr;
+use crate::callsite::{Change, NOP};
+use crate::fakes::{Event, FakeKernel, FakeText, Fault};
+use crate::platform::{ALIAS_BYTES, AliasError, ContextBase, CpuTimeout, Platform};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+const BRK: u32 = 0xd420_0000;
+
+type Meddle = fn(&FakeKernel, TextAddr, NonNull<u8>) -> Result<NonNull<u8>, AliasError>;
+
+/// A fake whose alias of this number is what `alias` makes of it.
+struct Meddling {
+    kernel: &'static FakeKernel,
+    maps: AtomicUsize,
+    number: usize,
+    alias: Meddle,
+}
+
+// SAFETY: as the fake's own, whose text nothing executes; it is the engine's duty to refuse what `alias` makes.
+unsafe impl Platform for Meddling {
+    fn context_base(&self) -> ContextBase {
+        self.kernel.context_base()
+    }
+
+    fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        let alias = self.kernel.map_alias(page)?;
+        if self.maps.fetch_add(1, Ordering::Relaxed) == self.number {
+            (self.alias)(self.kernel, page, alias)
+        } else {
+            Ok(alias)
+        }
+    }
+
+    fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
+        self.kernel.unmap_alias(page, alias);
+    }
+
+    fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        self.kernel.synchronize_cpus()
+    }
+}
+
+/// Three pages, each with a NOP at its start.
+fn three_pages() -> (&'static FakeKernel, [TextAddr; 3]) {
+    let mut text = FakeText::new(0xffff_8000_8000_0000);
+    let places = [0, 1, 2].map(|page| {
+        text.skip_to(page * ALIAS_BYTES as usize);
+        text.words(&[NOP])
+    });
+    (text.build(), places)
+}
+
+fn change_all(kernel: &'static FakeKernel, platform: &dyn Platform, places: [TextAddr; 3]) -> Result<(), PokeError> {
+    let changes = || places.into_iter().map(|at| Change { at, old: NOP, new: BRK });
+    // SAFETY: the addresses are of the fake's text, which nothing executes.
+    unsafe { TextPoke::new(platform, kernel).apply_quiet(changes) }
+}
+
+#[test]
+fn one_word_that_cannot_be_written_back_does_not_keep_the_others_from_it() {
+    let (kernel, places) = three_pages();
+    let alias = |kernel: &FakeKernel, page: TextAddr, _| {
+        kernel.overwrite(page.offset(-2 * ALIAS_BYTES as i64), 0);
+        Err(AliasError { page, reason: "somebody else is at work" })
+    };
+    let platform = Meddling { kernel, maps: AtomicUsize::new(0), number: 2, alias };
+    let error = change_all(kernel, &platform, places).unwrap_err();
+    assert_eq!((error.at, error.undone), (places[2], Undone::AllBut(1)));
+    assert_eq!(places.map(|at| kernel.word(at)), [0, NOP, NOP]);
+}
+
+#[test]
+fn nothing_is_undone_and_nobody_interrupted_where_nothing_was_written() {
+    let (kernel, places) = three_pages();
+    kernel.set_fault(Some(Fault::Write(0)));
+    let error = change_all(kernel, kernel, places).unwrap_err();
+    assert_eq!(error.undone, Undone::Entirely);
+    assert!(!kernel.take_events().contains(&Event::SynchronizeCpus));
+}
