@@ -247,7 +247,7 @@ impl<'a> TextPoke<'a> {
         let offset = (change.at.get() - window.page.get()) as usize;
         // SAFETY: the offset is inside the alias's ALIAS_BYTES, by our caller's promise about the page.
         let place: NonNull<u32> = unsafe { window.alias.byte_add(offset) }.cast();
-        // SAFETY: a multiple of 4 into a page is aligned; the platform promises that the alias is mapped.
+        // SAFETY: a multiple of 4 from an aligned alias is aligned; the platform promises that the alias is mapped.
         let found = unsafe { self.machine.load_alias(place) };
         if found != change.old {
             // SAFETY: our caller's promise about the address.
@@ -273,6 +273,10 @@ struct Stopped {
 }
 
 /// A writable alias of one page, with interrupts masked as long as it is open.
+///
+/// # Invariants
+///
+/// `alias` is aligned for an instruction.
 struct Window<'a> {
     poke: TextPoke<'a>,
     page: TextAddr,
@@ -284,7 +288,13 @@ impl<'a> Window<'a> {
     fn open(poke: TextPoke<'a>, page: TextAddr) -> Result<Self, AliasError> {
         let interrupts = poke.machine.mask_interrupts();
         match poke.platform.map_alias(page) {
-            Ok(alias) => Ok(Self { poke, page, alias, interrupts }),
+            Ok(alias) => {
+                // Not aligned, it is given back as any other.
+                let window = Self { poke, page, alias, interrupts };
+                // A store to it would not be single-copy atomic: another CPU might execute half of each word.
+                let aligned = alias.cast::<u32>().is_aligned();
+                if aligned { Ok(window) } else { Err(AliasError { page, reason: "the alias is not aligned" }) }
+            }
             Err(error) => {
                 poke.machine.restore_interrupts(interrupts);
                 Err(error)

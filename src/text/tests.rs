@@ -1,6 +1,6 @@
 //! What a batch does where the platform gets in its way.
 
-use super::{PokeError, TextPoke, Undone};
+use super::{PokeCause, PokeError, TextPoke, Undone};
 use crate::address::TextAddr;
 use crate::callsite::{Change, NOP};
 use crate::fakes::{Event, FakeKernel, FakeText, Fault};
@@ -80,4 +80,16 @@ fn nothing_is_undone_and_nobody_interrupted_where_nothing_was_written() {
     let error = change_all(kernel, kernel, places).unwrap_err();
     assert_eq!(error.undone, Undone::Entirely);
     assert!(!kernel.take_events().contains(&Event::SynchronizeCpus));
+}
+
+#[test]
+fn an_alias_that_is_not_aligned_is_given_back_and_not_written_to() {
+    let (kernel, places) = three_pages();
+    // SAFETY: inside the page.
+    let alias = |_: &FakeKernel, _, alias: NonNull<u8>| Ok(unsafe { alias.add(2) });
+    let platform = Meddling { kernel, maps: AtomicUsize::new(0), number: 0, alias };
+    let error = change_all(kernel, &platform, places).unwrap_err();
+    assert!(matches!(error.cause, PokeCause::Alias(AliasError { page, .. }) if page == places[0]), "{error}");
+    let page = places[0];
+    assert_eq!(kernel.take_events(), [Event::Mask, Event::Map(page), Event::Unmap(page), Event::Restore]);
 }
