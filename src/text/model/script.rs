@@ -90,6 +90,13 @@ impl Script {
         Self { words, steps }
     }
 
+    /// The same without what comes before the first store, and so is for something else.
+    pub(super) fn starting_at_first_store(mut self) -> Self {
+        let first = self.steps.iter().position(|step| matches!(step, Step::Store(_)));
+        self.steps.drain(..first.unwrap_or(0));
+        self
+    }
+
     /// The same without one of the steps.
     pub(super) fn without(&self, step: usize) -> Self {
         let mut script = self.clone();
