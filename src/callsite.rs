@@ -258,6 +258,16 @@ impl LiveWord {
         Self(Insn::bl(offset).encode())
     }
 
+    /// BL from `at` to `target`, which BL is known to reach.
+    #[inline]
+    pub(crate) const fn bl_within_reach(at: TextAddr, target: TextAddr) -> Self {
+        const BL: u32 = Insn::bl(BranchOffset::ZERO).encode();
+        debug_assert!(BranchOffset::between(at.get(), target.get()).is_ok());
+        let words = (target.get().wrapping_sub(at.get()) >> 2) as u32;
+        // INVARIANT: BL is in the set; imm26 is its low 26 bits (Arm ARM C6.2, BL).
+        Self(BL | words & 0x03ff_ffff)
+    }
+
     /// `word`, if it is in the set.
     pub const fn new(word: u32) -> Option<Self> {
         // INVARIANT: looked at.

@@ -12,6 +12,7 @@
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
 use core::fmt;
+use core::ops::Range;
 
 /// How the section's entries give an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +70,13 @@ impl Record {
         Some(Self(bits))
     }
 
+    #[inline]
     fn word_offset(self) -> u32 {
         (self.0 & u64::from(u32::MAX)) as u32
     }
 
     /// The callsite that this record stands for.
+    #[inline]
     pub(crate) fn callsite(self, region: TextAddr) -> Callsite {
         let landing_pad = if self.0 & Self::PADDED == 0 { LandingPad::None } else { LandingPad::BtiC };
         let prefix = if self.0 & Self::PREFIXED == 0 { Prefix::None } else { Prefix::Literal };
@@ -81,35 +84,54 @@ impl Record {
         Callsite::known(mov, Form { landing_pad, prefix })
     }
 
+    #[inline]
     fn target_at(self, shift: u32) -> Target {
         Target(((self.0 >> shift) as u32 & Target::MASK) as u16)
     }
 
+    #[inline]
     fn set_target_at(&mut self, shift: u32, target: Target) {
         self.0 = self.0 & !(u64::from(Target::MASK) << shift) | u64::from(target.0) << shift;
     }
 
+    /// The callsite's second instruction.
+    #[inline]
+    pub(crate) fn call_addr(self, region: TextAddr) -> TextAddr {
+        region.offset(i64::from(self.word_offset()) * 4 + 4)
+    }
+
+    /// Whether a change is planned.
+    #[inline]
+    pub(crate) fn differs(self) -> bool {
+        (self.0 >> Self::NOW ^ self.0 >> Self::NEXT) & u64::from(Target::MASK) != 0
+    }
+
     /// What it calls.
+    #[inline]
     pub(crate) fn now(self) -> Target {
         self.target_at(Self::NOW)
     }
 
     /// What it shall call when the plan that is being made has been carried out.
+    #[inline]
     pub(crate) fn next(self) -> Target {
         self.target_at(Self::NEXT)
     }
 
     /// Plans a change.
+    #[inline]
     pub(crate) fn plan(&mut self, next: Target) {
         self.set_target_at(Self::NEXT, next);
     }
 
     /// The plan was carried out.
+    #[inline]
     pub(crate) fn commit(&mut self) {
         self.set_target_at(Self::NOW, self.next());
     }
 
     /// The plan was given up.
+    #[inline]
     pub(crate) fn withdraw(&mut self) {
         self.set_target_at(Self::NEXT, self.now());
     }
@@ -241,6 +263,26 @@ impl Table {
         self.slots[..self.accepted].get(index).copied().map(Record)
     }
 
+    /// The records of these indices.
+    pub(crate) fn records(&self, span: Range<usize>) -> impl Iterator<Item = Record> {
+        self.slots[..self.accepted].get(span).unwrap_or_default().iter().copied().map(Record)
+    }
+
+    /// The records of these indices for which a change is planned.
+    #[inline]
+    pub(crate) fn differing(&self, span: Range<usize>) -> Differing<'_> {
+        Differing { slots: self.slots[..self.accepted].get(span).unwrap_or_default().iter() }
+    }
+
+    /// Changes each record of these indices.
+    pub(crate) fn update_all(&mut self, span: Range<usize>, change: impl Fn(&mut Record)) {
+        for slot in self.slots[..self.accepted].get_mut(span).unwrap_or_default() {
+            let mut record = Record(*slot);
+            change(&mut record);
+            *slot = record.0;
+        }
+    }
+
     /// Changes the record at `index`.
     pub(crate) fn update(&mut self, index: usize, change: impl FnOnce(&mut Record)) {
         if let Some(slot) = self.slots[..self.accepted].get_mut(index) {
@@ -296,6 +338,25 @@ impl Table {
             };
         }
         self.slots
+    }
+}
+
+/// See [`Table::differing`]. A type of its own, since a chain of adaptors costs several calls a callsite, in each pass.
+pub(crate) struct Differing<'a> {
+    slots: core::slice::Iter<'a, u64>,
+}
+
+impl Iterator for Differing<'_> {
+    type Item = Record;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record> {
+        loop {
+            let record = Record(*self.slots.next()?);
+            if record.differs() {
+                return Some(record);
+            }
+        }
     }
 }
 

@@ -25,7 +25,8 @@ use crate::ops::{Ops, OpsFlags};
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 use crate::table::{Census, Target};
-use crate::text::{Machine, TextPoke};
+use crate::text::Machine;
+use crate::text::{Cpu, TextPoke};
 use core::fmt;
 use core::sync::atomic::Ordering;
 use registry::Registry;
@@ -67,7 +68,7 @@ pub struct Status {
 /// handler: they wait for each other.
 pub struct Engine {
     platform: &'static dyn Platform,
-    machine: &'static dyn Machine,
+    machine: Cpu,
     state: spin::Mutex<Option<Registry>>,
 }
 
@@ -75,10 +76,11 @@ impl Engine {
     /// An engine on this kernel's own CPU.
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
-        Self::with_machine(platform, &crate::text::Hardware)
+        Self { platform, machine: crate::text::Hardware, state: spin::Mutex::new(None) }
     }
 
-    /// An engine on any machine; on [`fakes`](crate::fakes) for example.
+    /// An engine on any machine; on one of `fakes`, for example.
+    #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
         Self { platform, machine, state: spin::Mutex::new(None) }
     }
@@ -134,7 +136,7 @@ impl Engine {
         registry.stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
         // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
         self.machine.complete();
-        let done = registry.carry_out(&plan, self.poke());
+        let done = registry.carry_out(&plan, self.poke(), self.machine);
         match done {
             Ok(()) => registry.registered = Some(ops),
             Err(_) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
@@ -154,7 +156,7 @@ impl Engine {
             return Err(RegisterError::NotRegistered);
         }
         let plan = registry.plan_removal();
-        registry.carry_out(&plan, self.poke())?;
+        registry.carry_out(&plan, self.poke(), self.machine)?;
         registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release);
         registry.registered = None;
         Ok(plan.count)

@@ -13,7 +13,9 @@ use crate::ops::Ops;
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 use crate::table::{Census, Record, Table, TableError, Target};
-use crate::text::{Machine, TextPoke};
+#[cfg(target_os = "none")]
+use crate::text::Machine as _;
+use crate::text::{Batch, Cpu, PokeCause, TextPoke, Undone};
 use core::ops::Range;
 
 /// What is known once there is an image.
@@ -46,7 +48,7 @@ impl Plan {
 }
 
 impl Registry {
-    pub(super) fn build(image: Image, machine: &dyn Machine) -> Result<(Self, Census), InitError> {
+    pub(super) fn build(image: Image, machine: Cpu) -> Result<(Self, Census), InitError> {
         let Image { text, excluded, section, section_bytes, encoding, layout, stubs, symbols } = image;
         if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
             let error = TableError::Truncated { start: section.addr() as u64, bytes: section_bytes };
@@ -71,7 +73,7 @@ impl Registry {
     /// # Safety
     ///
     /// Nothing runs the image's text meanwhile.
-    pub(super) unsafe fn make_ready(&self, platform: &dyn Platform, machine: &dyn Machine) -> Result<(), InitError> {
+    pub(super) unsafe fn make_ready(&self, platform: &dyn Platform, machine: Cpu) -> Result<(), InitError> {
         let base = platform.context_base();
         let caller = self.stubs.caller.changes(base).map_err(InitError::ContextOffset)?;
         let regs_caller = self.stubs.regs_caller.changes(base).map_err(InitError::ContextOffset)?;
@@ -82,7 +84,7 @@ impl Registry {
         };
         // SAFETY: callsites lie inside the text and nothing runs it, as our caller promises; the stubs' labels are
         // instructions of ours, and no callsite calls them yet.
-        unsafe { TextPoke::new(platform, machine).apply_quiet(changes) }.map_err(InitError::Text)
+        unsafe { TextPoke::new(platform, machine).apply_quiet(&changes) }.map_err(InitError::Text)
     }
 
     /// Plans `target` for every callsite that the filter selects.
@@ -181,40 +183,42 @@ impl Registry {
         matches(self.name(callsite.function()), callsite.function())
     }
 
-    /// Whether every planned change can be made.
-    pub(super) fn check(&self, plan: &Plan) -> Result<(), StateError> {
-        let differing = |record: &Record| record.now() != record.next();
-        self.callsites(plan.span.clone())
-            .filter(|(record, _)| differing(record))
-            .try_for_each(|(record, callsite)| self.change(&callsite, record).map(drop))
+    /// Whether every planned change can be made: if the first and the last callsite reach the target, all between do.
+    fn check(&self, plan: &Plan) -> Result<(), StateError> {
+        let (first, last) = (plan.span.start, plan.span.end.saturating_sub(1));
+        [first, last]
+            .into_iter()
+            .filter_map(|index| self.table.get(index))
+            .try_for_each(|record| self.change(&record.callsite(self.text.start), record).map(drop))
     }
 
     /// Has the plan's changes made, and commits or withdraws it.
-    pub(super) fn carry_out(&mut self, plan: &Plan, poke: TextPoke<'_>) -> Result<(), RegisterError> {
-        let changes = || {
-            let differing = self.callsites(plan.span.clone()).filter(|(record, _)| record.now() != record.next());
-            // `check` has seen that each can be made.
-            differing.filter_map(|(record, callsite)| self.change(&callsite, record).ok())
-        };
+    pub(super) fn carry_out(&mut self, plan: &Plan, poke: TextPoke<'_>, machine: Cpu) -> Result<(), RegisterError> {
         // SAFETY: callsites lie inside the text, which `Image::new`'s caller promises to be mapped.
-        let result = unsafe { poke.apply_live(changes) };
-        match result {
-            Ok(()) => {
-                for index in plan.span.clone() {
-                    self.table.update(index, Record::commit);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.withdraw(plan);
-                Err(RegisterError::Text { error, function: self.name(error.at) })
-            }
+        let result = unsafe { poke.apply_live(&Planned { registry: self, span: plan.span.clone() }) };
+        let Err(error) = result else {
+            self.table.update_all(plan.span.clone(), Record::commit);
+            return Ok(());
+        };
+        match error.undone {
+            Undone::AllBut(_) => self.believe_the_text(plan, machine),
+            Undone::Entirely | Undone::Unconfirmed => self.withdraw(plan),
         }
+        // No one function is to blame for a CPU that doesn't answer.
+        let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
+        Err(RegisterError::Text { error, function })
     }
 
-    pub(super) fn withdraw(&mut self, plan: &Plan) {
+    fn withdraw(&mut self, plan: &Plan) {
+        self.table.update_all(plan.span.clone(), Record::withdraw);
+    }
+
+    /// Commits what of a plan the text says was done, and withdraws the rest.
+    fn believe_the_text(&mut self, plan: &Plan, machine: Cpu) {
         for index in plan.span.clone() {
-            self.table.update(index, Record::withdraw);
+            let Some(record) = self.table.get(index) else { continue };
+            let done = self.text_state(&record.callsite(self.text.start), machine) == Ok(self.state(record.next()));
+            self.table.update(index, if done { Record::commit } else { Record::withdraw });
         }
     }
 
@@ -228,12 +232,21 @@ impl Registry {
         }
     }
 
+    /// The same for a record that [`check`](Self::check) has answered for: without the errors, in a few instructions.
+    #[inline]
+    fn planned_change(&self, record: Record) -> Change<LiveWord> {
+        let at = record.call_addr(self.text.start);
+        let word = |target| self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target));
+        Change { at, old: word(record.now()), new: word(record.next()) }
+    }
+
     /// The state that a callsite with this target is in.
     pub(super) fn state(&self, target: Target) -> State {
         self.target(target).map_or(State::Disabled, State::Enabled)
     }
 
     /// The address that a target stands for.
+    #[inline]
     pub(super) fn target(&self, target: Target) -> Option<TextAddr> {
         match target {
             Target::CALLER => Some(self.stubs.caller.entry),
@@ -244,20 +257,17 @@ impl Registry {
 
     /// The records of these indices with their callsites.
     pub(super) fn callsites(&self, span: Range<usize>) -> impl Iterator<Item = (Record, Callsite)> {
-        span.filter_map(|index| {
-            let record = self.table.get(index)?;
-            Some((record, record.callsite(self.text.start)))
-        })
+        self.table.records(span).map(|record| (record, record.callsite(self.text.start)))
     }
 
     /// What a callsite's text says.
-    pub(super) fn text_state(&self, callsite: &Callsite, machine: &dyn Machine) -> Result<State, [u32; 2]> {
+    pub(super) fn text_state(&self, callsite: &Callsite, machine: Cpu) -> Result<State, [u32; 2]> {
         let words = [self.read(machine, callsite.mov_addr()), self.read(machine, callsite.call_addr())];
         callsite.state_of(words[0], words[1]).ok_or(words)
     }
 
     /// The instruction at an aligned address inside the text.
-    pub(super) fn read(&self, machine: &dyn Machine, at: TextAddr) -> u32 {
+    pub(super) fn read(&self, machine: Cpu, at: TextAddr) -> u32 {
         debug_assert!(self.text.contains(at) && at.is_aligned());
         // SAFETY: inside the text, which `Image::new`'s caller promises to be mapped, and aligned: callsites were decoded
         // from there.
@@ -266,5 +276,25 @@ impl Registry {
 
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.symbols.and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
+    }
+}
+
+/// The changes of a plan.
+struct Planned<'a> {
+    registry: &'a Registry,
+    span: Range<usize>,
+}
+
+impl Batch<LiveWord> for Planned<'_> {
+    #[inline]
+    fn changes(&self) -> impl Iterator<Item = Change<LiveWord>> {
+        let registry = self.registry;
+        registry.table.differing(self.span.clone()).map(|record| registry.planned_change(record))
+    }
+
+    #[inline]
+    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
+        let start = self.registry.text.start;
+        self.registry.table.differing(self.span.clone()).map(move |record| record.call_addr(start))
     }
 }

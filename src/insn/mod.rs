@@ -18,6 +18,7 @@
 //! Decoding never guesses. A word is decoded only when every one of its bits is understood, so that encoding the result
 //! gives the same word; any other word becomes [`Insn::Unknown`] with its broad [`Class`].
 
+mod address;
 mod atomic;
 mod bitmask;
 mod branch;
@@ -25,6 +26,7 @@ mod cond;
 mod data_imm;
 mod data_reg;
 mod data_reg_decode;
+mod data_reg_ops;
 mod effects;
 mod error;
 mod imm;
@@ -35,6 +37,7 @@ mod short;
 mod simd;
 mod simd_decode;
 mod simd_memory;
+mod simd_shapes;
 mod sysop;
 mod sysreg;
 mod system;
@@ -42,32 +45,36 @@ mod system;
 mod tests;
 mod text;
 mod unpredictable;
+mod vector;
 
+pub use address::{
+    Access, Address, Direction, IndexExtend, IndexScale, Literal, PairAccess, PairMode, PrefetchAddress, pair_offset,
+};
 pub use atomic::{Atomic, AtomicOp, Exclusive, Order, Ordering, Size};
 pub use bitmask::BitmaskImm;
 pub use branch::{Branch, Key, Link, Zero};
 pub use cond::Cond;
 pub use data_imm::{AddSub, BitfieldMove, BitfieldPlaces, DataImm, HalfWord, Logical, MoveWide};
-pub use data_reg::{
-    Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, DataReg, Extend, ExtendShift, Flags, LogicalOp,
-    OneSource, PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
+pub use data_reg::DataReg;
+pub use data_reg_ops::{
+    Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, Extend, ExtendShift, Flags, LogicalOp, OneSource,
+    PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
 };
 pub use effects::{Change, Effects, Flow, MemoryUse, RegSet, VRegSet};
 pub use error::EncodeError;
 pub use imm::{AdrOffset, ArithImm, BitPos, BranchOffset, CondOffset, PageOffset, PcOffset, SImm, TestOffset, UImm};
-pub use memory::{
-    Access, Address, Direction, IndexExtend, IndexScale, Literal, Memory, PairAccess, PairMode, PrefetchAddress,
-    pair_offset,
-};
+pub use memory::Memory;
 pub use reg::{EvenReg, Reg, RegName, RegOrSp, VReg, Width};
-pub use simd::{
-    FloatMove, FloatOne, FloatSize, FloatTwo, ModifiedImm, Permute, ShiftBy, Simd, VectorLogical, VectorOp,
-    VectorShift, VectorThree,
+pub use simd::Simd;
+pub use simd_memory::SimdMemory;
+pub use simd_shapes::{
+    FloatMove, FloatOne, FloatSize, FloatTwo, ModifiedImm, Permute, ShiftBy, VectorLogical, VectorOp, VectorShift,
+    VectorThree,
 };
-pub use simd_memory::{Arrangement, Lane, PairSize, SimdMemory, StepReg, StructLayout, StructList, StructPost, VSize};
 pub use sysop::SysOpName;
 pub use sysreg::SysReg;
 pub use system::{Barrier, BarrierOption, Exception, Hint, PstateField, PstateWrite, SysOp, System};
+pub use vector::{Arrangement, Lane, PairSize, StepReg, StructLayout, StructList, StructPost, VSize};
 
 /// One instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! Decoding of data processing on SIMD and floating-point registers: the other direction of [`Simd::encode`].
 
 use super::imm::{bit, bits};
-use super::simd::lane_of;
+use super::simd_shapes::lane_of;
 use super::{
     Arrangement, Cond, FloatMove, FloatOne, FloatSize, FloatTwo, Lane, ModifiedImm, Permute, Reg, ShiftBy, Sign, Simd,
     UImm, VReg, VectorLogical, VectorOp, VectorShift, VectorThree, Width,

@@ -74,6 +74,14 @@ pub unsafe trait Machine: Sync {
     fn restore_interrupts(&self, mask: InterruptMask);
 }
 
+/// The machine that the engine runs on: the CPU itself in a kernel, so that each operation is the one instruction in place;
+/// any machine on a host.
+#[cfg(target_os = "none")]
+pub(crate) type Cpu = Hardware;
+/// The machine that the engine runs on.
+#[cfg(not(target_os = "none"))]
+pub(crate) type Cpu = &'static dyn Machine;
+
 /// DAIF as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptMask(pub u64);
@@ -126,6 +134,7 @@ pub struct Hardware;
 // the compiler moves no access across them.
 #[cfg(target_arch = "aarch64")]
 unsafe impl Machine for Hardware {
+    #[inline]
     unsafe fn load(&self, at: TextAddr) -> u32 {
         let word: u32;
         // SAFETY: an aligned load from mapped text, as our caller promises.
@@ -136,6 +145,7 @@ unsafe impl Machine for Hardware {
         word
     }
 
+    #[inline]
     unsafe fn load_alias(&self, alias: NonNull<u32>) -> u32 {
         let word: u32;
         // SAFETY: an aligned load from a mapped alias, as our caller promises.
@@ -146,6 +156,7 @@ unsafe impl Machine for Hardware {
         word
     }
 
+    #[inline]
     unsafe fn store(&self, alias: NonNull<u32>, word: u32) {
         // SAFETY: an aligned store to a writable alias, as our caller promises.
         unsafe {
@@ -154,6 +165,7 @@ unsafe impl Machine for Hardware {
         }
     }
 
+    #[inline]
     fn cache_type(&self) -> CacheType {
         let ctr: u64;
         // SAFETY: reads an identification register.
@@ -163,6 +175,7 @@ unsafe impl Machine for Hardware {
         CacheType::from_ctr(ctr)
     }
 
+    #[inline]
     fn clean_data_line(&self, at: TextAddr) {
         // SAFETY: cleaning a line changes no value in memory; `at` was read or written before, so it translates.
         unsafe {
@@ -170,6 +183,7 @@ unsafe impl Machine for Hardware {
         }
     }
 
+    #[inline]
     fn invalidate_instruction_line(&self, at: TextAddr) {
         // SAFETY: an instruction cache holds nothing but copies; `at` was read before, so it translates.
         unsafe {
@@ -177,14 +191,17 @@ unsafe impl Machine for Hardware {
         }
     }
 
+    #[inline]
     fn complete(&self) {
         barrier::dsb(barrier::ISH);
     }
 
+    #[inline]
     fn synchronize(&self) {
         barrier::isb(barrier::SY);
     }
 
+    #[inline]
     fn mask_interrupts(&self) -> InterruptMask {
         let daif: u64;
         // SAFETY: masking interrupts for a moment is sound anywhere.
@@ -195,6 +212,7 @@ unsafe impl Machine for Hardware {
         InterruptMask(daif)
     }
 
+    #[inline]
     fn restore_interrupts(&self, mask: InterruptMask) {
         // SAFETY: the value is one that DAIF had.
         unsafe { core::arch::asm!("msr daif, {daif}", daif = in(reg) mask.0, options(nostack, preserves_flags)) };

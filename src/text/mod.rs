@@ -30,8 +30,9 @@ pub(crate) mod poke;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use machine::Cpu;
 #[cfg(target_arch = "aarch64")]
 pub use machine::Hardware;
 pub use machine::{CacheType, InterruptMask, Machine};
-pub(crate) use poke::TextPoke;
+pub(crate) use poke::{Batch, TextPoke};
 pub use poke::{PokeCause, PokeError, Undone};

@@ -4,11 +4,13 @@
 //! word that was written is written back, and the caches and CPUs are told again. Only if the way back fails too does
 //! anything stay changed, and the error says how much.
 //!
-//! A batch is a function that makes an iterator over its changes, in ascending order of their addresses; it is walked once
-//! for the check, once for the writes and once for each kind of maintenance, so that no memory is needed for it.
+//! A [`Batch`] makes iterators over its changes: one for the check, one for the writes, and one over the addresses alone for
+//! each kind of maintenance. So no memory is needed for it.
 
 use super::cache;
-use super::machine::{InterruptMask, Machine};
+#[cfg(target_os = "none")]
+use super::machine::Machine as _;
+use super::machine::{Cpu, InterruptMask};
 use crate::address::TextAddr;
 use crate::callsite::{Change, LiveWord};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
@@ -86,15 +88,48 @@ impl fmt::Display for PokeError {
 
 impl core::error::Error for PokeError {}
 
+/// Changes that belong together.
+pub(crate) trait Batch<Word> {
+    /// The changes, in ascending order of their addresses where that is cheap; each time the same ones.
+    fn changes(&self) -> impl Iterator<Item = Change<Word>>;
+
+    /// The addresses of the same changes in the same order; a batch that has them more cheaply says so.
+    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
+        self.changes().map(|change| change.at)
+    }
+}
+
+/// Any function that makes the same iterator each time.
+impl<Word, I: Iterator<Item = Change<Word>>, F: Fn() -> I> Batch<Word> for F {
+    fn changes(&self) -> impl Iterator<Item = Change<Word>> {
+        self()
+    }
+}
+
+/// A batch for live text, as words.
+struct Words<'a, B>(&'a B);
+
+impl<B: Batch<LiveWord>> Batch<u32> for Words<'_, B> {
+    #[inline]
+    fn changes(&self) -> impl Iterator<Item = Change<u32>> {
+        self.0.changes().map(Change::words)
+    }
+
+    #[inline]
+    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
+        self.0.addresses()
+    }
+}
+
 /// The one way to write text.
 #[derive(Clone, Copy)]
 pub(crate) struct TextPoke<'a> {
     platform: &'a dyn Platform,
-    machine: &'a dyn Machine,
+    machine: Cpu,
 }
 
 impl<'a> TextPoke<'a> {
-    pub(crate) const fn new(platform: &'a dyn Platform, machine: &'a dyn Machine) -> Self {
+    pub(crate) const fn new(platform: &'a dyn Platform, machine: Cpu) -> Self {
         Self { platform, machine }
     }
 
@@ -107,12 +142,9 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// Every address is a multiple of 4 inside text that is mapped and executable.
-    pub(crate) unsafe fn apply_live<I>(&self, changes: impl Fn() -> I) -> Result<(), PokeError>
-    where
-        I: Iterator<Item = Change<LiveWord>>,
-    {
+    pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
         // SAFETY: our caller's promise about the addresses; both words of each change may be swung while they run.
-        unsafe { self.apply(|| changes().map(Change::words)) }
+        unsafe { self.apply(&Words(batch)) }
     }
 
     /// Changes text that nobody executes until this has returned.
@@ -125,26 +157,23 @@ impl<'a> TextPoke<'a> {
     ///
     /// - Every address is a multiple of 4 inside text that is mapped.
     /// - No CPU executes any of these instructions meanwhile.
-    pub(crate) unsafe fn apply_quiet<I>(&self, changes: impl Fn() -> I) -> Result<(), PokeError>
-    where
-        I: Iterator<Item = Change<u32>>,
-    {
+    pub(crate) unsafe fn apply_quiet(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
         // SAFETY: both of our caller's promises.
-        unsafe { self.apply(changes) }
+        unsafe { self.apply(batch) }
     }
 
     /// # Safety
     ///
     /// Every address is a multiple of 4 inside text that is mapped, and may be changed from the old to the new word now.
-    unsafe fn apply<I: Iterator<Item = Change<u32>>>(&self, changes: impl Fn() -> I) -> Result<(), PokeError> {
-        let Some(first) = changes().next() else { return Ok(()) };
-        for change in changes() {
+    unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
+        let Some(first) = batch.addresses().next() else { return Ok(()) };
+        for change in batch.changes() {
             // SAFETY: our caller promises that the address is aligned and mapped.
             unsafe { self.verify(change) }.map_err(|cause| undone(change.at, cause))?;
         }
-        self.platform.begin_batch().map_err(|error| undone(first.at, PokeCause::Alias(error)))?;
+        self.platform.begin_batch().map_err(|error| undone(first, PokeCause::Alias(error)))?;
         // SAFETY: our caller's promise.
-        let result = unsafe { self.carry_out(&changes, first.at) };
+        let result = unsafe { self.carry_out(batch, first) };
         self.platform.end_batch();
         result
     }
@@ -154,13 +183,10 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
-    unsafe fn carry_out<I>(&self, changes: &impl Fn() -> I, first: TextAddr) -> Result<(), PokeError>
-    where
-        I: Iterator<Item = Change<u32>>,
-    {
+    unsafe fn carry_out(&self, batch: &impl Batch<u32>, first: TextAddr) -> Result<(), PokeError> {
         // SAFETY: our caller's promise.
-        let (written, failure) = match unsafe { self.write_all(changes()) } {
-            Ok(written) => match self.publish(|| changes().map(|change| change.at)) {
+        let (written, failure) = match unsafe { self.write_all(batch.changes()) } {
+            Ok(written) => match self.publish(|| batch.addresses()) {
                 Ok(()) => return Ok(()),
                 Err(timeout) => (written, (first, PokeCause::Cpu(timeout))),
             },
@@ -170,10 +196,9 @@ impl<'a> TextPoke<'a> {
         if written == 0 {
             return Err(undone(at, cause));
         }
-        let back = || changes().take(written).map(Change::reversed);
         // SAFETY: what may be changed from old to new may be changed back.
-        let left = unsafe { self.write_back(back) };
-        let undone = match (left, self.publish(|| back().map(|change| change.at))) {
+        let left = unsafe { self.write_back(|| batch.changes().take(written).map(Change::reversed)) };
+        let undone = match (left, self.publish(|| batch.addresses().take(written))) {
             (0, Ok(())) => Undone::Entirely,
             (0, Err(_)) => Undone::Unconfirmed,
             (left, _) => Undone::AllBut(left),
@@ -207,6 +232,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// The address is a multiple of 4 inside text that is mapped.
+    #[inline]
     unsafe fn verify(&self, change: Change<u32>) -> Result<(), PokeCause> {
         // SAFETY: our caller's promise is the one that `load` asks for.
         let found = unsafe { self.machine.load(change.at) };
@@ -243,6 +269,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`apply`](Self::apply), and `window` is open on the change's page.
+    #[inline]
     unsafe fn write(&self, window: &Window<'_>, change: Change<u32>) -> Result<(), PokeCause> {
         let offset = (change.at.get() - window.page.get()) as usize;
         // SAFETY: the offset is inside the alias's ALIAS_BYTES, by our caller's promise about the page.

@@ -57,7 +57,7 @@ fn three_pages() -> (&'static FakeKernel, [TextAddr; 3]) {
 fn change_all(kernel: &'static FakeKernel, platform: &dyn Platform, places: [TextAddr; 3]) -> Result<(), PokeError> {
     let changes = || places.into_iter().map(|at| Change { at, old: NOP, new: BRK });
     // SAFETY: the addresses are of the fake's text, which nothing executes.
-    unsafe { TextPoke::new(platform, kernel).apply_quiet(changes) }
+    unsafe { TextPoke::new(platform, kernel).apply_quiet(&changes) }
 }
 
 #[test]

@@ -10,7 +10,7 @@ impl Branch {
         match self {
             Self::B { offset } => none.flow(Flow::Jump(offset.bytes())),
             Self::Bl { offset } => none.writes(Reg::LR).flow(Flow::Call(offset.bytes())),
-            Self::BCond { cond, offset } if cond.is_always() => none.flow(Flow::Jump(offset.bytes())),
+            Self::BCond { cond, offset } if cond.is_always() => none.reads_flags().flow(Flow::Jump(offset.bytes())),
             Self::BCond { offset, .. } => none.reads_flags().flow(Flow::CondJump(offset.bytes())),
             Self::CompareBranch { rt, offset, .. } => none.reads(rt).flow(Flow::CondJump(offset.bytes())),
             Self::TestBranch { rt, offset, .. } => none.reads(rt).flow(Flow::CondJump(offset.bytes())),

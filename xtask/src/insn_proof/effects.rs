@@ -170,11 +170,10 @@ fn compare_piece(tools: &Tools, cpu: &str, words: &[u32]) -> Result<Step> {
             let reads = insn_span.start >= ready.end;
             let writes = if reads {
                 consumer.start > insn_span.start
-            } else if insn_span.end > ready.end {
-                // The instruction itself is slow, or waits for the divider: does the consumer wait for it?
-                consumer.start >= insn_span.end
             } else {
-                consumer.start < ready.end
+                // Of a value that nobody wrote since, the consumer starts the moment that it is ready: not earlier, and
+                // not later, as it does behind an instruction that is slow itself or waits for the divider.
+                consumer.start != ready.end
             };
             let claimed = probe.claimed(&effects);
             if claimed != (reads, writes) && !is_coarse(&insn, *probe) {

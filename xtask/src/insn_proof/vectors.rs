@@ -26,7 +26,9 @@ pub(super) fn renew(tools: &Tools) -> Result<()> {
     words.sort_unstable();
     words.dedup();
     let texts = llvm::disassemble(tools, &words)?;
-    let mut file = format!("{HEAD}# {}\n", tools.versions()?.lines().next().unwrap_or_default());
+    let versions = tools.versions()?;
+    let version = versions.lines().next().and_then(|line| line.split_once(": "));
+    let mut file = format!("{HEAD}# By: llvm-mc, {}\n", version.map_or("?", |(_, version)| version));
     for (word, text) in words.iter().zip(texts) {
         let insn = Insn::decode(*word);
         match text {

@@ -97,6 +97,9 @@ pub(super) fn representatives(seed: u64, each: usize) -> Vec<u32> {
     let mut random = Random::new(seed);
     let mut seen = std::collections::HashMap::<String, usize>::new();
     let mut found = Vec::new();
+    for word in corners() {
+        consider(word, each, &mut seen, &mut found);
+    }
     // Each encoding class of bits 28 to 24 gets its share, and the crowded system space a large one.
     for _ in 0..60_000 {
         for class in 0..32 {
@@ -126,6 +129,33 @@ const CROWDED: [(u32, u32); 12] = [
     (0x0f00_0400, 0x6007_fbff),
 ];
 
+/// Words whose text depends on two fields at once: all bitfield moves, and the others at each value of both fields.
+fn corners() -> Vec<u32> {
+    let mut words = Vec::new();
+    for immr_imms in 0..1 << 12 {
+        for base in [0x1300_0000, 0x3300_0000, 0x5300_0000, 0x9340_0000, 0xb340_0000, 0xd340_0000] {
+            // With another register, and with the zero register, which has aliases of its own.
+            words.extend([base | immr_imms << 10 | 1 << 5 | 2, base | immr_imms << 10 | 31 << 5 | 2]);
+        }
+    }
+    for cond in 0..16 {
+        for base in [0x1a80_0000, 0x1a80_0400, 0x5a80_0000, 0x5a80_0400, 0x9a80_0400, 0xda80_0400] {
+            for (rn, rm) in [(1, 1), (31, 31), (1, 2), (31, 1)] {
+                words.push(base | rm << 16 | cond << 12 | rn << 5 | 3);
+            }
+        }
+    }
+    // Extended registers beside SP and beside others.
+    for extend_amount in 0..1 << 6 {
+        for base in [0x0b20_0000, 0x2b20_0000, 0x4b20_0000, 0x6b20_0000, 0x8b20_0000, 0xab20_0000, 0xcb20_0000] {
+            for (rd, rn) in [(1, 2), (31, 2), (1, 31), (31, 31)] {
+                words.push(base | 3 << 16 | extend_amount << 10 | rn << 5 | rd);
+            }
+        }
+    }
+    words
+}
+
 fn consider(word: u32, each: usize, seen: &mut std::collections::HashMap<String, usize>, found: &mut Vec<u32>) {
     let insn = Insn::decode(word);
     if matches!(insn, Insn::Unknown { .. }) {
@@ -138,11 +168,11 @@ fn consider(word: u32, each: usize, seen: &mut std::collections::HashMap<String,
     }
 }
 
-/// The walk: from each representative, every pair of bits flipped, and every byte-aligned and field-sized run of bits at
+/// The walk: from each representative, every bit flipped, and every field-sized run of bits at
 /// its edges: zero, one, the middle, all but one, all. The walk leaves what is known and comes back, so that the borders of
 /// each class are looked at from both sides.
 pub(super) fn walk(seed: u64) -> Words {
-    let mut words = BTreeSet::new();
+    let mut words = BTreeSet::from_iter(corners());
     for word in representatives(seed, 1) {
         words.insert(word);
         for one in 0..32 {
