@@ -1,8 +1,10 @@
 mod interrupts;
+mod live;
 mod memory;
 mod smp;
 
 use interrupts::{an_interrupt_keeps_every_register, callbacks_can_tell_an_interrupt, masked_means_masked, ticks_come};
+use live::{text_changes_under_running_cpus, the_engine_is_ready_before_other_cpus};
 use memory::{
     a_caught_fault_leaves_no_trace, a_store_to_text_faults, an_alias_writes_text, an_overflow_hits_the_guard,
     an_unexpected_branch_faults, data_is_not_executable, nothing_is_writable_and_executable,
@@ -16,6 +18,7 @@ use smp::{
 support::boot_tests! {
     constants_and_variables_are_where_they_should_be,
     the_heap_gives_and_takes,
+    the_engine_is_ready_before_other_cpus,
     ticks_come,
     masked_means_masked,
     an_interrupt_keeps_every_register,
@@ -37,6 +40,7 @@ support::boot_tests! {
     windows_leave_nothing_behind,
     services_fail_when_asked_to,
     instructions_are_counted,
+    text_changes_under_running_cpus,
 }
 
 fn constants_and_variables_are_where_they_should_be() {
