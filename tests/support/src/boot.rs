@@ -11,7 +11,7 @@
 //! Pointer authentication is switched on here, in assembly, because a function that signed its return address (or
 //! didn't) before that cannot return after it.
 
-use crate::percpu::PerCpu;
+use crate::percpu::{PerCpu, SHADOW_OFFSET, STACKS};
 use aarch64_paging::descriptor::El1Attributes;
 use aarch64_rt::{InitialPagetable, initial_pagetable};
 use core::arch::naked_asm;
@@ -53,10 +53,14 @@ fn start(_: u64, _: u64, _: u64, _: u64) -> ! {
 unsafe extern "C" fn boot_cpu() -> ! {
     naked_asm!(
         "bl {settings}",
+        "adrp x18, {stacks}",
+        "add x18, x18, #{SHADOW}, lsl #12", // the shadow call stack
         "mov x29, xzr", // the end of the chain of frame records
         "mov x30, xzr",
         "b {main}",
         settings = sym settings,
+        stacks = sym STACKS,
+        SHADOW = const SHADOW_OFFSET >> 12,
         main = sym kernel_main,
     )
 }
@@ -77,12 +81,14 @@ pub(crate) unsafe extern "C" fn secondary_cpu(block: *const PerCpu) -> ! {
         "bl {settings}",
         "ldr x9, [x0, #{STACK_TOP}]",
         "mov sp, x9",
+        "ldr x18, [x0, #{SHADOW}]",
         "mov x29, xzr",
         "mov x30, xzr",
         "b {main}",
         settings = sym settings,
         main = sym crate::smp::secondary_main,
         STACK_TOP = const offset_of!(PerCpu, stack_top),
+        SHADOW = const offset_of!(PerCpu, shadow_start),
     )
 }
 

@@ -119,6 +119,7 @@ support_catch:
     stp     x23, x24, [sp, #48]
     stp     x25, x26, [sp, #64]
     stp     x27, x28, [sp, #80]
+    str     x18, [sp, #160]             // the shadow call stack, where there is one
     .if {FP}
     stp     d8, d9, [sp, #96]
     stp     d10, d11, [sp, #112]
@@ -150,6 +151,7 @@ support_caught:
     ldp     x23, x24, [sp, #48]
     ldp     x25, x26, [sp, #64]
     ldp     x27, x28, [sp, #80]
+    ldr     x18, [sp, #160]
     ldp     x29, x30, [sp], #176
     ret
     .size   support_catch, . - support_catch

@@ -25,6 +25,8 @@ pub struct PerCpu {
     pub(crate) stack_reserve: AtomicU64,
     pub(crate) stack_top: AtomicU64,
     pub(crate) emergency_top: AtomicU64,
+    /// Where x18 starts: the shadow call stack grows upwards. Nothing uses it where the compiler has none.
+    pub(crate) shadow_start: AtomicU64,
     /// Where a fault goes that somebody expects.
     pub(crate) catch: AtomicPtr<Catch>,
     /// Whether a fault is being reported here; a second one then ends the machine at once.
@@ -49,6 +51,7 @@ impl PerCpu {
             stack_reserve: AtomicU64::new(0),
             stack_top: AtomicU64::new(0),
             emergency_top: AtomicU64::new(0),
+            shadow_start: AtomicU64::new(0),
             catch: AtomicPtr::new(core::ptr::null_mut()),
             reporting: AtomicBool::new(false),
             mpidr: AtomicU64::new(0),
@@ -74,20 +77,32 @@ impl PerCpu {
 
 static BLOCKS: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
 
-/// The stacks of one CPU; both guards are left unmapped.
+/// The stacks of one CPU; the guards are left unmapped.
 #[repr(C, align(4096))]
-struct Stacks {
+pub(crate) struct Stacks {
     guard: [u8; PAGE],
     thread: [u8; 64 * PAGE],
     emergency_guard: [u8; PAGE],
     emergency: [u8; 8 * PAGE],
+    shadow_guard: [u8; PAGE],
+    shadow: [u8; 2 * PAGE],
 }
 
-/// The boot CPU uses only the emergency stack of its own; its thread runs on the boot stack.
+/// Of the first of these the boot CPU, whose thread runs on the boot stack, uses all but the thread's.
 #[unsafe(link_section = ".stack.percpu")]
-static mut STACKS: [Stacks; MAX_CPUS] = [const {
-    Stacks { guard: [0; PAGE], thread: [0; 64 * PAGE], emergency_guard: [0; PAGE], emergency: [0; 8 * PAGE] }
+pub(crate) static mut STACKS: [Stacks; MAX_CPUS] = [const {
+    Stacks {
+        guard: [0; PAGE],
+        thread: [0; 64 * PAGE],
+        emergency_guard: [0; PAGE],
+        emergency: [0; 8 * PAGE],
+        shadow_guard: [0; PAGE],
+        shadow: [0; 2 * PAGE],
+    }
 }; MAX_CPUS];
+
+/// Where in [`Stacks`] the shadow call stack begins.
+pub(crate) const SHADOW_OFFSET: usize = offset_of!(Stacks, shadow);
 
 unsafe extern "C" {
     static __boot_stack_guard: u8;
@@ -133,6 +148,7 @@ pub(crate) fn init() {
         block.stack_reserve.store(thread as u64 + RESERVE, Ordering::Relaxed);
         block.stack_top.store((thread + 64 * PAGE) as u64, Ordering::Relaxed);
         block.emergency_top.store((emergency + 8 * PAGE) as u64, Ordering::Relaxed);
+        block.shadow_start.store((own + SHADOW_OFFSET) as u64, Ordering::Relaxed);
     }
     let boot = &BLOCKS[0];
     boot.stack_reserve.store((&raw const __boot_stack_start).addr() as u64 + RESERVE, Ordering::Relaxed);
@@ -153,7 +169,7 @@ pub fn stack_around(address: u64) -> Option<Range<u64>> {
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
         let base = stacks.wrapping_add(cpu).addr();
         let thread = base + offset_of!(Stacks, thread)..base + offset_of!(Stacks, emergency_guard);
-        let emergency = base + offset_of!(Stacks, emergency)..base + size_of::<Stacks>();
+        let emergency = base + offset_of!(Stacks, emergency)..base + offset_of!(Stacks, shadow_guard);
         [thread, emergency]
     });
     let mut all = core::iter::once(boot).chain(own).map(|stack| stack.start as u64..stack.end as u64);
@@ -165,7 +181,7 @@ pub(crate) fn guard_pages() -> impl Iterator<Item = usize> {
     let stacks = (&raw const STACKS).cast::<Stacks>();
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
         let base = stacks.wrapping_add(cpu).addr();
-        [base, base + offset_of!(Stacks, emergency_guard)]
+        [base, base + offset_of!(Stacks, emergency_guard), base + offset_of!(Stacks, shadow_guard)]
     });
     core::iter::once((&raw const __boot_stack_guard).addr()).chain(own)
 }
