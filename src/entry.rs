@@ -33,7 +33,7 @@
 //! context are the platform's to choose, so the two instructions that hold them are written at init, before a callsite can
 //! be enabled.
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::Change;
 use crate::insn::{EncodeError, Insn, Reg, RegOrSp, SysReg};
 use crate::ops::Ops;
@@ -69,6 +69,8 @@ pub struct Stubs {
     pub caller: Stub,
     /// Saves [`PtRegs`].
     pub regs_caller: Stub,
+    /// All of their instructions: a thread that is interrupted there may be on its way to a callback, or back.
+    pub text: TextRange,
     /// Whose callback.
     pub(crate) current: &'static AtomicPtr<Ops>,
 }
@@ -126,6 +128,8 @@ impl Stubs {
         unsafe extern "C" {
             fn ftrace_caller();
             fn ftrace_regs_caller();
+            static fentry_stub_text_start: u32;
+            static fentry_stub_text_stop: u32;
             static fentry_caller_base: u32;
             static fentry_caller_offset: u32;
             static fentry_regs_caller_base: u32;
@@ -144,6 +148,7 @@ impl Stubs {
                 base: word(&raw const fentry_regs_caller_base),
                 offset: word(&raw const fentry_regs_caller_offset),
             },
+            text: TextRange::new(word(&raw const fentry_stub_text_start), word(&raw const fentry_stub_text_stop)),
             current: &FUNCTION_TRACE_OP,
         }
     }
@@ -223,6 +228,9 @@ macro_rules! stub_assembly {
             ".endm",
 
             "    .balign 16",
+            ".global fentry_stub_text_start",
+            ".hidden fentry_stub_text_start",
+            "fentry_stub_text_start:",
             "    .global ftrace_caller",
             "    .type ftrace_caller, %function",
             "ftrace_caller:",
@@ -266,6 +274,9 @@ macro_rules! stub_assembly {
             "    fentry_call_and_return",
             "    fentry_skip .Lfentry_regs_caller_skip, \"add sp, sp, {FRAME}\"",
             "    .size ftrace_regs_caller, . - ftrace_regs_caller",
+            ".global fentry_stub_text_stop",
+            ".hidden fentry_stub_text_stop",
+            "fentry_stub_text_stop:",
 
             ".purgem fentry_guard",
             ".purgem fentry_skip",

@@ -69,6 +69,8 @@ pub enum Event {
     Synchronize,
     /// Every other CPU is made to synchronise.
     SynchronizeCpus,
+    /// Every thread of execution is waited for.
+    Quiesce,
     /// Interrupts are masked.
     Mask,
     /// Interrupts are as they were.
@@ -86,6 +88,8 @@ pub enum Fault {
     Batch,
     /// This CPU does not synchronise, the first time that it is asked.
     Cpu(usize),
+    /// This CPU is not seen quiescent, the first time that it is waited for.
+    Busy(usize),
 }
 
 /// Text in the making.
@@ -167,6 +171,7 @@ impl FakeText {
             stubs: Stubs {
                 caller,
                 regs_caller,
+                text: TextRange::new(caller.entry, regs_caller.offset),
                 current: Box::leak(Box::new(AtomicPtr::new(core::ptr::null_mut::<Ops>()))),
             },
             // 64-byte lines, neither IDC nor DIC.
@@ -340,6 +345,18 @@ unsafe impl Platform for FakeKernel {
         let mut state = self.state();
         match state.fault {
             Some(Fault::Cpu(cpu)) => {
+                state.fault = None;
+                Err(CpuTimeout { cpu })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+        self.note(Event::Quiesce);
+        let mut state = self.state();
+        match state.fault {
+            Some(Fault::Busy(cpu)) => {
                 state.fault = None;
                 Err(CpuTimeout { cpu })
             }

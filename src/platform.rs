@@ -3,7 +3,7 @@
 //! Floor 0. The engine knows instructions, callsites and ops; it does not know how this kernel maps memory, how it
 //! reaches its other CPUs, or where it keeps what belongs to one thread of execution. That is the whole of [`Platform`].
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -18,18 +18,21 @@ pub const ALIAS_BYTES: u64 = 4096;
 ///
 /// The engine writes to live text through what this trait returns. An implementation promises:
 ///
-/// - an alias from [`map_alias`](Self::map_alias) is writable, is coherent with the text that it stands for (the same
+/// - an alias from [`map_alias`](Self::map_alias) is aligned to 4 bytes, is writable, is coherent with the text that it stands for (the same
 ///   physical memory, Normal Inner Shareable Write-Back), covers [`ALIAS_BYTES`] bytes, and stays so until the matching
 ///   [`unmap_alias`](Self::unmap_alias);
 /// - [`synchronize_cpus`](Self::synchronize_cpus) returns `Ok` only after every other CPU that can execute the kernel's
 ///   text has gone through a context synchronisation event (Arm ARM, "Context synchronization event") since the call;
 /// - a task that is moved to another CPU in the middle of kernel code has a DSB ISH executed on the CPU that it leaves, so
-///   that maintenance which it began there is complete;
+///   that maintenance which it began there is complete, and a context synchronisation event on the CPU that it comes to;
 /// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
 ///   register holds either zero or a valid base, and the [`TraceContext`](crate::TraceContext) at the offset belongs to the
-///   thread of execution that reads it.
+///   thread of execution that reads it;
+/// - [`quiesce`](Self::quiesce) returns `Ok` only after what its description says;
+/// - CTR_EL0 says the same on all CPUs that execute the text, or traps and is emulated so.
 ///
-/// None of the methods may wait for a lock that a callback can hold.
+/// None of the methods may wait for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
+/// that wait for each other there must answer each other.
 pub unsafe trait Platform: Sync {
     /// Where the entry stubs find the [`TraceContext`](crate::TraceContext) of whoever is running. Asked once, at init.
     fn context_base(&self) -> ContextBase;
@@ -71,6 +74,27 @@ pub unsafe trait Platform: Sync {
     ///
     /// A CPU did not answer within the time that this kernel allows.
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout>;
+
+    /// Waits until every thread of execution has been quiescent at some moment since the call.
+    ///
+    /// `stubs` is the text of stubs and trampolines. A thread that is interrupted or preempted at `pc` is quiescent if
+    /// [`TraceContext::is_quiescent`](crate::TraceContext::is_quiescent) says so of its context; one that gives up its CPU
+    /// by itself, waits in [`relax`](Self::relax), or does not exist yet, is. What is asked of whom depends on the kernel:
+    ///
+    /// - kernel code is never preempted: each CPU is a thread. Interrupt it (with its interrupts enabled, so that no handler
+    ///   is interrupted) and look at what was interrupted; if that isn't quiescent, again a little later.
+    /// - kernel code is preempted, and may go on on another CPU: each task is a thread, with a context of its own. Look at
+    ///   every task that does not run, where it stopped, and interrupt those that run.
+    ///
+    /// The CPU that calls this is quiescent. The default is for a kernel with one CPU and without preemption.
+    ///
+    /// # Errors
+    ///
+    /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+        let _ = stubs;
+        Ok(())
+    }
 
     /// Called again and again by a CPU that waits for another one to be done with the engine.
     ///

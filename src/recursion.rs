@@ -15,6 +15,7 @@
 //!   either level again, inside its own callback:              skipped, misses += 1
 //! ```
 
+use crate::address::{TextAddr, TextRange};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What kind of context is running; each can be inside a callback once.
@@ -76,6 +77,12 @@ impl TraceContext {
         self.active.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no callback, and not on
+    /// the few instructions of a stub before the guard is taken or after it is given back.
+    pub fn is_quiescent(&self, pc: TextAddr, stubs: &[TextRange]) -> bool {
+        !self.in_callback() && !stubs.iter().any(|stub| stub.contains(pc))
+    }
+
     /// How many calls went untraced because their level was inside a callback already.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
@@ -96,6 +103,17 @@ pub struct Outer(u32);
 #[cfg(test)]
 mod tests {
     use super::{Level, TraceContext};
+    use crate::address::{TextAddr, TextRange};
+
+    #[test]
+    fn inside_a_callback_or_a_stub_nothing_is_quiescent() {
+        let context = TraceContext::new();
+        let stubs = [TextRange::new(TextAddr::new(0x100), TextAddr::new(0x180))];
+        assert!(context.is_quiescent(TextAddr::new(0xfc), &stubs));
+        assert!(!context.is_quiescent(TextAddr::new(0x17c), &stubs));
+        context.active.store(Level::Irq as u32, core::sync::atomic::Ordering::Relaxed);
+        assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
+    }
 
     #[test]
     fn levels_nest_and_come_back() {

@@ -4,6 +4,7 @@
 
 use crate::callsite::StateError;
 use crate::insn;
+use crate::platform::CpuTimeout;
 use crate::table::TableError;
 use crate::text::PokeError;
 use core::fmt;
@@ -56,6 +57,9 @@ pub enum RegisterError {
     EmptySelection,
     /// A callsite is not in the state that the change starts from, or can't reach what it shall call.
     Callsite(StateError),
+    /// The callsites call nothing any more, but a CPU may still be inside the callback: unregister again to wait again. Until
+    /// then no other ops can be registered.
+    NotQuiescent(CpuTimeout),
     /// Text could not be changed.
     Text {
         /// What happened.
@@ -75,6 +79,9 @@ impl fmt::Display for RegisterError {
             Self::NothingSelected { rule } => write!(f, "The filter's rule {rule} selects no traceable function"),
             Self::EmptySelection => f.write_str("The filter selects no traceable function"),
             Self::Callsite(error) => error.fmt(f),
+            Self::NotQuiescent(CpuTimeout { cpu }) => {
+                write!(f, "The callsites are disabled, but CPU {cpu} may still be inside the callback")
+            }
             Self::Text { error, function: Some(name) } => write!(f, "{error} (in {name})"),
             Self::Text { error, function: None } => error.fmt(f),
         }

@@ -65,24 +65,28 @@ pub struct Status {
 /// The engine: one for a kernel, in a `static`.
 ///
 /// All methods may be called with interrupts on or off, from any CPU, but neither from a callback nor from an interrupt
-/// handler: they wait for each other.
+/// handler, nor from a function that one of them is given: they wait for each other. [`symbols`](Self::symbols) never waits.
+/// A caller that holds a lock which another CPU spins on with interrupts masked keeps that CPU from synchronising: the
+/// batch is then undone when the platform's time is over.
 pub struct Engine {
     platform: &'static dyn Platform,
     machine: Cpu,
     state: spin::Mutex<Option<Registry>>,
+    /// Beside the lock, so that names can be had where it is held: from a panic, or while callsites are shown.
+    symbols: spin::Once<Symbols<'static>>,
 }
 
 impl Engine {
     /// An engine on this kernel's own CPU.
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
-        Self { platform, machine: crate::text::Hardware, state: spin::Mutex::new(None) }
+        Self { platform, machine: crate::text::Hardware, state: spin::Mutex::new(None), symbols: spin::Once::new() }
     }
 
     /// An engine on any machine; on one of `fakes`, for example.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
-        Self { platform, machine, state: spin::Mutex::new(None) }
+        Self { platform, machine, state: spin::Mutex::new(None), symbols: spin::Once::new() }
     }
 
     /// Makes every callsite of the image ready, and the stubs to find the platform's trace contexts.
@@ -110,8 +114,9 @@ impl Engine {
                 return Err(error);
             }
         }
-        let symbols = registry.symbols.map_or(0, |symbols| symbols.len());
+        let symbols = registry.symbols.map(|symbols| self.symbols.call_once(|| symbols).len()).unwrap_or_default();
         *state = Some(registry);
+        drop(state);
         log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
         Ok(InitReport { census, symbols })
     }
@@ -136,19 +141,28 @@ impl Engine {
         registry.stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
         // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
         self.machine.complete();
-        let done = registry.carry_out(&plan, self.poke(), self.machine);
-        match done {
-            Ok(()) => registry.registered = Some(ops),
-            Err(_) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
+        match registry.carry_out(&plan, self.poke(), self.machine) {
+            Ok(()) => {
+                registry.registered = Some(ops);
+                Ok(plan.count)
+            }
+            Err(error) => {
+                // For a moment some callsites may have called the stub, and the next ops is another one. Whether all are
+                // out of it can be left to the caller: `ops` stays, until it is unregistered, if this fails as well.
+                match self.platform.quiesce(&[registry.stubs.text]) {
+                    Ok(()) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
+                    Err(_) => registry.registered = Some(ops),
+                }
+                Err(error)
+            }
         }
-        done.map(|()| plan.count)
     }
 
-    /// Stops calling `ops`' callback. A CPU that was on its way into the callback may still run it once more.
+    /// Stops calling `ops`' callback, and waits until nobody is inside it any more.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]; nothing has changed then.
+    /// [`RegisterError::NotQuiescent`], which can be tried again; with any other nothing has changed.
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
         let mut state = self.lock();
         let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
@@ -157,6 +171,8 @@ impl Engine {
         }
         let plan = registry.plan_removal();
         registry.carry_out(&plan, self.poke(), self.machine)?;
+        // Every CPU fetches NOPs now. One that fetched the BL before may still be between it and the callback's end.
+        self.platform.quiesce(&[registry.stubs.text]).map_err(RegisterError::NotQuiescent)?;
         registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release);
         registry.registered = None;
         Ok(plan.count)
@@ -198,7 +214,7 @@ impl Engine {
 
     /// The kernel's symbols, as init was given them.
     pub fn symbols(&self) -> Option<Symbols<'static>> {
-        self.lock().as_ref().and_then(|registry| registry.symbols)
+        self.symbols.get().copied()
     }
 
     fn poke(&self) -> TextPoke<'static> {

@@ -395,6 +395,28 @@ fn what_was_written_before_a_failure_is_made_visible_as_it_is_again() {
 }
 
 #[test]
+fn unregister_returns_only_when_nobody_is_inside_the_callback() {
+    let (kernel, engine, _) = ready(4);
+    let (first, second) = (ops(), ops());
+    engine.register(first, &Filter::ALL).unwrap();
+    kernel.take_events();
+    kernel.set_fault(Some(Fault::Busy(2)));
+    let busy = RegisterError::NotQuiescent(crate::platform::CpuTimeout { cpu: 2 });
+    assert_eq!(engine.unregister(first), Err(busy));
+    // The callsites are off, but the ops is what a CPU on its way will still find.
+    assert_eq!(engine.survey().disabled, 4);
+    assert_eq!(kernel.stubs().current.load(Ordering::Relaxed).cast_const(), core::ptr::from_ref(first));
+    assert_eq!(engine.register(second, &Filter::ALL), Err(RegisterError::Busy));
+    assert_eq!(engine.unregister(first), Ok(0));
+    let events = kernel.take_events();
+    let told = events.iter().position(|event| *event == Event::SynchronizeCpus).unwrap();
+    let waited = events.iter().position(|event| *event == Event::Quiesce).unwrap();
+    assert!(told < waited, "{events:?}");
+    assert!(kernel.stubs().current.load(Ordering::Relaxed).is_null());
+    assert_eq!(engine.register(second, &Filter::ALL), Ok(4));
+}
+
+#[test]
 fn a_failed_init_leaves_text_as_it_was_and_can_be_tried_again() {
     for fault in [Fault::Write(9), Fault::Alias(1), Fault::Batch, Fault::Cpu(0)] {
         let mut text = FakeText::new(BASE);

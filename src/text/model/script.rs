@@ -83,6 +83,7 @@ impl Script {
                 | Event::EndBatch
                 | Event::Map(_)
                 | Event::Unmap(_)
+                | Event::Quiesce
                 | Event::Mask
                 | Event::Restore => continue,
             });

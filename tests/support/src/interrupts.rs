@@ -10,6 +10,7 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
+use fentry::TextAddr;
 use fentry::recursion::Level;
 
 /// The GIC of QEMU's virt board.
@@ -116,6 +117,7 @@ pub(crate) fn init_cpu() {
 pub(crate) fn handle(frame: &mut ExceptionFrame) {
     let this = percpu::this();
     let outer = this.trace.enter(Level::Irq);
+    smp::note_quiescence(this, Some(TextAddr::new(frame.elr)));
     // None: it was withdrawn between the exception and now.
     if let Some(interrupt) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {
         match interrupt {

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::{Platform, TextAddr};
+use fentry::{Platform, TextAddr, TextRange};
 
 /// This kernel, as the engine sees it.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ pub static PLATFORM: TestPlatform = TestPlatform;
 // SAFETY:
 // - an alias is the same physical memory as the text page, mapped Normal Write-Back Inner Shareable and writable, until it
 //   is given back;
-// - `smp::synchronize` waits until every other CPU has executed an ISB since;
+// - `smp::synchronize` waits until every other CPU has executed an ISB since; `smp::quiesce` looks at what its interrupt
+//   interrupts on each; the CPUs are all of one kind;
 // - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever; there are no tasks.
 // No method takes a lock that a callback could hold: the page tables' lock is taken nowhere else while a batch can run.
 unsafe impl Platform for TestPlatform {
@@ -43,7 +44,13 @@ unsafe impl Platform for TestPlatform {
         smp::synchronize()
     }
 
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+        smp::quiesce(stubs)
+    }
+
     fn relax(&self) {
+        // The engine calls this outside of callbacks and stubs.
+        smp::note_quiescence(percpu::this(), None);
         smp::wait();
     }
 }

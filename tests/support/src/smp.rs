@@ -20,7 +20,9 @@ use arm_gic::gicv3::{GicCpuInterface, SgiTarget, SgiTargetGroup};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::platform::CpuTimeout;
+use fentry::{TextAddr, TextRange};
 use smccc::Hvc;
+use spin::Mutex;
 
 /// Makes a CPU execute a context synchronisation event.
 pub(crate) const SYNCHRONIZE: IntId = IntId::sgi(0);
@@ -282,6 +284,57 @@ pub fn synchronize() -> Result<(), CpuTimeout> {
         }
     }
     Ok(())
+}
+
+/// The number of the last request to be quiescent, and the stubs that it is about.
+static QUIESCE: AtomicU64 = AtomicU64::new(0);
+static STUBS: Mutex<[TextRange; MAX_STUBS]> = Mutex::new([TextRange::EMPTY; MAX_STUBS]);
+/// The most pieces of stub text that this kernel has.
+const MAX_STUBS: usize = 4;
+
+/// Waits until every other CPU has been seen outside of callbacks and stubs. In this kernel nothing is preempted, so each
+/// CPU is a thread of execution.
+///
+/// # Errors
+///
+/// A CPU was not seen so in time.
+pub fn quiesce(stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+    let Some(this) = percpu::try_this() else { return Ok(()) };
+    {
+        let _masked = Masked::new();
+        let mut all = STUBS.lock();
+        *all = [TextRange::EMPTY; MAX_STUBS];
+        all.iter_mut().zip(stubs).for_each(|(place, stub)| *place = *stub);
+    }
+    let request = QUIESCE.fetch_add(1, Ordering::AcqRel) + 1;
+    let deadline = Deadline::new();
+    for other in online().map(percpu::of).filter(|other| !core::ptr::eq(*other, this)) {
+        while other.quiescent.load(Ordering::Acquire) < request {
+            if deadline.is_over() {
+                return Err(CpuTimeout { cpu: other.index() });
+            }
+            // Each interrupt is a look; between two of them it goes on a little.
+            send_to(WAKE, SgiTarget::All);
+            for _ in 0..100 {
+                wait();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes that this CPU is quiescent, if it is and somebody waits for it: interrupted at `pc`, or waiting for the engine.
+pub(crate) fn note_quiescence(this: &PerCpu, pc: Option<TextAddr>) {
+    let request = QUIESCE.load(Ordering::Acquire);
+    if this.quiescent.load(Ordering::Relaxed) >= request {
+        return;
+    }
+    // Taken for a moment only, and always with interrupts masked: an engine that waits for its lock is one of many.
+    let Some(stubs) = STUBS.try_lock() else { return };
+    let quiescent = pc.map_or(!this.trace.in_callback(), |pc| this.trace.is_quiescent(pc, &*stubs));
+    if quiescent {
+        this.quiescent.store(request, Ordering::Release);
+    }
 }
 
 /// A moment after which somebody is late.
