@@ -54,6 +54,9 @@
 #[cfg(any(test, feature = "fakes"))]
 extern crate std;
 
+#[cfg(feature = "module")]
+extern crate alloc;
+
 pub mod address;
 pub mod callsite;
 pub mod engine;
@@ -63,8 +66,11 @@ pub mod fakes;
 pub mod filter;
 pub mod guide;
 pub mod insn;
+#[cfg(feature = "module")]
+pub mod module;
 pub mod ops;
 pub mod platform;
+pub mod plt;
 pub mod recursion;
 pub mod regs;
 pub mod symbols;

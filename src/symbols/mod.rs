@@ -44,9 +44,9 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-#[cfg(any(test, feature = "fakes"))]
+#[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
-#[cfg(any(test, feature = "fakes"))]
+#[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use encode::{EncodeError, Function, encode};
 
 #[cfg(test)]

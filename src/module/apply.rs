@@ -1,0 +1,281 @@
+//! A placed module made whole: sections copied, relocations done, veneers and GOT filled, callsites gathered.
+//!
+//! Floor 3 within the loader.
+
+use super::StubEntries;
+use super::error::{LoadError, SectionCause};
+use super::layout::{Erratum843419, Layout, Spot};
+use super::memory::Segment;
+use super::object::{Object, Relocation, Section};
+use super::place::Placed;
+use super::region::StubSlots;
+use super::reloc::{Letters, RelocKind};
+use super::symbols::{Target, Values};
+use crate::address::TextAddr;
+use crate::callsite::{self, Callsite};
+use crate::insn::BranchOffset;
+use crate::insn::seq::plt::is_erratum_843419_place;
+use crate::plt::{AdrpInstead, ENTRY_BYTES, FTRACE_PLT_IDX, FTRACE_REGS_PLT_IDX, Veneer};
+use alloc::vec::Vec;
+
+/// R_AARCH64_ABS64 and R_AARCH64_PREL64: what an entry of `__patchable_function_entries` is filled by.
+const ENTRY_KINDS: [u32; 2] = [257, 260];
+/// The numbers of the kinds for thread-local storage (AAELF64 5.7.12).
+const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
+
+/// The entries of a segment's callsites.
+pub(crate) struct Entries {
+    /// Sorted.
+    pub(crate) addresses: Vec<u64>,
+    /// How they are to be read.
+    pub(crate) form: callsite::Layout,
+}
+
+/// A module in the making.
+pub(crate) struct Linking<'a, 'k> {
+    pub(crate) object: &'a Object<'a>,
+    pub(crate) layout: &'a Layout,
+    pub(crate) values: &'a Values,
+    pub(crate) placed: &'a mut Placed<'k>,
+    pub(crate) erratum: Erratum843419,
+    /// Each segment's veneers so far, by target; the index is the entry's.
+    veneers: [Vec<Option<Target>>; Segment::ALL.len()],
+    got: Vec<Target>,
+}
+
+impl<'a, 'k> Linking<'a, 'k> {
+    pub(crate) fn new(
+        object: &'a Object<'a>,
+        layout: &'a Layout,
+        values: &'a Values,
+        placed: &'a mut Placed<'k>,
+        erratum: Erratum843419,
+    ) -> Self {
+        Self { object, layout, values, placed, erratum, veneers: Default::default(), got: Vec::new() }
+    }
+
+    /// Does all of it; returns the callsites of text and of init text.
+    pub(crate) fn link(&mut self, stubs: StubEntries) -> Result<[Entries; 2], LoadError> {
+        self.copy_sections()?;
+        self.fill_stub_slots(stubs)?;
+        for section in &self.object.sections {
+            if let Some(start) = self.layout.sections[section.index] {
+                for relocation in &section.relocations {
+                    self.relocate(section, start, relocation)?;
+                }
+            }
+        }
+        self.callsites()
+    }
+
+    fn copy_sections(&mut self) -> Result<(), LoadError> {
+        for section in self.object.sections.iter().filter(|section| !section.is_zeros()) {
+            if let Some(spot) = self.layout.sections[section.index] {
+                let whole = section.data.len() as u64 == section.bytes;
+                let copied = self.placed.write(spot, section.data).filter(|()| whole);
+                copied.ok_or(LoadError::Malformed { what: "section", index: section.index })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_stub_slots(&mut self, stubs: StubEntries) -> Result<(), LoadError> {
+        for segment in [Segment::Text, Segment::InitText] {
+            if self.layout.plt[segment.index()].is_none() {
+                continue;
+            }
+            for (index, stub) in [(FTRACE_PLT_IDX, stubs.caller), (FTRACE_REGS_PLT_IDX, stubs.regs_caller)] {
+                let spot = self.new_veneer(segment, None)?;
+                debug_assert_eq!(Some(spot), self.layout.plt_entry(segment, index));
+                self.write_jump(spot, stub)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Room for one more veneer.
+    fn new_veneer(&mut self, segment: Segment, target: Option<Target>) -> Result<Spot, LoadError> {
+        let used = &mut self.veneers[segment.index()];
+        let spot = self.layout.plt_entry(segment, used.len());
+        let entries = self.layout.plt[segment.index()].map_or(0, |room| room.entries);
+        let spot = spot.ok_or(LoadError::PltFull { segment, entries })?;
+        used.try_reserve(1)?;
+        used.push(target);
+        Ok(spot)
+    }
+
+    fn write_jump(&mut self, spot: Spot, target: TextAddr) -> Result<(), LoadError> {
+        let at = TextAddr::new(self.placed.address(spot));
+        let veneer = Veneer::jump(at, target).map_err(|cause| LoadError::Veneer { target: target.get(), cause })?;
+        self.write_veneer(spot, veneer)
+    }
+
+    fn write_veneer(&mut self, spot: Spot, veneer: Veneer) -> Result<(), LoadError> {
+        let mut bytes = [0; ENTRY_BYTES as usize];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(veneer.words()) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        let full = LoadError::PltFull { segment: spot.segment, entries: 0 };
+        self.placed.write(spot, &bytes).ok_or(full)
+    }
+
+    fn relocate(&mut self, section: &Section<'_>, start: Spot, relocation: &Relocation) -> Result<(), LoadError> {
+        let Relocation { offset, number, symbol, .. } = *relocation;
+        if THREAD_LOCAL.contains(&number) {
+            return Err(LoadError::ThreadLocal { section: section.index, offset });
+        }
+        let unknown = LoadError::UnknownRelocation { section: section.index, offset, number };
+        let kind = RelocKind::of(number).ok_or(unknown)?;
+        let outside = LoadError::RelocationPlace { section: section.index, offset };
+        if offset.checked_add(kind.bytes().into()).is_none_or(|end| end > section.bytes) {
+            return Err(outside);
+        }
+        let spot = Spot { offset: start.offset + offset, ..start };
+        let not_loaded = LoadError::NotLoaded { section: section.index, symbol };
+        let target = self.values.target(relocation).ok_or(not_loaded)?;
+        let place = self.placed.address(spot);
+
+        let got = if kind.needs_got() { self.got_entry(target)? } else { 0 };
+        let mut address = self.address_of(target, kind, place);
+        if kind.is_branch() && !matches!(target, Target::Nothing(_)) && BranchOffset::between(place, address).is_err() {
+            // A branch to no multiple of 4 is no matter of distance.
+            if address.is_multiple_of(4) {
+                let veneer = self.veneer_to(spot.segment, target, address)?;
+                address = self.placed.address(veneer);
+            }
+        }
+        let old = self.placed.read(spot, kind.bytes()).ok_or(outside.clone())?;
+        let letters = Letters { target: address, place, got };
+        let new = kind.apply(letters, old).map_err(|error| {
+            let symbol = self.object.symbol(symbol).name.into();
+            LoadError::Relocation { symbol, error }
+        })?;
+        self.placed.write_number(spot, kind.bytes(), new).ok_or(outside)?;
+        if kind.is_adrp() && self.erratum == Erratum843419::Present && is_erratum_843419_place(place) {
+            self.replace_adrp(spot, new as u32)?;
+        }
+        Ok(())
+    }
+
+    /// The address that a relocation means.
+    fn address_of(&self, target: Target, kind: RelocKind, place: u64) -> u64 {
+        match target {
+            Target::Here(segment, offset) => self.placed.range(segment).start.get().wrapping_add(offset),
+            Target::Address(address) => address,
+            // AAELF64 5.7.1: a branch to nothing goes on behind it, and nothing is where it is referred from.
+            Target::Nothing(_) if kind.is_branch() => place.wrapping_add(4),
+            Target::Nothing(addend) if kind.is_relative() => place.wrapping_add(addend),
+            Target::Nothing(addend) => addend,
+        }
+    }
+
+    /// The veneer to a target, made where there is none yet.
+    fn veneer_to(&mut self, segment: Segment, target: Target, address: u64) -> Result<Spot, LoadError> {
+        let known = self.veneers[segment.index()].iter().position(|known| *known == Some(target));
+        if let Some(spot) = known.and_then(|index| self.layout.plt_entry(segment, index)) {
+            return Ok(spot);
+        }
+        let spot = self.new_veneer(segment, Some(target))?;
+        self.write_jump(spot, TextAddr::new(address))?;
+        Ok(spot)
+    }
+
+    /// The address of a target's GOT entry, made where there is none yet.
+    fn got_entry(&mut self, target: Target) -> Result<u64, LoadError> {
+        let (start, entries) = self.layout.got;
+        let known = self.got.iter().position(|known| *known == target);
+        let index = known.unwrap_or(self.got.len());
+        let spot = Spot { offset: start.offset + 8 * index as u64, ..start };
+        if known.is_none() {
+            let full = LoadError::PltFull { segment: start.segment, entries };
+            if index >= entries {
+                return Err(full);
+            }
+            let value = match target {
+                Target::Here(segment, offset) => self.placed.range(segment).start.get().wrapping_add(offset),
+                Target::Address(address) | Target::Nothing(address) => address,
+            };
+            self.got.try_reserve(1)?;
+            self.got.push(target);
+            self.placed.write_number(spot, 8, value).ok_or(full)?;
+        }
+        Ok(self.placed.address(spot))
+    }
+
+    /// Takes away an ADRP from where Cortex-A53 erratum 843419 forbids it.
+    fn replace_adrp(&mut self, spot: Spot, adrp: u32) -> Result<(), LoadError> {
+        let at = TextAddr::new(self.placed.address(spot));
+        let next = self.layout.plt_entry(spot.segment, self.veneers[spot.segment.index()].len());
+        // Without room ADR may still do; if it doesn't, that is found below.
+        let room = next.map_or(at, |room| TextAddr::new(self.placed.address(room)));
+        let Some(instead) = AdrpInstead::of(adrp, at, room) else { return Ok(()) };
+        let word = match instead.map_err(|cause| LoadError::Veneer { target: at.get(), cause })? {
+            AdrpInstead::Adr(word) => word,
+            AdrpInstead::Veneer { branch, veneer } => {
+                let room = self.new_veneer(spot.segment, None)?;
+                self.write_veneer(room, veneer)?;
+                branch
+            }
+        };
+        let full = LoadError::PltFull { segment: spot.segment, entries: 0 };
+        self.placed.write_number(spot, 4, word.into()).ok_or(full)
+    }
+
+    /// Gathers the callsites, sorted, and looks at each.
+    fn callsites(&self) -> Result<[Entries; 2], LoadError> {
+        let mut entries: [Vec<u64>; Segment::ALL.len()] = Default::default();
+        for section in self.object.sections.iter().filter(|section| section.is_patchable_entries()) {
+            if !section.bytes.is_multiple_of(8) {
+                return Err(section.refused(SectionCause::Length(section.bytes)));
+            }
+            if (section.relocations.len() as u64) < section.bytes / 8 {
+                let offset = section.relocations.len() as u64 * 8;
+                return Err(LoadError::EmptyEntry { section: section.index, offset });
+            }
+            for relocation in &section.relocations {
+                let Relocation { offset, number, symbol, .. } = *relocation;
+                if !ENTRY_KINDS.contains(&number) {
+                    return Err(LoadError::UnknownRelocation { section: section.index, offset, number });
+                }
+                let not_loaded = LoadError::NotLoaded { section: section.index, symbol };
+                let entry = match self.values.target(relocation).ok_or(not_loaded)? {
+                    Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
+                    Target::Address(address) | Target::Nothing(address) => address,
+                };
+                let spot = self.placed.locate(entry, 4).filter(|spot| spot.segment.is_text());
+                // What is in no text is refused with the text's own.
+                let segment = spot.map_or(Segment::Text, |spot| spot.segment);
+                let of_segment = &mut entries[segment.index()];
+                of_segment.try_reserve(1)?;
+                of_segment.push(entry);
+            }
+        }
+        entries.iter_mut().for_each(|entries| entries.sort_unstable());
+        let [text, _, _, init, ..] = entries;
+        Ok([self.check_callsites(Segment::Text, text)?, self.check_callsites(Segment::InitText, init)?])
+    }
+
+    /// Sees that every entry of a segment decodes as a callsite.
+    fn check_callsites(&self, segment: Segment, entries: Vec<u64>) -> Result<Entries, LoadError> {
+        let text = self.placed.range(segment);
+        let read = |at: TextAddr| {
+            let spot = self.placed.locate(at.get(), 4);
+            spot.and_then(|spot| self.placed.read(spot, 4)).unwrap_or(0) as u32
+        };
+        let addresses = || entries.iter().copied().map(TextAddr::new);
+        let form = callsite::Layout::detect(addresses(), text, read);
+        for entry in addresses() {
+            Callsite::decode(entry, text, form, read).map_err(|refusal| LoadError::Callsite { entry, refusal })?;
+        }
+        Ok(Entries { addresses: entries, form })
+    }
+
+    /// Where a segment's slots for the entry stubs are; `None` where it has no text.
+    pub(crate) fn stub_slots(&self, segment: Segment) -> Option<StubSlots> {
+        let slot = |index| {
+            let spot = self.layout.plt_entry(segment, index)?;
+            Some(TextAddr::new(self.placed.address(spot)))
+        };
+        Some(StubSlots { caller: slot(FTRACE_PLT_IDX)?, regs_caller: slot(FTRACE_REGS_PLT_IDX)? })
+    }
+}

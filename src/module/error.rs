@@ -1,0 +1,288 @@
+//! Why a module can't be loaded or unloaded.
+
+use super::memory::{MemoryError, Segment};
+use super::region::RegionError;
+use super::reloc::RelocError;
+use crate::address::TextAddr;
+use crate::callsite::Refusal;
+use crate::insn::EncodeError;
+use crate::platform::CpuTimeout;
+use alloc::collections::TryReserveError;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Why a module was not loaded. Whatever the reason, nothing of it is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The bytes are not an ELF file.
+    NotElf,
+    /// It is ELF, but not 64-bit little-endian AArch64 of type ET_REL.
+    WrongKind {
+        /// The field that is wrong.
+        field: &'static str,
+        /// What it holds.
+        found: u32,
+        /// What it should hold.
+        expected: u32,
+    },
+    /// A part of the file is not inside the file, or not well-formed.
+    Malformed {
+        /// What.
+        what: &'static str,
+        /// The section or symbol, by index; 0 where there is only one.
+        index: usize,
+    },
+    /// A section that the loader can't place.
+    Section {
+        /// Its index.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        cause: SectionCause,
+    },
+    /// A relocation names a symbol that the object doesn't have.
+    SymbolIndex {
+        /// The section whose relocation it is.
+        section: usize,
+        /// The symbol's index.
+        symbol: u32,
+    },
+    /// A symbol is defined in no section that is there, or beyond its section's end.
+    SymbolPlace {
+        /// The symbol's index.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A relocation's place is not inside its section.
+    RelocationPlace {
+        /// The section's index.
+        section: usize,
+        /// The offset.
+        offset: u64,
+    },
+    /// A relocation of a kind that the loader doesn't know.
+    UnknownRelocation {
+        /// The section's index.
+        section: usize,
+        /// The offset.
+        offset: u64,
+        /// The kind's number.
+        number: u32,
+    },
+    /// A relocation or section for thread-local storage: a module in a kernel has none.
+    ThreadLocal {
+        /// The section's index.
+        section: usize,
+        /// The offset.
+        offset: u64,
+    },
+    /// A relocation against something that is not loaded, such as a debug section.
+    NotLoaded {
+        /// The section whose relocation it is.
+        section: usize,
+        /// The symbol's index.
+        symbol: u32,
+    },
+    /// A relocation that can't be done.
+    Relocation {
+        /// The symbol's name; empty for a section.
+        symbol: String,
+        /// What is wrong.
+        error: RelocError,
+    },
+    /// Symbols that neither the kernel nor a loaded module exports: all of them.
+    Unresolved(Vec<String>),
+    /// The module exports a name that is exported already.
+    DuplicateExport {
+        /// The name.
+        name: String,
+        /// The module that has it; empty for the kernel, or for this module itself.
+        owner: String,
+    },
+    /// An export record is not one.
+    BadExport {
+        /// The record's index.
+        index: usize,
+    },
+    /// An entry of `__patchable_function_entries` is no callsite.
+    Callsite {
+        /// The entry.
+        entry: TextAddr,
+        /// What is wrong with it.
+        refusal: Refusal,
+    },
+    /// An entry of `__patchable_function_entries` that no relocation fills.
+    EmptyEntry {
+        /// The section's index.
+        section: usize,
+        /// The offset.
+        offset: u64,
+    },
+    /// The segment's veneers are used up.
+    PltFull {
+        /// The segment.
+        segment: Segment,
+        /// How many it has.
+        entries: usize,
+    },
+    /// A veneer can't reach its target.
+    Veneer {
+        /// The target.
+        target: u64,
+        /// The encoder's words.
+        cause: EncodeError,
+    },
+    /// A segment would be larger than the address space.
+    TooLarge(Segment),
+    /// The kernel has no memory for a segment.
+    Memory(MemoryError),
+    /// The heap has no memory for the loader's own lists.
+    Heap,
+    /// A module of this name is loaded.
+    AlreadyLoaded(String),
+    /// A CPU did not synchronise.
+    Cpu(CpuTimeout),
+    /// The module's text can't be traced.
+    Region(RegionError),
+    /// The module's init function returned this.
+    Init(i32),
+}
+
+/// What is wrong with a section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SectionCause {
+    /// It wants to be writable and executable.
+    WritableText,
+    /// It has relocations without addends (SHT_REL).
+    ImplicitAddends,
+    /// Its type is not one that the loader places.
+    Type(u32),
+    /// Its alignment is not a power of two, or larger than a page.
+    Alignment(u64),
+    /// Its length is not a whole number of entries.
+    Length(u64),
+}
+
+impl fmt::Display for SectionCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WritableText => f.write_str("it wants to be writable and executable"),
+            Self::ImplicitAddends => f.write_str("its relocations have no addends"),
+            Self::Type(found) => write!(f, "its type {found:#x} is not one that can be placed"),
+            Self::Alignment(found) => write!(f, "its alignment {found:#x} is no power of two up to a page"),
+            Self::Length(found) => write!(f, "its length {found:#x} is no whole number of entries"),
+        }
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotElf => f.write_str("The module is not an ELF file"),
+            Self::WrongKind { field, found, expected } => {
+                write!(f, "The module's {field} is {found:#x} and should be {expected:#x}")
+            }
+            Self::Malformed { what, index } => write!(f, "The module's {what} ({index}) is not well-formed"),
+            Self::Section { index, name, cause } => write!(f, "The section {index} ({name}) can't be placed: {cause}"),
+            Self::SymbolIndex { section, symbol } => {
+                write!(f, "The relocations of section {section} name symbol {symbol}, which isn't there")
+            }
+            Self::SymbolPlace { index, name } => write!(f, "The symbol {index} ({name}) is not inside a section"),
+            Self::RelocationPlace { section, offset } => {
+                write!(f, "The relocation at {offset:#x} of section {section} is not inside it")
+            }
+            Self::UnknownRelocation { section, offset, number } => {
+                write!(f, "The relocation at {offset:#x} of section {section} has the unknown kind {number}")
+            }
+            Self::ThreadLocal { section, offset } => {
+                write!(f, "The module uses thread-local storage at {offset:#x} of section {section}")
+            }
+            Self::NotLoaded { section, symbol } => {
+                write!(f, "The section {section} refers to symbol {symbol} in a section that is not loaded")
+            }
+            Self::Relocation { symbol, error } => write!(f, "{error} (symbol {symbol:?})"),
+            Self::Unresolved(names) => {
+                write!(f, "The module needs {} symbols that nobody exports:", names.len())?;
+                names.iter().try_for_each(|name| write!(f, " {name}"))
+            }
+            Self::DuplicateExport { name, owner } if owner.is_empty() => {
+                write!(f, "The module exports {name}, which is exported already")
+            }
+            Self::DuplicateExport { name, owner } => {
+                write!(f, "The module exports {name}, which the module {owner} exports already")
+            }
+            Self::BadExport { index } => write!(f, "The module's export record {index} is none"),
+            Self::Callsite { entry, refusal } => write!(f, "The entry {entry} is no callsite: {refusal}"),
+            Self::EmptyEntry { section, offset } => {
+                write!(f, "The patchable entry at {offset:#x} of section {section} names no function")
+            }
+            Self::PltFull { segment, entries } => write!(f, "The {entries} veneers of the {segment} are used up"),
+            Self::Veneer { target, cause } => write!(f, "The veneer to {target:#x} can't be made: {cause}"),
+            Self::TooLarge(segment) => write!(f, "The module's {segment} is larger than memory can be"),
+            Self::Memory(error) => write!(f, "{error}"),
+            Self::Heap => f.write_str("The heap has no memory for the loader's lists"),
+            Self::AlreadyLoaded(name) => write!(f, "The module {name} is loaded already"),
+            Self::Cpu(error) => write!(f, "{error}"),
+            Self::Region(error) => write!(f, "{error}"),
+            Self::Init(status) => write!(f, "The module's init function failed with {status}"),
+        }
+    }
+}
+
+impl core::error::Error for LoadError {}
+
+impl From<MemoryError> for LoadError {
+    fn from(error: MemoryError) -> Self {
+        Self::Memory(error)
+    }
+}
+
+impl From<TryReserveError> for LoadError {
+    fn from(_: TryReserveError) -> Self {
+        Self::Heap
+    }
+}
+
+impl From<RegionError> for LoadError {
+    fn from(error: RegionError) -> Self {
+        Self::Region(error)
+    }
+}
+
+impl From<CpuTimeout> for LoadError {
+    fn from(error: CpuTimeout) -> Self {
+        Self::Cpu(error)
+    }
+}
+
+/// Why a module was not unloaded. It is as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UnloadError {
+    /// There is no such module.
+    NotLoaded,
+    /// Others use it.
+    InUse {
+        /// How many modules and holders of a use.
+        users: usize,
+    },
+    /// Tracing of its text could not be ended.
+    Region(RegionError),
+}
+
+impl fmt::Display for UnloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLoaded => f.write_str("The module is not loaded"),
+            Self::InUse { users } => write!(f, "The module is in use by {users}"),
+            Self::Region(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl core::error::Error for UnloadError {}

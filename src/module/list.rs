@@ -1,0 +1,430 @@
+//! What is loaded: loading, starting, use counts, unloading.
+//!
+//! Floor 4 within the loader.
+
+use super::apply::{Entries, Linking};
+use super::error::{LoadError, UnloadError};
+use super::export::{Exports, RECORD_BYTES, SECTION};
+use super::layout::{Erratum843419, Layout, Spot};
+use super::memory::{ModuleMemory, Placement, Segment};
+use super::object::Object;
+use super::place::Placed;
+use super::region::{NewRegion, RegionToken, Regions, StubSlots};
+use super::symbols::{self, Values};
+use super::{EXIT, INIT};
+use crate::address::{TextAddr, TextRange};
+use crate::platform::Platform;
+use crate::text::Machine;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What the loader needs of the kernel around it.
+#[derive(Clone, Copy)]
+pub struct Kernel<'k> {
+    /// Where memory comes from.
+    pub memory: &'k dyn ModuleMemory,
+    /// How the other CPUs are told of new text.
+    pub platform: &'k dyn Platform,
+    /// The CPU, for cache maintenance.
+    pub machine: &'k dyn Machine,
+    /// Who traces the text.
+    pub regions: &'k dyn Regions,
+    /// Where the entry stubs are.
+    pub stubs: StubEntries,
+    /// Whether a CPU has it.
+    pub erratum_843419: Erratum843419,
+    /// Calls a function of a module: [`call`] on the CPU that this is compiled for.
+    pub call: unsafe fn(TextAddr) -> i32,
+}
+
+impl fmt::Debug for Kernel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("stubs", &self.stubs).finish_non_exhaustive()
+    }
+}
+
+/// The addresses of the entry stubs, which each region's first veneers jump to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StubEntries {
+    /// `ftrace_caller`.
+    pub caller: TextAddr,
+    /// `ftrace_regs_caller`.
+    pub regs_caller: TextAddr,
+}
+
+/// Calls the `extern "C" fn() -> i32` at this address; what it returns has no meaning where the function has no result.
+///
+/// Not through a function pointer: a kernel compiled with kCFI would look for a hash of its own compiler before the
+/// function, and a module in C has none.
+///
+/// # Safety
+///
+/// There is such a function, and calling it now is sound.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn call(function: TextAddr) -> i32 {
+    let result: u64;
+    // SAFETY: our caller's promise; the function keeps the procedure call standard.
+    unsafe {
+        core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
+    }
+    result as i32
+}
+
+/// Calls a function at this address: not here, where the CPU is another one.
+///
+/// # Safety
+///
+/// None: nothing is called.
+#[cfg(not(target_arch = "aarch64"))]
+pub unsafe fn call(_function: TextAddr) -> i32 {
+    0
+}
+
+/// A loaded module, by a number that no other module gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(u64);
+
+/// A loaded module.
+#[derive(Debug)]
+pub struct Module<'k> {
+    id: ModuleId,
+    name: String,
+    placed: Placed<'k>,
+    exports: Vec<(String, u64)>,
+    uses: Vec<ModuleId>,
+    holders: usize,
+    exit: Option<TextAddr>,
+    region: Option<RegionToken>,
+    callsites: Vec<u64>,
+    slots: Option<StubSlots>,
+}
+
+impl Module<'_> {
+    /// Its number.
+    pub fn id(&self) -> ModuleId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The addresses of a segment; empty where it has none, or none any more.
+    pub fn range(&self, segment: Segment) -> TextRange {
+        self.placed.range(segment)
+    }
+
+    /// The address of what it exports by this name.
+    pub fn export(&self, name: &str) -> Option<u64> {
+        self.exports.iter().find_map(|(known, address)| (known == name).then_some(*address))
+    }
+
+    /// What it exports.
+    pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.exports.iter().map(|(name, address)| (name.as_str(), *address))
+    }
+
+    /// The entries of its callsites, init text's left out.
+    pub fn callsites(&self) -> &[u64] {
+        &self.callsites
+    }
+
+    /// Its veneers for the entry stubs; none where it has no text.
+    pub fn stub_slots(&self) -> Option<StubSlots> {
+        self.slots
+    }
+}
+
+/// The loaded modules.
+#[derive(Debug)]
+pub struct Modules<'k> {
+    kernel: Kernel<'k>,
+    exports: Exports<'k>,
+    loaded: Vec<Module<'k>>,
+    next_id: u64,
+}
+
+impl<'k> Modules<'k> {
+    /// No modules yet.
+    pub const fn new(kernel: Kernel<'k>, exports: Exports<'k>) -> Self {
+        Self { kernel, exports, loaded: Vec::new(), next_id: 0 }
+    }
+
+    /// Loads and starts a module.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; nothing is left of the module then.
+    ///
+    /// # Safety
+    ///
+    /// The object's code is to be trusted as the kernel's own: its init function is called, and what it exports is called
+    /// by modules after it. A wrong file is an error; a wrong program isn't noticed.
+    pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
+        if self.find(name).is_some() {
+            return Err(LoadError::AlreadyLoaded(name.into()));
+        }
+        self.loaded.try_reserve(1)?;
+        let object = Object::parse(file)?;
+        let (mut module, init) = self.link(name, &object, placement)?;
+        let init_region = self.add_regions(&mut module, init.regions)?;
+        // SAFETY: the function is the module's, complete and executable; our caller vouches for what it does.
+        let status = init.function.map_or(0, |function| unsafe { (self.kernel.call)(function) });
+        let ended = init_region.map_or(Ok(()), |region| self.kernel.regions.remove(region));
+        if let Err(error) = ended {
+            // Text that is still traced can't be freed.
+            core::mem::forget(module);
+            return Err(error.into());
+        }
+        if status != 0 {
+            self.remove_region(module)?;
+            return Err(LoadError::Init(status));
+        }
+        // SAFETY: init has returned, and nothing else ran there; whoever kept a pointer into init data broke its promise
+        // to be sound.
+        unsafe { module.placed.free_init() };
+        let id = module.id;
+        self.next_id += 1;
+        self.loaded.push(module);
+        log::debug!(
+            "fentry: module {name} loaded at {}",
+            self.get(id).map_or(TextRange::EMPTY, |m| m.range(Segment::Text))
+        );
+        Ok(id)
+    }
+
+    /// Everything up to the point where the module could run.
+    fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
+        let Kernel { memory, platform, machine, stubs, erratum_843419: erratum, .. } = self.kernel;
+        let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
+        let mut uses = Vec::new();
+        let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
+        layout.add_tables(object, &values, erratum)?;
+
+        let mut placed = Placed::allocate(memory, &layout.bytes, placement)?;
+        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum);
+        let entries = linking.link(stubs)?;
+        let slots = [Segment::Text, Segment::InitText].map(|segment| linking.stub_slots(segment));
+        let exports = self.read_exports(object, &layout, &placed)?;
+        placed.protect(machine)?;
+        platform.synchronize_cpus()?;
+
+        let mut callsites = Vec::new();
+        let mut regions = [None, None];
+        let [text, init_text] = entries;
+        callsites.try_reserve_exact(text.addresses.len())?;
+        callsites.extend_from_slice(&text.addresses);
+        let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
+        for ((region, (segment, entries)), slots) in regions.iter_mut().zip(of_segments).zip(slots) {
+            let range = placed.range(segment);
+            if let Some(slots) = slots.filter(|_| !entries.addresses.is_empty()) {
+                let symbols = symbols::table(object, &layout, segment, range.start.get())?;
+                *region = Some(Parts { text: range, entries, symbols, slots });
+            }
+        }
+        let function = |name| {
+            let spot = symbols::function(object, &layout, name)?;
+            Some(TextAddr::new(placed.address(spot)))
+        };
+        let init = Init { function: function(INIT), regions };
+        let module = Module {
+            id: ModuleId(self.next_id),
+            name: name.into(),
+            exit: function(EXIT),
+            placed,
+            exports,
+            uses,
+            holders: 0,
+            region: None,
+            callsites,
+            slots: slots[0],
+        };
+        Ok((module, init))
+    }
+
+    /// Hands the text to whoever traces; returns the region of the init text.
+    fn add_regions(
+        &self,
+        module: &mut Module<'k>,
+        parts: [Option<Parts>; 2],
+    ) -> Result<Option<RegionToken>, LoadError> {
+        let [text, init] = parts;
+        let add = |parts: Option<Parts>| {
+            let Some(Parts { text, entries: Entries { addresses: entries, form: layout }, symbols, slots }) = parts
+            else {
+                return Ok(None);
+            };
+            let module = &module.name;
+            self.kernel.regions.add(NewRegion { module, text, entries, layout, symbols, slots }).map(Some)
+        };
+        let text = add(text)?;
+        match add(init) {
+            Ok(init) => {
+                module.region = text;
+                Ok(init)
+            }
+            Err(error) => {
+                if let Some(text) = text {
+                    self.kernel.regions.remove(text)?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends the tracing of a module that is given up, and frees it.
+    fn remove_region(&self, mut module: Module<'k>) -> Result<(), LoadError> {
+        let removed = module.region.take().map_or(Ok(()), |region| self.kernel.regions.remove(region));
+        if let Err(error) = removed {
+            core::mem::forget(module);
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// What the kernel or a module exports by this name. The module is noted in `uses`.
+    fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Option<u64> {
+        if let Some(address) = self.exports.get(name) {
+            return Some(address);
+        }
+        let (owner, address) = self.loaded.iter().find_map(|module| Some((module.id, module.export(name)?)))?;
+        if !uses.contains(&owner) {
+            uses.push(owner);
+        }
+        Some(address)
+    }
+
+    /// Reads a module's export records.
+    fn read_exports(
+        &self,
+        object: &Object<'_>,
+        layout: &Layout,
+        placed: &Placed<'_>,
+    ) -> Result<Vec<(String, u64)>, LoadError> {
+        let mut exports: Vec<(String, u64)> = Vec::new();
+        for section in object.sections.iter().filter(|section| section.name == SECTION) {
+            let Some(start) = layout.sections[section.index] else { continue };
+            for index in 0..(section.bytes / RECORD_BYTES) as usize {
+                let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
+                let (name, address) = read_export(placed, spot).ok_or(LoadError::BadExport { index })?;
+                let taken = match self.exports.get(&name) {
+                    Some(_) => Some(String::new()),
+                    None if exports.iter().any(|(known, _)| *known == name) => Some(String::new()),
+                    None => self.loaded.iter().find(|other| other.export(&name).is_some()).map(|m| m.name.clone()),
+                };
+                if let Some(owner) = taken {
+                    return Err(LoadError::DuplicateExport { name, owner });
+                }
+                exports.try_reserve(1)?;
+                exports.push((name, address));
+            }
+        }
+        Ok(exports)
+    }
+
+    /// Stops and frees a module.
+    ///
+    /// # Errors
+    ///
+    /// [`UnloadError`]; the module is as it was then.
+    ///
+    /// # Safety
+    ///
+    /// No CPU executes the module's functions now or later, its exit function left aside, and after that has returned
+    /// nothing has a pointer into the module: what it registered, its exit function takes back.
+    pub unsafe fn unload(&mut self, id: ModuleId) -> Result<(), UnloadError> {
+        let index = self.loaded.iter().position(|module| module.id == id).ok_or(UnloadError::NotLoaded)?;
+        let users = self.users(id);
+        if users > 0 {
+            return Err(UnloadError::InUse { users });
+        }
+        if let Some(exit) = self.loaded[index].exit {
+            // SAFETY: the function is the module's; that it is sound is our caller's word from when it was loaded.
+            unsafe { (self.kernel.call)(exit) };
+            // Not again, if the region can't be removed and this is tried anew.
+            self.loaded[index].exit = None;
+        }
+        if let Some(region) = self.loaded[index].region {
+            self.kernel.regions.remove(region).map_err(UnloadError::Region)?;
+        }
+        drop(self.loaded.remove(index));
+        Ok(())
+    }
+
+    /// How many modules use this one's exports, and how often it is held.
+    pub fn users(&self, id: ModuleId) -> usize {
+        let users = self.loaded.iter().filter(|module| module.uses.contains(&id)).count();
+        users + self.get(id).map_or(0, |module| module.holders)
+    }
+
+    /// Holds a module: it isn't unloaded until it is released as often. `None` where it isn't loaded.
+    pub fn hold(&mut self, id: ModuleId) -> Option<()> {
+        let module = self.loaded.iter_mut().find(|module| module.id == id)?;
+        module.holders += 1;
+        Some(())
+    }
+
+    /// Releases a module that was held. `None` where it wasn't.
+    pub fn release(&mut self, id: ModuleId) -> Option<()> {
+        let module = self.loaded.iter_mut().find(|module| module.id == id)?;
+        module.holders = module.holders.checked_sub(1)?;
+        Some(())
+    }
+
+    /// The module of this number.
+    pub fn get(&self, id: ModuleId) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.id == id)
+    }
+
+    /// The module of this name.
+    pub fn find(&self, name: &str) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.name == name)
+    }
+
+    /// The module whose text holds this address.
+    pub fn at(&self, address: TextAddr) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.range(Segment::Text).contains(address))
+    }
+
+    /// Every module, in the order of loading.
+    pub fn iter(&self) -> impl Iterator<Item = &Module<'k>> {
+        self.loaded.iter()
+    }
+}
+
+impl Drop for Modules<'_> {
+    fn drop(&mut self) {
+        // Whoever drops the list doesn't promise that the modules are not in use: their memory stays.
+        self.loaded.drain(..).for_each(core::mem::forget);
+    }
+}
+
+/// What is needed once, to start a module.
+struct Init {
+    function: Option<TextAddr>,
+    regions: [Option<Parts>; 2],
+}
+
+/// What a region is made of.
+struct Parts {
+    text: TextRange,
+    entries: Entries,
+    symbols: alloc::boxed::Box<[u8]>,
+    slots: StubSlots,
+}
+
+/// The name and the address in an export record; `None` where they are not inside the module.
+fn read_export(placed: &Placed<'_>, record: Spot) -> Option<(String, u64)> {
+    let field = |index: u64| placed.read(Spot { offset: record.offset + 8 * index, ..record }, 8);
+    let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
+    placed.locate(address, 1)?;
+    let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
+    let mut text = Vec::new();
+    text.try_reserve_exact(usize::try_from(bytes).ok()?).ok()?;
+    for offset in 0..bytes {
+        text.push(placed.read(Spot { offset: start.offset + offset, ..start }, 1)? as u8);
+    }
+    Some((String::from_utf8(text).ok()?, address))
+}

@@ -1,0 +1,53 @@
+//! Loadable modules: an ELF object placed, relocated, started, and its text handed to whoever traces.
+//!
+//! Floor 5, feature `module`, which needs a heap. [`Modules`] is the list of what is loaded; a [`Kernel`] says where its
+//! memory comes from ([`ModuleMemory`]) and what the kernel exports ([`Exports`], [`export!`](crate::export)).
+//!
+//! ```text
+//!   parse ─> lay out sections ─> resolve symbols ─> count veneers, GOT ─> allocate ─> copy, relocate ─> look at callsites
+//!         ─> caches, permissions, CPUs ─> regions added ─> init called ─> init segments freed
+//! ```
+//!
+//! Until the last arrow any failure gives back all that was taken, in the opposite order.
+//!
+//! # Supports
+//! - ELF64, little-endian, AArch64, ET_REL: what `ld -r` makes of objects from rustc, GCC and Clang, in the small code model;
+//! - text, constants, data, zeros, COMMON symbols; `.init.*` sections, which are freed when init has returned;
+//! - branches of any length through veneers, which change X16 only; a GOT; Cortex-A53 erratum 843419;
+//! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines.
+//!
+//! # Does not support
+//! Thread-local storage, constructors (`.init_array`), indirect functions, relocations without addends, compressed
+//! sections, versions or signatures of modules, loading what a module depends on. Each is refused by name where an object
+//! has it.
+//!
+//! # A module
+//! What it wants to be called, it defines as global symbols: [`INIT`], `extern "C" fn() -> i32`, where 0 is success, and
+//! [`EXIT`], `extern "C" fn()`. Both may be missing.
+
+mod apply;
+mod error;
+mod export;
+mod layout;
+mod list;
+mod memory;
+mod object;
+mod place;
+mod region;
+mod reloc;
+mod symbols;
+#[cfg(test)]
+mod tests;
+
+pub use error::{LoadError, SectionCause, UnloadError};
+pub use export::{Export, Exports};
+pub use layout::Erratum843419;
+pub use list::{Kernel, Module, ModuleId, Modules, StubEntries, call};
+pub use memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
+pub use region::{NewRegion, RegionError, RegionToken, Regions, StubSlots, Untraced};
+pub use reloc::{RelocCause, RelocError, RelocKind};
+
+/// The symbol of a module's init function.
+pub const INIT: &str = "fentry_module_init";
+/// The symbol of a module's exit function.
+pub const EXIT: &str = "fentry_module_exit";

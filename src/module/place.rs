@@ -1,0 +1,179 @@
+//! A module's memory: allocated, written, given its permissions, freed.
+//!
+//! Floor 2 within the loader, and the only file of it that touches memory. What has been allocated is freed when a
+//! [`Placed`] is dropped, so whatever goes wrong between allocation and success gives everything back.
+
+use super::error::LoadError;
+use super::layout::Spot;
+use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
+use crate::address::{TextAddr, TextRange};
+use crate::text::{Machine, cache};
+use core::fmt;
+use core::ptr::NonNull;
+
+/// The memory of one module.
+pub(crate) struct Placed<'k> {
+    memory: &'k dyn ModuleMemory,
+    pieces: [Option<Piece>; Segment::ALL.len()],
+}
+
+/// One segment's memory.
+struct Piece {
+    allocation: Allocation,
+    /// How many bytes from the start on the module uses.
+    bytes: u64,
+    state: PieceState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PieceState {
+    /// The loader may write it.
+    Writable,
+    /// It has its final permission.
+    Protected,
+}
+
+impl<'k> Placed<'k> {
+    /// Allocates every segment that has bytes, and fills it with zeros.
+    pub(crate) fn allocate(
+        memory: &'k dyn ModuleMemory,
+        bytes: &[u64; Segment::ALL.len()],
+        placement: Placement,
+    ) -> Result<Self, LoadError> {
+        let mut placed = Self { memory, pieces: [const { None }; 6] };
+        let page_bytes = memory.page_bytes();
+        let mut placement = placement;
+        for segment in Segment::ALL {
+            let bytes = bytes[segment.index()];
+            if bytes == 0 {
+                continue;
+            }
+            let whole = usize::try_from(bytes).ok().and_then(|bytes| bytes.checked_next_multiple_of(page_bytes));
+            let whole = whole.ok_or(LoadError::TooLarge(segment))?;
+            let allocation = memory.allocate(&Request { segment, bytes: whole, placement })?;
+            placement = Placement::Near(TextAddr::new(allocation.address));
+            let piece = Piece { allocation, bytes, state: PieceState::Writable };
+            // SAFETY: `ModuleMemory` promises that so many bytes are writable there, and nobody else's.
+            unsafe { piece.allocation.writable.write_bytes(0, whole) };
+            placed.pieces[segment.index()] = Some(piece);
+        }
+        Ok(placed)
+    }
+
+    fn piece(&self, segment: Segment) -> Option<&Piece> {
+        self.pieces[segment.index()].as_ref()
+    }
+
+    /// The segment's addresses; empty where it has no memory.
+    pub(crate) fn range(&self, segment: Segment) -> TextRange {
+        self.piece(segment).map_or(TextRange::EMPTY, |piece| {
+            let start = TextAddr::new(piece.allocation.address);
+            TextRange::new(start, TextAddr::new(start.get().wrapping_add(piece.bytes)))
+        })
+    }
+
+    /// The address of a place.
+    pub(crate) fn address(&self, spot: Spot) -> u64 {
+        self.range(spot.segment).start.get().wrapping_add(spot.offset)
+    }
+
+    /// Where the loader reads and writes `bytes` bytes from `spot` on; `None` where they are not all inside, or protected.
+    fn window(&self, spot: Spot, bytes: usize) -> Option<NonNull<u8>> {
+        let piece = self.piece(spot.segment).filter(|piece| piece.state == PieceState::Writable)?;
+        let end = spot.offset.checked_add(bytes as u64)?;
+        if end > piece.bytes {
+            return None;
+        }
+        // SAFETY: the offset is inside the allocation, whose bytes are one object by `ModuleMemory`'s promise.
+        Some(unsafe { piece.allocation.writable.byte_add(spot.offset as usize) })
+    }
+
+    /// Copies `data` to `spot`; `None` where it doesn't fit.
+    pub(crate) fn write(&mut self, spot: Spot, data: &[u8]) -> Option<()> {
+        let to = self.window(spot, data.len())?;
+        // SAFETY: `window` has so many bytes, which are ours alone; `data` is a file's, so they don't overlap.
+        unsafe { to.copy_from_nonoverlapping(NonNull::from(data).cast(), data.len()) };
+        Some(())
+    }
+
+    /// The little-endian number of `bytes` bytes, 8 at most, at `spot`.
+    pub(crate) fn read(&self, spot: Spot, bytes: u32) -> Option<u64> {
+        let mut number = [0; 8];
+        let into = number.get_mut(..bytes as usize)?;
+        let from = self.window(spot, into.len())?;
+        // SAFETY: `window` has so many bytes, and they are initialised: zeros at first.
+        unsafe { from.copy_to_nonoverlapping(NonNull::from(into).cast(), bytes as usize) };
+        Some(u64::from_le_bytes(number))
+    }
+
+    /// Writes the low `bytes` bytes of a number.
+    pub(crate) fn write_number(&mut self, spot: Spot, bytes: u32, number: u64) -> Option<()> {
+        let number = number.to_le_bytes();
+        self.write(spot, number.get(..bytes as usize)?)
+    }
+
+    /// The segment that holds `bytes` bytes at this address, and where in it.
+    pub(crate) fn locate(&self, address: u64, bytes: u64) -> Option<Spot> {
+        Segment::ALL.into_iter().find_map(|segment| {
+            let range = self.range(segment);
+            let offset = address.checked_sub(range.start.get())?;
+            let inside = offset.checked_add(bytes)? <= range.len();
+            inside.then_some(Spot { segment, offset })
+        })
+    }
+
+    /// Makes what was written to text visible to instruction fetches, and gives every segment its permission.
+    pub(crate) fn protect(&mut self, machine: &dyn Machine) -> Result<(), LoadError> {
+        for piece in self.pieces.iter_mut().flatten() {
+            let segment = piece.allocation.segment;
+            if segment.is_text() {
+                let start = TextAddr::new(piece.allocation.address);
+                // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
+                cache::make_visible(machine, || (0..piece.bytes).step_by(4).map(|offset| start.offset(offset as i64)));
+            }
+            self.memory.protect(&piece.allocation, segment.permission())?;
+            piece.state = PieceState::Protected;
+        }
+        Ok(())
+    }
+
+    /// Frees the init segments.
+    ///
+    /// # Safety
+    ///
+    /// Nothing executes them or has a pointer into them.
+    pub(crate) unsafe fn free_init(&mut self) {
+        for segment in Segment::ALL.into_iter().filter(|segment| segment.is_init()) {
+            self.free(segment);
+        }
+    }
+
+    fn free(&mut self, segment: Segment) {
+        if let Some(piece) = self.pieces[segment.index()].take() {
+            // SAFETY: it came from this object and was taken out of here, so this happens once; whoever drops the module
+            // or frees its init segments promises that nothing uses them.
+            unsafe { self.memory.free(piece.allocation) };
+        }
+    }
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        Segment::ALL.into_iter().rev().for_each(|segment| self.free(segment));
+    }
+}
+
+impl fmt::Debug for Placed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut map = f.debug_map();
+        for segment in Segment::ALL {
+            if let Some(piece) = self.piece(segment) {
+                map.entry(
+                    &format_args!("{segment}"),
+                    &format_args!("{:#x}+{:#x}", piece.allocation.address, piece.bytes),
+                );
+            }
+        }
+        map.finish()
+    }
+}
