@@ -28,6 +28,8 @@
 mod apply;
 mod error;
 mod export;
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
 mod layout;
 mod list;
 mod memory;

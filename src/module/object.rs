@@ -76,7 +76,7 @@ impl<'a> Object<'a> {
 
         let mut sections = Vec::new();
         sections.try_reserve_exact(headers.len())?;
-        for (SectionIndex(index), section) in headers.iter().enumerate().map(|(index, s)| (SectionIndex(index), s)) {
+        for (SectionIndex(index), section) in headers.enumerate() {
             let name = headers.section_name(Little, section).map_err(malformed("section name", index))?;
             let name = core::str::from_utf8(name).map_err(|_| LoadError::Malformed { what: "section name", index })?;
             // Section 0 is a place for numbers that don't fit the header.
@@ -225,9 +225,8 @@ fn symbol_table<'a>(headers: &SectionTable<'a, Header>, file: &'a [u8]) -> Resul
 fn symbols<'a>(table: &SymbolTable<'a, Header>, sections: &[Section<'a>]) -> Result<Vec<Symbol<'a>>, LoadError> {
     let mut symbols = Vec::new();
     symbols.try_reserve_exact(table.len())?;
-    for index in 0..table.len() {
+    for (index, symbol) in table.iter().enumerate() {
         let malformed = |what| LoadError::Malformed { what, index };
-        let symbol = table.symbol(SymbolIndex(index)).map_err(|_| malformed("symbol"))?;
         let name = table.symbol_name(Little, symbol).map_err(|_| malformed("symbol name"))?;
         let name = core::str::from_utf8(name).map_err(|_| malformed("symbol name"))?;
         let (value, bytes) = (symbol.st_value(Little), symbol.st_size(Little));

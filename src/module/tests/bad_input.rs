@@ -1,0 +1,235 @@
+//! What is no good module: each an error, and nothing left.
+
+use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
+use crate::callsite::Refusal;
+use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
+use object::write::{StandardSection, SymbolSection};
+use object::{SectionFlags, SectionKind, SymbolKind, elf};
+use std::string::ToString;
+use std::vec::Vec;
+
+const FAR: u64 = KERNEL + 0x1000_0000;
+
+#[test]
+fn what_is_not_an_object_for_this_machine_is_refused() {
+    let host = Host::new(FAR);
+    let with = |at: usize, byte: u8| {
+        let mut file = sample();
+        file[at] = byte;
+        host.error_of(&file)
+    };
+    assert_eq!(host.error_of(b"#!/bin/sh"), LoadError::NotElf);
+    assert_eq!(with(0, 0), LoadError::NotElf);
+    assert_eq!(with(4, 1), LoadError::WrongKind { field: "class", found: 1, expected: 2 });
+    assert_eq!(with(5, 2), LoadError::WrongKind { field: "byte order", found: 2, expected: 1 });
+    assert_eq!(with(16, 2), LoadError::WrongKind { field: "type", found: 2, expected: 1 });
+    assert_eq!(with(18, 62), LoadError::WrongKind { field: "machine", found: 62, expected: 183 });
+}
+
+#[test]
+fn every_beginning_of_a_module_is_refused() {
+    let host = Host::new(FAR);
+    let file = sample();
+    for length in 0..file.len() {
+        host.error_of(&file[..length]);
+    }
+}
+
+/// Xorshift64: repeats from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+#[test]
+fn a_damaged_module_is_loaded_or_refused_and_leaves_nothing() {
+    let host = Host::new(FAR);
+    let file = sample();
+    let mut random = Random(0x5eed_0001);
+    for round in 0..4000 {
+        let mut damaged = file.clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(damaged.len());
+            damaged[at] = match random.below(4) {
+                0 => 0,
+                1 => 0xff,
+                2 => damaged[at] ^ 1 << random.below(8),
+                _ => random.below(256) as u8,
+            };
+        }
+        let mut modules = host.modules();
+        // SAFETY: nothing of a module is executed here.
+        if let Ok(id) = unsafe { modules.load("damaged", &damaged, Placement::Anywhere) } {
+            // SAFETY: as above.
+            unsafe { modules.unload(id) }.unwrap();
+        }
+        assert_eq!(host.memory.lent_bytes(), 0, "round {round}");
+    }
+}
+
+#[test]
+fn every_unresolved_symbol_is_named_once() {
+    let mut maker = Maker::new();
+    let text = maker.text();
+    let names = ["zeta", "alpha", "printk"].map(|name| maker.undefined(name));
+    let (_, at) = maker.function(text, "caller", &[BL; 4]);
+    for (index, name) in names.into_iter().chain([names[0]]).enumerate() {
+        maker.relocate(text, at + 8 + 4 * index as u64, 283, name, 0);
+    }
+    let expected = LoadError::Unresolved(["alpha", "zeta"].map(ToString::to_string).to_vec());
+    assert_eq!(Host::new(FAR).error_of(&maker.write()), expected);
+}
+
+#[test]
+fn relocations_that_can_not_be_done_are_refused() {
+    let host = Host::new(FAR);
+    let error = |number: u32, addend: i64, old: u32, offset: u64| {
+        let mut maker = Maker::new();
+        let text = maker.text();
+        maker.words(text, &[RET, old]);
+        let place = maker.object.section_symbol(text);
+        maker.relocate(text, offset, number, place, addend);
+        host.error_of(&maker.write())
+    };
+    assert_eq!(error(9999, 0, BL, 4), LoadError::UnknownRelocation { section: 1, offset: 4, number: 9999 });
+    assert_eq!(error(549, 0, BL, 4), LoadError::ThreadLocal { section: 1, offset: 4 });
+    assert_eq!(error(283, 0, BL, 8), LoadError::RelocationPlace { section: 1, offset: 8 });
+    assert_eq!(error(283, 0, BL, 6), LoadError::RelocationPlace { section: 1, offset: 6 });
+    let cause = |error| match error {
+        LoadError::Relocation { error, .. } => error.cause,
+        other => panic!("{other}"),
+    };
+    assert!(matches!(cause(error(275, 1 << 33, ADRP_X0, 4)), RelocCause::Overflow { .. }));
+    assert!(matches!(cause(error(283, 2, BL, 4)), RelocCause::Misaligned { .. }));
+    assert!(matches!(cause(error(283, 0, RET, 4)), RelocCause::OtherInstruction { word: RET }));
+    // Within one's own text there are no veneers.
+    assert!(matches!(error(283, 1 << 40, BL, 4), LoadError::PltFull { segment: Segment::Text, entries: 2 }));
+}
+
+#[test]
+fn sections_that_can_not_be_placed_are_refused() {
+    let host = Host::new(FAR);
+    let error = |sh_type: elf::SectionType, sh_flags: elf::SectionFlags, alignment: u64| {
+        let mut maker = Maker::new();
+        let section = maker.section(".odd", SectionKind::Data, sh_flags);
+        maker.object.section_mut(section).flags = SectionFlags::Elf { sh_type, sh_flags };
+        maker.object.append_section_data(section, &[0; 16], alignment);
+        host.error_of(&maker.write())
+    };
+    let cause = |error| match error {
+        LoadError::Section { cause, name, .. } if name == ".odd" => cause,
+        other => panic!("{other}"),
+    };
+    let (alloc, write, run) = (elf::SHF_ALLOC, elf::SHF_WRITE, elf::SHF_EXECINSTR);
+    assert_eq!(cause(error(elf::SHT_PROGBITS, alloc | write | run, 8)), SectionCause::WritableText);
+    assert_eq!(cause(error(elf::SHT_INIT_ARRAY, alloc | write, 8)), SectionCause::Type(elf::SHT_INIT_ARRAY.0));
+    assert_eq!(cause(error(elf::SHT_PROGBITS, alloc, 8192)), SectionCause::Alignment(8192));
+    let thread_local = error(elf::SHT_PROGBITS, alloc | write | elf::SHF_TLS, 8);
+    assert_eq!(thread_local, LoadError::ThreadLocal { section: 1, offset: 0 });
+}
+
+#[test]
+fn indices_out_of_range_are_refused() {
+    let host = Host::new(FAR);
+    // A relocation's symbol, a symbol's section and a relocation section's target, each found by what stands before it.
+    let mut maker = Maker::new();
+    let data = maker.object.section_id(StandardSection::Data);
+    maker.object.append_section_data(data, &[0; 8], 8);
+    let symbol = maker.symbol("here", SymbolKind::Data, SymbolSection::Section(data), 0);
+    maker.relocate(data, 0, 257, symbol, 0x7777);
+    let file = maker.write();
+    let find = |wanted: &[u8]| file.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    let damaged = |at: usize, bytes: &[u8]| {
+        let mut file = file.clone();
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+        host.error_of(&file)
+    };
+    let rela = find(&0x7777_u64.to_le_bytes()) - 16;
+    assert_eq!(damaged(rela + 12, &[0xff; 4]), LoadError::SymbolIndex { section: 1, symbol: u32::MAX });
+    assert_eq!(damaged(rela, &[8]), LoadError::RelocationPlace { section: 1, offset: 8 });
+    // The symbol: global data in section 1.
+    let defined = find(&[0x11, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]) + 2;
+    assert!(matches!(damaged(defined, &[99]), LoadError::SymbolPlace { .. }));
+    assert!(matches!(damaged(defined + 2, &[99]), LoadError::SymbolPlace { .. }));
+}
+
+#[test]
+fn entries_that_are_no_callsites_are_refused() {
+    let host = Host::new(FAR);
+    let error = |change: fn(&mut Maker)| {
+        let mut maker = Maker::new();
+        let text = maker.text();
+        maker.function(text, "good", &[]);
+        change(&mut maker);
+        host.error_of(&maker.write())
+    };
+    let not_nop = error(|maker| {
+        let text = maker.text();
+        let offset = maker.words(text, &[RET, RET]);
+        maker.entry(text, offset);
+    });
+    let refusal = Refusal::NotPatchable { found: [RET, RET] };
+    assert_eq!(not_nop, LoadError::Callsite { entry: (FAR + 12).into(), refusal });
+    let beyond = error(|maker| {
+        let text = maker.text();
+        maker.entry(text, 0x10_0000);
+    });
+    assert!(matches!(beyond, LoadError::Callsite { refusal: Refusal::OutsideText, .. }));
+    let empty = error(|maker| {
+        let entries = maker.section("__patchable_function_entries", SectionKind::Data, elf::SHF_ALLOC);
+        maker.object.append_section_data(entries, &[0; 8], 8);
+    });
+    assert!(matches!(empty, LoadError::EmptyEntry { offset: 0, .. }));
+}
+
+#[test]
+fn export_records_must_name_what_is_the_module_s() {
+    let host = Host::new(FAR);
+    let mut maker = Maker::new();
+    let text = maker.text();
+    let (function, _) = maker.function(text, "ticks", &[]);
+    maker.export("printk", function);
+    let taken = LoadError::DuplicateExport { name: "printk".to_string(), owner: "".to_string() };
+    assert_eq!(host.error_of(&maker.write()), taken);
+
+    let mut maker = Maker::new();
+    let jiffies = maker.undefined("jiffies");
+    maker.export("mine", jiffies);
+    assert_eq!(host.error_of(&maker.write()), LoadError::BadExport { index: 0 });
+}
+
+#[test]
+fn a_module_larger_than_memory_is_refused() {
+    let host = Host::new(FAR);
+    for size in [1 << 30, 1 << 62, u64::MAX - 15] {
+        let mut maker = Maker::new();
+        let bss = maker.object.section_id(StandardSection::UninitializedData);
+        maker.object.append_section_bss(bss, size, 16);
+        let error = host.error_of(&maker.write());
+        assert!(matches!(error, LoadError::Memory(_) | LoadError::TooLarge(Segment::Data)), "{error}");
+    }
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let error = LoadError::Unresolved(["alpha", "zeta"].map(ToString::to_string).to_vec());
+    assert_eq!(error.to_string(), "The module needs 2 symbols that nobody exports: alpha zeta");
+    let mut maker = Maker::new();
+    let text = maker.text();
+    maker.words(text, &[ADRP_X0]);
+    let place = maker.undefined("printk");
+    maker.relocate(text, 0, 275, place, 1 << 34);
+    assert_eq!(
+        Host::new(FAR).error_of(&maker.write()).to_string(),
+        "The relocation R_AARCH64_ADR_PREL_PG_HI21 at 0x50200000 overflows: the value 0x3f0001000 is not within \
+         -0x100000000 to 0xffffffff (symbol \"printk\")"
+    );
+    let lines: Vec<_> = error.to_string().lines().map(ToString::to_string).collect();
+    assert_eq!(lines.len(), 1);
+}

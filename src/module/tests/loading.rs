@@ -1,0 +1,292 @@
+//! What a good module becomes.
+
+use super::fixture::{ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, Maker, PRINTK, RESULT, RET, STUBS, sample};
+use crate::address::TextAddr;
+use crate::module::fakes::MemoryFault;
+use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, UnloadError};
+use crate::plt::Veneer;
+use crate::symbols::Symbols;
+use object::SymbolKind;
+use object::write::{StandardSection, SymbolSection};
+use std::string::ToString;
+use std::vec::Vec;
+
+/// Near the kernel, beyond BL's reach of it, and beyond ADRP's.
+const NEAR: u64 = KERNEL + 0x10_0000;
+const FAR: u64 = KERNEL + 0x1000_0000;
+const VERY_FAR: u64 = KERNEL + 0x20_0000_0000;
+
+/// The target of the BL at `at`, through a veneer if it goes to one.
+fn called(host: &Host, at: u64) -> (u64, bool) {
+    let word = host.word(at);
+    assert_eq!(word >> 26, BL >> 26, "{word:#010x}");
+    let target = at.wrapping_add_signed(i64::from((word << 6).cast_signed() >> 4));
+    match host.memory.read(target, 16) {
+        None => (target, false),
+        Some(_) => {
+            let words = [0, 4, 8, 12].map(|offset| host.word(target + offset));
+            match Veneer::from_words(words).target(TextAddr::new(target)) {
+                Some(through) => (through.get(), true),
+                None => (target, false),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_part_of_a_module_is_where_it_belongs() {
+    for base in [NEAR, FAR, VERY_FAR] {
+        let host = Host::new(base);
+        let mut modules = host.modules();
+        CALLED.with_borrow_mut(Vec::clear);
+        // SAFETY: nothing of a module is executed here.
+        let id = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+        let module = modules.get(id).unwrap();
+        let text = module.range(Segment::Text).start.get();
+        assert_eq!(text, base);
+
+        // hello: nop, nop, bl printk, adrp, add, bl ticks, ret; ticks: nop, nop, adrp, ldr, ldr, ret.
+        let ticks = text + 28;
+        assert_eq!(called(&host, text + 8), (PRINTK, base != NEAR));
+        assert_eq!(called(&host, text + 20), (ticks, false));
+        assert_eq!(host.word(text + 24), RET);
+        let got = module.range(Segment::Rodata).end.get() - 8;
+        assert_eq!(host.long(got), JIFFIES);
+        assert_eq!(host.word(ticks + 12), 0xf940_0000 | ((got & 0xfff) as u32 >> 3) << 10);
+        assert_eq!(host.long(module.range(Segment::Data).start.get() + 8), ticks + 4);
+        assert_eq!(module.range(Segment::Data).len(), 16 + 0x2000 + 40 + 8 + 8);
+
+        // The first two veneers are the entry stubs'.
+        let slots = module.stub_slots().unwrap();
+        for (slot, stub) in [(slots.caller, STUBS.caller), (slots.regs_caller, STUBS.regs_caller)] {
+            let words = [0, 4, 8, 12].map(|offset| host.word(slot.get() + offset));
+            assert_eq!(Veneer::from_words(words).target(slot), Some(stub));
+        }
+
+        // Init is gone, and was called once.
+        assert!(module.range(Segment::InitText).is_empty());
+        assert_eq!(CALLED.with_borrow(Vec::len), 1);
+        assert_eq!(host.memory.segment_at(text), Some((Segment::Text, Some(Permission::ReadExecute))));
+        assert_eq!(host.memory.segment_at(got), Some((Segment::Rodata, Some(Permission::Read))));
+        let data = module.range(Segment::Data).start.get();
+        assert_eq!(host.memory.segment_at(data), Some((Segment::Data, Some(Permission::ReadWrite))));
+
+        assert_eq!(module.export("ticks"), Some(ticks));
+        assert_eq!(modules.at(TextAddr::new(ticks)).map(|module| module.name()), Some("sample"));
+        assert_eq!(module.callsites(), [text, ticks, ticks + 24]);
+        // SAFETY: as above.
+        unsafe { modules.unload(id) }.unwrap();
+        assert_eq!(CALLED.with_borrow(|called| called.last().copied()), Some(ticks + 24), "exit was not called");
+        assert_eq!(host.memory.lent_bytes(), 0);
+        assert!(host.regions.regions.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn text_is_handed_over_with_its_entries_and_names() {
+    let host = Host::new(NEAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+    let regions = host.regions.regions.lock().unwrap();
+    let [text] = &regions[..] else { panic!("init text's region was to be removed: {regions:?}") };
+    assert_eq!((text.module.as_str(), text.entries.len()), ("sample", 3));
+    let symbols = Symbols::parse(&text.symbols).unwrap();
+    assert_eq!(symbols.lookup_addr(NEAR + 8).unwrap().symbol.name, "sample::hello");
+    assert_eq!(*host.regions.count.lock().unwrap(), 2);
+}
+
+#[test]
+fn one_veneer_serves_every_call_of_its_target() {
+    let mut maker = Maker::new();
+    let text = maker.text();
+    let printk = maker.undefined("printk");
+    let (_, at) = maker.function(text, "caller", &[BL; 10]);
+    for call in 0..10 {
+        maker.relocate(text, at + 8 + 4 * call, 283, printk, 0);
+    }
+    let host = Host::new(VERY_FAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("caller", &maker.write(), Placement::Anywhere) }.unwrap();
+    // Thirteen instructions, up to a multiple of 16 bytes, and three veneers.
+    assert_eq!(modules.get(id).unwrap().range(Segment::Text).len(), 64 + 3 * 16);
+    assert!((0..10).all(|call| called(&host, VERY_FAR + 8 + 4 * call) == (PRINTK, true)));
+}
+
+#[test]
+fn an_adrp_at_the_end_of_a_page_is_replaced_where_the_cpu_needs_it() {
+    let object = |offset: u64| {
+        let mut maker = Maker::new();
+        let text = maker.text();
+        maker.words(text, &std::vec![RET; 0xff8 / 4]);
+        maker.words(text, &[ADRP_X0, ADRP_X0, RET]);
+        let place = maker.object.section_symbol(text);
+        maker.relocate(text, 0xff8, 275, place, 0);
+        maker.relocate(text, 0xffc, 275, place, offset as i64);
+        maker.write()
+    };
+    let load = |erratum, offset| {
+        let host = Host::new(NEAR);
+        let mut modules = host.modules_with(erratum);
+        // SAFETY: nothing of a module is executed here.
+        unsafe { modules.load("adrp", &object(offset), Placement::Anywhere) }.unwrap();
+        let after = modules.find("adrp").unwrap().range(Segment::Text).end.get();
+        (host.word(NEAR + 0xff8), host.word(NEAR + 0xffc), [32, 28].map(|back| host.word(after - back)))
+    };
+    // The first refers to its own page, the second to one far away. Room is kept for a veneer each.
+    let (first, second, _) = load(Erratum843419::Absent, 0x1000_0000);
+    assert_eq!((first, second), (0x9000_0000, 0x9008_0000));
+    let (first, second, veneer) = load(Erratum843419::Present, 0x1000_0000);
+    // adr x0, -0xff8; b; adrp x0, +0x10000000 less the page that the veneer is further on
+    assert_eq!(first, 0x10ff_8040);
+    assert_eq!(second >> 26, 0b00_0101);
+    assert_eq!(veneer[0], 0xf007_ffe0);
+    assert_eq!(veneer[1] >> 26, 0b00_0101);
+}
+
+#[test]
+fn erratum_843419_is_known_by_the_cpu_s_numbers() {
+    for (midr, revidr, present) in [
+        (0x410f_d030, 0, true),
+        (0x410f_d034, 0, true),
+        (0x410f_d034, 0x100, false),
+        (0x411f_d030, 0, false),
+        (0x410f_d083, 0, false),
+    ] {
+        assert_eq!(Erratum843419::of_cpu(midr, revidr) == Erratum843419::Present, present, "{midr:#x}");
+    }
+}
+
+#[test]
+fn a_module_that_others_use_stays() {
+    let host = Host::new(NEAR);
+    let mut modules = host.modules();
+    let user = {
+        let mut maker = Maker::new();
+        let text = maker.text();
+        let ticks = maker.undefined("ticks");
+        let (_, at) = maker.function(text, "user", &[BL]);
+        maker.relocate(text, at + 8, 283, ticks, 0);
+        maker.write()
+    };
+    // SAFETY: nothing of a module is executed here.
+    let mut load = |name, file: &[u8]| unsafe { modules.load(name, file, Placement::Anywhere) };
+    assert_eq!(load("user", &user), Err(LoadError::Unresolved(std::vec!["ticks".to_string()])));
+    let sample_id = load("sample", &sample()).unwrap();
+    assert_eq!(load("sample", &sample()), Err(LoadError::AlreadyLoaded("sample".to_string())));
+    let twice = LoadError::DuplicateExport { name: "ticks".to_string(), owner: "sample".to_string() };
+    assert_eq!(load("again", &sample()), Err(twice));
+    let user_id = load("user", &user).unwrap();
+    assert_eq!(called(&host, modules.get(user_id).unwrap().range(Segment::Text).start.get() + 8).0, NEAR + 28);
+
+    // SAFETY: as above.
+    let unload = |modules: &mut Modules<'_>, id| unsafe { modules.unload(id) };
+    assert_eq!(unload(&mut modules, sample_id), Err(UnloadError::InUse { users: 1 }));
+    unload(&mut modules, user_id).unwrap();
+    modules.hold(sample_id).unwrap();
+    assert_eq!(unload(&mut modules, sample_id), Err(UnloadError::InUse { users: 1 }));
+    modules.release(sample_id).unwrap();
+    assert_eq!(modules.release(sample_id), None);
+    unload(&mut modules, sample_id).unwrap();
+    assert_eq!(unload(&mut modules, sample_id), Err(UnloadError::NotLoaded));
+    assert_eq!(host.memory.lent_bytes(), 0);
+}
+
+#[test]
+fn a_weak_symbol_may_be_missing() {
+    let mut maker = Maker::new();
+    let text = maker.text();
+    let (missing, there) = (maker.weak("missing"), maker.weak("printk"));
+    let (_, at) = maker.function(text, "caller", &[BL, BL]);
+    maker.relocate(text, at + 8, 283, missing, 0);
+    maker.relocate(text, at + 12, 283, there, 0);
+    let data = maker.object.section_id(StandardSection::Data);
+    maker.object.append_section_data(data, &[0xff; 16], 8);
+    maker.relocate(data, 0, 257, missing, 0);
+    maker.relocate(data, 8, 257, there, 0);
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("weak", &maker.write(), Placement::Anywhere) }.unwrap();
+    assert_eq!(host.word(FAR + 8), BL | 1, "a call of nothing goes on behind it");
+    assert_eq!(called(&host, FAR + 12), (PRINTK, true));
+    let data = modules.get(id).unwrap().range(Segment::Data).start.get();
+    assert_eq!((host.long(data), host.long(data + 8)), (0, PRINTK));
+}
+
+#[test]
+fn whatever_fails_nothing_is_left() {
+    let host = Host::new(FAR);
+    let file = sample();
+    // Six segments, four of them there, and the init text's two.
+    let mut faults: Vec<MemoryFault> = (0..4).map(MemoryFault::Allocate).collect();
+    faults.extend((0..4).map(MemoryFault::Protect));
+    for fault in faults {
+        host.memory.set_fault(Some(fault));
+        assert!(matches!(host.error_of(&file), LoadError::Memory(_)), "{fault:?}");
+    }
+    host.memory.set_fault(None);
+    host.machine.set_fault(Some(crate::fakes::Fault::Cpu(1)));
+    assert!(matches!(host.error_of(&file), LoadError::Cpu(_)));
+    for region in 0..2 {
+        *host.regions.count.lock().unwrap() = 0;
+        *host.regions.refuse.lock().unwrap() = Some(region);
+        assert!(matches!(host.error_of(&file), LoadError::Region(_)), "{region}");
+    }
+    *host.regions.refuse.lock().unwrap() = None;
+    RESULT.set(-12);
+    assert_eq!(host.error_of(&file), LoadError::Init(-12));
+    RESULT.set(0);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    unsafe { modules.load("sample", &file, Placement::Anywhere) }.unwrap();
+}
+
+#[test]
+fn new_text_is_cleaned_before_it_can_be_executed_and_every_cpu_is_told() {
+    use crate::fakes::Event;
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    host.machine.take_events();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+    let events = host.machine.take_events();
+    let text = modules.get(id).unwrap().range(Segment::Text);
+    let of_line = |make: fn(TextAddr) -> Event, line: u64| {
+        events.iter().position(|event| *event == make(TextAddr::new(line))).unwrap_or_else(|| panic!("{line:#x}"))
+    };
+    let told = events.iter().position(|event| *event == Event::SynchronizeCpus).unwrap();
+    for line in (text.start.get()..text.end.get()).step_by(64) {
+        assert!(of_line(Event::Clean, line) < of_line(Event::Invalidate, line));
+        assert!(of_line(Event::Invalidate, line) < told);
+    }
+}
+
+#[test]
+fn a_thousand_loads_leak_nothing() {
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    let file = sample();
+    for _ in 0..1000 {
+        // SAFETY: nothing of a module is executed here.
+        let id = unsafe { modules.load("sample", &file, Placement::Anywhere) }.unwrap();
+        // SAFETY: as above.
+        unsafe { modules.unload(id) }.unwrap();
+    }
+    assert_eq!(host.memory.lent_bytes(), 0);
+}
+
+#[test]
+fn an_absolute_symbol_is_its_value() {
+    let mut maker = Maker::new();
+    let data = maker.object.section_id(StandardSection::Data);
+    maker.object.append_section_data(data, &[0; 8], 8);
+    let symbol = maker.symbol("fixed", SymbolKind::Data, SymbolSection::Absolute, 0x1234_5678);
+    maker.relocate(data, 0, 257, symbol, 8);
+    let host = Host::new(NEAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("absolute", &maker.write(), Placement::Anywhere) }.unwrap();
+    assert_eq!(host.long(modules.get(id).unwrap().range(Segment::Data).start.get()), 0x1234_5680);
+}
