@@ -43,23 +43,31 @@ impl fmt::Debug for Export {
     }
 }
 
-/// Offers a function to modules, under its own name or another.
+/// Offers a function or a static to modules, under its own name or another.
 ///
 /// ```
 /// extern "C" fn tick() {}
+/// static HERTZ: u64 = 100;
 /// fentry::export!(tick);
 /// fentry::export!(tick as "kernel_tick");
+/// fentry::export!(static HERTZ);
 /// ```
 #[macro_export]
 macro_rules! export {
+    (static $variable:ident) => {
+        $crate::export!(@ (&raw const $variable).cast::<()>(), stringify!($variable));
+    };
     ($function:ident) => {
-        $crate::export!($function as stringify!($function));
+        $crate::export!(@ $function as *const (), stringify!($function));
     };
     ($function:path as $name:expr) => {
+        $crate::export!(@ $function as *const (), $name);
+    };
+    (@ $address:expr, $name:expr) => {
         const _: () = {
             #[used]
             #[cfg_attr(target_os = "none", unsafe(link_section = ".fentry.exports"))]
-            static EXPORT: $crate::module::Export = $crate::module::Export::new($name, $function as *const ());
+            static EXPORT: $crate::module::Export = $crate::module::Export::new($name, $address);
         };
     };
 }

@@ -2,16 +2,14 @@
 //!
 //! Floor 2.
 
-use super::machine::Cpu;
-#[cfg(target_os = "none")]
-use super::machine::Machine as _;
+use super::machine::Machine;
 use crate::address::TextAddr;
 
 /// Makes words that were written at `addresses` visible to every CPU's instruction fetch.
 ///
 /// Ascending addresses let a line that holds several be maintained once. What this CPU executes after the return is new;
 /// the others must still synchronise.
-pub(crate) fn make_visible<I: Iterator<Item = TextAddr>>(machine: Cpu, addresses: impl Fn() -> I) {
+pub(crate) fn make_visible<M: Machine + ?Sized, I: Iterator<Item = TextAddr>>(machine: &M, addresses: impl Fn() -> I) {
     let caches = machine.cache_type();
     if caches.needs_clean() {
         for_each_line(addresses(), caches.data_line_bytes(), |line| machine.clean_data_line(line));

@@ -82,6 +82,17 @@ pub(crate) type Cpu = Hardware;
 #[cfg(not(target_os = "none"))]
 pub(crate) type Cpu = &'static dyn Machine;
 
+/// The machine behind it.
+#[cfg(target_os = "none")]
+pub(crate) const fn machine(cpu: &Cpu) -> &impl Machine {
+    cpu
+}
+/// The machine behind it.
+#[cfg(not(target_os = "none"))]
+pub(crate) const fn machine(cpu: &Cpu) -> &dyn Machine {
+    *cpu
+}
+
 /// DAIF as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptMask(pub u64);

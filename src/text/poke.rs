@@ -10,7 +10,7 @@
 use super::cache;
 #[cfg(target_os = "none")]
 use super::machine::Machine as _;
-use super::machine::{Cpu, InterruptMask};
+use super::machine::{Cpu, InterruptMask, machine};
 use crate::address::TextAddr;
 use crate::callsite::{Change, LiveWord};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
@@ -223,7 +223,7 @@ impl<'a> TextPoke<'a> {
 
     /// Makes every CPU see what was written at these addresses.
     fn publish<I: Iterator<Item = TextAddr>>(&self, addresses: impl Fn() -> I) -> Result<(), CpuTimeout> {
-        cache::make_visible(self.machine, addresses);
+        cache::make_visible(machine(&self.machine), addresses);
         self.platform.synchronize_cpus()
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::Message;
 
 use crate::linker;
+use crate::modules;
 use crate::progress::Step;
 use crate::toolchain::{RustSource, kernel_cargo};
 use crate::variant::{Profile, Variant};
@@ -34,6 +35,11 @@ pub(crate) fn build(
     let mut built = Vec::new();
     for of_one_package in kernels.chunk_by(|a, b| a.package == b.package) {
         let mut cargo = command(workspace, source, variant, of_one_package)?;
+        if of_one_package.iter().any(|kernel| kernel.name == modules::KERNEL) {
+            let dir = modules::build(workspace, source, variant)
+                .with_context(|| format!("cannot build the modules for {variant}"))?;
+            cargo.env(modules::DIR_VARIABLE, dir);
+        }
         built.extend(run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?);
     }
     let image = |kernel: &Kernel| {
@@ -75,7 +81,8 @@ fn config(variant: &Variant, linker: &Path) -> [String; 2] {
     ]
 }
 
-fn toml_string(text: &str) -> String {
+/// A string as TOML writes it.
+pub(crate) fn toml_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

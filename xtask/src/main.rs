@@ -10,6 +10,7 @@ mod host;
 mod insn_proof;
 mod kernel_build;
 mod linker;
+mod modules;
 mod progress;
 mod qemu;
 mod setup;

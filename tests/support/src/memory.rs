@@ -172,6 +172,45 @@ pub fn alias() -> Alias {
     if WINDOW.load(Ordering::Relaxed) { Alias::Window } else { Alias::Permanent }
 }
 
+/// What may be done with memory that [`map_elsewhere`] maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: it isn't mapped.
+    None,
+    /// Read it; it may become text.
+    Read,
+    /// Read and execute it.
+    Execute,
+    /// Read and write it.
+    Write,
+}
+
+/// Maps `physical` a second time, from `virtual_start` on, and forgets what was there before on every CPU.
+///
+/// From nothing to reading, from there to anything else, and back to nothing: no other changes.
+///
+/// # Errors
+///
+/// The page tables refuse it.
+pub fn map_elsewhere(virtual_start: usize, physical: Range<usize>, access: Access) -> Result<(), &'static str> {
+    let guarded = if has_landing_pads() { El1Attributes::GP } else { El1Attributes::empty() };
+    let attributes = match access {
+        Access::None => El1Attributes::empty(),
+        Access::Read => CONSTANTS | guarded,
+        Access::Execute => TEXT | guarded,
+        Access::Write => DATA | guarded,
+    };
+    let mut tables = TABLES.lock();
+    let tables = tables.as_mut().ok_or("there are no page tables yet")?;
+    let region = MemoryRegion::new(virtual_start, virtual_start + physical.len());
+    tables
+        .map_range(&region, PhysicalAddress(physical.start), attributes, Constraints::NO_BLOCK_MAPPINGS)
+        .map_err(|_| "the page tables refuse the mapping")?;
+    // SAFETY: forgetting translations changes nothing but the time to find them again.
+    unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    Ok(())
+}
+
 /// A writable alias of a page of text.
 pub(crate) fn map_alias(page: TextAddr) -> Result<NonNull<u8>, AliasError> {
     let physical = page.get() as usize;

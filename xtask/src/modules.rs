@@ -1,0 +1,159 @@
+//! The modules that the boot test loads: relocatable objects, made with a variant's flags.
+//!
+//! The ones in Rust are static libraries, `core` within them, that rust-lld makes into one object each (`-r`). The one in
+//! C is compiled by every compiler that is installed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use cargo_metadata::Message;
+
+use crate::kernel_build::toml_string;
+use crate::toolchain::{RustSource, kernel_cargo, sysroot};
+use crate::variant::{HARD_FLOAT, Hardening, Variant};
+use crate::workspace::Workspace;
+
+/// The boot test that has the modules in it.
+pub(crate) const KERNEL: &str = "modules";
+/// The variable that tells its build script where they are.
+pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
+
+const RUST_MODULES: [&str; 2] = ["counter", "greeter"];
+const C_SOURCE: &str = "tests/modules/c/relay.c";
+
+/// A C compiler, and how it is told that the code is for a kernel on arm64.
+struct CCompiler {
+    name: &'static str,
+    /// By the names that it may have; the first one that is there is taken.
+    programs: &'static [&'static str],
+    target: &'static [&'static str],
+}
+
+const C_COMPILERS: [CCompiler; 2] = [
+    CCompiler { name: "gcc", programs: &["aarch64-linux-gnu-gcc"], target: &[] },
+    CCompiler {
+        name: "clang",
+        programs: &["clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18"],
+        target: &["--target=aarch64-none-elf"],
+    },
+];
+
+/// Builds the modules of a variant, and gives the directory that holds them and nothing else.
+pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<PathBuf> {
+    let work = workspace.target_dir.join("kernels/modules").join(variant.name);
+    let dir = work.join("objects");
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    for archive in build_archives(workspace, source, variant, &work)? {
+        let name = archive.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let name = name.strip_prefix("lib").unwrap_or(name);
+        let made = work.join(name).with_extension("o");
+        link_relocatable(workspace, &archive, &made)?;
+        replace(&made, &dir.join(name).with_extension("o"))?;
+    }
+    for compiler in &C_COMPILERS {
+        for nops in ["2", "4,2"] {
+            let name = format!("relay-{}-{}", compiler.name, nops.replace(',', ""));
+            let kept = dir.join(&name).with_extension("o");
+            match compile_c(workspace, variant, compiler, nops, &work.join(&name).with_extension("o"))? {
+                Ok(made) => replace(&made, &kept)?,
+                Err(why) => {
+                    eprintln!("    {name} not built because {why}");
+                    if kept.exists() {
+                        std::fs::remove_file(&kept)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(dir)
+}
+
+/// The static libraries of the modules in Rust.
+fn build_archives(workspace: &Workspace, source: &RustSource, variant: &Variant, work: &Path) -> Result<Vec<PathBuf>> {
+    let mut cargo = kernel_cargo(workspace, source);
+    cargo.args(["build", "--locked", "--release", "-Zbuild-std=core", "--message-format=json-render-diagnostics"]);
+    cargo.args(["--target", variant.target]).arg("--target-dir").arg(work.join("cargo"));
+    let mut flags: Vec<String> = variant.rustflags().into_iter().map(toml_string).collect();
+    // What others export may be more than ADRP's 4 GiB away: its address comes from the GOT.
+    flags.push(toml_string("-Crelocation-model=pic"));
+    cargo.args(["--config", &format!("target.{}.rustflags=[{}]", variant.target, flags.join(","))]);
+    // Only what is used of core, in the same object.
+    cargo.args(["--config", "profile.release.lto=\"fat\""]);
+    for module in RUST_MODULES {
+        cargo.args(["--package", module]);
+    }
+    let output = cargo.output().context("cargo does not start")?;
+    ensure!(output.status.success(), "cargo failed for the modules:\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut archives = Vec::new();
+    for message in Message::parse_stream(&output.stdout[..]) {
+        if let Message::CompilerArtifact(artifact) = message.context("cargo's messages cannot be read")? {
+            let is_archive = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "a");
+            archives.extend(artifact.filenames.into_iter().map(|path| path.into_std_path_buf()).filter(is_archive));
+        }
+    }
+    ensure!(archives.len() == RUST_MODULES.len(), "cargo made {} modules: {archives:?}", archives.len());
+    Ok(archives)
+}
+
+/// The linker that comes with the toolchain.
+pub(crate) fn rust_lld(workspace: &Workspace) -> Result<Command> {
+    let libraries = sysroot(workspace)?.join("lib/rustlib");
+    let hosts = std::fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
+    let found = hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|path| path.is_file());
+    let mut linker = Command::new(found.context("the toolchain has no rust-lld")?);
+    linker.args(["-flavor", "gnu"]);
+    Ok(linker)
+}
+
+fn link_relocatable(workspace: &Workspace, archive: &Path, output: &Path) -> Result<()> {
+    let mut linker = rust_lld(workspace)?;
+    linker.args(["-r", "-u", "fentry_module_init", "-u", "fentry_module_exit", "-o"]).arg(output).arg(archive);
+    succeed(&mut linker, "rust-lld")
+}
+
+/// Compiles the module in C, or says why not.
+fn compile_c(
+    workspace: &Workspace,
+    variant: &Variant,
+    compiler: &CCompiler,
+    nops: &str,
+    output: &Path,
+) -> Result<Result<PathBuf, String>> {
+    if variant.target != HARD_FLOAT {
+        return Ok(Err(format!("{variant} has no floating point")));
+    }
+    if variant.hardening.contains(&Hardening::Kcfi) {
+        return Ok(Err(format!("{variant} looks for hashes that C types don't give")));
+    }
+    let is_there = |program: &&&str| Command::new(program).arg("--version").output().is_ok();
+    let Some(program) = compiler.programs.iter().find(is_there) else {
+        return Ok(Err(format!("{} is not installed", compiler.programs[0])));
+    };
+    let mut command = Command::new(program);
+    command.args(compiler.target).args(["-c", "-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector"]);
+    command.arg("-falign-functions=8").arg(format!("-fpatchable-function-entry={nops}"));
+    command.arg(if variant.hardening.contains(&Hardening::BtiPac) {
+        "-mbranch-protection=bti+pac-ret"
+    } else {
+        "-mbranch-protection=none"
+    });
+    command.arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
+    succeed(&mut command, program)?;
+    Ok(Ok(output.to_owned()))
+}
+
+fn succeed(command: &mut Command, what: &str) -> Result<()> {
+    let output = command.output().with_context(|| format!("{what} does not start"))?;
+    ensure!(output.status.success(), "{what} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// Copies what is new, so that nothing is built again for what is not.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    let new = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if std::fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    std::fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))
+}
