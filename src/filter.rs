@@ -7,6 +7,9 @@
 //! Names are demangled Rust names (`alloc::vec::Vec<u8>::push`) or a C function's own, and may hold the characters that a
 //! glob gives a meaning (`<[u8] as core::fmt::Debug>::fmt`, `*const u8`); [`Rule::name`] takes such a name as it is.
 
+#[cfg(feature = "module")]
+extern crate alloc;
+
 use crate::address::TextAddr;
 use core::fmt;
 
@@ -40,6 +43,53 @@ impl<'a> Filter<'a> {
     /// Whether a negative rule matches the function.
     pub(crate) fn takes_away(&self, name: Option<&str>, function: TextAddr) -> bool {
         self.rules.iter().any(|rule| rule.sign == Sign::TakeAway && rule.matches(name, function))
+    }
+}
+
+/// A filter that keeps its own rules.
+#[cfg(feature = "module")]
+pub(crate) struct OwnedFilter {
+    rules: alloc::vec::Vec<(OwnedPattern, Sign)>,
+}
+
+#[cfg(feature = "module")]
+enum OwnedPattern {
+    Name(alloc::string::String),
+    Glob(alloc::string::String),
+    Address(TextAddr),
+}
+
+#[cfg(feature = "module")]
+impl Filter<'_> {
+    /// The same filter, which does not borrow its rules.
+    pub(crate) fn to_owned(self) -> OwnedFilter {
+        let own = |pattern| match pattern {
+            Pattern::Name(text) => OwnedPattern::Name(text.into()),
+            Pattern::Glob(text) => OwnedPattern::Glob(text.into()),
+            Pattern::Address(addr) => OwnedPattern::Address(addr),
+        };
+        OwnedFilter { rules: self.rules.iter().map(|rule| (own(rule.pattern), rule.sign)).collect() }
+    }
+}
+
+#[cfg(feature = "module")]
+impl OwnedPattern {
+    fn rule(&self, sign: Sign) -> Rule<'_> {
+        let pattern = match self {
+            Self::Name(text) => Pattern::Name(text),
+            Self::Glob(text) => Pattern::Glob(text),
+            Self::Address(addr) => Pattern::Address(*addr),
+        };
+        Rule { pattern, sign }
+    }
+}
+
+#[cfg(feature = "module")]
+impl OwnedFilter {
+    /// Calls `use_it` with the filter.
+    pub(crate) fn with<R>(&self, use_it: impl FnOnce(&Filter<'_>) -> R) -> R {
+        let rules: alloc::vec::Vec<Rule<'_>> = self.rules.iter().map(|(pattern, sign)| pattern.rule(*sign)).collect();
+        use_it(&Filter::new(&rules))
     }
 }
 

@@ -21,9 +21,9 @@ support::boot_tests! {
 }
 
 /// The names of all callsites' functions.
-fn traceable() -> Vec<&'static str> {
+fn traceable() -> Vec<String> {
     let mut names = Vec::new();
-    engine().0.for_each_callsite(|status| names.extend(status.name));
+    engine().0.for_each_callsite(|status| names.extend(status.name.map(String::from)));
     names
 }
 

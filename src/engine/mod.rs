@@ -11,6 +11,9 @@
 
 mod error;
 mod image;
+#[cfg(feature = "module")]
+mod modules;
+mod region;
 mod registry;
 #[cfg(test)]
 mod tests;
@@ -21,15 +24,17 @@ pub use image::Image;
 use crate::address::TextAddr;
 use crate::callsite::{Callsite, Refusal, State};
 use crate::filter::Filter;
-use crate::ops::{Ops, OpsFlags};
+use crate::ops::Ops;
 use crate::platform::Platform;
 use crate::symbols::Symbols;
-use crate::table::{Census, Target};
+use crate::table::Census;
 use crate::text::Machine;
 use crate::text::{Cpu, TextPoke};
+use arrayvec::ArrayVec;
 use core::fmt;
 use core::sync::atomic::Ordering;
-use registry::Registry;
+use region::Region;
+use registry::{Registration, Registry, target_of};
 
 /// What init found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +58,13 @@ pub struct Survey {
 
 /// One callsite as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct Status<'a> {
     /// Where it is.
     pub callsite: Callsite,
     /// What its text says, or the two words that are no state of a callsite.
     pub state: Result<State, [u32; 2]>,
     /// Its function's name.
-    pub name: Option<&'static str>,
+    pub name: Option<&'a str>,
 }
 
 /// The engine: one for a kernel, in a `static`.
@@ -105,16 +110,18 @@ impl Engine {
         if state.is_some() {
             return Err(InitError::AlreadyDone);
         }
-        let (registry, census) = Registry::build(image, self.machine)?;
+        let (stubs, names) = (image.stubs, image.symbols);
+        let (region, census) = Region::of_image(image, self.machine)?;
+        let mut registry = Registry { stubs, regions: ArrayVec::new(), registered: None };
+        registry.regions.push(region);
         // SAFETY: our caller promises that nothing runs the text.
-        match unsafe { registry.make_ready(self.platform, self.machine) } {
-            Ok(()) => {}
-            Err(error) => {
-                registry.table.dissolve();
-                return Err(error);
+        if let Err(error) = unsafe { registry.make_ready(self.platform, self.machine) } {
+            for region in registry.regions {
+                region.table.dissolve();
             }
+            return Err(error);
         }
-        let symbols = registry.symbols.map(|symbols| self.symbols.call_once(|| symbols).len()).unwrap_or_default();
+        let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
         *state = Some(registry);
         drop(state);
         log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
@@ -129,29 +136,28 @@ impl Engine {
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         let mut state = self.lock();
         let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
-        match registry.registered {
-            Some(other) if core::ptr::eq(other, ops) => return Err(RegisterError::AlreadyRegistered),
+        match &registry.registered {
+            Some(other) if other.is_of(ops) => return Err(RegisterError::AlreadyRegistered),
             Some(_) => return Err(RegisterError::Busy),
             None => {}
         }
-        let full = ops.flags().contains(OpsFlags::SAVE_REGS);
-        let target = if full { Target::REGS_CALLER } else { Target::CALLER };
-        let plan = registry.plan(filter, target)?;
+        let count = registry.plan(filter, target_of(ops))?;
+        let registration = Registration::new(ops, filter);
 
         registry.stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
         // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
         self.machine.complete();
-        match registry.carry_out(&plan, self.poke(), self.machine) {
+        match registry.carry_out(self.poke(), self.machine) {
             Ok(()) => {
-                registry.registered = Some(ops);
-                Ok(plan.count)
+                registry.registered = Some(registration);
+                Ok(count)
             }
             Err(error) => {
                 // For a moment some callsites may have called the stub, and the next ops is another one. Whether all are
                 // out of it can be left to the caller: `ops` stays, until it is unregistered, if this fails as well.
                 match self.platform.quiesce(&[registry.stubs.text]) {
                     Ok(()) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
-                    Err(_) => registry.registered = Some(ops),
+                    Err(_) => registry.registered = Some(registration),
                 }
                 Err(error)
             }
@@ -166,16 +172,16 @@ impl Engine {
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
         let mut state = self.lock();
         let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
-        if !registry.registered.is_some_and(|registered| core::ptr::eq(registered, ops)) {
+        if !registry.registered.as_ref().is_some_and(|registered| registered.is_of(ops)) {
             return Err(RegisterError::NotRegistered);
         }
-        let plan = registry.plan_removal();
-        registry.carry_out(&plan, self.poke(), self.machine)?;
+        let count = registry.plan_removal();
+        registry.carry_out(self.poke(), self.machine)?;
         // Every CPU fetches NOPs now. One that fetched the BL before may still be between it and the callback's end.
         self.platform.quiesce(&[registry.stubs.text]).map_err(RegisterError::NotQuiescent)?;
         registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release);
         registry.registered = None;
-        Ok(plan.count)
+        Ok(count)
     }
 
     /// Compares every callsite's text with what the engine believes.
@@ -183,33 +189,38 @@ impl Engine {
         let mut survey = Survey::default();
         let state = self.lock();
         let Some(registry) = state.as_ref() else { return survey };
-        for (record, callsite) in registry.callsites(0..registry.table.len()) {
-            let believed = registry.state(record.now());
-            match registry.text_state(&callsite, self.machine) {
-                Ok(state) if state != believed => survey.wrong += 1,
-                Ok(State::Disabled) => survey.disabled += 1,
-                Ok(State::Enabled(_)) => survey.enabled += 1,
-                Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+        for region in &registry.regions {
+            for (record, callsite) in region.callsites(0..region.table.len()) {
+                match region.text_state(&callsite, self.machine) {
+                    Ok(state) if state != region.state(record.now()) => survey.wrong += 1,
+                    Ok(State::Disabled) => survey.disabled += 1,
+                    Ok(State::Enabled(_)) => survey.enabled += 1,
+                    Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+                }
             }
         }
         survey
     }
 
     /// Shows every callsite, in the order of their addresses.
-    pub fn for_each_callsite(&self, mut show: impl FnMut(Status)) {
+    pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
         let state = self.lock();
         let Some(registry) = state.as_ref() else { return };
-        for (_, callsite) in registry.callsites(0..registry.table.len()) {
-            let state = registry.text_state(&callsite, self.machine);
-            show(Status { callsite, state, name: registry.name(callsite.function()) });
+        for region in &registry.regions {
+            for (_, callsite) in region.callsites(0..region.table.len()) {
+                let state = region.text_state(&callsite, self.machine);
+                show(Status { callsite, state, name: region.name(callsite.function()) });
+            }
         }
     }
 
-    /// Shows every entry of the section that is no callsite, and why.
-    pub fn for_each_refusal(&self, show: impl FnMut((TextAddr, Refusal))) {
+    /// Shows every entry of the sections that is no callsite, and why.
+    pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
         let state = self.lock();
         let Some(registry) = state.as_ref() else { return };
-        registry.table.refused(registry.excluded, |at| registry.read(self.machine, at)).for_each(show);
+        for region in &registry.regions {
+            region.table.refused(region.excluded, |at| region.read(self.machine, at)).for_each(&mut show);
+        }
     }
 
     /// The kernel's symbols, as init was given them.
