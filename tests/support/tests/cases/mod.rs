@@ -38,6 +38,7 @@ support::boot_tests! {
     cpus_synchronise,
     masked_cpus_still_synchronise,
     windows_leave_nothing_behind,
+    vector_registers_are_there_if_compiled_in,
     services_fail_when_asked_to,
     instructions_are_counted,
     text_changes_under_running_cpus,
@@ -100,4 +101,18 @@ fn instructions_are_counted() {
     };
     let (some, more) = (instructions(100), instructions(1100));
     assert_eq!(more - some, 2000, "two instructions a turn");
+}
+
+/// A kernel compiled without them must not touch them, so there they fault.
+fn vector_registers_are_there_if_compiled_in() {
+    // SAFETY: `fmov d0, d0` changes nothing. As a number, because the softfloat assembler refuses the name.
+    let used = support::exceptions::catch(|| unsafe { core::arch::asm!(".inst 0x1e604000") });
+    let compiled_in = cfg!(target_feature = "neon");
+    match used {
+        Ok(()) => assert!(compiled_in, "the vector registers are not switched off"),
+        Err(fault) => {
+            assert!(!compiled_in, "{fault}");
+            assert_eq!(fault.class(), 0x07, "{fault}");
+        }
+    }
 }
