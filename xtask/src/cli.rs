@@ -15,7 +15,7 @@ use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{doctor, host, insn_proof, kernel_build, setup, symbols};
+use crate::{doctor, host, insn_proof, kernel_build, modules, setup, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -38,6 +38,7 @@ enum Task {
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
     InsnProof(InsnProof),
+    FuzzModule(FuzzModuleArgs),
 }
 
 /// Find what building and booting needs, and get what is missing: QEMU, and the source of `core`
@@ -168,6 +169,21 @@ struct DoctorArgs {
     image: PathBuf,
 }
 
+/// Give damaged modules to the loader until the time is up
+///
+/// A panic, memory that is not given back, or an input that takes seconds is a finding: the input is kept in
+/// src/module/tests/inputs, whose files the crate's own tests load. The same seed repeats the same run.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask fuzz-module --seconds 600")]
+struct FuzzModuleArgs {
+    /// For how long
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u64,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
 /// Does what the command line says.
 pub(crate) fn run() -> Result<ExitCode> {
     match Cli::parse().command {
@@ -182,6 +198,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
+        Task::FuzzModule(args) => {
+            modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)
+        }
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::write_object(&args.image, &args.output).map(|()| ExitCode::SUCCESS),
     }

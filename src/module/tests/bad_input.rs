@@ -5,7 +5,7 @@ use crate::callsite::Refusal;
 use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
 use object::write::{StandardSection, SymbolSection};
 use object::{SectionFlags, SectionKind, SymbolKind, elf};
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 const FAR: u64 = KERNEL + 0x1000_0000;
@@ -232,4 +232,27 @@ fn errors_say_what_is_wrong() {
     );
     let lines: Vec<_> = error.to_string().lines().map(ToString::to_string).collect();
     assert_eq!(lines.len(), 1);
+}
+
+/// Modules from compilers, and what `cargo xtask fuzz-module` has found.
+fn inputs() -> Vec<(String, Vec<u8>)> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/module/tests/inputs");
+    let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.map(|path| (path.display().to_string(), std::fs::read(path).unwrap())).collect()
+}
+
+#[test]
+fn every_beginning_of_a_kept_input_is_refused() {
+    let host = Host::new(FAR);
+    for (name, file) in inputs() {
+        for length in 0..=file.len() {
+            let mut modules = host.modules();
+            // SAFETY: nothing of a module is executed here.
+            let result = unsafe { modules.load("input", &file[..length], Placement::Anywhere) };
+            let was_read = matches!(result, Ok(_) | Err(LoadError::Unresolved(_)));
+            let is_whole = length == file.len();
+            assert!(was_read == is_whole || name.contains("found-"), "{name}, {length} bytes: {result:?}");
+            assert_eq!(host.memory.lent_bytes(), 0, "{name}, {length} bytes");
+        }
+    }
 }

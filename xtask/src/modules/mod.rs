@@ -3,6 +3,10 @@
 //! The ones in Rust are static libraries, `core` within them, that rust-lld makes into one object each (`-r`). The one in
 //! C is compiled by every compiler that is installed.
 
+pub(crate) mod fuzz;
+#[cfg(test)]
+mod proof;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -97,7 +101,7 @@ fn build_archives(workspace: &Workspace, source: &RustSource, variant: &Variant,
 }
 
 /// The linker that comes with the toolchain.
-pub(crate) fn rust_lld(workspace: &Workspace) -> Result<Command> {
+fn rust_lld(workspace: &Workspace) -> Result<Command> {
     let libraries = sysroot(workspace)?.join("lib/rustlib");
     let hosts = std::fs::read_dir(&libraries).with_context(|| format!("cannot read {}", libraries.display()))?;
     let found = hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|path| path.is_file());
