@@ -79,6 +79,9 @@
 //! ([`enter`](crate::TraceContext::enter), [`leave`](crate::TraceContext::leave)), so that what handlers call while they
 //! interrupt a callback is traced too.
 //!
+//! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
+//! what else is asked.
+//!
 //! # 5. Init
 //! Once, on the boot CPU, before others run and with interrupts masked:
 //! ```

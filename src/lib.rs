@@ -31,11 +31,13 @@
 //! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`regs`]);
 //! - backtraces through the stubs ([`unwind`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
-//!   as it was ([`text`]);
+//!   as it was ([`text`]); an ops is let go when nobody can be inside its callback any more, also where kernel code is
+//!   preempted ([`Platform::quiesce`]);
+//! - loadable modules, placed anywhere in the address space (`module`, a feature that needs a heap);
 //! - tests on a host: the engine runs on a simulated machine (`fakes`, a feature).
 //!
 //! # It does not support
-//! - more than one ops at a time, hooks at a function's return, and loadable modules: they are to come;
+//! - more than one ops at a time, and hooks at a function's return: they are to come;
 //! - kernels that pass SVE registers between their functions, and guarded control stacks (FEAT_GCS);
 //! - big-endian and 32-bit kernels.
 //!
@@ -44,10 +46,11 @@
 //!
 //! | floor | modules |
 //! |---|---|
+//! | 5 | `module`: ELF objects loaded, relocated, and handed to the engine |
 //! | 4 | [`engine`]: which callsite calls what, now |
 //! | 3 | [`entry`]: the stubs that callsites call; `fakes`: a machine for tests |
 //! | 2 | [`text`]: the only writer of instructions; [`ops`]: a callback and its flags; [`table`]: the sorted callsites |
-//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`recursion`]: the guard; [`unwind`]: frame records |
+//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`plt`]: veneers; [`recursion`]: the guard; [`unwind`]: frame records |
 //! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`address`] |
 #![no_std]
 

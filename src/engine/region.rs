@@ -10,7 +10,7 @@ use crate::callsite::{Callsite, Change, LiveWord, State, StateError};
 use crate::entry::Stubs;
 use crate::filter::{Filter, Pattern, Rule};
 use crate::symbols::Symbols;
-use crate::table::{Census, Record, Table, TableError, Target};
+use crate::table::{Census, Differing, Record, Table, TableError, Target};
 use crate::text::Cpu;
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
@@ -201,22 +201,18 @@ impl Region {
         })
     }
 
-    /// The planned changes, in the order of their addresses. [`check`](Self::check) has answered for them.
+    /// The records with planned changes, in the order of their addresses. [`check`](Self::check) has answered for them.
     #[inline]
-    pub(super) fn changes(&self) -> impl Iterator<Item = Change<LiveWord>> {
-        self.table.differing(self.planned.clone()).map(|record| {
-            let at = record.call_addr(self.text.start);
-            let word =
-                |target| self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target));
-            Change { at, old: word(record.now()), new: word(record.next()) }
-        })
+    fn differing(&self) -> Differing<'_> {
+        self.table.differing(self.planned.clone())
     }
 
-    /// The addresses of the planned changes.
+    /// The change that a record plans.
     #[inline]
-    pub(super) fn addresses(&self) -> impl Iterator<Item = TextAddr> {
-        let start = self.text.start;
-        self.table.differing(self.planned.clone()).map(move |record| record.call_addr(start))
+    pub(super) fn change(&self, record: Record) -> Change<LiveWord> {
+        let at = record.call_addr(self.text.start);
+        let word = |target| self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target));
+        Change { at, old: word(record.now()), new: word(record.next()) }
     }
 
     /// The plan was carried out.
@@ -274,5 +270,35 @@ impl Region {
 
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.symbols.and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
+    }
+}
+
+/// The records with planned changes of several regions. A type of its own, since a chain of adaptors costs several calls a
+/// callsite, in each pass.
+pub(super) struct Planned<'a> {
+    regions: core::slice::Iter<'a, Region>,
+    current: Option<(&'a Region, Differing<'a>)>,
+}
+
+impl<'a> Planned<'a> {
+    pub(super) fn of(regions: &'a [Region]) -> Self {
+        Self { regions: regions.iter(), current: None }
+    }
+}
+
+impl<'a> Iterator for Planned<'a> {
+    type Item = (&'a Region, Record);
+
+    #[inline]
+    fn next(&mut self) -> Option<(&'a Region, Record)> {
+        loop {
+            if let Some((region, records)) = &mut self.current
+                && let Some(record) = records.next()
+            {
+                return Some((region, record));
+            }
+            let region = self.regions.next()?;
+            self.current = Some((region, region.differing()));
+        }
     }
 }

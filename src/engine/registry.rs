@@ -3,7 +3,7 @@
 //! Floor 4.
 
 use super::error::{InitError, RegisterError};
-use super::region::Region;
+use super::region::{Planned, Region};
 use crate::address::TextAddr;
 use crate::callsite::{Change, LiveWord};
 use crate::entry::Stubs;
@@ -156,11 +156,11 @@ impl Registry {
 impl Batch<LiveWord> for Registry {
     #[inline]
     fn changes(&self) -> impl Iterator<Item = Change<LiveWord>> {
-        self.regions.iter().flat_map(Region::changes)
+        Planned::of(&self.regions).map(|(region, record)| region.change(record))
     }
 
     #[inline]
     fn addresses(&self) -> impl Iterator<Item = TextAddr> {
-        self.regions.iter().flat_map(Region::addresses)
+        Planned::of(&self.regions).map(|(region, record)| record.call_addr(region.text.start))
     }
 }
