@@ -274,6 +274,22 @@ impl Table {
         Differing { slots: self.slots[..self.accepted].get(span).unwrap_or_default().iter() }
     }
 
+    /// Plans `target` for every callsite; the records between which that changes something, and how many it changes.
+    pub(crate) fn plan_all(&mut self, target: Target) -> (Range<usize>, usize) {
+        let (mut first, mut end, mut count) = (usize::MAX, 0, 0);
+        for (index, slot) in self.slots[..self.accepted].iter_mut().enumerate() {
+            let mut record = Record(*slot);
+            if record.next() != target {
+                record.plan(target);
+                *slot = record.0;
+                first = first.min(index);
+                end = index + 1;
+                count += 1;
+            }
+        }
+        (first.min(end)..end, count)
+    }
+
     /// Changes each record of these indices.
     pub(crate) fn update_all(&mut self, span: Range<usize>, change: impl Fn(&mut Record)) {
         for slot in self.slots[..self.accepted].get_mut(span).unwrap_or_default() {

@@ -117,9 +117,11 @@ impl Region {
         1
     }
 
-    /// Plans `target` for every callsite.
+    /// Plans `target` for every callsite; how many changes that makes. Nothing is planned yet.
     pub(super) fn plan_all(&mut self, target: Target) -> usize {
-        (0..self.table.len()).map(|index| self.plan(index, target)).sum()
+        let (planned, count) = self.table.plan_all(target);
+        self.planned = planned;
+        count
     }
 
     /// Plans `target` for every callsite that the filter selects here, if any.
@@ -211,8 +213,7 @@ impl Region {
     #[inline]
     pub(super) fn change(&self, record: Record) -> Change<LiveWord> {
         let at = record.call_addr(self.text.start);
-        let word = |target| self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target));
-        Change { at, old: word(record.now()), new: word(record.next()) }
+        Change { at, old: self.word(at, record.now()), new: self.word(at, record.next()) }
     }
 
     /// The plan was carried out.
@@ -247,6 +248,12 @@ impl Region {
             Target::REGS_CALLER => Some(self.reached.regs_caller),
             _ => None,
         }
+    }
+
+    /// The instruction at `at` that a target stands for.
+    #[inline]
+    fn word(&self, at: TextAddr, target: Target) -> LiveWord {
+        self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target))
     }
 
     /// The records of these indices with their callsites.
