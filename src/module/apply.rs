@@ -259,8 +259,8 @@ impl<'a, 'k> Linking<'a, 'k> {
     fn check_callsites(&self, segment: Segment, entries: Vec<u64>) -> Result<Entries, LoadError> {
         let text = self.placed.range(segment);
         let read = |at: TextAddr| {
-            let spot = self.placed.locate(at.get(), 4);
-            spot.and_then(|spot| self.placed.read(spot, 4)).unwrap_or(0) as u32
+            let offset = at.get().wrapping_sub(text.start.get());
+            self.placed.read(Spot { segment, offset }, 4).unwrap_or(0) as u32
         };
         let addresses = || entries.iter().copied().map(TextAddr::new);
         let form = callsite::Layout::detect(addresses(), text, read);

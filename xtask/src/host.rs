@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::modules::RUST_MODULES;
 use crate::progress::Step;
 use crate::toolchain::{self, RustSource, cargo, kernel_cargo};
 use crate::variant::HARD_FLOAT;
@@ -18,10 +19,11 @@ struct Check {
 }
 
 /// Every check, the quickest first.
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 5] = [
     Check { what: "formatting", component: Some("fmt"), command: formatting },
     Check { what: "clippy for the host", component: Some("clippy"), command: clippy_host },
     Check { what: "clippy for arm64", component: Some("clippy"), command: clippy_arm64 },
+    Check { what: "clippy of the examples", component: Some("clippy"), command: clippy_examples },
     Check { what: "documentation", component: None, command: documentation },
 ];
 
@@ -84,18 +86,33 @@ fn clippy_host(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Co
     Some(in_root(workspace, &["clippy", "--quiet", "--locked", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// Clippy of everything that is built for arm64, in a target directory of its own.
+/// Clippy of what is built for arm64, in a target directory of its own: the crate, the boot tests, their modules.
 fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
-    let mut cargo = kernel_cargo(workspace, source?);
-    cargo.args(["clippy", "--quiet", "--locked", "-Zbuild-std=core,alloc", "--target", HARD_FLOAT, "--target-dir"]);
-    cargo.arg(workspace.target_dir.join("kernels/clippy"));
+    let mut cargo = clippy_kernels(workspace, source?, KernelKind::BootTest);
     cargo.args(["--package", "fentry", "--lib"]);
-    for kernel in workspace.kernels() {
-        let kind = if kernel.kind == KernelKind::BootTest { "--test" } else { "--bin" };
-        cargo.args(["--package", &kernel.package, kind, &kernel.name]);
+    for module in RUST_MODULES {
+        cargo.args(["--package", module]);
     }
     cargo.args(["--", "-D", "warnings"]);
     Some(cargo)
+}
+
+/// Clippy of the examples. Apart, because the features that the boot tests need are not theirs.
+fn clippy_examples(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
+    let mut cargo = clippy_kernels(workspace, source?, KernelKind::Example);
+    cargo.args(["--", "-D", "warnings"]);
+    Some(cargo)
+}
+
+fn clippy_kernels(workspace: &Workspace, source: &RustSource, kind: KernelKind) -> Command {
+    let mut cargo = kernel_cargo(workspace, source);
+    cargo.args(["clippy", "--quiet", "--locked", "-Zbuild-std=core,alloc", "--target", HARD_FLOAT, "--target-dir"]);
+    cargo.arg(workspace.target_dir.join("kernels/clippy"));
+    let flag = if kind == KernelKind::BootTest { "--test" } else { "--bin" };
+    for kernel in workspace.kernels().iter().filter(|kernel| kernel.kind == kind) {
+        cargo.args(["--package", &kernel.package, flag, &kernel.name]);
+    }
+    cargo
 }
 
 fn documentation(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {

@@ -23,7 +23,8 @@ pub(crate) const KERNEL: &str = "modules";
 /// The variable that tells its build script where they are.
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
 
-const RUST_MODULES: [&str; 2] = ["counter", "greeter"];
+/// The packages of the modules in Rust.
+pub(crate) const RUST_MODULES: [&str; 2] = ["counter", "greeter"];
 const C_SOURCE: &str = "tests/modules/c/relay.c";
 
 /// A C compiler, and how it is told that the code is for a kernel on arm64.
