@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::module::{
-    Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, Segment, StubEntries, Untraced, call,
+    Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, Segment, StubEntries, call,
 };
 use fentry::text::Hardware;
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
@@ -25,6 +25,7 @@ use support::{PLATFORM, engine, memory::mappings, smp};
 support::boot_tests! {
     every_module_works_at_every_distance,
     modules_call_each_other_across_four_gibibytes,
+    a_filter_set_before_traces_every_module_from_init_to_exit,
     a_thousand_loads_while_other_cpus_call_traced_functions,
     every_cut_of_a_module_is_refused,
     the_cost_of_loading,
@@ -134,7 +135,7 @@ fn kernel() -> Kernel<'static> {
         memory: &PAGES,
         platform: &PLATFORM,
         machine: &Hardware,
-        regions: &Untraced,
+        regions: engine().0,
         stubs: StubEntries { caller: address(ftrace_caller), regs_caller: address(ftrace_regs_caller) },
         erratum_843419: Erratum843419::Absent,
         call,
@@ -228,6 +229,66 @@ fn modules_call_each_other_across_four_gibibytes() -> Result<(), String> {
     Ok(())
 }
 
+/// So much memory from a module's place on is looked at.
+const WINDOW: u64 = 0x10_0000;
+static PLACE: AtomicU64 = AtomicU64::new(0);
+/// One bit for each eight bytes of the window: a callsite there was called from.
+static SEEN: [AtomicU64; WINDOW as usize / 512] = [const { AtomicU64::new(0) }; WINDOW as usize / 512];
+
+fn see(ip: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    let offset = ip.get().wrapping_sub(PLACE.load(Ordering::Relaxed));
+    if offset < WINDOW {
+        SEEN[offset as usize / 512].fetch_or(1 << (offset / 8 % 64), Ordering::Relaxed);
+    }
+}
+
+/// Whether one of a function's first words has called.
+fn was_seen(function: u64) -> bool {
+    let offset = function - PLACE.load(Ordering::Relaxed);
+    [offset, offset + 8].iter().any(|at| SEEN[*at as usize / 512].load(Ordering::Relaxed) >> (at / 8 % 64) & 1 != 0)
+}
+
+fn seen() -> u32 {
+    SEEN.iter().map(|word| word.load(Ordering::Relaxed).count_ones()).sum()
+}
+
+fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), String> {
+    static OPS: Ops = Ops::new(see);
+    let (engine, report) = engine();
+    for (distance, place) in PLACES {
+        PLACE.store(place, Ordering::Relaxed);
+        for (name, _) in MODULES.iter().filter(|(name, _)| *name != "counter") {
+            SEEN.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            engine.register(&OPS, &Filter::ALL).map_err(|error| format!("{error}"))?;
+            let mut modules = modules();
+            let id = load(&mut modules, name, place).map_err(|error| format!("{name}, {distance}: {error}"))?;
+            let after_init = seen();
+            assert!(after_init >= 1, "{name}, {distance}: init was not traced");
+            let module = modules.get(id).expect("loaded");
+            let survey = engine.survey();
+            assert_eq!(survey.enabled, report.census.accepted + module.callsites().len(), "{name}, {distance}");
+            assert_eq!(survey.wrong, 0, "{name}, {distance}");
+
+            let (export, wanted) =
+                if is_in_c(name) { ("relay_sum", expected(0) + 0.5) } else { ("greeter_sum", expected(1)) };
+            let address = module.export(export).expect("exported");
+            assert!(!was_seen(address));
+            let found = call_sum(sum_of(&modules, id, export));
+            assert!(found == wanted, "{name}, {distance}: {found} and not {wanted}");
+            assert!(was_seen(address), "{name}, {distance}: {export} was not traced");
+            let before_exit = seen();
+            unload(&mut modules, id);
+            assert!(seen() > before_exit, "{name}, {distance}: exit was not traced");
+
+            engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
+            let survey = engine.survey();
+            assert_eq!((survey.disabled, survey.wrong), (report.census.accepted, 0), "{name}, {distance}");
+        }
+    }
+    assert_eq!(PAGES.lent_bytes(), 0);
+    Ok(())
+}
+
 #[inline(never)]
 extern "C" fn busy(number: u64) -> u64 {
     black_box(number) * 3
@@ -237,6 +298,7 @@ extern "C" fn busy(number: u64) -> u64 {
 fn a_thousand_loads_while_other_cpus_call_traced_functions() -> Result<(), String> {
     static CALLS: AtomicU64 = AtomicU64::new(0);
     static STOP: AtomicBool = AtomicBool::new(false);
+    static STOPPED: AtomicU64 = AtomicU64::new(0);
     static FAILED: Mutex<Option<String>> = Mutex::new(None);
     fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
         CALLS.fetch_add(1, Ordering::Relaxed);
@@ -250,8 +312,14 @@ fn a_thousand_loads_while_other_cpus_call_traced_functions() -> Result<(), Strin
     smp::on_all(|cpu| {
         if cpu != 0 {
             while !STOP.load(Ordering::Acquire) {
-                assert_eq!(black_box(busy)(7), 21);
+                for _ in 0..500 {
+                    assert_eq!(black_box(busy)(7), 21);
+                }
+                // Until the loader asks for something: machines with fewer CPUs than this one are to get on as well.
+                // SAFETY: sleeping is always sound.
+                unsafe { core::arch::asm!("wfi", options(nomem, nostack, preserves_flags)) };
             }
+            STOPPED.fetch_add(1, Ordering::AcqRel);
             return;
         }
         let mut modules = modules();
@@ -271,6 +339,10 @@ fn a_thousand_loads_while_other_cpus_call_traced_functions() -> Result<(), Strin
             NOTES.lock().clear();
         }
         STOP.store(true, Ordering::Release);
+        while STOPPED.load(Ordering::Acquire) + 1 < smp::online().count() as u64 {
+            // Wakes them.
+            let _ = smp::synchronize();
+        }
     });
     engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
     if let Some(reason) = FAILED.lock().take() {

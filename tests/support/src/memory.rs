@@ -23,6 +23,7 @@ use aarch64_paging::Mapping;
 use aarch64_paging::descriptor::{El1Attributes, PhysicalAddress};
 use aarch64_paging::idmap::IdTranslation;
 use aarch64_paging::paging::{Constraints, El1And0, MemoryRegion, VaRange};
+use alloc::vec::Vec;
 use core::arch::asm;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -208,12 +209,35 @@ pub fn map_elsewhere(virtual_start: usize, physical: Range<usize>, access: Acces
         .map_err(|_| "the page tables refuse the mapping")?;
     // SAFETY: forgetting translations changes nothing but the time to find them again.
     unsafe { asm!("dsb ishst", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags)) };
+    let mut elsewhere = ELSEWHERE.lock();
+    elsewhere.retain(|text| text.start != virtual_start);
+    if access == Access::Execute {
+        elsewhere.push(Elsewhere { start: virtual_start, physical });
+    }
     Ok(())
+}
+
+/// Text that [`map_elsewhere`] has mapped.
+struct Elsewhere {
+    start: usize,
+    physical: Range<usize>,
+}
+
+static ELSEWHERE: Lock<Vec<Elsewhere>> = Lock::new(Vec::new());
+
+/// The kernel's own mapping of a page of text that is mapped elsewhere.
+fn elsewhere(page: usize) -> Option<usize> {
+    let texts = ELSEWHERE.lock();
+    let is_here = |text: &&Elsewhere| (text.start..text.start + text.physical.len()).contains(&page);
+    texts.iter().find(is_here).map(|text| text.physical.start + (page - text.start))
 }
 
 /// A writable alias of a page of text.
 pub(crate) fn map_alias(page: TextAddr) -> Result<NonNull<u8>, AliasError> {
     let physical = page.get() as usize;
+    if let Some(alias) = elsewhere(physical).map(core::ptr::with_exposed_provenance_mut) {
+        return NonNull::new(alias).ok_or(AliasError { page, reason: "the alias is at address 0" });
+    }
     if !text().contains(&physical) {
         return Err(AliasError { page, reason: "it is not text of this kernel" });
     }
