@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A case that returns an error lets the next one run. A panic or a fault ends the run there: this kernel cannot unwind.
-//! Words on QEMU's command line (`-append`) select the cases whose names contain one of them.
+//! Words on QEMU's command line (`-append`) select the cases whose names contain one of them; those of the form
+//! `name=number` are no such words but [`setting`]s.
 
 use crate::backtrace;
 use alloc::string::{String, ToString};
@@ -97,8 +98,28 @@ pub fn run(cases: &[Case]) -> ! {
     finish()
 }
 
-/// The words of QEMU's `-append`.
+/// The number that QEMU's command line gives this name, as `name=1234` or `name=0x12ab`.
+///
+/// # Panics
+///
+/// It gives something else than a number.
+pub fn setting(name: &str) -> Option<u64> {
+    let words = arguments();
+    let text = words.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+}
+
+/// The words that select cases.
 fn words() -> Vec<String> {
+    arguments().into_iter().filter(|word| !word.contains('=')).collect()
+}
+
+/// The words of QEMU's `-append`.
+fn arguments() -> Vec<String> {
     let Ok(arguments) = env::args::<1024>() else { return Vec::new() };
     // The first is the kernel's own path.
     arguments.skip(1).filter_map(|word| word.ok().map(ToString::to_string)).collect()

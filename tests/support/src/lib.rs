@@ -21,7 +21,7 @@
 //! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
 //! | [`platform`], [`mod@engine`] | what fentry asks of a kernel; the engine itself |
 //! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
-//! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`] | what their names say |
+//! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`], [`random`] | what their names say |
 //!
 //! It does not: run anything at EL0, switch tasks, power CPUs down, or run on any other board.
 #![no_std]
@@ -34,6 +34,7 @@ pub mod console;
 pub mod backtrace;
 pub mod boot;
 pub mod count;
+mod emulator;
 pub mod engine;
 pub mod exceptions;
 pub mod harness;
@@ -43,6 +44,8 @@ pub mod lock;
 pub mod memory;
 pub mod percpu;
 pub mod platform;
+pub mod random;
+
 pub mod smp;
 pub mod vectors;
 

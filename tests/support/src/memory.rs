@@ -92,6 +92,14 @@ pub fn text() -> Range<usize> {
     (&raw const __fentry_image_start).addr()..(&raw const __text_stop).addr()
 }
 
+/// A copy of all text, to compare with later.
+pub fn copy_of_text() -> Vec<u32> {
+    let text = text();
+    let start = core::ptr::with_exposed_provenance(text.start);
+    // SAFETY: text is mapped readable; a word that changes meanwhile is one of the two that it can be.
+    unsafe { core::slice::from_raw_parts(start, text.len() / size_of::<u32>()) }.to_vec()
+}
+
 fn constants() -> Range<usize> {
     (&raw const __rodata_start).addr()..(&raw const __rodata_stop).addr()
 }

@@ -1,6 +1,6 @@
 //! What fentry asks of a kernel, answered by this one.
 
-use crate::{memory, percpu, smp};
+use crate::{emulator, memory, percpu, smp};
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,7 @@ unsafe impl Platform for TestPlatform {
         if ALIAS.asked_and_fails() {
             return Err(AliasError { page, reason: "a test asked for this failure" });
         }
+        emulator::note_page(page);
         memory::map_alias(page)
     }
 
@@ -41,7 +42,9 @@ unsafe impl Platform for TestPlatform {
         if SYNCHRONIZE.asked_and_fails() {
             return Err(CpuTimeout { cpu: percpu::MAX_CPUS });
         }
-        smp::synchronize()
+        smp::synchronize()?;
+        emulator::rewrite_callsites();
+        Ok(())
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
