@@ -27,13 +27,14 @@
 //! plain one eight bytes earlier.
 
 use crate::address::{TextAddr, TextRange};
-use crate::insn::{Branch, BranchOffset, EncodeError, Hint, Insn};
+use crate::insn::seq::callsite as words;
+use crate::insn::{BranchOffset, EncodeError, Hint, Insn};
 use core::fmt;
 
 /// `NOP`, the compiled form of both instructions.
-pub const NOP: u32 = Insn::NOP.encode();
+pub const NOP: u32 = words::COMPILED[0].encode();
 /// `MOV X9, LR`: keeps the return address where the entry stub finds it (X9 is corruptible at a call, AAPCS64 6.1.1).
-pub const MOV_X9_LR: u32 = Insn::MOV_X9_LR.encode();
+pub const MOV_X9_LR: u32 = words::DISABLED[0].encode();
 /// `BTI C`: where a function's first instruction must be a branch target.
 pub const BTI_C: u32 = Insn::hint(Hint::BTI_C).encode();
 
@@ -160,7 +161,7 @@ impl fmt::Display for Refusal {
             Self::Duplicate => f.write_str("another entry names the same instructions"),
             Self::InUse => f.write_str("it was made ready or enabled before"),
             Self::NotPatchable { found: [first, second] } => {
-                write!(f, "expected nop, nop; found {first:#010x}, {second:#010x}")
+                write!(f, "expected nop; nop and found {}; {}", Insn::decode(*first), Insn::decode(*second))
             }
         }
     }
@@ -346,15 +347,11 @@ impl Callsite {
 
     /// The state that two words at the callsite stand for.
     pub fn state_of(&self, first: u32, second: u32) -> Option<State> {
-        match (first, second) {
-            (NOP, NOP) => Some(State::Compiled),
-            (MOV_X9_LR, NOP) => Some(State::Disabled),
-            (MOV_X9_LR, call) => {
-                let Insn::Branch(Branch::Bl { offset }) = Insn::decode(call) else { return None };
-                Some(State::Enabled(TextAddr::new(offset.target(self.call_addr().get()))))
-            }
-            _ => None,
-        }
+        Some(match words::Form::decode(first, second)? {
+            words::Form::Compiled => State::Compiled,
+            words::Form::Disabled => State::Disabled,
+            words::Form::Enabled { offset } => State::Enabled(TextAddr::new(offset.target(self.call_addr().get()))),
+        })
     }
 
     /// The first of the two instructions: NOP as compiled, then MOV X9, LR.
