@@ -84,6 +84,8 @@ pub enum Fault {
     Write(usize),
     /// The alias of this number is not given.
     Alias(usize),
+    /// The alias of this number is not given, and none after it.
+    AliasesFrom(usize),
     /// A batch is not begun.
     Batch,
     /// This CPU does not synchronise, the first time that it is asked.
@@ -328,7 +330,8 @@ unsafe impl Platform for FakeKernel {
         let mut state = self.state();
         let number = state.maps;
         state.maps += 1;
-        if state.fault == Some(Fault::Alias(number)) {
+        let from = if let Some(Fault::AliasesFrom(from)) = state.fault { from } else { usize::MAX };
+        if state.fault == Some(Fault::Alias(number)) || from <= number {
             return Err(AliasError { page, reason: "the fault that was asked for" });
         }
         drop(state);

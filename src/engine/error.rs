@@ -6,7 +6,7 @@ use crate::callsite::StateError;
 use crate::insn;
 use crate::platform::CpuTimeout;
 use crate::table::TableError;
-use crate::text::PokeError;
+use crate::text::{PokeError, Undone};
 use core::fmt;
 
 /// Why init failed. Text is as before; the same image can be tried again.
@@ -36,7 +36,7 @@ impl fmt::Display for InitError {
 
 impl core::error::Error for InitError {}
 
-/// Why a registration was not done, or not undone. Nothing has changed then.
+/// Why a registration was not done, or not undone. Nothing has changed then, unless [`Undone`] says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -67,6 +67,13 @@ pub enum RegisterError {
         /// The function that the callsite belongs to.
         function: Option<&'static str>,
     },
+}
+
+impl RegisterError {
+    /// Whether some callsites could not be put back.
+    pub(crate) const fn leaves_changes(&self) -> bool {
+        matches!(self, Self::Text { error: PokeError { undone: Undone::AllBut(_), .. }, .. })
+    }
 }
 
 impl fmt::Display for RegisterError {

@@ -30,11 +30,10 @@ use crate::symbols::Symbols;
 use crate::table::Census;
 use crate::text::Machine;
 use crate::text::{Cpu, TextPoke};
-use arrayvec::ArrayVec;
 use core::fmt;
 use core::sync::atomic::Ordering;
 use region::Region;
-use registry::{Registration, Registry, target_of};
+use registry::{Registration, Registry, make_ready, target_of};
 
 /// What init found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +75,7 @@ pub struct Status<'a> {
 pub struct Engine {
     platform: &'static dyn Platform,
     machine: Cpu,
-    state: spin::Mutex<Option<Registry>>,
+    state: spin::Mutex<Registry>,
     /// Beside the lock, so that names can be had where it is held: from a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
 }
@@ -85,13 +84,18 @@ impl Engine {
     /// An engine on this kernel's own CPU.
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
-        Self { platform, machine: crate::text::Hardware, state: spin::Mutex::new(None), symbols: spin::Once::new() }
+        Self {
+            platform,
+            machine: crate::text::Hardware,
+            state: spin::Mutex::new(Registry::EMPTY),
+            symbols: spin::Once::new(),
+        }
     }
 
     /// An engine on any machine; on one of `fakes`, for example.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
-        Self { platform, machine, state: spin::Mutex::new(None), symbols: spin::Once::new() }
+        Self { platform, machine, state: spin::Mutex::new(Registry::EMPTY), symbols: spin::Once::new() }
     }
 
     /// Makes every callsite of the image ready, and the stubs to find the platform's trace contexts.
@@ -106,24 +110,21 @@ impl Engine {
     /// Until this returns, no other CPU runs the image's text, and neither an interrupt handler does: MOV X9, LR is not an
     /// instruction that may be written under a CPU that executes it.
     pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
-        let mut state = self.lock();
-        if state.is_some() {
+        let mut registry = self.lock();
+        if registry.stubs.is_some() {
             return Err(InitError::AlreadyDone);
         }
         let (stubs, names) = (image.stubs, image.symbols);
         let (region, census) = Region::of_image(image, self.machine)?;
-        let mut registry = Registry { stubs, regions: ArrayVec::new(), registered: None };
-        registry.regions.push(region);
         // SAFETY: our caller promises that nothing runs the text.
-        if let Err(error) = unsafe { registry.make_ready(self.platform, self.machine) } {
-            for region in registry.regions {
-                region.table.dissolve();
-            }
+        if let Err(error) = unsafe { make_ready(&region, &stubs, self.platform, self.machine) } {
+            region.table.dissolve();
             return Err(error);
         }
+        registry.regions.push(region);
+        registry.stubs = Some(stubs);
+        drop(registry);
         let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
-        *state = Some(registry);
-        drop(state);
         log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
         Ok(InitReport { census, symbols })
     }
@@ -132,10 +133,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]; nothing has changed then.
+    /// [`RegisterError`]; nothing has changed then, unless it says so: `ops` must be unregistered in that case.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
-        let mut state = self.lock();
-        let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
+        let mut registry = self.lock();
+        let stubs = registry.stubs.ok_or(RegisterError::NotInitialised)?;
         match &registry.registered {
             Some(other) if other.is_of(ops) => return Err(RegisterError::AlreadyRegistered),
             Some(_) => return Err(RegisterError::Busy),
@@ -144,7 +145,7 @@ impl Engine {
         let count = registry.plan(filter, target_of(ops))?;
         let registration = Registration::new(ops, filter);
 
-        registry.stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
+        stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
         // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
         self.machine.complete();
         match registry.carry_out(self.poke(), self.machine) {
@@ -153,11 +154,13 @@ impl Engine {
                 Ok(count)
             }
             Err(error) => {
-                // For a moment some callsites may have called the stub, and the next ops is another one. Whether all are
-                // out of it can be left to the caller: `ops` stays, until it is unregistered, if this fails as well.
-                match self.platform.quiesce(&[registry.stubs.text]) {
-                    Ok(()) => registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release),
-                    Err(_) => registry.registered = Some(registration),
+                // Some callsites called the stub for a moment, or still do, and the next ops is another one. Unless nobody
+                // can be on the way any more, `ops` stays registered, so that it can be unregistered.
+                let is_over = !error.leaves_changes() && self.platform.quiesce(&[stubs.text]).is_ok();
+                if is_over {
+                    stubs.current.store(core::ptr::null_mut(), Ordering::Release);
+                } else {
+                    registry.registered = Some(registration);
                 }
                 Err(error)
             }
@@ -170,16 +173,16 @@ impl Engine {
     ///
     /// [`RegisterError::NotQuiescent`], which can be tried again; with any other nothing has changed.
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
-        let mut state = self.lock();
-        let registry = state.as_mut().ok_or(RegisterError::NotInitialised)?;
+        let mut registry = self.lock();
+        let stubs = registry.stubs.ok_or(RegisterError::NotInitialised)?;
         if !registry.registered.as_ref().is_some_and(|registered| registered.is_of(ops)) {
             return Err(RegisterError::NotRegistered);
         }
         let count = registry.plan_removal();
         registry.carry_out(self.poke(), self.machine)?;
         // Every CPU fetches NOPs now. One that fetched the BL before may still be between it and the callback's end.
-        self.platform.quiesce(&[registry.stubs.text]).map_err(RegisterError::NotQuiescent)?;
-        registry.stubs.current.store(core::ptr::null_mut(), Ordering::Release);
+        self.platform.quiesce(&[stubs.text]).map_err(RegisterError::NotQuiescent)?;
+        stubs.current.store(core::ptr::null_mut(), Ordering::Release);
         registry.registered = None;
         Ok(count)
     }
@@ -187,8 +190,7 @@ impl Engine {
     /// Compares every callsite's text with what the engine believes.
     pub fn survey(&self) -> Survey {
         let mut survey = Survey::default();
-        let state = self.lock();
-        let Some(registry) = state.as_ref() else { return survey };
+        let registry = self.lock();
         for region in &registry.regions {
             for (record, callsite) in region.callsites(0..region.table.len()) {
                 match region.text_state(&callsite, self.machine) {
@@ -204,8 +206,7 @@ impl Engine {
 
     /// Shows every callsite, in the order of their addresses.
     pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
-        let state = self.lock();
-        let Some(registry) = state.as_ref() else { return };
+        let registry = self.lock();
         for region in &registry.regions {
             for (_, callsite) in region.callsites(0..region.table.len()) {
                 let state = region.text_state(&callsite, self.machine);
@@ -216,8 +217,7 @@ impl Engine {
 
     /// Shows every entry of the sections that is no callsite, and why.
     pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
-        let state = self.lock();
-        let Some(registry) = state.as_ref() else { return };
+        let registry = self.lock();
         for region in &registry.regions {
             region.table.refused(region.excluded, |at| region.read(self.machine, at)).for_each(&mut show);
         }
@@ -232,7 +232,7 @@ impl Engine {
         TextPoke::new(self.platform, self.machine)
     }
 
-    fn lock(&self) -> spin::MutexGuard<'_, Option<Registry>> {
+    fn lock(&self) -> spin::MutexGuard<'_, Registry> {
         loop {
             if let Some(guard) = self.state.try_lock() {
                 return guard;

@@ -40,10 +40,11 @@ impl Drop for Owned {
 /// A filter that was registered before a module was loaded applies to it as well; that it selects nothing there is no error.
 impl Regions for Engine {
     fn add(&self, new: NewRegion<'_>) -> Result<RegionToken, RegionError> {
-        let mut state = self.lock();
+        let mut registry = self.lock();
+        let registry = &mut *registry;
         let text = new.text;
         let refuse = |reason| RegionError { text, reason };
-        let registry = state.as_mut().ok_or(refuse("the engine has not been initialised"))?;
+        let stubs = registry.stubs.ok_or(refuse("the engine has not been initialised"))?;
         if registry.regions.is_full() {
             return Err(refuse("there is no room for one more region"));
         }
@@ -52,7 +53,7 @@ impl Regions for Engine {
         if registry.regions.iter().any(overlaps) {
             return Err(refuse("it overlaps a region that is there already"));
         }
-        let region = self.build(new, registry).map_err(refuse)?;
+        let region = self.build(new, Reached::from(&stubs)).map_err(refuse)?;
         registry.regions.insert(place, region);
         let registered = registry.registered.take();
         let planned = registered.as_ref().map_or(Ok(()), |registered| self.apply_to(registry, place, registered));
@@ -68,9 +69,9 @@ impl Regions for Engine {
     }
 
     fn remove(&self, token: RegionToken) -> Result<(), RegionError> {
-        let mut state = self.lock();
+        let mut registry = self.lock();
         let unknown = RegionError { text: TextRange::EMPTY, reason: "there is no such region" };
-        let registry = state.as_mut().ok_or(unknown)?;
+        let stubs = registry.stubs.ok_or(unknown)?;
         let known = |region: &Region| region.text.start.get() == token.0 && !region.is_permanent();
         let place = registry.regions.iter().position(known).ok_or(unknown)?;
         let region = &mut registry.regions[place];
@@ -79,7 +80,7 @@ impl Regions for Engine {
             (refuse("a CPU may still be inside a callback"), refuse("its callsites could not be disabled"));
         region.plan_all(crate::table::Target::NONE);
         registry.carry_out(self.poke(), self.machine).map_err(|_| stays)?;
-        self.platform.quiesce(&[registry.stubs.text]).map_err(|_| busy)?;
+        self.platform.quiesce(&[stubs.text]).map_err(|_| busy)?;
         drop(registry.regions.remove(place));
         Ok(())
     }
@@ -87,13 +88,12 @@ impl Regions for Engine {
 
 impl Engine {
     /// Builds the table of a region and makes its callsites ready.
-    fn build(&self, new: NewRegion<'_>, registry: &Registry) -> Result<Region, &'static str> {
+    fn build(&self, new: NewRegion<'_>, direct: Reached) -> Result<Region, &'static str> {
         let NewRegion { text, entries, layout, symbols, slots: veneers, .. } = new;
         let reaches = |stub| {
             let ends = [text.start, text.end.offset(-4)];
             ends.iter().all(|end| BranchOffset::between(end.get(), stub).is_ok())
         };
-        let direct = Reached::from(&registry.stubs);
         let reached = Reached {
             caller: if reaches(direct.caller.get()) { direct.caller } else { veneers.caller },
             regs_caller: if reaches(direct.regs_caller.get()) { direct.regs_caller } else { veneers.regs_caller },

@@ -18,9 +18,10 @@ use arrayvec::ArrayVec;
 /// text.
 pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
 
-/// What is known once there is an image.
+/// What the engine knows. Never moved: with room for many regions it is too large for a kernel's stack.
 pub(super) struct Registry {
-    pub(super) stubs: Stubs,
+    /// Known once there is an image.
+    pub(super) stubs: Option<Stubs>,
     /// # Invariants
     ///
     /// In the order of their addresses, and none overlaps another.
@@ -60,22 +61,29 @@ pub(super) fn target_of(ops: &Ops) -> Target {
 // SAFETY: the pointers inside are to callsite sections, which were given to the engine alone, and to statics.
 unsafe impl Send for Registry {}
 
+/// Writes the stubs' two instructions each, and MOV X9, LR at every callsite of the image.
+///
+/// # Safety
+///
+/// Nothing runs the image's text meanwhile.
+pub(super) unsafe fn make_ready(
+    image: &Region,
+    stubs: &Stubs,
+    platform: &dyn Platform,
+    machine: Cpu,
+) -> Result<(), InitError> {
+    let base = platform.context_base();
+    let caller = stubs.caller.changes(base).map_err(InitError::ContextOffset)?;
+    let regs_caller = stubs.regs_caller.changes(base).map_err(InitError::ContextOffset)?;
+    let changes = || caller.into_iter().chain(regs_caller).chain(image.to_ready());
+    // SAFETY: callsites lie inside the text and nothing runs it, as our caller promises; the stubs' labels are instructions
+    // of ours, and no callsite calls them yet.
+    unsafe { TextPoke::new(platform, machine).apply_quiet(&changes) }.map_err(InitError::Text)
+}
+
 impl Registry {
-    /// Writes the stubs' two instructions each, and MOV X9, LR at every callsite of the first region.
-    ///
-    /// # Safety
-    ///
-    /// Nothing runs the image's text meanwhile.
-    pub(super) unsafe fn make_ready(&self, platform: &dyn Platform, machine: Cpu) -> Result<(), InitError> {
-        let base = platform.context_base();
-        let caller = self.stubs.caller.changes(base).map_err(InitError::ContextOffset)?;
-        let regs_caller = self.stubs.regs_caller.changes(base).map_err(InitError::ContextOffset)?;
-        let changes =
-            || caller.into_iter().chain(regs_caller).chain(self.regions.iter().flat_map(|region| region.to_ready()));
-        // SAFETY: callsites lie inside the text and nothing runs it, as our caller promises; the stubs' labels are
-        // instructions of ours, and no callsite calls them yet.
-        unsafe { TextPoke::new(platform, machine).apply_quiet(&changes) }.map_err(InitError::Text)
-    }
+    /// Nothing yet.
+    pub(super) const EMPTY: Self = Self { stubs: None, regions: ArrayVec::new_const(), registered: None };
 
     /// Plans `target` for every callsite that the filter selects; how many changes that makes.
     pub(super) fn plan(&mut self, filter: &Filter<'_>, target: Target) -> Result<usize, RegisterError> {

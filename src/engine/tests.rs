@@ -395,6 +395,24 @@ fn what_was_written_before_a_failure_is_made_visible_as_it_is_again() {
 }
 
 #[test]
+fn an_ops_whose_callsites_could_not_all_be_put_back_stays_registered() {
+    let (kernel, engine, functions) = ready(16);
+    let (first, second) = (ops(), ops());
+    // The second page gets no alias, and on the way back the first one doesn't either.
+    kernel.set_fault(Some(Fault::AliasesFrom(1)));
+    let error = engine.register(first, &Filter::ALL).unwrap_err();
+    assert!(error.leaves_changes(), "{error}");
+    assert_eq!(engine.register(second, &Filter::ALL), Err(RegisterError::Busy));
+    kernel.set_fault(None);
+    assert_eq!(engine.survey().wrong, 0);
+    let left = engine.survey().enabled;
+    assert!(left > 0);
+    assert_eq!(engine.unregister(first), Ok(left));
+    assert_eq!(engine.survey().disabled, 16);
+    assert_eq!(engine.register(second, &Filter::ALL), Ok(functions.len()));
+}
+
+#[test]
 fn unregister_returns_only_when_nobody_is_inside_the_callback() {
     let (kernel, engine, _) = ready(4);
     let (first, second) = (ops(), ops());
