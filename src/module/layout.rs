@@ -10,6 +10,7 @@
 //! ```
 
 use super::error::{LoadError, SectionCause};
+use super::export;
 use super::memory::Segment;
 use super::object::{Object, Section, SymbolPlace};
 use super::reloc::RelocKind;
@@ -188,7 +189,8 @@ fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>,
     }
     let is_init = section.name == ".init" || section.name.starts_with(".init.");
     // Written by relocation only, and that is done before permissions are set.
-    let is_constant = !section.is_writable() || section.name.starts_with(".data.rel.ro");
+    let is_relocated_constant = section.name.starts_with(".data.rel.ro") || section.name == export::SECTION;
+    let is_constant = !section.is_writable() || is_relocated_constant;
     Ok(Some(match (section.is_text(), is_constant, is_init) {
         (true, true, false) => Segment::Text,
         (true, true, true) => Segment::InitText,

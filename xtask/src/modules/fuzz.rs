@@ -21,7 +21,8 @@ use fentry::module::{Erratum843419, Exports, Kernel, LoadError, Modules, Placeme
 use crate::progress::Step;
 use crate::workspace::Workspace;
 
-const INPUTS: &str = "src/module/tests/inputs";
+/// The kept inputs.
+pub(super) const INPUTS: &str = "src/module/tests/inputs";
 const KERNEL: u64 = 0x4020_0000;
 const MODULE: u64 = 0x5020_0000;
 /// What the inputs need.
