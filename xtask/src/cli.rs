@@ -11,11 +11,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::insn_proof::InsnProof;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
+use crate::stress::StressArgs;
 use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{doctor, host, insn_proof, kernel_build, modules, setup, symbols};
+use crate::{doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -37,6 +38,7 @@ enum Task {
     Setup(SetupArgs),
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
+    Stress(StressArgs),
     InsnProof(InsnProof),
     FuzzModule(FuzzModuleArgs),
 }
@@ -197,6 +199,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
+        Task::Stress(args) => stress::run(&args).map(exit_code),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
         Task::FuzzModule(args) => {
             modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ mod modules;
 mod progress;
 mod qemu;
 mod setup;
+mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
