@@ -45,8 +45,10 @@ fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
 fn overwrite(at: TextAddr, word: u32) {
     let page = TextAddr::new(at.get() & !0xfff);
     let alias = PLATFORM.map_alias(page).unwrap();
-    // SAFETY: the alias is writable for 4096 bytes.
-    unsafe { alias.byte_add((at.get() & 0xfff) as usize).cast::<u32>().write_volatile(word) };
+    // SAFETY: the offset is inside the alias's 4096 bytes.
+    let place = unsafe { alias.byte_add((at.get() & 0xfff) as usize) }.cast::<u32>();
+    // SAFETY: the alias is writable.
+    unsafe { place.write_volatile(word) };
     PLATFORM.unmap_alias(page, alias);
     // SAFETY: cache maintenance of mapped text.
     unsafe {
