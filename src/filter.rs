@@ -17,15 +17,23 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter<'a> {
     rules: &'a [Rule<'a>],
+    /// Whether any of them takes away: looked at once, not for each function.
+    any_takes_away: bool,
 }
 
 impl<'a> Filter<'a> {
     /// Every function.
-    pub const ALL: Filter<'static> = Filter { rules: &[] };
+    pub const ALL: Filter<'static> = Filter::new(&[]);
 
     /// The functions that these rules select.
     pub const fn new(rules: &'a [Rule<'a>]) -> Self {
-        Self { rules }
+        let mut any_takes_away = false;
+        let mut rest = rules;
+        while let [rule, after @ ..] = rest {
+            any_takes_away |= matches!(rule.sign, Sign::TakeAway);
+            rest = after;
+        }
+        Self { rules, any_takes_away }
     }
 
     /// The rules.
@@ -38,6 +46,11 @@ impl<'a> Filter<'a> {
         let mut positive = self.rules.iter().filter(|rule| rule.sign == Sign::Select).peekable();
         let chosen = positive.peek().is_none() || positive.any(|rule| rule.matches(name, function));
         chosen && !self.takes_away(name, function)
+    }
+
+    /// Whether there is a negative rule at all.
+    pub(crate) const fn any_takes_away(&self) -> bool {
+        self.any_takes_away
     }
 
     /// Whether a negative rule matches the function.

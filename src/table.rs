@@ -274,10 +274,12 @@ impl Table {
         Differing { slots: self.slots[..self.accepted].get(span).unwrap_or_default().iter() }
     }
 
-    /// Plans `target` for every callsite; the records between which that changes something, and how many it changes.
-    pub(crate) fn plan_all(&mut self, target: Target) -> (Range<usize>, usize) {
+    /// Plans `target` for every callsite of these indices; the records between which that changes something, and how many it
+    /// changes.
+    pub(crate) fn plan_all(&mut self, span: Range<usize>, target: Target) -> (Range<usize>, usize) {
         let (mut first, mut end, mut count) = (usize::MAX, 0, 0);
-        for (index, slot) in self.slots[..self.accepted].iter_mut().enumerate() {
+        let slots = self.slots[..self.accepted].get_mut(span.clone()).unwrap_or_default();
+        for (index, slot) in (span.start..).zip(slots) {
             let mut record = Record(*slot);
             if record.next() != target {
                 record.plan(target);

@@ -270,8 +270,9 @@ fn traced<R>(ops: &'static Ops, address: TextAddr, run: impl FnOnce() -> R) -> R
 fn call_with_known_registers() -> Seen {
     // SAFETY: one CPU; the assembly keeps to the AAPCS64.
     unsafe { registers_caller() };
+    let seen = &raw const SEEN;
     // SAFETY: nobody else uses it.
-    unsafe { (&raw const SEEN).read() }
+    unsafe { seen.read() }
 }
 
 /// Compares what the callee saw and what the caller got back with what the caller had set.

@@ -180,6 +180,7 @@ impl Engine {
         }
         let count = registry.plan_removal();
         registry.carry_out(self.poke(), self.machine)?;
+        registry.regions.iter_mut().for_each(Region::rest);
         // Every CPU fetches NOPs now. One that fetched the BL before may still be between it and the callback's end.
         self.platform.quiesce(&[stubs.text]).map_err(RegisterError::NotQuiescent)?;
         stubs.current.store(core::ptr::null_mut(), Ordering::Release);

@@ -78,7 +78,7 @@ impl Regions for Engine {
         let refuse = |reason| RegionError { text: region.text, reason };
         let (busy, stays) =
             (refuse("a CPU may still be inside a callback"), refuse("its callsites could not be disabled"));
-        region.plan_all(crate::table::Target::NONE);
+        region.plan_removal();
         registry.carry_out(self.poke(), self.machine).map_err(|_| stays)?;
         self.platform.quiesce(&[stubs.text]).map_err(|_| busy)?;
         drop(registry.regions.remove(place));

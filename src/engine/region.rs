@@ -38,6 +38,8 @@ pub(super) struct Region {
     pub(super) reached: Reached,
     /// The records between which there are planned changes.
     planned: Range<usize>,
+    /// The records between which something is called: so that one function is let go without a look at all others.
+    active: Range<usize>,
     /// What a module's region keeps alive; last, so that what borrows it is dropped before it.
     #[cfg(feature = "module")]
     owned: Option<super::modules::Owned>,
@@ -69,6 +71,7 @@ impl Region {
             symbols,
             reached: Reached::from(&stubs),
             planned: 0..0,
+            active: 0..0,
             #[cfg(feature = "module")]
             owned: None,
         };
@@ -84,7 +87,16 @@ impl Region {
         reached: Reached,
         owned: super::modules::Owned,
     ) -> Self {
-        Self { text, excluded: TextRange::EMPTY, table, symbols, reached, planned: 0..0, owned: Some(owned) }
+        Self {
+            text,
+            excluded: TextRange::EMPTY,
+            table,
+            symbols,
+            reached,
+            planned: 0..0,
+            active: 0..0,
+            owned: Some(owned),
+        }
     }
 
     /// Whether the region, and with it its functions' names, is there for ever.
@@ -109,17 +121,22 @@ impl Region {
             return 0;
         }
         self.table.update(index, |record| record.plan(target));
-        self.planned = if self.planned.is_empty() {
-            index..index + 1
-        } else {
-            self.planned.start.min(index)..self.planned.end.max(index + 1)
-        };
+        self.planned = hull(&self.planned, &(index..index + 1));
         1
     }
 
     /// Plans `target` for every callsite; how many changes that makes. Nothing is planned yet.
     pub(super) fn plan_all(&mut self, target: Target) -> usize {
-        let (planned, count) = self.table.plan_all(target);
+        self.plan_span(0..self.table.len(), target)
+    }
+
+    /// Plans nothing for every callsite that calls something; how many changes that makes. Nothing else is planned yet.
+    pub(super) fn plan_removal(&mut self) -> usize {
+        self.plan_span(self.active.clone(), Target::NONE)
+    }
+
+    fn plan_span(&mut self, span: Range<usize>, target: Target) -> usize {
+        let (planned, count) = self.table.plan_all(span, target);
         self.planned = planned;
         count
     }
@@ -149,10 +166,13 @@ impl Region {
     /// any, and how many changes that adds.
     pub(super) fn plan_rule(&mut self, rule: &Rule<'_>, filter: &Filter<'_>, target: Target) -> (bool, usize) {
         let (mut matched, mut changes) = (false, 0);
+        // An address is its own candidate; a name is looked up only where it decides.
+        let by_address = matches!(rule.pattern, Pattern::Address(_));
         for index in self.candidates(rule) {
-            if self.selects(index, |name, function| rule.matches(name, function)) {
+            if by_address || self.selects(index, |name, function| rule.matches(name, function)) {
                 matched = true;
-                if !self.selects(index, |name, function| filter.takes_away(name, function)) {
+                if !filter.any_takes_away() || !self.selects(index, |name, function| filter.takes_away(name, function))
+                {
                     changes += self.plan(index, target);
                 }
             }
@@ -218,7 +238,14 @@ impl Region {
 
     /// The plan was carried out.
     pub(super) fn commit(&mut self) {
-        self.table.update_all(core::mem::take(&mut self.planned), Record::commit);
+        let planned = core::mem::take(&mut self.planned);
+        self.active = hull(&self.active, &planned);
+        self.table.update_all(planned, Record::commit);
+    }
+
+    /// A removal was carried out: nothing here calls anything.
+    pub(super) fn rest(&mut self) {
+        self.active = 0..0;
     }
 
     /// The plan was given up.
@@ -228,7 +255,9 @@ impl Region {
 
     /// The plan was carried out in part: commits what the text says was done, and withdraws the rest.
     pub(super) fn believe_the_text(&mut self, machine: Cpu) {
-        for index in core::mem::take(&mut self.planned) {
+        let planned = core::mem::take(&mut self.planned);
+        self.active = hull(&self.active, &planned);
+        for index in planned {
             let Some(record) = self.table.get(index) else { continue };
             let done = self.text_state(&record.callsite(self.text.start), machine) == Ok(self.state(record.next()));
             self.table.update(index, if done { Record::commit } else { Record::withdraw });
@@ -277,6 +306,15 @@ impl Region {
 
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.symbols.and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
+    }
+}
+
+/// The smallest range that holds both.
+fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+    match (a.is_empty(), b.is_empty()) {
+        (true, _) => b.clone(),
+        (_, true) => a.clone(),
+        _ => a.start.min(b.start)..a.end.max(b.end),
     }
 }
 

@@ -100,7 +100,7 @@ impl Registry {
 
     /// Plans nothing for every callsite.
     pub(super) fn plan_removal(&mut self) -> usize {
-        self.regions.iter_mut().map(|region| region.plan_all(Target::NONE)).sum()
+        self.regions.iter_mut().map(Region::plan_removal).sum()
     }
 
     fn select(&mut self, filter: &Filter<'_>, target: Target) -> Result<usize, RegisterError> {
