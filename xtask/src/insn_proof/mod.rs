@@ -85,7 +85,7 @@ impl InsnProof {
 pub(crate) fn run(args: &InsnProof) -> Result<()> {
     let mut report = Report::default();
     if args.renew_vectors {
-        return vectors::renew(&Tools::find()?);
+        return vectors::renew(&Tools::ensure()?);
     }
     if [Part::Decode, Part::Encode, Part::Effects].into_iter().any(|part| args.wants(part)) {
         with_assemblers(args, &mut report)?;
@@ -104,7 +104,7 @@ pub(crate) fn run(args: &InsnProof) -> Result<()> {
 }
 
 fn with_assemblers(args: &InsnProof, report: &mut Report) -> Result<()> {
-    let tools = Tools::find()?;
+    let tools = Tools::ensure()?;
     println!("{}", tools.versions()?);
     let walked = words::walk(args.seed);
     if args.wants(Part::Decode) {

@@ -8,7 +8,10 @@ use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail};
 
-const INSTALL: &str = "apt-get install --no-install-recommends llvm-19 binutils-aarch64-linux-gnu";
+use crate::setup::packages;
+
+/// What the proof needs, as Debian and Ubuntu name it.
+const PACKAGES: [&str; 2] = ["llvm-19", "binutils-aarch64-linux-gnu"];
 
 /// Where the tools are.
 #[derive(Debug)]
@@ -40,11 +43,29 @@ fn find(names: &[&str]) -> Result<PathBuf> {
             return Ok(found);
         }
     }
-    bail!("{} is not installed; this installs all that the proof needs:\n    {INSTALL}", names.join(" or "))
+    bail!(
+        "{} is not installed; this installs all that the proof needs on Debian or Ubuntu:\n    \
+         sudo apt-get install --no-install-recommends {}",
+        names.join(" or "),
+        PACKAGES.join(" ")
+    )
 }
 
 impl Tools {
-    pub(super) fn find() -> Result<Self> {
+    /// Finds the tools; installs them where they are missing and this user may.
+    pub(super) fn ensure() -> Result<Self> {
+        let missing = match Self::find() {
+            Ok(tools) => return Ok(tools),
+            Err(missing) => missing,
+        };
+        eprintln!("    {missing:#}");
+        match packages::install(&PACKAGES) {
+            Ok(()) => Self::find(),
+            Err(error) => Err(missing.context(error)),
+        }
+    }
+
+    fn find() -> Result<Self> {
         let scratch = env::temp_dir().join(format!("insn-proof-{}", std::process::id()));
         fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
         Ok(Self {

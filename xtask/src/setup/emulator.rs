@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{quietly, show};
+use super::{packages, quietly};
 use crate::qemu::PROGRAM;
 
 /// A version of QEMU.
@@ -39,7 +39,7 @@ pub(super) fn ensure() -> Result<Version> {
         Some(version) => bail!("{PROGRAM} is version {version} and too old: {BY_HAND}"),
         None => eprintln!("    {PROGRAM} is not installed"),
     }
-    if let Err(error) = install() {
+    if let Err(error) = packages::install(&["qemu-system-arm"]) {
         bail!("{error:#}; {BY_HAND}");
     }
     match installed() {
@@ -60,28 +60,6 @@ fn parse_version(said: &str) -> Option<Version> {
     let mut parts = number.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     let (Some(Ok(major)), Some(Ok(minor))) = (parts.next(), parts.next()) else { return None };
     Some(Version { major, minor })
-}
-
-/// Installs QEMU where this user may do that without being asked for a password.
-fn install() -> Result<()> {
-    if quietly(Command::new("apt-get").arg("--version"), "is it there").is_err() {
-        bail!("this system has no apt-get");
-    }
-    let may = |program: &str, args: &[&str]| quietly(Command::new(program).args(args), "may I").ok();
-    let prefix: &[&str] = if may("id", &["-u"]).as_deref() == Some("0") {
-        &["env"]
-    } else if may("sudo", &["-n", "true"]).is_some() {
-        &["sudo", "-n", "env"]
-    } else {
-        bail!("installing packages needs root, and sudo asks for a password");
-    };
-    let apt = |args: &[&str]| {
-        let mut command = Command::new(prefix[0]);
-        command.args(&prefix[1..]).args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]).args(args);
-        show(&mut command)
-    };
-    apt(&["update"])?;
-    apt(&["install", "-y", "--no-install-recommends", "qemu-system-arm"])
 }
 
 #[cfg(test)]

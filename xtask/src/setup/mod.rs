@@ -1,6 +1,7 @@
 //! What building and booting kernels needs beyond a Rust toolchain: found where it is, fetched where it is missing.
 
 mod emulator;
+pub(crate) mod packages;
 mod rust_source;
 
 use std::path::Path;
