@@ -155,6 +155,18 @@ fn tick(this: &percpu::PerCpu, frame: &ExceptionFrame) {
     CNTV_TVAL_EL0.set(this.tick_period.load(Ordering::Relaxed));
 }
 
+/// Ends the tick that this CPU is serving, for a thread of execution that a hook has begun and that was never interrupted
+/// itself: interrupts can come from here on.
+///
+/// # Safety
+///
+/// Called once for a tick whose hook does not return on this CPU in place of another one's.
+pub unsafe fn end_tick() {
+    CNTV_TVAL_EL0.set(percpu::this().tick_period.load(Ordering::Relaxed));
+    GicCpuInterface::end_interrupt(TIMER, InterruptGroup::Group1);
+    enable();
+}
+
 /// Starts the ticks of this CPU.
 pub fn start_ticks(period: Duration) {
     set_tick_period(period);

@@ -1,0 +1,390 @@
+//! A kernel that preempts kernel code: tasks are stopped in the middle of callbacks, and go on on another CPU.
+//!
+//! There are more tasks than CPUs. At a tick a CPU puts the task that it interrupted into a pool and takes another one out of
+//! it, whatever either was doing. A task's [`TraceContext`] is its own and moves with it: TPIDR_EL0 holds its address. The
+//! platform's `quiesce` is that of such a kernel: it looks at tasks in the pool where they stopped, and at the others when
+//! their CPU is interrupted.
+//!
+//! Task 0 registers and unregisters, and is preempted as any other; the rest call.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use core::arch::{asm, naked_asm};
+use core::hint::black_box;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
+use fentry::{Engine, Filter, FtraceRegs, Image, Ops, OpsFlags, Platform, Rule, TextAddr, TextRange, TraceContext};
+use support::interrupts::{self, Masked};
+use support::random::Random;
+use support::vectors::ExceptionFrame;
+use support::{PLATFORM, percpu, println, smp};
+
+support::boot_tests! {
+    tasks_preempted_in_callbacks_go_on_on_other_cpus,
+}
+
+/// Tasks that begin in the pool, beside the one that each CPU begins with.
+const IN_POOL: usize = 3;
+const MAX_TASKS: usize = percpu::MAX_CPUS + IN_POOL;
+const STACK_BYTES: usize = 64 * 1024;
+/// How often task 0 registers. An unoptimised kernel takes longer.
+const ROUNDS: u64 = if cfg!(debug_assertions) { 20 } else { 150 };
+
+/// A thread of execution.
+#[repr(C)]
+struct Task {
+    /// First: the base register points to it.
+    context: TraceContext,
+    /// Where it stopped, while it is in the pool.
+    pc: AtomicU64,
+    sp: AtomicU64,
+    /// The last request to be quiescent that it was seen so for.
+    quiescent: AtomicU64,
+    calls: AtomicU64,
+    callbacks: AtomicU64,
+    /// Calls from inside callbacks that were missed: there must be no other misses.
+    inner: AtomicU64,
+    /// Callbacks that ended on another CPU than they began on.
+    moved: AtomicU64,
+}
+
+static TASKS: [Task; MAX_TASKS] = [const {
+    Task {
+        context: TraceContext::new(),
+        pc: AtomicU64::new(0),
+        sp: AtomicU64::new(0),
+        quiescent: AtomicU64::new(0),
+        calls: AtomicU64::new(0),
+        callbacks: AtomicU64::new(0),
+        inner: AtomicU64::new(0),
+        moved: AtomicU64::new(0),
+    }
+}; MAX_TASKS];
+
+/// The numbers of the tasks that do not run. Only with [`POOL_TAKEN`].
+static POOL: [AtomicUsize; IN_POOL] = [const { AtomicUsize::new(0) }; IN_POOL];
+/// Whether a CPU is using the pool; from before a task goes in until its registers are saved.
+static POOL_TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether each CPU shall go back to the task that it began with.
+static ENDING: AtomicBool = AtomicBool::new(false);
+static SWITCHES: AtomicU64 = AtomicU64::new(0);
+/// How often a task was seen in the pool that had stopped inside a callback or a stub, so that `quiesce` had to wait.
+static WAITED_FOR: AtomicU64 = AtomicU64::new(0);
+
+impl Task {
+    fn number(&self) -> usize {
+        TASKS.element_offset(self).unwrap_or(0)
+    }
+}
+
+/// The running task.
+fn current() -> Option<&'static Task> {
+    let task: *const Task;
+    // SAFETY: reading this register changes nothing.
+    unsafe { asm!("mrs {}, tpidr_el0", out(reg) task, options(nostack, preserves_flags)) };
+    // SAFETY: it holds zero, or what `set_current` put there.
+    unsafe { task.as_ref() }
+}
+
+fn set_current(task: Option<&'static Task>) {
+    let task = task.map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: nothing uses the register but `current` and the stubs, which want just this.
+    unsafe { asm!("msr tpidr_el0, {}", in(reg) task, options(nostack, preserves_flags)) };
+}
+
+/// Saves what a function call keeps on the stack and the stack pointer at `save`, and goes on on the stack `load`.
+///
+/// DSB: maintenance that the task began here is complete before it goes on elsewhere.
+#[unsafe(naked)]
+unsafe extern "C" fn switch_stacks(save: *const AtomicU64, load: u64) {
+    naked_asm!(
+        "hint #34", // BTI C
+        "sub sp, sp, #176",
+        "stp x19, x20, [sp]",
+        "stp x21, x22, [sp, #16]",
+        "stp x23, x24, [sp, #32]",
+        "stp x25, x26, [sp, #48]",
+        "stp x27, x28, [sp, #64]",
+        "stp x29, x30, [sp, #80]",
+        "str x18, [sp, #96]",
+        ".if {FP}",
+        "stp d8, d9, [sp, #112]",
+        "stp d10, d11, [sp, #128]",
+        "stp d12, d13, [sp, #144]",
+        "stp d14, d15, [sp, #160]",
+        ".endif",
+        "mov x9, sp",
+        "str x9, [x0]",
+        "dsb ish",
+        "mov sp, x1",
+        ".if {FP}",
+        "ldp d8, d9, [sp, #112]",
+        "ldp d10, d11, [sp, #128]",
+        "ldp d12, d13, [sp, #144]",
+        "ldp d14, d15, [sp, #160]",
+        ".endif",
+        "ldr x18, [sp, #96]",
+        "ldp x29, x30, [sp, #80]",
+        "ldp x27, x28, [sp, #64]",
+        "ldp x25, x26, [sp, #48]",
+        "ldp x23, x24, [sp, #32]",
+        "ldp x21, x22, [sp, #16]",
+        "ldp x19, x20, [sp]",
+        "add sp, sp, #176",
+        "isb",
+        "ret",
+        FP = const cfg!(target_feature = "neon") as usize,
+    )
+}
+
+/// Gives a task of the pool a stack on which [`switch_stacks`] finds the way into [`begin`].
+fn prepare(task: &Task) {
+    const SAVED_WORDS: usize = 176 / 8;
+    let stack = alloc::vec![0_u64; STACK_BYTES / 8].leak();
+    let saved = STACK_BYTES / 8 - SAVED_WORDS;
+    stack[saved + 11] = (begin as extern "C" fn() -> ! as *const ()).addr() as u64;
+    let sp = (&raw const stack[saved]).addr() & !0xf;
+    assert_eq!(sp, (&raw const stack[saved]).addr(), "the stack is aligned");
+    task.sp.store(sp as u64, Ordering::Relaxed);
+    // Not in a stub.
+    task.pc.store(0, Ordering::Relaxed);
+}
+
+/// Where a task of the pool begins, in a tick that interrupted another one.
+extern "C" fn begin() -> ! {
+    POOL_TAKEN.store(false, Ordering::Release);
+    // SAFETY: the tick's hook went on here.
+    unsafe { interrupts::end_tick() };
+    let task = current().expect("a task runs");
+    let mut random = Random::new(1, task.number() as u64);
+    loop {
+        work(task, &mut random);
+    }
+}
+
+/// At a tick: looks at the interrupted task, and puts another one in its place.
+fn tick(frame: &ExceptionFrame) {
+    let Some(task) = current() else { return };
+    task.pc.store(frame.elr, Ordering::Relaxed);
+    look_at(task);
+    if POOL_TAKEN.swap(true, Ordering::Acquire) {
+        return;
+    }
+    let home = percpu::this().index();
+    let slot = if !ENDING.load(Ordering::Relaxed) {
+        Some(SWITCHES.load(Ordering::Relaxed) as usize % IN_POOL)
+    } else if task.number() == home {
+        None
+    } else {
+        let at_home = POOL.iter().position(|slot| slot.load(Ordering::Relaxed) == home);
+        let any = SWITCHES.load(Ordering::Relaxed) as usize % IN_POOL;
+        Some(at_home.unwrap_or(any))
+    };
+    if let Some(slot) = slot {
+        let next = &TASKS[POOL[slot].swap(task.number(), Ordering::Relaxed)];
+        SWITCHES.fetch_add(1, Ordering::Relaxed);
+        set_current(Some(next));
+        // SAFETY: `next` was saved by this function, or made by `prepare`; nobody else can take it, or `task`, before the pool
+        // is given back.
+        unsafe { switch_stacks(&raw const task.sp, next.sp.load(Ordering::Relaxed)) };
+        // Another tick, perhaps another CPU: the one that took us out of the pool.
+    }
+    POOL_TAKEN.store(false, Ordering::Release);
+}
+
+static REQUEST: AtomicU64 = AtomicU64::new(0);
+static STUBS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Notes whether the task, which stopped at its `pc`, is quiescent.
+fn look_at(task: &Task) -> bool {
+    let request = REQUEST.load(Ordering::Acquire);
+    let [start, end] = [0, 1].map(|n: usize| TextAddr::new(STUBS[n].load(Ordering::Relaxed)));
+    let pc = TextAddr::new(task.pc.load(Ordering::Relaxed));
+    let quiescent = task.context.is_quiescent(pc, &[TextRange::new(start, end)]);
+    if quiescent {
+        task.quiescent.store(request, Ordering::Release);
+    }
+    quiescent
+}
+
+struct Preemptible;
+
+static PREEMPTIBLE: Preemptible = Preemptible;
+static ENGINE: Engine = Engine::new(&PREEMPTIBLE);
+
+// SAFETY: aliases and synchronising are `PLATFORM`'s. A task that moves has executed DSB, and comes to its new CPU by ISB and
+// ERET. TPIDR_EL0 is zero until a CPU has a task, and then that task's. `quiesce` sees every task where it stopped.
+unsafe impl Platform for Preemptible {
+    fn context_base(&self) -> ContextBase {
+        ContextBase { register: BaseRegister::TpidrEl0, offset: core::mem::offset_of!(Task, context) as u16 }
+    }
+
+    fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        PLATFORM.map_alias(page)
+    }
+
+    fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
+        PLATFORM.unmap_alias(page, alias);
+    }
+
+    fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        PLATFORM.synchronize_cpus()
+    }
+
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+        assert_eq!(stubs.len(), 1);
+        STUBS[0].store(stubs[0].start.get(), Ordering::Relaxed);
+        STUBS[1].store(stubs[0].end.get(), Ordering::Relaxed);
+        let request = REQUEST.fetch_add(1, Ordering::AcqRel) + 1;
+        let tasks = smp::online().count() + IN_POOL;
+        let late = interrupts::now_ns() + 10_000_000_000;
+        let me = current().map(Task::number);
+        while let Some(busy) =
+            (0..tasks).find(|number| Some(*number) != me && TASKS[*number].quiescent.load(Ordering::Acquire) < request)
+        {
+            if interrupts::now_ns() > late {
+                return Err(CpuTimeout { cpu: busy });
+            }
+            // Those that run are looked at in their CPU's ticks.
+            look_into_the_pool();
+            smp::wait();
+        }
+        Ok(())
+    }
+
+    fn relax(&self) {
+        smp::wait();
+    }
+}
+
+fn look_into_the_pool() {
+    let _masked = Masked::new();
+    if POOL_TAKEN.swap(true, Ordering::Acquire) {
+        return;
+    }
+    for slot in &POOL {
+        if !look_at(&TASKS[slot.load(Ordering::Relaxed)]) {
+            WAITED_FOR.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    POOL_TAKEN.store(false, Ordering::Release);
+}
+
+static LIVE: Ops = Ops::new(callback).with_data(0);
+static FULL: Ops = Ops::new(callback).with_data(1).with_flags(OpsFlags::SAVE_REGS);
+/// Odd while an ops may call.
+static EPOCHS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Takes so long that it is often preempted.
+fn callback(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+    let epoch = EPOCHS[ops.data()].load(Ordering::Acquire);
+    assert!(!epoch.is_multiple_of(2), "an ops calls that is not registered");
+    let task = current().expect("a task runs");
+    let from = percpu::this().index();
+    assert!(task.context.in_callback());
+    for turn in 0..200 {
+        black_box(turn);
+    }
+    if task.callbacks.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+        let misses = task.context.misses();
+        assert_eq!(black_box(traced as fn(u64) -> u64)(epoch), answer(epoch));
+        // None if the callsite was disabled meanwhile.
+        let missed = task.context.misses() - misses;
+        assert!(missed <= 1);
+        task.inner.fetch_add(missed, Ordering::Relaxed);
+    }
+    assert!(core::ptr::eq(task, current().expect("a task runs")), "the callback goes on in another task");
+    if percpu::this().index() != from {
+        task.moved.fetch_add(1, Ordering::Relaxed);
+    }
+    assert_eq!(EPOCHS[ops.data()].load(Ordering::Acquire), epoch, "unregistered while a task is inside the callback");
+}
+
+#[inline(never)]
+fn traced(x: u64) -> u64 {
+    answer(black_box(x))
+}
+
+#[inline(always)]
+const fn answer(x: u64) -> u64 {
+    x.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+}
+
+fn work(task: &Task, random: &mut Random) {
+    let x = random.next();
+    assert_eq!(black_box(traced as fn(u64) -> u64)(x), answer(x));
+    task.calls.fetch_add(1, Ordering::Relaxed);
+}
+
+fn patch() {
+    let rules = [Rule::address(TextAddr::new((traced as *const ()).addr() as u64))];
+    for round in 0..ROUNDS {
+        let (number, ops) = if round % 2 == 0 { (0, &LIVE) } else { (1, &FULL) };
+        EPOCHS[number].fetch_add(1, Ordering::AcqRel);
+        assert_eq!(ENGINE.register(ops, &Filter::new(&rules)), Ok(1));
+        for _ in 0..2_000 {
+            smp::wait();
+        }
+        assert_eq!(ENGINE.unregister(ops), Ok(1));
+        EPOCHS[number].fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+fn tasks_preempted_in_callbacks_go_on_on_other_cpus() {
+    set_current(None);
+    {
+        let _masked = Masked::new();
+        // SAFETY: the script puts the symbols around what they say; this kernel does so once, and nowhere else.
+        let image = unsafe { Image::linked() };
+        // SAFETY: one CPU runs, with interrupts masked.
+        unsafe { ENGINE.init(image) }.expect("the image is good");
+    }
+    let before = support::memory::copy_of_text();
+    let cpus = smp::start_all();
+    for (slot, number) in POOL.iter().zip(cpus..) {
+        prepare(&TASKS[number]);
+        slot.store(number, Ordering::Relaxed);
+    }
+    interrupts::on_tick(Some(tick));
+    smp::on_all(|home| {
+        let task = &TASKS[home];
+        set_current(Some(task));
+        interrupts::start_ticks(Duration::from_micros(50));
+        let mut random = Random::new(2, home as u64);
+        if home == 0 {
+            patch();
+            ENDING.store(true, Ordering::Release);
+        }
+        loop {
+            work(task, &mut random);
+            let _masked = Masked::new();
+            if ENDING.load(Ordering::Acquire) && percpu::this().index() == home {
+                interrupts::stop_ticks();
+                set_current(None);
+                break;
+            }
+        }
+    });
+    interrupts::on_tick(None);
+    report(&TASKS[..cpus + IN_POOL]);
+    assert!(support::memory::copy_of_text() == before, "text is not what it was");
+    assert_eq!(ENGINE.survey().wrong, 0);
+}
+
+fn report(tasks: &[Task]) {
+    let sum = |of: fn(&Task) -> &AtomicU64| tasks.iter().map(|task| of(task).load(Ordering::Relaxed)).sum::<u64>();
+    let (switches, waited) = (SWITCHES.load(Ordering::Relaxed), WAITED_FOR.load(Ordering::Relaxed));
+    let (callbacks, moved) = (sum(|task| &task.callbacks), sum(|task| &task.moved));
+    println!("{} tasks: {switches} switches, {} calls, {callbacks} callbacks", tasks.len(), sum(|task| &task.calls));
+    println!("{moved} callbacks ended on another CPU; {waited} times a task in the pool was waited for");
+    for task in tasks {
+        let inner = task.inner.load(Ordering::Relaxed);
+        assert_eq!(task.context.misses(), inner, "task {}: misses, and those inside callbacks", task.number());
+        assert!(!task.context.in_callback());
+    }
+    assert!(callbacks > 0 && (moved > 0 || smp::online().nth(1).is_none()));
+}
