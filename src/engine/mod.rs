@@ -135,6 +135,8 @@ impl Engine {
     ///
     /// [`RegisterError`]; nothing has changed then, unless it says so: `ops` must be unregistered in that case.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        // Before the lock: with modules this allocates.
+        let registration = Registration::new(ops, filter);
         let mut registry = self.lock();
         let stubs = registry.stubs.ok_or(RegisterError::NotInitialised)?;
         match &registry.registered {
@@ -143,7 +145,6 @@ impl Engine {
             None => {}
         }
         let count = registry.plan(filter, target_of(ops))?;
-        let registration = Registration::new(ops, filter);
 
         stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
         // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
