@@ -7,9 +7,6 @@
 //! Names are demangled Rust names (`alloc::vec::Vec<u8>::push`) or a C function's own, and may hold the characters that a
 //! glob gives a meaning (`<[u8] as core::fmt::Debug>::fmt`, `*const u8`); [`Rule::name`] takes such a name as it is.
 
-#[cfg(feature = "module")]
-extern crate alloc;
-
 use crate::address::TextAddr;
 use core::fmt;
 

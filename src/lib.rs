@@ -48,7 +48,7 @@
 //! |---|---|
 //! | 5 | `module`: ELF objects loaded, relocated, and handed to the engine |
 //! | 4 | [`engine`]: which callsite calls what, now |
-//! | 3 | [`entry`]: the stubs that callsites call; `fakes`: a machine for tests |
+//! | 3 | [`entry`]: the stubs that callsites call; `region`: text that comes and goes; `fakes`: a machine for tests |
 //! | 2 | [`text`]: the only writer of instructions; [`ops`]: a callback and its flags; [`table`]: the sorted callsites |
 //! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`plt`]: veneers; [`recursion`]: the guard; [`unwind`]: frame records |
 //! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`address`] |
@@ -75,6 +75,8 @@ pub mod ops;
 pub mod platform;
 pub mod plt;
 pub mod recursion;
+#[cfg(feature = "module")]
+pub mod region;
 pub mod regs;
 pub mod symbols;
 pub mod table;

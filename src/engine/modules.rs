@@ -3,8 +3,6 @@
 //! Floor 4, feature `module`. The loader hands a module's text over before anything of it runs, so its callsites are made
 //! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
 
-extern crate alloc;
-
 use super::Engine;
 use super::error::RegisterError;
 use super::region::{Reached, Region};
@@ -12,7 +10,7 @@ use super::registry::{Registration, Registry, target_of};
 use crate::address::TextRange;
 use crate::callsite::StateError;
 use crate::insn::BranchOffset;
-use crate::module::{NewRegion, RegionError, RegionToken, Regions};
+use crate::region::{NewRegion, RegionError, RegionToken, Regions};
 use crate::symbols::Symbols;
 use crate::table::{Encoding, Table};
 #[cfg(target_os = "none")]

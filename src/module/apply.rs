@@ -8,7 +8,6 @@ use super::layout::{Erratum843419, Layout, Spot};
 use super::memory::Segment;
 use super::object::{Object, Relocation, Section};
 use super::place::Placed;
-use super::region::StubSlots;
 use super::reloc::{Letters, RelocKind};
 use super::symbols::{Target, Values};
 use crate::address::TextAddr;
@@ -16,6 +15,7 @@ use crate::callsite::{self, Callsite};
 use crate::insn::BranchOffset;
 use crate::insn::seq::plt::is_erratum_843419_place;
 use crate::plt::{AdrpInstead, ENTRY_BYTES, FTRACE_PLT_IDX, FTRACE_REGS_PLT_IDX, Veneer};
+use crate::region::StubSlots;
 use alloc::vec::Vec;
 
 /// R_AARCH64_ABS64 and R_AARCH64_PREL64: what an entry of `__patchable_function_entries` is filled by.

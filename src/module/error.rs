@@ -1,12 +1,12 @@
 //! Why a module can't be loaded or unloaded.
 
 use super::memory::{MemoryError, Segment};
-use super::region::RegionError;
 use super::reloc::RelocError;
 use crate::address::TextAddr;
 use crate::callsite::Refusal;
 use crate::insn::EncodeError;
 use crate::platform::CpuTimeout;
+use crate::region::RegionError;
 use alloc::collections::TryReserveError;
 use alloc::string::String;
 use alloc::vec::Vec;

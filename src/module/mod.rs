@@ -35,18 +35,17 @@ mod list;
 mod memory;
 mod object;
 mod place;
-mod region;
 mod reloc;
 mod symbols;
 #[cfg(test)]
 mod tests;
 
+pub use crate::region::{NewRegion, RegionError, RegionToken, Regions, StubSlots, Untraced};
 pub use error::{LoadError, SectionCause, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;
 pub use list::{Kernel, Module, ModuleId, Modules, StubEntries, call};
 pub use memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
-pub use region::{NewRegion, RegionError, RegionToken, Regions, StubSlots, Untraced};
 pub use reloc::{RelocCause, RelocError, RelocKind};
 
 /// The symbol of a module's init function.

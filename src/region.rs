@@ -1,7 +1,7 @@
 //! The seam to whoever traces: a module's text and callsites are handed over when it is complete, and taken back before
 //! it is freed.
 //!
-//! Floor 0 within the loader.
+//! Floor 3, feature `module`: below the engine, which takes regions, and the loader, which hands them over.
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::Layout;
