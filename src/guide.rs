@@ -47,12 +47,13 @@
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through
-//! the mapping that it is executed through), and how to make the other CPUs synchronise. For one CPU, with all of RAM
+//! the mapping that it is executed through), how to make the other CPUs synchronise, and how to wait until nobody is inside
+//! a callback. For one CPU, with all of RAM
 //! mapped writable a second time `ALIAS` bytes above the text:
 //! ```
 //! use core::ptr::NonNull;
 //! use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-//! use fentry::{Platform, TextAddr};
+//! use fentry::{Platform, TextAddr, TextRange};
 //! # const ALIAS: usize = 1 << 30;
 //!
 //! struct MyKernel;
@@ -70,6 +71,10 @@
 //!
 //!     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
 //!         Ok(()) // With several CPUs: an interrupt to each of the others, and wait until each has answered.
+//!     }
+//!
+//!     fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+//!         Ok(()) // With several CPUs, or preemption: until nobody can be inside a callback any more.
 //!     }
 //! }
 //! ```

@@ -86,15 +86,12 @@ pub unsafe trait Platform: Sync {
     /// - kernel code is preempted, and may go on on another CPU: each task is a thread, with a context of its own. Look at
     ///   every task that does not run, where it stopped, and interrupt those that run.
     ///
-    /// The CPU that calls this is quiescent. The default is for a kernel with one CPU and without preemption.
+    /// The CPU that calls this is quiescent: with one CPU and without preemption, `Ok(())`.
     ///
     /// # Errors
     ///
     /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
-    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-        let _ = stubs;
-        Ok(())
-    }
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout>;
 
     /// Called again and again by a CPU that waits for another one to be done with the engine.
     ///

@@ -1,7 +1,7 @@
 //! What a batch does where the platform gets in its way.
 
 use super::{PokeCause, PokeError, TextPoke, Undone};
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Change, NOP};
 use crate::fakes::{Event, FakeKernel, FakeText, Fault};
 use crate::platform::{ALIAS_BYTES, AliasError, ContextBase, CpuTimeout, Platform};
@@ -41,6 +41,10 @@ unsafe impl Platform for Meddling {
 
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
         self.kernel.synchronize_cpus()
+    }
+
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+        self.kernel.quiesce(stubs)
     }
 }
 

@@ -13,7 +13,7 @@ use core::hint::black_box;
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TraceContext};
+use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TextRange, TraceContext};
 use qemu_exit::QEMUExit;
 
 // The page tables: three blocks of 1 GiB. Nothing is both writable and executable.
@@ -47,6 +47,10 @@ unsafe impl Platform for OneCpu {
     }
 
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
+        Ok(())
+    }
+
+    fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
         Ok(())
     }
 }
