@@ -46,7 +46,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 5 | `module`: ELF objects loaded, relocated, and handed to the engine |
+//! | 5 | `module`: ELF objects loaded, relocated, and handed to the engine; [`tracer`]: records, and the way out for them |
 //! | 4 | [`engine`]: which callsite calls what, now |
 //! | 3 | [`entry`]: the stubs that callsites call; `region`: text that comes and goes; `fakes`: a machine for tests |
 //! | 2 | [`text`]: the only writer of instructions; [`ops`]: a callback and its flags; [`table`]: the sorted callsites |
@@ -81,6 +81,7 @@ pub mod regs;
 pub mod symbols;
 pub mod table;
 pub mod text;
+pub mod tracer;
 pub mod unwind;
 
 pub use address::{TextAddr, TextRange};
