@@ -1,9 +1,12 @@
 //! Tracers: what users of the engine record, where they record it, and how it gets out.
 //!
-//! Floor 5. [`ring`] keeps records, one ring for each CPU.
+//! Floor 5. [`ring`] keeps records, one ring for each CPU; [`event`] says what the records of tracers hold; [`dump`] is the
+//! stream of bytes in which a kernel hands its rings out, and the reader of it.
 //!
 //! Times are ticks of the generic timer, as `ticks` reads them.
 
+pub mod dump;
+pub mod event;
 pub mod ring;
 
 /// The virtual count, CNTVCT_EL0, in ticks: the clock of all records (Arm ARM D12.1.2, "The virtual counter").

@@ -194,7 +194,7 @@ impl<W: Word> Record<'_, W> {
         self.words.len() * 8
     }
 
-    /// The whole record as little-endian bytes, label, time and payload.
+    /// The whole record as little-endian bytes, as [`event`](crate::tracer::event) decodes it.
     pub fn bytes<'s>(&self, scratch: &'s mut [u8; MAX_RECORD_BYTES]) -> &'s [u8] {
         for (bytes, word) in scratch.as_chunks_mut().0.iter_mut().zip(self.words) {
             *bytes = word.load(Ordering::Relaxed).to_le_bytes();

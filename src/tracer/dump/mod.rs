@@ -1,0 +1,168 @@
+//! Rings as a stream of bytes, from a kernel to a tool.
+//!
+//! Floor 5. A kernel [writes](DumpWriter) its rings through any function that takes bytes: a serial port, semihosting, a
+//! file. [`Dump`] reads them on the other side, where everything is checked before anything is believed. Neither needs a
+//! heap.
+//!
+//! All numbers are little-endian. A dump is a header, then chunks, the last of which is the end:
+//!
+//! ```text
+//!   header    "fentryTR" | version: u32 | CPUs: u32 | ticks per second: u64
+//!   chunk     kind: u32  | CPU: u32     | bytes of the body: u64            | body
+//!
+//!   kind 1    records    records as `event` has them, one behind the other, in the order of their times
+//!   kind 2    counts     kept: u64 | read: u64 | refused: u64 | overwritten: u64      the CPU's counts at the end
+//!   kind 3    end        bytes before this chunk: u64 | CRC-32 of them: u64           CPU 0
+//! ```
+//!
+//! The CRC is the one of Ethernet and zip (CRC-32/ISO-HDLC). A CPU's chunks of records follow each other in time; those of
+//! several CPUs come in any order.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
+
+use super::ring::{Block, MAX_RECORD_BYTES, Ring};
+use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
+
+const MAGIC: [u8; 8] = *b"fentryTR";
+const VERSION: u32 = 1;
+const HEADER_BYTES: usize = 24;
+const CHUNK_HEAD_BYTES: usize = 16;
+
+const RECORDS: u32 = 1;
+const COUNTS: u32 = 2;
+const END: u32 = 3;
+
+static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+
+/// The most CPUs of a dump.
+pub const MAX_CPUS: usize = 256;
+
+/// What becomes of the records that are dumped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// They are taken out, block by block, when the sink has taken the block.
+    Consume,
+    /// They stay in the ring.
+    Snapshot,
+}
+
+/// Writes a dump.
+///
+/// [`pull`](Self::pull) may be called any number of times while the kernel is traced: each takes what there is then. The
+/// writers of the rings go on meanwhile.
+///
+/// ```
+/// use fentry::tracer::dump::{Dump, DumpWriter, Reading};
+/// use fentry::tracer::event::{Event, Recorder};
+/// use fentry::tracer::ring::{Mode, Ring, RingBlock};
+///
+/// static MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
+/// static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+/// Recorder { ring: &RING, task: 1, clock: || 1234 }.marker("here");
+///
+/// let rings = [&RING];
+/// let mut bytes = Vec::new();
+/// let sink = |part: &[u8]| Ok::<(), std::io::Error>(bytes.extend_from_slice(part));
+/// let mut writer = DumpWriter::begin(sink, 62_500_000, &rings)?;
+/// writer.pull(Reading::Consume)?;
+/// writer.finish()?;
+///
+/// let dump = Dump::parse(&bytes)?;
+/// let events: Vec<_> = dump.events().collect();
+/// assert_eq!((events[0].cpu, events[0].recorded.time), (0, 1234));
+/// assert_eq!(events[0].recorded.event, Event::Marker { text: "here" });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct DumpWriter<'r, S> {
+    sink: S,
+    rings: &'r [&'r Ring],
+    check: Digest<'static, u32, Table<1>>,
+    bytes: u64,
+}
+
+impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
+    /// Begins the dump of these rings, one for each CPU, those behind [`MAX_CPUS`] left out, whose clock has so many ticks
+    /// a second (CNTFRQ_EL0).
+    ///
+    /// # Errors
+    ///
+    /// Whatever the sink says, as for all that follows.
+    pub fn begin(sink: S, ticks_per_second: u64, rings: &'r [&'r Ring]) -> Result<Self, E> {
+        let rings = rings.get(..MAX_CPUS).unwrap_or(rings);
+        let mut writer = Self { sink, rings, check: CRC.digest(), bytes: 0 };
+        writer.write(&MAGIC)?;
+        writer.write(&VERSION.to_le_bytes())?;
+        writer.write(&(rings.len() as u32).to_le_bytes())?;
+        writer.write(&ticks_per_second.to_le_bytes())?;
+        Ok(writer)
+    }
+
+    /// Writes what all rings hold now.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own. The block that it failed on is not consumed.
+    pub fn pull(&mut self, reading: Reading) -> Result<(), E> {
+        for (ring, cpu) in self.rings.iter().zip(0..) {
+            let mut pass = match reading {
+                Reading::Consume => ring.consume(),
+                Reading::Snapshot => ring.snapshot(),
+            };
+            while let Some(block) = pass.next_block() {
+                self.block(cpu, &block)?;
+                block.consume();
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes how many records there were and the end.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn finish(mut self) -> Result<(), E> {
+        for (ring, cpu) in self.rings.iter().zip(0..) {
+            let counts = ring.counts();
+            self.chunk(COUNTS, cpu, 32)?;
+            for count in [counts.kept, counts.read, counts.refused, counts.overwritten] {
+                self.write(&count.to_le_bytes())?;
+            }
+        }
+        let (bytes, check) = (self.bytes, self.check.clone().finalize());
+        self.chunk(END, 0, 16)?;
+        self.write(&bytes.to_le_bytes())?;
+        self.write(&u64::from(check).to_le_bytes())
+    }
+
+    fn block(&mut self, cpu: u32, block: &Block<'_>) -> Result<(), E> {
+        let bytes = block.records().map(|record| record.bytes_len() as u64).sum();
+        self.chunk(RECORDS, cpu, bytes)?;
+        let mut scratch = [0; MAX_RECORD_BYTES];
+        block.records().try_for_each(|record| self.write(record.bytes(&mut scratch)))
+    }
+
+    fn chunk(&mut self, kind: u32, cpu: u32, bytes: u64) -> Result<(), E> {
+        self.write(&kind.to_le_bytes())?;
+        self.write(&cpu.to_le_bytes())?;
+        self.write(&bytes.to_le_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), E> {
+        (self.sink)(bytes)?;
+        self.check.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl<S> core::fmt::Debug for DumpWriter<'_, S> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { rings, bytes, .. } = self;
+        f.debug_struct("DumpWriter").field("rings", rings).field("bytes", bytes).finish_non_exhaustive()
+    }
+}
