@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::BenchArgs;
 use crate::insn_proof::InsnProof;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
@@ -16,7 +17,7 @@ use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
+use crate::{bench, doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -39,6 +40,7 @@ enum Task {
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
     Stress(StressArgs),
+    Bench(BenchArgs),
     InsnProof(InsnProof),
     FuzzModule(FuzzModuleArgs),
 }
@@ -200,6 +202,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Stress(args) => stress::run(&args).map(exit_code),
+        Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
         Task::FuzzModule(args) => {
             modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)

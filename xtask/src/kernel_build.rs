@@ -32,9 +32,22 @@ pub(crate) fn build(
     kernels: &[Kernel],
     step: &Step,
 ) -> Result<Vec<Image>> {
+    build_with(workspace, source, variant, kernels, &[], step)
+}
+
+/// The same with environment variables for the kernels' build scripts.
+pub(crate) fn build_with(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kernels: &[Kernel],
+    variables: &[(&str, String)],
+    step: &Step,
+) -> Result<Vec<Image>> {
     let mut built = Vec::new();
     for of_one_package in kernels.chunk_by(|a, b| a.package == b.package) {
         let mut cargo = command(workspace, source, variant, of_one_package)?;
+        cargo.envs(variables.iter().map(|(name, value)| (name, value)));
         if of_one_package.iter().any(|kernel| kernel.name == modules::KERNEL) {
             let dir = modules::build(workspace, source, variant)
                 .with_context(|| format!("cannot build the modules for {variant}"))?;

@@ -3,6 +3,7 @@
 //! The same program is also the linker of the kernels: started under the name `fentry-ld` it links, adds the symbol
 //! table, and links again.
 
+mod bench;
 mod cli;
 mod console;
 mod doctor;

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::bench;
 use crate::console::{self, Verdict};
 use crate::host::{self, Count};
 use crate::kernel_build::{self, Image};
 use crate::progress::{Step, in_words};
-use crate::qemu::{self, Boot};
+use crate::qemu::{self, Boot, Outcome};
 use crate::toolchain::RustSource;
 use crate::variant::Variant;
 use crate::workspace::{Kernel, KernelKind, Workspace};
@@ -132,7 +133,7 @@ fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection
     let step = Step::start(what.clone());
     let started = Instant::now();
     let (verdict, shown) = match qemu::boot(&image.path, &boot, |line| step.note(line)) {
-        Ok(outcome) => (console::judge(&outcome), outcome.last_lines()),
+        Ok(outcome) => (judge(&image.kernel, whole, &outcome), outcome.last_lines()),
         Err(error) => (Verdict { passed: 0, failed: 1, problems: vec![format!("{error:#}")] }, String::new()),
     };
     if verdict.failed == 0 {
@@ -145,6 +146,16 @@ fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
     (count != Count::default()).then(|| Row { what, count, took: started.elapsed() })
+}
+
+/// Judges a boot. The bench kernel must also have told what `cargo xtask bench` reads; `whole` says that all its cases ran.
+fn judge(kernel: &Kernel, whole: bool, outcome: &Outcome) -> Verdict {
+    let mut verdict = console::judge(outcome);
+    if kernel.name == bench::KERNEL && whole && verdict.failed == 0 {
+        verdict.problems = bench::problems(&outcome.console);
+        verdict.failed = verdict.problems.len();
+    }
+    verdict
 }
 
 /// Prints the table and the sum. The sum is the last line, alone, because tools read it.

@@ -1,0 +1,256 @@
+//! `cargo xtask bench`: what everything costs, beside what Linux needs for the same.
+//!
+//! The bench kernel is built with each number of callsites, in two variants, and booted in virtual time, in which one
+//! instruction is one nanosecond and every run is the same. What it prints is put beside `xtask/data/situations.toml`.
+//!
+//! Instruction counts say what work is done, exactly and repeatably. They don't say what that takes: a barrier, a cache
+//! miss, a TLB invalidation and an addition count the same. [`mca`] adds the cycles of the stubs' instructions on models of
+//! CPUs, which know latencies, but neither misses nor mispredicted branches.
+
+mod compare;
+mod growth;
+mod image;
+mod lines;
+mod mca;
+mod plot;
+mod report;
+mod situations;
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::console;
+use crate::kernel_build;
+use crate::progress::{Step, in_words};
+use crate::qemu::{self, Boot};
+use crate::setup;
+use crate::toolchain::RustSource;
+use crate::variant::Variant;
+use crate::workspace::{Kernel, KernelKind, Workspace};
+use lines::{Code, Count, Printed};
+use report::Report;
+use situations::Situations;
+
+/// The kernel, and the variable that tells its build how many callsites it shall have.
+pub(crate) const KERNEL: &str = "bench";
+const CALLSITES: &str = "FENTRY_BENCH_CALLSITES";
+/// The words of a boot that counts only what depends on the number of callsites.
+const GROWTH: &str = "growth";
+
+/// The columns of the table, and the variants that they are.
+const COLUMNS: [(&str, &str); 2] = [("hard-float", "nop2-release"), (report::FAIR, "softfloat2-release")];
+
+/// Count the instructions that everything costs, and show them beside Linux's and the aims
+///
+/// Counts are of guest instructions and repeat exactly; they say what work is done, not what it takes on a real machine.
+/// The comparison's source is xtask/data/situations.toml. Where LLVM is installed, the stubs are also run on its models of
+/// four CPUs.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask bench --save before.json\n  cargo xtask bench --compare before.json\n  \
+                        cargo xtask bench --size 1000 --column softfloat\n  cargo xtask bench --plot growth.svg"
+)]
+pub(crate) struct BenchArgs {
+    /// How many callsites an image has; may be repeated
+    #[arg(long = "size", value_name = "N", default_values_t = [100, 1_000, 10_000, 100_000],
+          value_parser = clap::value_parser!(u64).range(2..=400_000))]
+    sizes: Vec<u64>,
+    /// Only this column: hard-float or softfloat
+    #[arg(long, value_name = "NAME", value_parser = COLUMNS.map(|(column, _)| column))]
+    column: Option<String>,
+    /// Print the result as JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Write the result where --compare finds it
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Compare with a saved result, and fail if anything costs over 2 % more
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Draw how costs grow with callsites and with ops, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    /// End a boot after this many seconds
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    timeout_secs: u64,
+}
+
+/// What one image is built and booted with.
+struct Bench<'a> {
+    workspace: &'a Workspace,
+    source: &'a RustSource,
+    kernel: Kernel,
+    limit: Duration,
+}
+
+/// Counts, shows, and says whether nothing got worse.
+pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
+    let started = Instant::now();
+    let situations = Situations::load()?;
+    // First, so that a name that is wrong is known before minutes are spent.
+    let before = args.compare.as_deref().map(Report::load).transpose()?;
+    let workspace = Workspace::load()?;
+    let source = setup::run(&workspace, None)?;
+    let is_bench = |kernel: &Kernel| kernel.kind == KernelKind::BootTest && kernel.name == KERNEL;
+    let kernel = workspace.kernels().into_iter().find(is_bench).context("there is no bench kernel")?;
+    let limit = Duration::from_secs(args.timeout_secs);
+    let bench = Bench { workspace: &workspace, source: &source, kernel, limit };
+
+    let mut sizes = args.sizes.clone();
+    sizes.sort_unstable();
+    sizes.dedup();
+    let columns = COLUMNS.iter().filter(|(column, _)| args.column.as_ref().is_none_or(|only| only == column));
+    let (mut counted, mut stubs) = (Vec::new(), Vec::new());
+    for (column, variant) in columns {
+        let Printed { counts, codes } = bench.count_all(variant, &sizes)?;
+        counted.push((*column, counts));
+        stubs.extend(codes.into_iter().map(|code| (*column, code)));
+    }
+    let mut report = Report::new(&situations, &sizes, &counted)?;
+    report.stubs = pipelines(&stubs)?;
+
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).context("the result can't be written as JSON")?);
+    } else {
+        println!("\n{report}");
+        show_sources(&situations, &report);
+    }
+    if let Some(file) = &args.save {
+        report.save(file)?;
+    }
+    if let Some(file) = &args.plot {
+        plot::draw(&report, file)?;
+    }
+    eprintln!("    all in {}", in_words(started.elapsed()));
+    Ok(before.zip(args.compare.as_deref()).is_none_or(|(before, file)| is_no_worse(&before, &report, file)))
+}
+
+impl Bench<'_> {
+    /// Everything at the first size, and what depends on the size at the others.
+    fn count_all(&self, variant: &str, sizes: &[u64]) -> Result<Printed> {
+        let variant = Variant::named(variant).map_err(anyhow::Error::msg)?;
+        let mut all = Printed::default();
+        for (index, size) in sizes.iter().enumerate() {
+            let Printed { counts, codes } = self
+                .count(variant, *size, index == 0)
+                .with_context(|| format!("the bench with {size} callsites, {variant}"))?;
+            all.counts.extend(counts);
+            all.codes.extend(codes);
+        }
+        Ok(all)
+    }
+
+    fn count(&self, variant: &Variant, size: u64, with_all: bool) -> Result<Printed> {
+        let step = Step::start(format!("{variant}, {size} callsites"));
+        let kernels = std::slice::from_ref(&self.kernel);
+        let variables = [(CALLSITES, size.to_string())];
+        let images = kernel_build::build_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
+        let image = &images.first().context("no kernel was built")?.path;
+        let boot = Boot {
+            cpu: variant.cpu.to_owned(),
+            cpus: 1,
+            limit: Some(self.limit),
+            gdb: false,
+            icount: true,
+            append: (!with_all).then(|| GROWTH.to_owned()),
+            more: Vec::new(),
+        };
+        let outcome = qemu::boot(image, &boot, |line| step.note(line))?;
+        let verdict = console::judge(&outcome);
+        if verdict.failed > 0 {
+            bail!("{}\n{}", verdict.problems.join("; "), outcome.last_lines());
+        }
+        let mut printed = lines::parse(&outcome.console)?;
+        ensure!(!printed.counts.is_empty(), "the kernel has counted nothing");
+        if with_all {
+            printed.counts.extend(sizes_of(image)?);
+        }
+        step.finish(&format!("{} situations", printed.counts.len()));
+        Ok(printed)
+    }
+}
+
+fn sizes_of(image: &Path) -> Result<Vec<Count>> {
+    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    image::sizes(&data)
+}
+
+/// The stubs on models of CPUs, if the program that has them is installed.
+fn pipelines(stubs: &[(&str, Code)]) -> Result<Vec<mca::Pipeline>> {
+    let Some(llvm_mca) = mca::find() else {
+        eprintln!("    no cycles of the stubs: llvm-mca is not installed");
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for (column, code) in stubs {
+        all.extend(mca::run(&llvm_mca, column, code)?);
+    }
+    Ok(all)
+}
+
+/// The kernels that the table's figures are of, and how they were measured.
+fn show_sources(situations: &Situations, report: &Report) {
+    println!("\n  Linux's figures:");
+    for kernel in &situations.kernels {
+        if report.rows.iter().any(|row| row.linux.as_ref().is_some_and(|(_, name)| *name == kernel.name)) {
+            println!("  {:6} {}; {}; {}", kernel.name, kernel.built, kernel.machine, kernel.measured);
+        }
+    }
+}
+
+fn is_no_worse(before: &Report, now: &Report, file: &Path) -> bool {
+    let regressions = compare::regressions(before, now);
+    match regressions.len() {
+        0 => eprintln!("    nothing costs over 2 % more than in {}", file.display()),
+        count => eprintln!("error: {count} costs more than in {}:", file.display()),
+    }
+    regressions.iter().for_each(|regression| eprintln!("    {regression}"));
+    regressions.is_empty()
+}
+
+/// What is wrong with what the kernel has printed when it is booted as a test: a line that can't be read, a situation that
+/// nothing is known of, or none that has an aim.
+pub(crate) fn problems(console: &[String]) -> Vec<String> {
+    match lines::parse(console).and_then(|printed| is_known(&printed)) {
+        Ok(()) => Vec::new(),
+        Err(error) => vec![format!("{error:#}")],
+    }
+}
+
+fn is_known(printed: &Printed) -> Result<()> {
+    let report = Report::new(&Situations::load()?, &[], &[(report::FAIR, printed.counts.clone())])?;
+    ensure!(report.rows.iter().any(|row| row.aim.is_some()), "nothing that has an aim was counted");
+    ensure!(report.rows.iter().any(|row| row.linux.is_some()), "nothing that Linux has a figure for was counted");
+    ensure!(!printed.codes.is_empty(), "no stub's instructions were printed");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str) -> Vec<String> {
+        problems(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_boot_that_tells_nothing_or_nonsense_has_a_problem() {
+        let good = "bench: call-ops 30 1\nbench: init 62000 100\nbench-code: stub d65f0120";
+        assert!(said(good).is_empty(), "{:?}", said(good));
+        assert!(said("")[0].contains("aim"));
+        assert!(said("bench: nonsense 1")[0].contains("nonsense"));
+        assert!(said("bench: call-ops x 1")[0].contains("call-ops x 1"));
+        assert!(said("bench: call-ops 30 1")[0].contains("stub"));
+    }
+
+    #[test]
+    fn the_columns_are_variants() {
+        for (_, variant) in COLUMNS {
+            assert!(Variant::named(variant).is_ok());
+        }
+    }
+}
