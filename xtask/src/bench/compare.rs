@@ -1,4 +1,4 @@
-//! Two results beside each other: what costs more now.
+//! Two results beside each other: what costs something else now.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use super::report::{Report, Row};
 /// What may change without being a regression, in percent: for figures so large that another layout moves them.
 const TOLERANCE_PERCENT: u64 = 2;
 
-/// A figure that is worse than before.
+/// A figure that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Regression {
+pub(super) struct Change {
     situation: String,
     column: String,
     before: u64,
@@ -17,43 +17,42 @@ pub(super) struct Regression {
     now: Option<u64>,
 }
 
-impl fmt::Display for Regression {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { situation, column, before, now } = self;
-        match now {
-            Some(now) => {
-                write!(f, "{situation}, {column}: {before} -> {now}")?;
-                if *before > 0 {
-                    write!(f, " ({:+.1} %)", (*now as f64 / *before as f64 - 1.0) * 100.0)?;
-                }
-                Ok(())
-            }
-            None => write!(f, "{situation}, {column}: {before} -> no longer counted"),
-        }
+impl Change {
+    /// Whether it is too much worse to be let pass.
+    pub(super) fn is_regression(&self) -> bool {
+        self.now.is_none_or(|now| now * 100 > self.before * (100 + TOLERANCE_PERCENT))
     }
 }
 
-/// What is worse in `now` than in `before`. Columns and numbers of callsites that `now` was not asked for are left out.
-pub(super) fn regressions(before: &Report, now: &Report) -> Vec<Regression> {
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { situation, column, before, now } = self;
+        let Some(now) = now else { return write!(f, "{situation}, {column}: {before} -> no longer counted") };
+        write!(f, "{situation}, {column}: {before} -> {now}")?;
+        if *before > 0 {
+            write!(f, " ({:+.1} %)", (*now as f64 / *before as f64 - 1.0) * 100.0)?;
+        }
+        Ok(())
+    }
+}
+
+/// What `now` has otherwise than `before`. Columns and numbers of callsites that `now` was not asked for are left out.
+pub(super) fn changes(before: &Report, now: &Report) -> Vec<Change> {
     let was_asked_for = |row: &Row, column: &String| {
         let has_image = |size| !before.callsites.contains(&size) || now.callsites.contains(&size);
         now.rows.iter().any(|other| other.counts.contains_key(column)) && row.size.is_none_or(has_image)
     };
-    let mut found = Vec::new();
+    let mut changes = Vec::new();
     for row in &before.rows {
         let same = now.rows.iter().find(|other| (&other.key, other.size) == (&row.key, row.size));
-        for (column, &count) in &row.counts {
-            let count_now = same.and_then(|same| same.counts.get(column)).copied();
-            let is_worse = match count_now {
-                Some(count_now) => count_now * 100 > count * (100 + TOLERANCE_PERCENT),
-                None => was_asked_for(row, column),
-            };
-            if is_worse {
-                found.push(Regression { situation: row.name(), column: column.clone(), before: count, now: count_now });
+        for (column, &count) in row.counts.iter().filter(|(column, _)| was_asked_for(row, column)) {
+            let now = same.and_then(|same| same.counts.get(column)).copied();
+            if now != Some(count) {
+                changes.push(Change { situation: row.name(), column: column.clone(), before: count, now });
             }
         }
     }
-    found
+    changes
 }
 
 #[cfg(test)]
@@ -63,7 +62,8 @@ mod tests {
 
     fn worse(before: u64, now: u64) -> Vec<String> {
         let of = |instructions| report(&[count("call-direct", None, instructions)]);
-        regressions(&of(before), &of(now)).iter().map(ToString::to_string).collect()
+        let changes = changes(&of(before), &of(now));
+        changes.iter().filter(|change| change.is_regression()).map(ToString::to_string).collect()
     }
 
     #[test]
@@ -78,11 +78,20 @@ mod tests {
     }
 
     #[test]
+    fn smaller_and_better_changes_are_shown_too() {
+        let of = |instructions| report(&[count("call-direct", None, instructions)]);
+        let shown = |now| changes(&of(100), &of(now)).first().map(ToString::to_string);
+        assert_eq!(shown(100), None);
+        assert_eq!(shown(101).unwrap(), "call-direct, hard-float: 100 -> 101 (+1.0 %)");
+        assert_eq!(shown(50).unwrap(), "call-direct, hard-float: 100 -> 50 (-50.0 %)");
+    }
+
+    #[test]
     fn each_size_is_compared_with_itself() {
         let before = report(&[count("init", 100, 1000), count("init", 1000, 9000)]);
         let now = report(&[count("init", 100, 1100), count("init", 1000, 9000)]);
-        let found = regressions(&before, &now);
-        assert!(found.iter().all(|regression| regression.situation == "init [100]"));
+        let found = changes(&before, &now);
+        assert!(found.iter().all(|change| change.situation == "init [100]"));
         assert_eq!(found.len(), 2);
     }
 
@@ -91,9 +100,9 @@ mod tests {
         let counts = [count("init", 1000, 9000), count("list", 100, 5), count("call-ops", 1, 5)];
         let before = report_of(&[100, 1000], &counts);
         let now = report_of(&[100], &[count("init", 100, 1000)]);
-        let situations: Vec<String> = regressions(&before, &now).into_iter().map(|found| found.situation).collect();
+        let situations: Vec<String> = changes(&before, &now).into_iter().map(|change| change.situation).collect();
         assert_eq!(situations, ["call-ops [1]", "call-ops [1]", "list [100]", "list [100]"]);
-        let text = regressions(&before, &now)[0].to_string();
+        let text = changes(&before, &now)[0].to_string();
         assert_eq!(text, "call-ops [1], hard-float: 5 -> no longer counted");
     }
 }

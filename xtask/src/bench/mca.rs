@@ -1,7 +1,7 @@
 //! What LLVM's models of CPUs say of the stubs: cycles, which instruction counts can't.
 //!
-//! A model runs the instructions one after the other as they stand, branches not taken, with every load in the first-level
-//! cache: it tells one stub from another, not what a call takes on a real CPU.
+//! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and every
+//! load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ fn assembly(code: &Code) -> Result<String> {
 
 fn cycles(llvm_mca: &PathBuf, cpu: &str, assembly: &str, calls: u32) -> Result<u64> {
     let mut child = Command::new(llvm_mca)
-        .args(["-mtriple=aarch64", "-mattr=+v8.5a", "-json"])
+        .args(["-mtriple=aarch64", "-mattr=+v8.5a", "-call-latency=0", "-json"])
         .args([format!("-mcpu={cpu}"), format!("-iterations={calls}")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -194,7 +194,7 @@ fn pipelines(stubs: &[(&str, Code)]) -> Result<Vec<mca::Pipeline>> {
 
 /// The kernels that the table's figures are of, and how they were measured.
 fn show_sources(situations: &Situations, report: &Report) {
-    println!("\n  Linux's figures:");
+    println!("  Linux's figures:");
     for kernel in &situations.kernels {
         if report.rows.iter().any(|row| row.linux.as_ref().is_some_and(|(_, name)| *name == kernel.name)) {
             println!("  {:6} {}; {}; {}", kernel.name, kernel.built, kernel.machine, kernel.measured);
@@ -202,14 +202,17 @@ fn show_sources(situations: &Situations, report: &Report) {
     }
 }
 
+/// Shows what has changed; whether none of it is a regression.
 fn is_no_worse(before: &Report, now: &Report, file: &Path) -> bool {
-    let regressions = compare::regressions(before, now);
-    match regressions.len() {
-        0 => eprintln!("    nothing costs over 2 % more than in {}", file.display()),
-        count => eprintln!("error: {count} costs more than in {}:", file.display()),
+    let (worse, others): (Vec<_>, Vec<_>) =
+        compare::changes(before, now).into_iter().partition(compare::Change::is_regression);
+    eprintln!("    {} figures are others than in {}", worse.len() + others.len(), file.display());
+    others.iter().for_each(|change| eprintln!("      {change}"));
+    if !worse.is_empty() {
+        eprintln!("error: {} of them are worse by more than 2 %:", worse.len());
+        worse.iter().for_each(|change| eprintln!("      {change}"));
     }
-    regressions.iter().for_each(|regression| eprintln!("    {regression}"));
-    regressions.is_empty()
+    worse.is_empty()
 }
 
 /// What is wrong with what the kernel has printed when it is booted as a test: a line that can't be read, a situation that
