@@ -200,7 +200,8 @@ pub(super) mod tests {
     #[test]
     fn growth_is_of_totals_at_three_sizes() {
         let counts = [100, 1000, 10_000].map(|size| count("init", size, 800 * size));
-        let report = report(&[&counts[..], &[count("list", 100, 5), count("memory-record", 100, 800)]].concat());
+        let bytes = [100, 1000, 10_000].map(|size| count("memory-record", size, 8 * size));
+        let report = report(&[&counts[..], &bytes, &[count("list", 100, 5)]].concat());
         assert_eq!(report.growth.iter().map(|growth| growth.key.as_str()).collect::<Vec<_>>(), ["init", "init"]);
         assert!((report.growth[0].exponent - 1.0).abs() < 1e-9);
     }
