@@ -196,7 +196,7 @@ fn pipelines(stubs: &[(&str, Code)]) -> Result<Vec<mca::Pipeline>> {
 fn show_sources(situations: &Situations, report: &Report) {
     println!("  Linux's figures:");
     for kernel in &situations.kernels {
-        if report.rows.iter().any(|row| row.linux.as_ref().is_some_and(|(_, name)| *name == kernel.name)) {
+        if report.rows.iter().any(|row| row.linux.as_ref().is_some_and(|linux| linux.kernel == kernel.name)) {
             println!("  {:6} {}; {}; {}", kernel.name, kernel.built, kernel.machine, kernel.measured);
         }
     }

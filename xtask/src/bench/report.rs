@@ -36,15 +36,29 @@ pub(super) struct Row {
     pub(super) title: String,
     /// Instructions or bytes.
     pub(super) unit: String,
-    /// What a count is divided by for comparing, and what there are so many of.
-    pub(super) each: Option<(u64, String)>,
+    /// What a count is divided by for comparing.
+    pub(super) each: Option<EachOf>,
     /// By column.
     pub(super) counts: BTreeMap<String, u64>,
-    /// Linux's best figure and its kernel.
-    pub(super) linux: Option<(f64, String)>,
+    pub(super) linux: Option<LinuxFigure>,
     /// Ours by Linux's, where Linux's isn't 0.
     pub(super) ratio: Option<f64>,
     pub(super) aim: Option<f64>,
+}
+
+/// So many of what a count is for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct EachOf {
+    pub(super) number: u64,
+    /// A callsite or a name.
+    pub(super) of: String,
+}
+
+/// Linux's best figure, and the kernel that it is of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LinuxFigure {
+    pub(super) figure: f64,
+    pub(super) kernel: String,
 }
 
 /// How a cost grows with its size.
@@ -60,7 +74,7 @@ pub(super) struct Growth {
 impl Row {
     /// What this column has for each.
     pub(super) fn value(&self, column: &str) -> Option<f64> {
-        let divisor = self.each.as_ref().map_or(1, |(number, _)| *number);
+        let divisor = self.each.as_ref().map_or(1, |each| each.number);
         self.counts.get(column).map(|count| *count as f64 / divisor as f64)
     }
 
@@ -74,7 +88,7 @@ impl Row {
     }
 
     pub(super) fn is_behind_linux(&self) -> bool {
-        self.linux.as_ref().is_some_and(|(linux, _)| self.fair_value().is_some_and(|value| value > *linux))
+        self.linux.as_ref().is_some_and(|linux| self.fair_value().is_some_and(|value| value > linux.figure))
     }
 
     /// The situation's name for a person.
@@ -100,8 +114,10 @@ impl Report {
                     size: *size,
                     title: situation.title.clone(),
                     unit: situation.unit.name().to_owned(),
-                    each: situation.each.map(|each| (situation.divisor(*size), each.name().to_owned())),
-                    linux: situation.linux().map(|(figure, kernel)| (figure, kernel.to_owned())),
+                    each: situation
+                        .each
+                        .map(|each| EachOf { number: situation.divisor(*size), of: each.name().to_owned() }),
+                    linux: situation.linux().map(|(figure, kernel)| LinuxFigure { figure, kernel: kernel.to_owned() }),
                     aim: situation.aim(*size),
                     ..Row::default()
                 });
@@ -110,7 +126,7 @@ impl Report {
         }
         let mut rows: Vec<Row> = rows.into_values().collect();
         for row in &mut rows {
-            let linux = row.linux.as_ref().map(|(figure, _)| *figure).filter(|figure| *figure > 0.0);
+            let linux = row.linux.as_ref().map(|linux| linux.figure).filter(|figure| *figure > 0.0);
             row.ratio = row.fair_value().zip(linux).map(|(ours, linux)| ours / linux);
         }
         let growth = growth(&rows);

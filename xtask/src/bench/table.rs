@@ -62,7 +62,7 @@ fn or_dash<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
 fn cells(row: &Row, columns: &[&str]) -> Vec<String> {
     let mut cells = vec![title(row), or_dash(row.size, |size| number(size as f64))];
     cells.extend(columns.iter().map(|column| or_dash(row.value(column), number)));
-    cells.push(or_dash(row.linux.as_ref(), |(figure, kernel)| format!("{} ({kernel})", number(*figure))));
+    cells.push(or_dash(row.linux.as_ref(), |linux| format!("{} ({})", number(linux.figure), linux.kernel)));
     cells.push(or_dash(row.ratio, |ratio| if ratio < 0.01 { format!("{ratio:.5}") } else { format!("{ratio:.2}") }));
     cells.push(or_dash(row.aim, |aim| format!("{}{}", number(aim), if row.misses_aim() { " missed" } else { "" })));
     cells
@@ -73,8 +73,8 @@ fn title(row: &Row) -> String {
     if row.unit != "instructions" {
         let _ = write!(title, ", {}", row.unit);
     }
-    if let Some((_, each)) = &row.each {
-        let _ = write!(title, ", each {each}");
+    if let Some(each) = &row.each {
+        let _ = write!(title, ", each {}", each.of);
     }
     title
 }
