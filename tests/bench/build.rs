@@ -8,8 +8,8 @@ use std::{env, fs};
 const COUNT: &str = "FENTRY_BENCH_CALLSITES";
 const DEFAULT_COUNT: u32 = 100;
 
-/// The bytes from one function to the next: about what a function of a real kernel has, so that cache lines and pages are
-/// shared by as many callsites as there.
+/// The bytes from one function to the next: of the order of a real kernel's, where a callsite has a cache line to itself
+/// and shares a page with some ten others.
 const SPACING_LOG2: u32 = 8;
 
 /// One function, as the compiler writes it for `-fpatchable-function-entry=2`.
@@ -34,8 +34,8 @@ generated_functions:
 .endm
 "#;
 
-/// What is changed of the repository's linker script: the callsites of all other code are dropped, so that the engine has
-/// exactly as many as were asked for.
+/// What is changed of the repository's linker script: the callsites of all other code are dropped, so that the engine
+/// has exactly as many as were asked for.
 const SCRIPT_CHANGES: [(&str, &str); 2] = [
     ("KEEP(*(__patchable_function_entries))", "KEEP(*libgenerated-*.rlib:*(__patchable_function_entries))"),
     ("/DISCARD/ : {", "/DISCARD/ : {\n        *(__patchable_function_entries)"),

@@ -1,7 +1,7 @@
 //! The functions that the bench traces: empty ones, as many as the build was told.
 //!
-//! Each is what a compiler makes of an empty function for `-fpatchable-function-entry=2`, at a fixed distance from the one
-//! before. No other code may stand here: this library's callsites are the only ones that the linker script keeps.
+//! Each is what a compiler makes of an empty function for `-fpatchable-function-entry=2`, at a fixed distance from the
+//! one before. No other code may stand here: this library's callsites are the only ones that the linker script keeps.
 #![no_std]
 #![cfg(target_os = "none")]
 

@@ -1,7 +1,7 @@
 //! How costs grow: the exponent of the power of the size that fits best.
 
-/// The `b` of `cost = a * size^b`, by least squares over the logarithms; `None` for fewer than three sizes, or where a cost
-/// is zero, which has no logarithm.
+/// The `b` of `cost = a * size^b`, by least squares over the logarithms; `None` for fewer than three sizes, or where a
+/// cost is zero, which has no logarithm.
 ///
 /// 0 is a constant cost, 1 a cost for each. A logarithm and a constant part both show as something between.
 pub(super) fn exponent(points: &[(u64, u64)]) -> Option<f64> {

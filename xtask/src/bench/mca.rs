@@ -1,7 +1,7 @@
 //! What LLVM's models of CPUs say of the stubs: cycles, which instruction counts can't.
 //!
-//! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and every
-//! load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
+//! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and
+//! every load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
 
 use std::io::Write;
 use std::path::PathBuf;

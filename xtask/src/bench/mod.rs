@@ -4,8 +4,8 @@
 //! instruction is one nanosecond and every run is the same. What it prints is put beside `xtask/data/situations.toml`.
 //!
 //! Instruction counts say what work is done, exactly and repeatably. They don't say what that takes: a barrier, a cache
-//! miss, a TLB invalidation and an addition count the same. [`mca`] adds the cycles of the stubs' instructions on models of
-//! CPUs, which know latencies, but neither misses nor mispredicted branches.
+//! miss, a TLB invalidation and an addition count the same. [`mca`] adds the cycles of the stubs' instructions on
+//! models of CPUs, which know latencies, but neither misses nor mispredicted branches.
 
 mod compare;
 mod growth;
@@ -46,9 +46,9 @@ const COLUMNS: [(&str, &str); 2] = [("hard-float", "nop2-release"), (report::FAI
 
 /// Count the instructions that everything costs, and show them beside Linux's and the aims
 ///
-/// Counts are of guest instructions and repeat exactly; they say what work is done, not what it takes on a real machine.
-/// The comparison's source is xtask/data/situations.toml. Where LLVM is installed, the stubs are also run on its models of
-/// four CPUs.
+/// Counts are of guest instructions and repeat exactly; they say what work is done, not what it takes on a real
+/// machine. The comparison's source is xtask/data/situations.toml. Where LLVM is installed, the stubs are also run on
+/// its models of four CPUs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask bench --save before.json\n  cargo xtask bench --compare before.json\n  \
@@ -215,8 +215,8 @@ fn is_no_worse(before: &Report, now: &Report, file: &Path) -> bool {
     worse.is_empty()
 }
 
-/// What is wrong with what the kernel has printed when it is booted as a test: a line that can't be read, a situation that
-/// nothing is known of, or none that has an aim.
+/// What is wrong with what the kernel has printed when it is booted as a test: a line that can't be read, a situation
+/// that nothing is known of, or none that has an aim.
 pub(crate) fn problems(console: &[String]) -> Vec<String> {
     match lines::parse(console).and_then(|printed| is_known(&printed)) {
         Ok(()) => Vec::new(),

@@ -41,7 +41,8 @@ pub(crate) fn init() -> Init {
         // Once before, so that what is only done the first time is done.
         call();
         let compiled_call = call();
-        // SAFETY: the script puts its symbols around what their names say, and this kernel is linked where it runs. Once.
+        // SAFETY: the script puts its symbols around what their names say, this kernel is linked where it runs, and
+        // `Once` lets this happen once.
         let image = unsafe { Image::linked() }.with_symbols(symbols);
         // SAFETY: one CPU, and no timer is set that would interrupt it.
         let (report, instructions) = counted(|| unsafe { ENGINE.init(image) });

@@ -5,14 +5,14 @@
 //! bench-code: <name> <instruction> ...
 //! ```
 //!
-//! A situation is a key of `xtask/data/situations.toml`, which says what it is, and what Linux needs for it. The count is
-//! of the whole; the size says for how many callsites, names or ops that was, where it depends on one. Another situation
-//! is one more function here, and an entry there.
+//! A situation is a key of `xtask/data/situations.toml`, which says what it is, and what Linux needs for it. The count
+//! is of the whole; the size says for how many callsites, names or ops that was, where it depends on one. Another
+//! situation is one more function here, and an entry there.
 //!
 //! Cases whose names begin with `growth` are booted with every size, the others with one.
 //!
-//! The engine of this kernel has the generated functions and nothing else, so a size is exactly the number of callsites.
-//! As a boot test it asserts that what is counted really happens.
+//! The engine of this kernel has the generated functions and nothing else, so a size is exactly the number of
+//! callsites. As a boot test it asserts that what is counted really happens.
 #![no_std]
 #![no_main]
 
