@@ -15,6 +15,7 @@ use crate::qemu::{self, Boot, End};
 use crate::stress::StressArgs;
 use crate::suite::{self, Selection};
 use crate::toolchain::RustSource;
+use crate::trace::{self, TraceArgs};
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
 use crate::{bench, doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
@@ -41,6 +42,7 @@ enum Task {
     Doctor(DoctorArgs),
     Stress(StressArgs),
     Bench(BenchArgs),
+    Trace(TraceArgs),
     InsnProof(InsnProof),
     FuzzModule(FuzzModuleArgs),
 }
@@ -203,6 +205,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
         Task::Stress(args) => stress::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
+        Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
         Task::FuzzModule(args) => {
             modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)

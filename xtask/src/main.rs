@@ -19,6 +19,7 @@ mod stress;
 mod suite;
 mod symbols;
 mod toolchain;
+mod trace;
 mod variant;
 mod workspace;
 

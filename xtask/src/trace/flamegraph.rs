@@ -1,0 +1,169 @@
+//! A flame graph: one rectangle for each stack, as wide as the time that was spent in it, above the one that called it.
+//! An SVG that needs nothing else: what a rectangle is stands in its title, which browsers show under the pointer.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::folded::{self, Folded};
+use super::model::Trace;
+use super::summary::micros;
+
+const WIDTH: f64 = 1200.0;
+const MARGIN: f64 = 10.0;
+const ROW: f64 = 17.0;
+const HEADING: f64 = 40.0;
+const FONT_SIZE: f64 = 12.0;
+/// The width of a character of the monospaced font.
+const CHARACTER: f64 = 0.61 * FONT_SIZE;
+/// What is narrower cannot be seen and is left out.
+const MIN_WIDTH: f64 = 0.2;
+
+/// A function in one place of the stacks.
+#[derive(Debug, Default)]
+struct Frame {
+    total_ns: u64,
+    inside: BTreeMap<String, Frame>,
+}
+
+impl Frame {
+    fn of(folded: Folded) -> Self {
+        let mut root = Self::default();
+        for (stack, nanoseconds) in folded {
+            let mut frame = &mut root;
+            frame.total_ns += nanoseconds;
+            for name in stack {
+                frame = frame.inside.entry(name).or_default();
+                frame.total_ns += nanoseconds;
+            }
+        }
+        root
+    }
+
+    fn height(&self) -> usize {
+        1 + self.inside.values().map(Self::height).max().unwrap_or(0)
+    }
+}
+
+/// Writes the SVG.
+pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+    let root = Frame::of(folded::fold(trace)?);
+    let height = HEADING + ROW * root.height() as f64 + MARGIN;
+    writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
+         height=\"{height}\" font-family=\"monospace\" font-size=\"{FONT_SIZE}\">"
+    )?;
+    writeln!(out, "<rect width=\"100%\" height=\"100%\" fill=\"#fffdf8\"/>")?;
+    let middle = WIDTH / 2.0;
+    writeln!(out, "<text x=\"{middle}\" y=\"25\" text-anchor=\"middle\" font-size=\"17\">Time in functions</text>")?;
+    let total_ns = root.total_ns;
+    let scale = (WIDTH - 2.0 * MARGIN) / total_ns as f64;
+    let mut picture = Picture { out, total_ns, scale, floor: height - MARGIN };
+    picture.draw("all", &root, MARGIN, 0)?;
+    writeln!(picture.out, "</svg>")?;
+    Ok(())
+}
+
+struct Picture<'a, W> {
+    out: &'a mut W,
+    total_ns: u64,
+    /// Width per nanosecond.
+    scale: f64,
+    /// Where the lowest row ends.
+    floor: f64,
+}
+
+impl<W: Write> Picture<'_, W> {
+    fn draw(&mut self, name: &str, frame: &Frame, x: f64, row: usize) -> Result<()> {
+        let width = frame.total_ns as f64 * self.scale;
+        if width < MIN_WIDTH {
+            return Ok(());
+        }
+        let y = self.floor - ROW * (row + 1) as f64;
+        let percent = 100.0 * frame.total_ns as f64 / self.total_ns as f64;
+        let title = format!("{name}: {} us, {percent:.2} %", micros(frame.total_ns));
+        let (shown_width, shown_height) = ((width - 0.5).max(MIN_WIDTH), ROW - 1.0);
+        write!(
+            self.out,
+            "<g><title>{}</title><rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{shown_width:.2}\" \
+             height=\"{shown_height:.2}\" rx=\"2\" fill=\"{}\"/>",
+            escaped(&title),
+            colour(name)
+        )?;
+        if let Some(text) = fitted(name, width) {
+            let (x, y) = (x + 3.0, y + ROW - 5.0);
+            write!(self.out, "<text x=\"{x:.2}\" y=\"{y:.2}\">{}</text>", escaped(&text))?;
+        }
+        writeln!(self.out, "</g>")?;
+        let mut x = x;
+        for (name, frame) in &frame.inside {
+            self.draw(name, frame, x, row + 1)?;
+            x += frame.total_ns as f64 * self.scale;
+        }
+        Ok(())
+    }
+}
+
+/// As much of a name as fits; nothing where that would say nothing.
+fn fitted(name: &str, width: f64) -> Option<String> {
+    let room = ((width - 6.0) / CHARACTER).floor().max(0.0) as usize;
+    match name.chars().count() {
+        length if length <= room => Some(name.to_owned()),
+        _ if room < 3 => None,
+        _ => Some(name.chars().take(room - 2).chain("..".chars()).collect()),
+    }
+}
+
+/// A warm colour, the same for the same name.
+fn colour(name: &str) -> String {
+    // FNV-1a.
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let part = |shift: u32, range: u64| (((hash >> shift) & 0xffff) * range) >> 16;
+    let (red, green, blue) = (215 + part(0, 40), 90 + part(16, 130), 40 + part(32, 50));
+    format!("rgb({red},{green},{blue})")
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            // XML has no place for these.
+            control if control.is_control() => escaped.push(' '),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fixture::{self, expect_golden};
+
+    #[test]
+    fn the_picture_is_as_expected() {
+        let mut out = Vec::new();
+        write(&fixture::graph(), &mut out).unwrap();
+        expect_golden("graph.svg", &out);
+    }
+
+    #[test]
+    fn names_are_fitted() {
+        assert_eq!(fitted("kernel::main", 200.0).as_deref(), Some("kernel::main"));
+        assert_eq!(fitted("kernel::main", 60.0).as_deref(), Some("kerne.."));
+        assert_eq!(fitted("kernel::main", 20.0), None);
+    }
+
+    #[test]
+    fn names_cannot_break_the_picture() {
+        assert_eq!(escaped("<a as b<\"&\">>\n"), "&lt;a as b&lt;&quot;&amp;&quot;&gt;&gt; ");
+    }
+}

@@ -1,0 +1,131 @@
+//! The table at the end: for each function its calls and their times, and what each CPU recorded.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::calls::{self, StepKind};
+use super::model::{EventKind, Trace};
+
+/// The functions that are shown; the rest is counted.
+const MAX_FUNCTIONS: usize = 40;
+
+/// What is known of a function. Times are nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Row {
+    pub(super) calls: u64,
+    /// Those whose return was recorded; the other figures are of these.
+    timed: u64,
+    /// A function that calls itself counts at each level.
+    pub(super) total: u64,
+    pub(super) own: u64,
+    min: u64,
+    max: u64,
+}
+
+/// Writes the tables, the functions by their self time.
+pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+    let rows = rows(trace);
+    writeln!(
+        out,
+        "{:>9}  {:>14}  {:>14}  {:>14}  {:>14}  {:>14}  FUNCTION",
+        "CALLS", "TOTAL us", "SELF us", "AVERAGE us", "MIN us", "MAX us"
+    )?;
+    for (name, row) in rows.iter().take(MAX_FUNCTIONS) {
+        let time = |value: u64| if row.timed > 0 { micros(value) } else { "-".to_owned() };
+        let average = row.total.checked_div(row.timed).unwrap_or(0);
+        let times = [row.total, row.own, average, row.min, row.max].map(|value| format!("{:>14}", time(value)));
+        writeln!(out, "{:>9}  {}  {name}", row.calls, times.join("  "))?;
+    }
+    if let Some(more) = rows.len().checked_sub(MAX_FUNCTIONS).filter(|more| *more > 0) {
+        writeln!(out, "{more:>9}  more functions")?;
+    }
+    writeln!(out)?;
+    for cpu in &trace.cpus {
+        let events = trace.events.iter().filter(|event| event.cpu == cpu.id).count();
+        writeln!(out, "CPU {}: {events} events, {} lost", cpu.id, cpu.lost)?;
+    }
+    let span = micros(trace.end_time_ns() - trace.start_time_ns);
+    let per_tick = 1e9 / trace.counter_hz as f64;
+    writeln!(out, "{} events in {span} us; the clock ticks every {per_tick:.1} ns", trace.events.len())?;
+    Ok(())
+}
+
+/// A row for each name, the one with the most self time first.
+pub(super) fn rows(trace: &Trace) -> Vec<(String, Row)> {
+    let mut rows = HashMap::<String, Row>::new();
+    let mut row_of = |ip: u64, change: &mut dyn FnMut(&mut Row)| {
+        change(rows.entry(trace.name_at(ip).into_owned()).or_default());
+    };
+    for thread in calls::threads(trace) {
+        thread.for_each_call(|left| row_of(left.call.ip, &mut |row| row.count(left.call.duration_ns, left.self_ns)));
+        for step in &thread.steps {
+            if let StepKind::Instant(event) = step.kind
+                && let EventKind::Function { ip, .. } = trace.events[event].kind
+            {
+                row_of(ip, &mut |row| row.calls += 1);
+            }
+        }
+    }
+    let mut rows: Vec<(String, Row)> = rows.into_iter().collect();
+    rows.sort_by(|(name, row), (other_name, other)| {
+        (other.own, other.calls).cmp(&(row.own, row.calls)).then_with(|| name.cmp(other_name))
+    });
+    rows
+}
+
+impl Row {
+    fn count(&mut self, duration_ns: Option<u64>, own: u64) {
+        self.calls += 1;
+        let Some(duration) = duration_ns else { return };
+        self.min = if self.timed == 0 { duration } else { self.min.min(duration) };
+        self.max = self.max.max(duration);
+        self.timed += 1;
+        self.total = self.total.saturating_add(duration);
+        self.own = self.own.saturating_add(own);
+    }
+}
+
+/// Nanoseconds as microseconds.
+pub(super) fn micros(nanoseconds: u64) -> String {
+    format!("{}.{:03}", nanoseconds / 1000, nanoseconds % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fixture::{self, entry, exit, expect_golden, function};
+
+    fn table_of(trace: &Trace) -> String {
+        let mut out = Vec::new();
+        write(trace, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn tables_are_as_expected() {
+        expect_golden("graph.summary", table_of(&fixture::graph()).as_bytes());
+        expect_golden("functions.summary", table_of(&fixture::functions()).as_bytes());
+        expect_golden("damaged.summary", table_of(&fixture::damaged()).as_bytes());
+    }
+
+    #[test]
+    fn rows_are_by_self_time() {
+        let (outer, inner) = (function(0), function(1));
+        let trace = fixture::of_events(vec![
+            entry(0, outer, 0),
+            entry(10, inner, 1),
+            exit(70, inner, 1, 10),
+            entry(80, inner, 1),
+            exit(90, inner, 1, 80),
+            exit(100, outer, 0, 0),
+        ]);
+        let found: Vec<_> = rows(&trace)
+            .into_iter()
+            .map(|(name, row)| (name, row.calls, row.total, row.own, row.min, row.max))
+            .collect();
+        let (main, work) = ("kernel::main".to_owned(), "kernel::work".to_owned());
+        assert_eq!(found, [(work, 2, 70, 70, 10, 60), (main, 1, 100, 30, 100, 100)]);
+    }
+}

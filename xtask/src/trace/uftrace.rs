@@ -1,0 +1,224 @@
+//! A data directory for uftrace, as `uftrace record` leaves it after a program of many threads.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `info` | a header of 40 bytes, then lines of text about the machine |
+//! | `task.txt` | the session and its tasks |
+//! | `sid-*.map` | where what was mapped |
+//! | `kernel.sym` | the symbols, relative to the mapping |
+//! | `TID.dat` | a task's records of 16 bytes: the time, then type, depth and address |
+//! | `events.txt` | the names of user events: here, the markers |
+//! | `perf-cpu0.dat` | the tasks' names, as perf records them |
+//!
+//! uftrace takes the kernel for a program: its kernel mode reads Linux's own buffers. A function event has no end;
+//! it becomes a call of no duration. A user program's addresses have 47 bits, so that is what is left of each.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::calls::{self, StepKind, Thread};
+use super::model::{EventKind, Trace};
+use super::text::in_one_line;
+
+const MAGIC: &[u8; 8] = b"Ftrace!\0";
+const VERSION: u32 = 4;
+const HEADER_SIZE: u16 = 40;
+const LITTLE_ENDIAN: u8 = 1;
+const CLASS_64: u8 = 2;
+/// What the files have: sessions in `task.txt`, symbols relative to mappings, this header's last field, user events,
+/// files from perf.
+const FEATURES: u64 = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+/// Which lines follow the header: the program's name, the command line, CPUs, tasks, the writer's version.
+const INFOS: u64 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 13;
+/// How deep calls can be: the depth has 10 bits.
+const MAX_DEPTH: usize = 1024;
+
+const SESSION: &str = "0000000000000001";
+/// Stands for the program's file. It need not exist.
+const IMAGE: &str = "/kernel";
+/// uftrace works out from the stack's place which addresses are not the program's.
+const STACK: &str = "7fffffff0000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]";
+const ADDR_MASK: u64 = (1 << 47) - 1;
+const PAGE: u64 = 4096;
+/// The number of the first user event.
+const FIRST_EVENT: u64 = 1_000_000;
+/// How much of a marker's text becomes its name.
+const MAX_EVENT_NAME: usize = 120;
+/// perf's record of a task's name, and the room for the name with its end.
+const PERF_COMM: u32 = 3;
+const COMM_SIZE: usize = 16;
+
+/// The kinds of records.
+#[derive(Clone, Copy, Debug)]
+enum Record {
+    Entry = 0,
+    Exit = 1,
+    Event = 3,
+}
+
+/// Writes the directory. One that is there must be empty, or an earlier one of uftrace's.
+pub(super) fn write(trace: &Trace, directory: &Path) -> Result<()> {
+    clear(directory)?;
+    let threads = calls::threads(trace);
+    // What was called before recording began counts too.
+    let first = threads.iter().filter_map(|thread| thread.steps.first()).map(|step| step.time_ns);
+    let begin = first.fold(trace.start_time_ns, u64::min);
+    let numbers: Vec<u32> = threads.iter().map(|thread| trace.context_number(thread.context)).collect();
+    let put = |name: &str, contents: &[u8]| {
+        let path = directory.join(name);
+        fs::write(&path, contents).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let mut events = Events::default();
+    for (thread, number) in threads.iter().zip(&numbers) {
+        put(&format!("{number}.dat"), &records(trace, thread, &mut events))?;
+    }
+    put("info", &info(trace, &numbers))?;
+    put("task.txt", tasks(&numbers, begin).as_bytes())?;
+    let (map, symbols) = symbols(trace);
+    put(&format!("sid-{SESSION}.map"), map.as_bytes())?;
+    put("kernel.sym", symbols.as_bytes())?;
+    put("events.txt", events.text.as_bytes())?;
+    let names = threads.iter().zip(&numbers).flat_map(|(thread, number)| {
+        comm_record(*number, numbers.first().copied().unwrap_or(0), begin, &trace.context_name(thread.context))
+    });
+    put("perf-cpu0.dat", &names.collect::<Vec<u8>>())
+}
+
+/// Makes the directory, without what an earlier trace left in it.
+fn clear(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let files: Vec<_> = fs::read_dir(directory)?.collect::<Result<_, _>>()?;
+    let is_ours = fs::read(directory.join("info")).is_ok_and(|info| info.starts_with(MAGIC));
+    ensure!(files.is_empty() || is_ours, "{} has files in it that are not uftrace's", directory.display());
+    for file in files {
+        fs::remove_file(file.path()).with_context(|| format!("cannot remove {}", file.path().display()))?;
+    }
+    Ok(())
+}
+
+fn info(trace: &Trace, numbers: &[u32]) -> Vec<u8> {
+    let mut info = MAGIC.to_vec();
+    info.extend(VERSION.to_le_bytes());
+    info.extend(HEADER_SIZE.to_le_bytes());
+    info.extend([LITTLE_ENDIAN, CLASS_64]);
+    info.extend(FEATURES.to_le_bytes());
+    info.extend(INFOS.to_le_bytes());
+    info.extend((MAX_DEPTH as u64).to_le_bytes());
+    let cpus = trace.cpus.len();
+    let tasks: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    let lines = format!(
+        "exename:{IMAGE}\ncmdline:cargo xtask trace\n\
+         cpuinfo:lines=2\ncpuinfo:nr_cpus={cpus} / {cpus} (online/possible)\ncpuinfo:desc=arm64\n\
+         taskinfo:lines=2\ntaskinfo:nr_tid={}\ntaskinfo:tids={}\nuftrace_version:fentry\n",
+        tasks.len(),
+        tasks.join(",")
+    );
+    info.extend(lines.as_bytes());
+    info
+}
+
+fn tasks(numbers: &[u32], begin: u64) -> String {
+    let time = format!("{}.{:09}", begin / 1_000_000_000, begin % 1_000_000_000);
+    let process = numbers.first().copied().unwrap_or(0);
+    let mut text = format!("SESS timestamp={time} pid={process} sid={SESSION} exename=\"{IMAGE}\"\n");
+    for number in numbers {
+        text += &format!("TASK timestamp={time} tid={number} pid={process}\n");
+    }
+    text
+}
+
+/// The mapping of all text, and its symbols.
+fn symbols(trace: &Trace) -> (String, String) {
+    let mut symbols: Vec<(u64, u64, &str)> =
+        trace.symbols.iter().map(|symbol| (symbol.addr & ADDR_MASK, symbol.size, symbol.name.as_str())).collect();
+    symbols.sort_by_key(|(addr, ..)| *addr);
+    symbols.dedup_by_key(|(addr, ..)| *addr);
+    let base = symbols.first().map_or(0, |(addr, ..)| addr / PAGE * PAGE);
+    let end = symbols.iter().map(|(addr, size, _)| addr + size.max(&1)).max().unwrap_or(base + 1);
+    let map = format!(
+        "{base:012x}-{:012x} r-xp 00000000 00:00 0                          {IMAGE}\n{STACK}\n",
+        end.next_multiple_of(PAGE)
+    );
+    let mut text = format!("# symbols: {}\n# path name: {IMAGE}\n", symbols.len() + 1);
+    for (addr, _, name) in symbols {
+        text += &format!("{:016x} T {}\n", addr - base, in_one_line(name));
+    }
+    text += &format!("{:016x} ? __sym_end\n", end - base);
+    (map, text)
+}
+
+/// The user events that the markers become: one a text.
+#[derive(Debug, Default)]
+struct Events {
+    numbers: HashMap<String, u64>,
+    text: String,
+}
+
+impl Events {
+    fn number_of(&mut self, marker: &str) -> u64 {
+        // uftrace reads the name to the first space.
+        let words = in_one_line(marker).split_whitespace().collect::<Vec<_>>().join("_");
+        let name: String = words.chars().take(MAX_EVENT_NAME).collect();
+        let name = if name.is_empty() { "empty".to_owned() } else { name };
+        let next = FIRST_EVENT + self.numbers.len() as u64;
+        let number = *self.numbers.entry(name.clone()).or_insert(next);
+        if number == next {
+            self.text += &format!("EVENT: {number} marker:{name}\n");
+        }
+        number
+    }
+}
+
+/// The records of one task.
+fn records(trace: &Trace, thread: &Thread, events: &mut Events) -> Vec<u8> {
+    let mut records = Vec::with_capacity(thread.steps.len() * 16);
+    let mut depth = 0;
+    let mut put = |record: Record, time_ns: u64, depth: usize, addr: u64| {
+        // Calls that are too deep are left out.
+        if depth < MAX_DEPTH {
+            const WITHOUT_DATA: u64 = 0;
+            const RECORD_MAGIC: u64 = 5;
+            let word =
+                record as u64 | WITHOUT_DATA << 2 | RECORD_MAGIC << 3 | (depth as u64) << 6 | (addr & ADDR_MASK) << 16;
+            records.extend(time_ns.to_le_bytes());
+            records.extend(word.to_le_bytes());
+        }
+    };
+    for step in &thread.steps {
+        match step.kind {
+            StepKind::Enter(call) => {
+                put(Record::Entry, step.time_ns, depth, thread.calls[call].ip);
+                depth += 1;
+            }
+            StepKind::Leave(call) => {
+                depth = depth.saturating_sub(1);
+                put(Record::Exit, step.time_ns, depth, thread.calls[call].ip);
+            }
+            StepKind::Instant(event) => match &trace.events[event].kind {
+                EventKind::Function { ip, .. } => {
+                    put(Record::Entry, step.time_ns, depth, *ip);
+                    put(Record::Exit, step.time_ns, depth, *ip);
+                }
+                EventKind::Marker { text } => put(Record::Event, step.time_ns, depth, events.number_of(text)),
+                EventKind::Entry { .. } | EventKind::Exit { .. } => {}
+            },
+        }
+    }
+    records
+}
+
+/// What perf records when a task gets its name.
+fn comm_record(task: u32, process: u32, time_ns: u64, name: &str) -> Vec<u8> {
+    let end = (0..COMM_SIZE).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
+    let mut comm = [0; COMM_SIZE];
+    let name = &name.as_bytes()[..end.min(name.len())];
+    comm[..name.len()].copy_from_slice(name);
+    let ids: Vec<u8> = [process, task].iter().flat_map(|id| id.to_le_bytes()).collect();
+    let body = [&ids, &comm[..], &ids, &time_ns.to_le_bytes()[..]].concat();
+    let misc = 0_u16;
+    let size = (8 + body.len()) as u16;
+    [&PERF_COMM.to_le_bytes()[..], &misc.to_le_bytes()[..], &size.to_le_bytes()[..], &body].concat()
+}
