@@ -58,6 +58,9 @@ struct SetupArgs {
     /// A source tree of the toolchain's release, or a tarball of one, to use before all else
     #[arg(long, value_name = "PATH")]
     rust_src: Option<PathBuf>,
+    /// Get the programs that read exported traces too: uftrace and trace-cmd; the tests of `trace` use them
+    #[arg(long)]
+    trace_readers: bool,
 }
 
 /// Set up, build the demo kernel, boot it, and show what it says
@@ -202,7 +205,13 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
-        Task::Setup(args) => setup::run(&Workspace::load()?, args.rust_src.as_deref()).map(|_| ExitCode::SUCCESS),
+        Task::Setup(args) => {
+            setup::run(&Workspace::load()?, args.rust_src.as_deref())?;
+            if args.trace_readers {
+                setup::install_trace_readers()?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         Task::Stress(args) => stress::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),

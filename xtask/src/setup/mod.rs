@@ -24,6 +24,22 @@ pub(crate) fn run(workspace: &Workspace, named: Option<&Path>) -> Result<RustSou
     Ok(source)
 }
 
+/// What reads exported traces, as Debian and Ubuntu name it; some of the tests do with them what a user would.
+const TRACE_READERS: [&str; 3] = ["uftrace", "trace-cmd", "libtraceevent1-plugin"];
+
+/// Installs the readers of exported traces, unless they are there.
+pub(crate) fn install_trace_readers() -> Result<()> {
+    let is_there = |program: &str| quietly(Command::new(program).arg("--version"), "is it there").is_ok();
+    if !["uftrace", "trace-cmd"].into_iter().all(is_there) {
+        packages::install(&TRACE_READERS)?;
+    }
+    for program in ["uftrace", "trace-cmd"] {
+        let version = quietly(Command::new(program).arg("--version"), "which version is it")?;
+        eprintln!("    {}", version.lines().next().unwrap_or(program));
+    }
+    Ok(())
+}
+
 /// Runs a program to its end and shows what it does; an error where it fails.
 fn show(command: &mut Command) -> Result<()> {
     eprintln!("    $ {}", in_shell_words(command));

@@ -169,6 +169,35 @@ pub(super) fn damaged() -> Trace {
     trace
 }
 
+/// A directory that goes away with its owner.
+pub(super) struct Scratch(pub(super) PathBuf);
+
+impl Scratch {
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("fentry-trace-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// Bytes as text, 16 a line; lines of zeros are left out.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (number, line) in bytes.chunks(16).enumerate().filter(|(_, line)| line.iter().any(|byte| *byte != 0)) {
+        let words: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
+        let letters: String =
+            line.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' }).collect();
+        text += &format!("{:06x}  {:47}  {letters}\n", number * 16, words.join(" "));
+    }
+    text
+}
+
 /// Compares with the expected file of this name, or writes it.
 pub(super) fn expect_golden(name: &str, found: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/trace/golden").join(name);

@@ -2,33 +2,16 @@
 //! has them. A reader that is not installed is said to be missing, and nothing else.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use serde_json::Value;
 
-use super::fixture;
+use super::fixture::{self, Scratch};
 use super::model::{Context, EventKind, Trace};
 use super::{calls, text, trace_dat, uftrace};
-
-/// A directory that goes away with its owner.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("fentry-readers-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
-}
 
 /// Whether a reader can be run. Where not, that is said past the test's captured output.
 fn is_installed(program: &str) -> bool {

@@ -300,3 +300,39 @@ impl Pages {
 fn low_bits(delta: u64) -> u32 {
     ((delta & ((1 << TIME_BITS) - 1)) as u32) << TYPE_BITS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fixture::{self, expect_golden, hex};
+
+    #[test]
+    fn files_are_as_expected() {
+        for (name, trace) in [("graph", fixture::graph()), ("functions", fixture::functions())] {
+            let mut out = Vec::new();
+            write(&trace, &mut out).unwrap();
+            expect_golden(&format!("{name}.trace.dat.hex"), hex(&out).as_bytes());
+        }
+    }
+
+    #[test]
+    fn markers_are_cut_at_a_character() {
+        let text = "x".repeat(MAX_TEXT - 1) + "\u{20ac}\u{20ac}";
+        let data = event_data(&fixture::marker(0, &text), &EXIT);
+        assert_eq!(data.len(), 16 + MAX_TEXT - 1 + 2);
+        assert!(data.ends_with(b"x\n\0"));
+    }
+
+    #[test]
+    fn a_cpu_that_was_not_recorded_has_an_empty_buffer() {
+        let mut trace = fixture::of_events(Vec::new());
+        trace.cpus = vec![Cpu { id: 3, lost: 0 }];
+        let mut out = Vec::new();
+        write(&trace, &mut out).unwrap();
+        let (_, table) = out.split_at(out.windows(9).position(|bytes| bytes == b"flyrecord").unwrap() + 10);
+        let sizes: Vec<&[u8]> = table[..64].chunks(16).map(|entry| &entry[8..]).collect();
+        assert_eq!(sizes, [[0; 8]; 4]);
+        trace.cpus[0].id = u32::MAX;
+        assert!(write(&trace, &mut Vec::new()).is_err());
+    }
+}

@@ -222,3 +222,58 @@ fn comm_record(task: u32, process: u32, time_ns: u64, name: &str) -> Vec<u8> {
     let size = (8 + body.len()) as u16;
     [&PERF_COMM.to_le_bytes()[..], &misc.to_le_bytes()[..], &size.to_le_bytes()[..], &body].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fixture::{self, Scratch, entry, exit, expect_golden, hex};
+
+    #[test]
+    fn directories_are_as_expected() {
+        let scratch = Scratch::new("directory");
+        for (name, trace) in [("graph", fixture::graph()), ("functions", fixture::functions())] {
+            let directory = scratch.0.join(name);
+            write(&trace, &directory).unwrap();
+            let mut files: Vec<_> = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path()).collect();
+            files.sort();
+            let mut all = String::new();
+            for file in files {
+                let bytes = fs::read(&file).unwrap();
+                let contents = String::from_utf8(bytes.clone()).ok().filter(|text| !text.contains('\0'));
+                let file_name = file.file_name().unwrap().to_str().unwrap();
+                all += &format!("== {file_name}\n{}", contents.unwrap_or_else(|| hex(&bytes)));
+            }
+            expect_golden(&format!("{name}.uftrace"), all.as_bytes());
+        }
+    }
+
+    #[test]
+    fn only_an_earlier_trace_is_replaced() {
+        let scratch = Scratch::new("replaced");
+        let trace = fixture::graph();
+        fs::write(scratch.0.join("1.dat"), "of somebody else").unwrap();
+        assert!(write(&trace, &scratch.0).unwrap_err().to_string().contains("not uftrace's"));
+        let directory = scratch.0.join("traces");
+        write(&trace, &directory).unwrap();
+        assert!(directory.join("12.dat").exists());
+        write(&fixture::damaged(), &directory).unwrap();
+        assert!(directory.join("7.dat").exists() && !directory.join("12.dat").exists());
+    }
+
+    #[test]
+    fn calls_too_deep_for_the_format_are_left_out() {
+        let depths = 0..1100_u32;
+        let entries = depths.clone().map(|depth| entry(depth.into(), 0x1000, depth));
+        let exits = depths.rev().map(|depth| exit(5000 - u64::from(depth), 0x1000, depth, depth.into()));
+        let trace = fixture::of_events(entries.chain(exits).collect());
+        let records = records(&trace, &calls::threads(&trace)[0], &mut Events::default());
+        assert_eq!(records.len(), 2 * MAX_DEPTH * 16);
+    }
+
+    #[test]
+    fn long_names_are_cut_at_a_character() {
+        let record = comm_record(1, 1, 0, "a name of \u{20ac}\u{20ac}\u{20ac}");
+        assert_eq!(&record[16..32], "a name of \u{20ac}\0\0\0".as_bytes());
+        assert_eq!(usize::from(record[6]), record.len());
+    }
+}
