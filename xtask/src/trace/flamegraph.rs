@@ -1,12 +1,11 @@
 //! A flame graph: one rectangle for each stack, as wide as the time that was spent in it, above the one that called it.
 //! An SVG that needs nothing else: what a rectangle is stands in its title, which browsers show under the pointer.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::Result;
 
-use super::folded::{self, Folded};
+use super::folded::{Frame, ROOT, Stacks};
 use super::model::Trace;
 use super::summary::micros;
 
@@ -20,36 +19,19 @@ const CHARACTER: f64 = 0.61 * FONT_SIZE;
 /// What is narrower cannot be seen and is left out.
 const MIN_WIDTH: f64 = 0.2;
 
-/// A function in one place of the stacks.
-#[derive(Debug, Default)]
-struct Frame {
-    total_ns: u64,
-    inside: BTreeMap<String, Frame>,
-}
-
-impl Frame {
-    fn of(folded: Folded) -> Self {
-        let mut root = Self::default();
-        for (stack, nanoseconds) in folded {
-            let mut frame = &mut root;
-            frame.total_ns += nanoseconds;
-            for name in stack {
-                frame = frame.inside.entry(name).or_default();
-                frame.total_ns += nanoseconds;
-            }
-        }
-        root
-    }
-
-    fn height(&self) -> usize {
-        1 + self.inside.values().map(Self::height).max().unwrap_or(0)
-    }
-}
-
 /// Writes the SVG.
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
-    let root = Frame::of(folded::fold(trace)?);
-    let height = HEADING + ROW * root.height() as f64 + MARGIN;
+    let Stacks { frames, .. } = Stacks::of(trace)?;
+    let mut total_ns: Vec<u64> = frames.iter().map(|frame| frame.self_ns).collect();
+    for (index, frame) in frames.iter().enumerate().skip(1).rev() {
+        total_ns[frame.outer] = total_ns[frame.outer].saturating_add(total_ns[index]);
+    }
+    let scale = (WIDTH - 2.0 * MARGIN) / total_ns[ROOT] as f64;
+    let mut picture = Picture { out: Vec::new(), frames: &frames, total_ns: &total_ns, scale, rows: 0 };
+    picture.draw(ROOT, MARGIN, 0)?;
+    let Picture { out: drawn, rows, .. } = picture;
+
+    let height = HEADING + ROW * rows as f64 + MARGIN;
     writeln!(
         out,
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" \
@@ -58,49 +40,52 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     writeln!(out, "<rect width=\"100%\" height=\"100%\" fill=\"#fffdf8\"/>")?;
     let middle = WIDTH / 2.0;
     writeln!(out, "<text x=\"{middle}\" y=\"25\" text-anchor=\"middle\" font-size=\"17\">Time in functions</text>")?;
-    let total_ns = root.total_ns;
-    let scale = (WIDTH - 2.0 * MARGIN) / total_ns as f64;
-    let mut picture = Picture { out, total_ns, scale, floor: height - MARGIN };
-    picture.draw("all", &root, MARGIN, 0)?;
-    writeln!(picture.out, "</svg>")?;
+    writeln!(out, "<g transform=\"translate(0 {})\">", height - MARGIN)?;
+    out.write_all(&drawn)?;
+    writeln!(out, "</g>\n</svg>")?;
     Ok(())
 }
 
-struct Picture<'a, W> {
-    out: &'a mut W,
-    total_ns: u64,
+/// The rectangles, from the floor at 0 upwards.
+struct Picture<'a> {
+    out: Vec<u8>,
+    frames: &'a [Frame],
+    /// Of each frame, with what is inside.
+    total_ns: &'a [u64],
     /// Width per nanosecond.
     scale: f64,
-    /// Where the lowest row ends.
-    floor: f64,
+    /// How many rows have something to see.
+    rows: usize,
 }
 
-impl<W: Write> Picture<'_, W> {
-    fn draw(&mut self, name: &str, frame: &Frame, x: f64, row: usize) -> Result<()> {
-        let width = frame.total_ns as f64 * self.scale;
+impl Picture<'_> {
+    fn draw(&mut self, index: usize, x: f64, row: usize) -> Result<()> {
+        let (frame, total_ns) = (&self.frames[index], self.total_ns[index]);
+        let width = total_ns as f64 * self.scale;
         if width < MIN_WIDTH {
             return Ok(());
         }
-        let y = self.floor - ROW * (row + 1) as f64;
-        let percent = 100.0 * frame.total_ns as f64 / self.total_ns as f64;
-        let title = format!("{name}: {} us, {percent:.2} %", micros(frame.total_ns));
+        self.rows = self.rows.max(row + 1);
+        let y = -ROW * (row + 1) as f64;
+        let percent = 100.0 * total_ns as f64 / self.total_ns[ROOT] as f64;
+        let title = format!("{}: {} us, {percent:.2} %", frame.name, micros(total_ns));
         let (shown_width, shown_height) = ((width - 0.5).max(MIN_WIDTH), ROW - 1.0);
         write!(
             self.out,
             "<g><title>{}</title><rect x=\"{x:.2}\" y=\"{y:.2}\" width=\"{shown_width:.2}\" \
              height=\"{shown_height:.2}\" rx=\"2\" fill=\"{}\"/>",
             escaped(&title),
-            colour(name)
+            colour(&frame.name)
         )?;
-        if let Some(text) = fitted(name, width) {
+        if let Some(text) = fitted(&frame.name, width) {
             let (x, y) = (x + 3.0, y + ROW - 5.0);
             write!(self.out, "<text x=\"{x:.2}\" y=\"{y:.2}\">{}</text>", escaped(&text))?;
         }
         writeln!(self.out, "</g>")?;
         let mut x = x;
-        for (name, frame) in &frame.inside {
-            self.draw(name, frame, x, row + 1)?;
-            x += frame.total_ns as f64 * self.scale;
+        for inner in frame.inside.values() {
+            self.draw(*inner, x, row + 1)?;
+            x += self.total_ns[*inner] as f64 * self.scale;
         }
         Ok(())
     }

@@ -1,53 +1,120 @@
 //! Folded stacks: one line for each stack that calls were in, with the nanoseconds of its last function itself. The
 //! input of flame graph tools, of which `flamegraph` is ours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::calls;
+use super::calls::{self, Thread};
 use super::model::Trace;
 use super::text::in_one_line;
 
 /// How deep stacks are told apart. What is deeper counts for the last that is not.
 const MAX_DEPTH: usize = 1024;
+/// The frame that all are in.
+pub(super) const ROOT: usize = 0;
 
-/// Stacks, the outermost name first, with their nanoseconds.
-pub(super) type Folded = BTreeMap<Vec<String>, u64>;
-
-/// Folds the calls: the context's name, then the functions.
-pub(super) fn fold(trace: &Trace) -> Result<Folded> {
-    let mut folded = Folded::new();
-    for thread in calls::threads(trace) {
-        let context = trace.context_name(thread.context).into_owned();
-        thread.for_each_call(|left| {
-            if left.self_ns > 0 {
-                let shown = left.stack.iter().take(MAX_DEPTH);
-                let names = shown.map(|call| trace.name_at(thread.calls[*call].ip).into_owned());
-                let stack = std::iter::once(context.clone()).chain(names).collect();
-                *folded.entry(stack).or_default() += left.self_ns;
-            }
-        });
-    }
-    ensure!(!folded.is_empty(), "no call in this trace has a duration; function events alone cannot be folded");
-    Ok(folded)
+/// A function in one place of the stacks; a context's name, where stacks begin.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    pub(super) name: String,
+    /// The frame that it was called in. Its index is the lower one.
+    pub(super) outer: usize,
+    /// The frames that were called in it, by name.
+    pub(super) inside: BTreeMap<String, usize>,
+    depth: usize,
+    pub(super) self_ns: u64,
 }
 
-/// Writes the lines.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
-    for (stack, nanoseconds) in fold(trace)? {
-        // A semicolon parts the names; the tools take what is after the last space for the number.
-        let names: Vec<String> = stack.iter().map(|name| in_one_line(name).replace(';', ":")).collect();
-        writeln!(out, "{} {nanoseconds}", names.join(";"))?;
+/// All stacks of a trace, as a tree of frames.
+#[derive(Debug)]
+pub(super) struct Stacks {
+    pub(super) frames: Vec<Frame>,
+    /// Where a function is in a frame, once its name is known.
+    by_ip: HashMap<(usize, u64), usize>,
+}
+
+impl Stacks {
+    /// The stacks that calls were in; an error where no call took any time.
+    pub(super) fn of(trace: &Trace) -> Result<Self> {
+        let root = Frame { name: "all".to_owned(), ..Frame::default() };
+        let mut stacks = Self { frames: vec![root], by_ip: HashMap::new() };
+        for thread in calls::threads(trace) {
+            stacks.add(trace, &thread);
+        }
+        let total: u64 = stacks.frames.iter().fold(0, |sum, frame| sum.saturating_add(frame.self_ns));
+        ensure!(total > 0, "no call in this trace has a duration; function events alone have no stacks");
+        Ok(stacks)
     }
-    Ok(())
+
+    fn add(&mut self, trace: &Trace, thread: &Thread) {
+        let context = self.frame_named(ROOT, trace.context_name(thread.context).into_owned());
+        let mut frame_of_call = vec![None; thread.calls.len()];
+        thread.for_each_call(|left| {
+            // From the innermost call that has its frame already.
+            let known = left.stack.iter().rposition(|call| frame_of_call[*call].is_some());
+            let mut frame = known.and_then(|known| frame_of_call[left.stack[known]]).unwrap_or(context);
+            for call in &left.stack[known.map_or(0, |known| known + 1)..] {
+                frame = self.frame_at(frame, thread.calls[*call].ip, trace);
+                frame_of_call[*call] = Some(frame);
+            }
+            let self_ns = &mut self.frames[frame].self_ns;
+            *self_ns = self_ns.saturating_add(left.self_ns);
+        });
+    }
+
+    fn frame_at(&mut self, outer: usize, ip: u64, trace: &Trace) -> usize {
+        if self.frames[outer].depth == MAX_DEPTH {
+            return outer;
+        }
+        if let Some(frame) = self.by_ip.get(&(outer, ip)) {
+            return *frame;
+        }
+        let frame = self.frame_named(outer, trace.name_at(ip).into_owned());
+        self.by_ip.insert((outer, ip), frame);
+        frame
+    }
+
+    fn frame_named(&mut self, outer: usize, name: String) -> usize {
+        let next = self.frames.len();
+        let frame = *self.frames[outer].inside.entry(name.clone()).or_insert(next);
+        if frame == next {
+            let depth = self.frames[outer].depth + 1;
+            self.frames.push(Frame { name, outer, depth, ..Frame::default() });
+        }
+        frame
+    }
+
+    /// Writes the line of a frame, then those of the frames inside. `path` is where it is, and comes back unchanged.
+    fn write_lines(&self, frame: usize, path: &mut String, out: &mut impl Write) -> Result<()> {
+        for (name, inner) in &self.frames[frame].inside {
+            let length = path.len();
+            if !path.is_empty() {
+                path.push(';');
+            }
+            // A semicolon parts the names; the tools take what is after the last space for the number.
+            path.push_str(&in_one_line(name).replace(';', ":"));
+            let self_ns = self.frames[*inner].self_ns;
+            if self_ns > 0 {
+                writeln!(out, "{path} {self_ns}")?;
+            }
+            self.write_lines(*inner, path, out)?;
+            path.truncate(length);
+        }
+        Ok(())
+    }
+}
+
+/// Writes the lines: the context's name, then the functions.
+pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+    Stacks::of(trace)?.write_lines(ROOT, &mut String::new(), out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, expect_golden};
+    use crate::trace::fixture::{self, entry, exit, expect_golden, function};
 
     fn lines_of(trace: &Trace) -> String {
         let mut out = Vec::new();
@@ -74,7 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn endless_recursion_is_folded_to_a_limit() {
+        let depths = 0..20_000_u32;
+        let entries = depths.clone().map(|depth| entry(depth.into(), function(0), depth));
+        let exits = depths.rev().map(|depth| exit(50_000 - u64::from(depth), function(0), depth, depth.into()));
+        let lines = lines_of(&fixture::of_events(entries.chain(exits).collect()));
+        assert_eq!(lines.lines().count(), MAX_DEPTH - 1);
+        assert_eq!(lines.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum::<u64>(), 50_000);
+    }
+
+    #[test]
     fn function_events_alone_are_refused() {
-        assert!(fold(&fixture::functions()).unwrap_err().to_string().contains("no call"));
+        assert!(Stacks::of(&fixture::functions()).unwrap_err().to_string().contains("no call"));
     }
 }

@@ -54,19 +54,20 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
 
 /// A row for each name, the one with the most self time first.
 pub(super) fn rows(trace: &Trace) -> Vec<(String, Row)> {
-    let mut rows = HashMap::<String, Row>::new();
-    let mut row_of = |ip: u64, change: &mut dyn FnMut(&mut Row)| {
-        change(rows.entry(trace.name_at(ip).into_owned()).or_default());
-    };
+    let mut by_ip = HashMap::<u64, Row>::new();
     for thread in calls::threads(trace) {
-        thread.for_each_call(|left| row_of(left.call.ip, &mut |row| row.count(left.call.duration_ns, left.self_ns)));
+        thread.for_each_call(|left| by_ip.entry(left.call.ip).or_default().count(left.call.duration_ns, left.self_ns));
         for step in &thread.steps {
             if let StepKind::Instant(event) = step.kind
                 && let EventKind::Function { ip, .. } = trace.events[event].kind
             {
-                row_of(ip, &mut |row| row.calls += 1);
+                by_ip.entry(ip).or_default().calls += 1;
             }
         }
+    }
+    let mut rows = HashMap::<String, Row>::new();
+    for (ip, row) in by_ip {
+        rows.entry(trace.name_at(ip).into_owned()).or_default().add(&row);
     }
     let mut rows: Vec<(String, Row)> = rows.into_iter().collect();
     rows.sort_by(|(name, row), (other_name, other)| {
@@ -76,14 +77,21 @@ pub(super) fn rows(trace: &Trace) -> Vec<(String, Row)> {
 }
 
 impl Row {
+    fn add(&mut self, other: &Self) {
+        if other.timed > 0 {
+            self.min = if self.timed == 0 { other.min } else { self.min.min(other.min) };
+        }
+        self.max = self.max.max(other.max);
+        self.calls += other.calls;
+        self.timed += other.timed;
+        self.total = self.total.saturating_add(other.total);
+        self.own = self.own.saturating_add(other.own);
+    }
+
     fn count(&mut self, duration_ns: Option<u64>, own: u64) {
-        self.calls += 1;
-        let Some(duration) = duration_ns else { return };
-        self.min = if self.timed == 0 { duration } else { self.min.min(duration) };
-        self.max = self.max.max(duration);
-        self.timed += 1;
-        self.total = self.total.saturating_add(duration);
-        self.own = self.own.saturating_add(own);
+        let timed =
+            duration_ns.map(|duration| Self { calls: 1, timed: 1, total: duration, own, min: duration, max: duration });
+        self.add(&timed.unwrap_or(Self { calls: 1, ..Self::default() }));
     }
 }
 
