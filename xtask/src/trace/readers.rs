@@ -68,10 +68,15 @@ fn graph_lines<'a>(bodies: impl Iterator<Item = &'a str>) -> Vec<(usize, String)
         let indent = body.len() - words.len();
         // Comments are the reader's own.
         let code = words.split("/*").next().unwrap().trim_end();
+        // So are the values, before the end of what returned them.
+        let code = match code.split_once(" = ") {
+            Some((returned, _)) => format!("{returned};").replace("};", "}"),
+            None => code.to_owned(),
+        };
         match code.strip_suffix("();") {
             _ if code.is_empty() => {}
             Some(leaf) => lines.extend([(indent, format!("{leaf}() {{")), (indent, "}".to_owned())]),
-            None => lines.push((indent, code.to_owned())),
+            None => lines.push((indent, code)),
         }
     }
     lines
@@ -108,6 +113,18 @@ fn uftrace_replays_the_graph_that_the_text_shows() {
         assert_eq!(shown.remove(&trace.context_number(thread.context)), Some(expected), "{:?}", thread.context);
     }
     assert!(shown.is_empty());
+}
+
+#[test]
+fn uftrace_shows_what_was_returned() {
+    if !is_installed("uftrace") {
+        return;
+    }
+    let scratch = Scratch::new("returned");
+    let directory = uftrace_directory(&fixture::graph(), &scratch);
+    let replay = read_with("uftrace", &["replay", "--no-pager", "-f", "none"], &directory);
+    let values: Vec<&str> = replay.lines().filter_map(|line| line.split_once("} = ")?.1.split(';').next()).collect();
+    assert_eq!(values, ["512", "0", "-5", "-5001"]);
 }
 
 #[test]
@@ -223,8 +240,11 @@ fn uftrace_replays_function_events_in_their_order() {
     let trace = fixture::functions();
     let directory = uftrace_directory(&trace, &scratch);
     let replay = read_with("uftrace", &["replay", "--no-pager", "--color=no", "-f", "none"], &directory);
-    let shown: Vec<&str> = replay.lines().filter_map(|line| line.trim().strip_suffix("();")).collect();
+    let calls = replay.lines().filter_map(|line| line.trim().strip_suffix(");"));
+    let shown: Vec<&str> = calls.clone().map(|call| call.rsplit_once('(').unwrap().0).collect();
     assert_eq!(shown, functions_of(&text_of(&trace)).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    let with_arguments: Vec<&str> = calls.filter(|call| !call.ends_with('(')).collect();
+    assert_eq!(with_arguments, ["<kernel::disk::Disk as kernel::io::Read>::read(0x40100000, 0x200"]);
 }
 
 /// The functions of the function tracer's text, with their callers.

@@ -6,7 +6,7 @@
 //! | `task.txt` | the session and its tasks |
 //! | `sid-*.map` | where what was mapped |
 //! | `kernel.sym` | the symbols, relative to the mapping |
-//! | `TID.dat` | a task's records of 16 bytes: the time, then type, depth and address |
+//! | `TID.dat` | a task's records of 16 bytes: the time, then type, depth and address; values behind |
 //! | `events.txt` | the names of user events: here, the markers |
 //! | `perf-cpu0.dat` | the tasks' names, as perf records them |
 //!
@@ -28,11 +28,12 @@ const VERSION: u32 = 4;
 const HEADER_SIZE: u16 = 40;
 const LITTLE_ENDIAN: u8 = 1;
 const CLASS_64: u8 = 2;
-/// What the files have: sessions in `task.txt`, symbols relative to mappings, this header's last field, user events,
-/// files from perf.
-const FEATURES: u64 = 1 << 1 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
-/// Which lines follow the header: the program's name, the command line, CPUs, tasks, the writer's version.
-const INFOS: u64 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 13;
+/// What the files have: sessions in `task.txt`, arguments, return values, symbols relative to mappings, this header's
+/// last field, user events, files from perf.
+const FEATURES: u64 = 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+/// Which lines follow the header: the program's name, the command line, CPUs, tasks, what arguments and return values
+/// there are, how names in that are matched, the writer's version.
+const INFOS: u64 = 1 << 0 | 1 << 3 | 1 << 4 | 1 << 7 | 1 << 10 | 1 << 12 | 1 << 13;
 /// How deep calls can be: the depth has 10 bits.
 const MAX_DEPTH: usize = 1024;
 
@@ -109,15 +110,30 @@ fn info(trace: &Trace, numbers: &[u32]) -> Vec<u8> {
     info.extend((MAX_DEPTH as u64).to_le_bytes());
     let cpus = trace.cpus.len();
     let tasks: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    // Of every function: the pattern `.` matches all. Without arguments, that line is left out.
+    let numbers = 1..=argument_count(trace);
+    let args: Vec<String> = numbers.map(|number| format!("arg{number}/x64")).collect();
+    let args = if args.is_empty() { String::new() } else { format!("argspec:.@{}\n", args.join(",")) };
     let lines = format!(
         "exename:{IMAGE}\ncmdline:cargo xtask trace\n\
          cpuinfo:lines=2\ncpuinfo:nr_cpus={cpus} / {cpus} (online/possible)\ncpuinfo:desc=arm64\n\
-         taskinfo:lines=2\ntaskinfo:nr_tid={}\ntaskinfo:tids={}\nuftrace_version:fentry\n",
+         taskinfo:lines=2\ntaskinfo:nr_tid={}\ntaskinfo:tids={}\n\
+         argspec:lines={}\n{args}retspec:.@retval\npattern_type:regex\nuftrace_version:fentry\n",
         tasks.len(),
-        tasks.join(",")
+        tasks.join(","),
+        args.lines().count() + 1
     );
     info.extend(lines.as_bytes());
     info
+}
+
+/// How many arguments of function events are written. There is one number for all; events with another go without.
+fn argument_count(trace: &Trace) -> usize {
+    let counts = trace.events.iter().map(|event| match &event.kind {
+        EventKind::Function { args, .. } => args.len(),
+        _ => 0,
+    });
+    counts.max().unwrap_or(0)
 }
 
 fn tasks(numbers: &[u32], begin: u64) -> String {
@@ -175,34 +191,40 @@ impl Events {
 /// The records of one task.
 fn records(trace: &Trace, thread: &Thread, events: &mut Events) -> Vec<u8> {
     let mut records = Vec::with_capacity(thread.steps.len() * 16);
+    let argument_count = argument_count(trace);
     let mut depth = 0;
-    let mut put = |record: Record, time_ns: u64, depth: usize, addr: u64| {
+    let mut put = |record: Record, time_ns: u64, depth: usize, addr: u64, data: &[u64]| {
         // Calls that are too deep are left out.
         if depth < MAX_DEPTH {
-            const WITHOUT_DATA: u64 = 0;
             const RECORD_MAGIC: u64 = 5;
-            let word =
-                record as u64 | WITHOUT_DATA << 2 | RECORD_MAGIC << 3 | (depth as u64) << 6 | (addr & ADDR_MASK) << 16;
+            let word = record as u64
+                | u64::from(!data.is_empty()) << 2
+                | RECORD_MAGIC << 3
+                | (depth as u64) << 6
+                | (addr & ADDR_MASK) << 16;
             records.extend(time_ns.to_le_bytes());
             records.extend(word.to_le_bytes());
+            data.iter().for_each(|value| records.extend(value.to_le_bytes()));
         }
     };
     for step in &thread.steps {
         match step.kind {
             StepKind::Enter(call) => {
-                put(Record::Entry, step.time_ns, depth, thread.calls[call].ip);
+                put(Record::Entry, step.time_ns, depth, thread.calls[call].ip, &[]);
                 depth += 1;
             }
             StepKind::Leave(call) => {
                 depth = depth.saturating_sub(1);
-                put(Record::Exit, step.time_ns, depth, thread.calls[call].ip);
+                let call = &thread.calls[call];
+                put(Record::Exit, step.time_ns, depth, call.ip, call.retval.as_slice());
             }
             StepKind::Instant(event) => match &trace.events[event].kind {
-                EventKind::Function { ip, .. } => {
-                    put(Record::Entry, step.time_ns, depth, *ip);
-                    put(Record::Exit, step.time_ns, depth, *ip);
+                EventKind::Function { ip, args, .. } => {
+                    let args = if args.len() == argument_count { args.as_slice() } else { &[] };
+                    put(Record::Entry, step.time_ns, depth, *ip, args);
+                    put(Record::Exit, step.time_ns, depth, *ip, &[]);
                 }
-                EventKind::Marker { text } => put(Record::Event, step.time_ns, depth, events.number_of(text)),
+                EventKind::Marker { text } => put(Record::Event, step.time_ns, depth, events.number_of(text), &[]),
                 EventKind::Entry { .. } | EventKind::Exit { .. } => {}
             },
         }
