@@ -364,6 +364,12 @@ mod tests {
     }
 
     #[test]
+    fn recursive_calls_are_told_apart_by_depth() {
+        let events = vec![entry(1, 0xa, 0), entry(2, 0xa, 1), exit(9, 0xa, 0, 1)];
+        assert_eq!(steps_of(events), ["1 enter a", "2 enter a", "2 leave a", "9 leave a (8)"]);
+    }
+
+    #[test]
     fn what_is_open_at_the_end_lasts_to_the_end() {
         let events = vec![entry(1, 0xa, 0), entry(2, 0xb, 1), exit(7, 0xb, 1, 2)];
         assert_eq!(steps_of(events), ["1 enter a", "2 enter b", "7 leave b (5)", "7 leave a"]);

@@ -11,7 +11,7 @@
 //! | `perf-cpu0.dat` | the tasks' names, as perf records them |
 //!
 //! uftrace takes the kernel for a program: its kernel mode reads Linux's own buffers. A function event has no end;
-//! it becomes a call of no duration. A user program's addresses have 47 bits, so that is what is left of each.
+//! it becomes a call of no duration. Of an address 48 bits are recorded.
 
 use std::collections::HashMap;
 use std::fs;
@@ -42,7 +42,7 @@ const SESSION: &str = "0000000000000001";
 const IMAGE: &str = "/kernel";
 /// uftrace works out from the stack's place which addresses are not the program's.
 const STACK: &str = "7fffffff0000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]";
-const ADDR_MASK: u64 = (1 << 47) - 1;
+const ADDR_MASK: u64 = (1 << 48) - 1;
 const PAGE: u64 = 4096;
 /// The number of the first user event.
 const FIRST_EVENT: u64 = 1_000_000;
