@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::fixture::{self, Scratch};
 use super::model::{Context, EventKind, Trace};
-use super::{calls, text, trace_dat, uftrace};
+use super::{calls, folded, text, trace_dat, uftrace};
 
 /// Whether a reader can be run. Where not, that is said past the test's captured output.
 fn is_installed(program: &str) -> bool {
@@ -204,6 +204,34 @@ fn uftrace_reports_the_times_that_the_summary_has() {
             let ours = ours as f64;
             assert!((theirs - ours).abs() <= ours.max(1.0) * 0.002, "{name}: {theirs} is not {ours}");
         }
+    }
+}
+
+#[test]
+fn uftrace_folds_the_stacks_that_we_fold() {
+    if !is_installed("uftrace") {
+        return;
+    }
+    let scratch = Scratch::new("folded");
+    for trace in [fixture::graph(), fixture::damaged()] {
+        let directory = uftrace_directory(&trace, &scratch);
+        let args = ["dump", "--flame-graph", "--sample-time", "1ns", "--no-pager"];
+        let theirs = read_with("uftrace", &args, &directory);
+        let parsed = |line: &str| {
+            let (stack, time) = line.rsplit_once(' ').unwrap();
+            (stack.to_owned(), time.parse::<u64>().unwrap())
+        };
+        // They keep the semicolon in a name.
+        let theirs: BTreeMap<_, _> = theirs.lines().map(|line| parsed(&line.replace("; ", ": "))).collect();
+        let mut folded = Vec::new();
+        folded::write(&trace, &mut folded).unwrap();
+        let mut ours = BTreeMap::<String, u64>::new();
+        for (stack, time) in String::from_utf8(folded).unwrap().lines().map(parsed) {
+            // They do not tell tasks apart.
+            let (_, functions) = stack.split_once(';').unwrap();
+            *ours.entry(functions.to_owned()).or_default() += time;
+        }
+        assert_eq!(ours, theirs);
     }
 }
 
