@@ -29,14 +29,14 @@ const TRACE_READERS: [&str; 3] = ["uftrace", "trace-cmd", "libtraceevent1-plugin
 
 /// Installs the readers of exported traces, unless they are there.
 pub(crate) fn install_trace_readers() -> Result<()> {
-    let is_there = |program: &str| quietly(Command::new(program).arg("--version"), "is it there").is_ok();
-    if !["uftrace", "trace-cmd"].into_iter().all(is_there) {
+    // Whether it starts; `trace-cmd --version` fails after it has said its version.
+    let are_there =
+        || ["uftrace", "trace-cmd"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
+    if !are_there() {
         packages::install(&TRACE_READERS)?;
+        anyhow::ensure!(are_there(), "{} are installed, but cannot be started", TRACE_READERS.join(", "));
     }
-    for program in ["uftrace", "trace-cmd"] {
-        let version = quietly(Command::new(program).arg("--version"), "which version is it")?;
-        eprintln!("    {}", version.lines().next().unwrap_or(program));
-    }
+    eprintln!("    uftrace and trace-cmd: there");
     Ok(())
 }
 
