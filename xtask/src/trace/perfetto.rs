@@ -10,8 +10,8 @@ use super::calls::{self, StepKind, Thread};
 use super::model::{EventKind, Trace};
 use super::text::in_one_line;
 
-/// The process that all tracks are in.
-const PROCESS: u32 = 0;
+/// The process that all tracks are in. Not 0, which stands for idle CPUs.
+const PROCESS: u32 = 1;
 
 /// Writes the JSON.
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
