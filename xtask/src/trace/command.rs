@@ -91,3 +91,44 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     println!("\n{}", String::from_utf8_lossy(&table).trim_end());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::fixture::{self, Scratch};
+
+    #[test]
+    fn every_format_is_written_where_it_is_asked_for() {
+        let scratch = Scratch::new("command");
+        let from = scratch.0.join("input.json");
+        std::fs::write(&from, fixture::damaged().to_interchange()).unwrap();
+        for format in Format::value_variants() {
+            let output = scratch.0.join(format.default_output());
+            run(&TraceArgs { from: from.clone(), format: *format, output: Some(output.clone()) }).unwrap();
+            let file = if output.is_dir() { output.join("info") } else { output };
+            let begins: &[u8] = match format {
+                Format::Text => b"# tracer: function_graph\n",
+                Format::Uftrace => b"Ftrace!\0",
+                Format::TraceDat => b"\x17\x08\x44tracing6\0",
+                Format::Perfetto => b"{\"displayTimeUnit\":\"ns\"",
+                Format::Folded => b"worker;kernel::main",
+                Format::Svg => b"<svg xmlns",
+            };
+            assert!(std::fs::read(&file).unwrap().starts_with(begins), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let scratch = Scratch::new("errors");
+        let from = scratch.0.join("input.json");
+        std::fs::write(&from, "[]").unwrap();
+        let args = TraceArgs { from: from.clone(), format: Format::Text, output: None };
+        let error = format!("{:#}", run(&args).unwrap_err());
+        assert!(error.contains("input.json") && error.contains("interchange form"), "{error}");
+        std::fs::write(&from, fixture::graph().to_interchange()).unwrap();
+        let output = Some(scratch.0.join("nowhere/trace.txt"));
+        let error = format!("{:#}", run(&TraceArgs { output, ..args }).unwrap_err());
+        assert!(error.contains("nowhere/trace.txt"), "{error}");
+    }
+}
