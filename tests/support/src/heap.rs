@@ -5,6 +5,7 @@
 use crate::interrupts::Masked;
 use crate::lock::Answer;
 use core::alloc::{GlobalAlloc, Layout};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
 use talc::{TalcLock, source::Manual};
 
@@ -12,6 +13,23 @@ struct Heap(TalcLock<SpinMutex<(), Answer>, Manual>);
 
 #[global_allocator]
 static HEAP: Heap = Heap(TalcLock::new(Manual));
+
+/// What is allocated, as its owners asked for it: the allocator's own overhead left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The sum of all sizes.
+    pub bytes: usize,
+    /// How many allocations that is.
+    pub allocations: usize,
+}
+
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+/// What is allocated now; exact while no other CPU allocates.
+pub fn usage() -> Usage {
+    Usage { bytes: BYTES.load(Ordering::Relaxed), allocations: ALLOCATIONS.load(Ordering::Relaxed) }
+}
 
 unsafe extern "C" {
     static mut __heap_start: u8;
@@ -32,23 +50,35 @@ pub(crate) unsafe fn init() {
 }
 
 // SAFETY: everything is passed on to an allocator that keeps the contract of the trait; masking interrupts adds only that
-// it is never entered twice on one CPU.
+// it is never entered twice on one CPU, and counting adds nothing.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _masked = Masked::new();
         // SAFETY: our caller keeps the contract of this same method.
-        unsafe { self.0.alloc(layout) }
+        let allocated = unsafe { self.0.alloc(layout) };
+        if !allocated.is_null() {
+            BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
+        allocated
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         let _masked = Masked::new();
         // SAFETY: our caller keeps the contract of this same method.
-        unsafe { self.0.dealloc(ptr, layout) }
+        unsafe { self.0.dealloc(ptr, layout) };
+        BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        ALLOCATIONS.fetch_sub(1, Ordering::Relaxed);
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let _masked = Masked::new();
         // SAFETY: our caller keeps the contract of this same method.
-        unsafe { self.0.realloc(ptr, layout, new_size) }
+        let moved = unsafe { self.0.realloc(ptr, layout, new_size) };
+        if !moved.is_null() {
+            BYTES.fetch_add(new_size, Ordering::Relaxed);
+            BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
+        }
+        moved
     }
 }
