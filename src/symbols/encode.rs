@@ -1,10 +1,13 @@
-//! The other direction: a table made from a list of functions, by a tool on the host.
+//! The other direction: a table made from functions, by a tool on the host or by the loader of modules.
 
 extern crate alloc;
 
+use alloc::collections::TryReserveError;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 use core::fmt;
+use core::ops::Range;
 
 use super::{ENTRY_LEN, HEADER_LEN, MAGIC, VERSION};
 
@@ -32,6 +35,8 @@ pub enum EncodeError {
     },
     /// The functions or their names are too many to be counted in 32 bits.
     TooMany,
+    /// The heap has no memory for the table.
+    Heap,
 }
 
 impl fmt::Display for EncodeError {
@@ -41,11 +46,18 @@ impl fmt::Display for EncodeError {
                 write!(f, "The function {name} at {addr:#x} is 4 GiB or more away from the first one")
             }
             Self::TooMany => write!(f, "The functions and their names do not fit into 4 GiB"),
+            Self::Heap => write!(f, "The heap has no memory for the symbol table"),
         }
     }
 }
 
 impl core::error::Error for EncodeError {}
+
+impl From<TryReserveError> for EncodeError {
+    fn from(_: TryReserveError) -> Self {
+        Self::Heap
+    }
+}
 
 /// Makes a table of `functions`, to be linked at address `anchor` (0 where that isn't known).
 ///
@@ -55,35 +67,148 @@ impl core::error::Error for EncodeError {}
 /// # Errors
 /// Where the functions lie too far apart, or are too many; see [`EncodeError`].
 pub fn encode(functions: &[Function], anchor: u64) -> Result<Vec<u8>, EncodeError> {
-    let mut sorted: Vec<&Function> = functions.iter().collect();
-    sorted.sort_by_key(|function| function.addr);
-    let base = sorted.first().map_or(0, |function| function.addr);
-    let mut by_name: Vec<u32> = (0..fit(sorted.len())?).collect();
-    by_name.sort_by_key(|&index| (sorted[index as usize].name.as_str(), index));
+    let mut encoder = Encoder::new();
+    for Function { name, addr, size } in functions {
+        encoder.push(format_args!("{name}"), *addr, *size)?;
+    }
+    encoder.finish(anchor)
+}
 
-    let (mut offsets, mut sizes, mut name_starts, mut names) = (Vec::new(), Vec::new(), Vec::new(), String::new());
-    for function in &sorted {
-        let too_far = || EncodeError::TooFar { name: function.name.clone(), addr: function.addr };
-        offsets.push(u32::try_from(function.addr - base).map_err(|_| too_far())?);
-        sizes.push(u32::try_from(function.size).map_err(|_| too_far())?);
-        name_starts.push(fit(names.len())?);
-        names.push_str(&function.name);
+/// A table in the making. What it allocates may fail.
+pub(crate) struct Encoder {
+    functions: Vec<Entry>,
+    /// The names in the order in which they came.
+    names: Names,
+}
+
+/// A function of the table.
+struct Entry {
+    addr: u64,
+    size: u64,
+    name: Range<u32>,
+}
+
+/// Text that grows as long as there is room.
+struct Names(String);
+
+impl fmt::Write for Names {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.try_reserve(text.len()).map_err(|_| fmt::Error)?;
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+impl Names {
+    fn of(&self, entry: &Entry) -> &str {
+        &self.0[entry.name.start as usize..entry.name.end as usize]
+    }
+}
+
+impl Encoder {
+    pub(crate) const fn new() -> Self {
+        Self { functions: Vec::new(), names: Names(String::new()) }
     }
 
-    let mut bytes = Vec::with_capacity(HEADER_LEN + sorted.len() * ENTRY_LEN + names.len());
-    bytes.extend(MAGIC);
-    bytes.extend(VERSION.to_le_bytes());
-    bytes.extend(base.to_le_bytes());
-    bytes.extend(anchor.to_le_bytes());
-    bytes.extend(fit(sorted.len())?.to_le_bytes());
-    bytes.extend(fit(names.len())?.to_le_bytes());
-    for array in [offsets, sizes, name_starts, by_name] {
-        bytes.extend(array.into_iter().flat_map(u32::to_le_bytes));
+    /// Adds a function.
+    pub(crate) fn push(&mut self, name: fmt::Arguments<'_>, addr: u64, size: u64) -> Result<(), EncodeError> {
+        let start = fit(self.names.0.len())?;
+        fmt::write(&mut self.names, name).map_err(|_| EncodeError::Heap)?;
+        let name = start..fit(self.names.0.len())?;
+        self.functions.try_reserve(1)?;
+        self.functions.push(Entry { addr, size, name });
+        Ok(())
     }
-    bytes.extend(names.as_bytes());
-    Ok(bytes)
+
+    /// The table; its length is its capacity.
+    pub(crate) fn finish(self, anchor: u64) -> Result<Vec<u8>, EncodeError> {
+        let Self { mut functions, names } = self;
+        // Names begin in the order in which they came; sorting in place needs no memory.
+        functions.sort_unstable_by_key(|entry| (entry.addr, entry.name.start, entry.name.end));
+        let base = functions.first().map_or(0, |entry| entry.addr);
+        let mut by_name: Vec<u32> = Vec::new();
+        by_name.try_reserve_exact(functions.len())?;
+        by_name.extend(0..fit(functions.len())?);
+        let name = |index: u32| names.of(&functions[index as usize]);
+        by_name.sort_unstable_by(|&a, &b| compare(name(a), name(b)).then(a.cmp(&b)));
+
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(HEADER_LEN + functions.len() * ENTRY_LEN + names.0.len())?;
+        bytes.extend(MAGIC);
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(base.to_le_bytes());
+        bytes.extend(anchor.to_le_bytes());
+        bytes.extend(fit(functions.len())?.to_le_bytes());
+        bytes.extend(fit(names.0.len())?.to_le_bytes());
+        for entry in &functions {
+            let offset = u32::try_from(entry.addr - base).map_err(|_| too_far(entry, &names))?;
+            bytes.extend_from_slice(&offset.to_le_bytes());
+        }
+        for entry in &functions {
+            let size = u32::try_from(entry.size).map_err(|_| too_far(entry, &names))?;
+            bytes.extend_from_slice(&size.to_le_bytes());
+        }
+        let mut start = 0_u32;
+        for entry in &functions {
+            bytes.extend_from_slice(&start.to_le_bytes());
+            start += entry.name.end - entry.name.start;
+        }
+        for index in by_name {
+            bytes.extend_from_slice(&index.to_le_bytes());
+        }
+        for entry in &functions {
+            bytes.extend_from_slice(names.of(entry).as_bytes());
+        }
+        Ok(bytes)
+    }
+}
+
+/// The order of two names, as `str` has it. Functions of one module have long beginnings in common, and a bare-metal
+/// `memcmp` goes byte by byte.
+fn compare(a: &str, b: &str) -> Ordering {
+    let ((a, a_rest), (b, b_rest)) = (a.as_bytes().as_chunks::<8>(), b.as_bytes().as_chunks::<8>());
+    let mut words = a.iter().zip(b).map(|(a, b)| u64::from_be_bytes(*a).cmp(&u64::from_be_bytes(*b)));
+    let rest = || match a.len().cmp(&b.len()) {
+        Ordering::Equal => a_rest.cmp(b_rest),
+        // One ends within the other's next eight bytes.
+        Ordering::Less => a_rest.cmp(&b[a.len()]),
+        Ordering::Greater => a[b.len()].as_slice().cmp(b_rest),
+    };
+    words.find(|order| order.is_ne()).unwrap_or_else(rest)
+}
+
+fn too_far(entry: &Entry, names: &Names) -> EncodeError {
+    let mut name = String::new();
+    match name.try_reserve_exact(names.of(entry).len()) {
+        Ok(()) => {
+            name.push_str(names.of(entry));
+            EncodeError::TooFar { name, addr: entry.addr }
+        }
+        Err(_) => EncodeError::Heap,
+    }
 }
 
 fn fit(count: usize) -> Result<u32, EncodeError> {
     u32::try_from(count).map_err(|_| EncodeError::TooMany)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare;
+    extern crate alloc;
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn names_are_compared_as_text_is() {
+        let long = "core::slice::sort::unstable::quicksort";
+        let mut names: Vec<String> = (0..long.len()).map(|length| long[..length].into()).collect();
+        names.extend((0..20).flat_map(|at| ["!", "z", "\u{e9}"].map(|other| format!("{}{other}", &long[..at]))));
+        for a in &names {
+            for b in &names {
+                assert_eq!(compare(a, b), a.cmp(b), "{a:?} and {b:?}");
+            }
+        }
+    }
 }

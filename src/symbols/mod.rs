@@ -46,6 +46,8 @@ use core::iter::FusedIterator;
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
+#[cfg(feature = "module")]
+pub(crate) use encode::Encoder;
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use encode::{EncodeError, Function, encode};
 
