@@ -3,8 +3,8 @@
 //! Floor 3 within the loader.
 
 use super::StubEntries;
-use super::error::{LoadError, SectionCause};
-use super::layout::{Erratum843419, Layout, Spot};
+use super::error::{LoadError, SectionCause, owned};
+use super::layout::{Erratum843419, Layout, Spot, TEXTS};
 use super::memory::Segment;
 use super::object::{Object, Relocation, Section};
 use super::place::Placed;
@@ -60,8 +60,8 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.fill_stub_slots(stubs)?;
         for section in &self.object.sections {
             if let Some(start) = self.layout.sections[section.index] {
-                for relocation in &section.relocations {
-                    self.relocate(section, start, relocation)?;
+                for relocation in section.relocations() {
+                    self.relocate(section, start, &relocation)?;
                 }
             }
         }
@@ -73,14 +73,14 @@ impl<'a, 'k> Linking<'a, 'k> {
             if let Some(spot) = self.layout.sections[section.index] {
                 let whole = section.data.len() as u64 == section.bytes;
                 let copied = self.placed.write(spot, section.data).filter(|()| whole);
-                copied.ok_or(LoadError::Malformed { what: "section", index: section.index })?;
+                copied.ok_or_else(|| LoadError::Malformed { what: "section", index: section.index })?;
             }
         }
         Ok(())
     }
 
     fn fill_stub_slots(&mut self, stubs: StubEntries) -> Result<(), LoadError> {
-        for segment in [Segment::Text, Segment::InitText] {
+        for segment in TEXTS {
             if self.layout.plt[segment.index()].is_none() {
                 continue;
             }
@@ -98,7 +98,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         let used = &mut self.veneers[segment.index()];
         let spot = self.layout.plt_entry(segment, used.len());
         let entries = self.layout.plt[segment.index()].map_or(0, |room| room.entries);
-        let spot = spot.ok_or(LoadError::PltFull { segment, entries })?;
+        let spot = spot.ok_or_else(|| LoadError::PltFull { segment, entries })?;
         used.try_reserve(1)?;
         used.push(target);
         Ok(spot)
@@ -115,8 +115,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         for (place, word) in bytes.chunks_exact_mut(4).zip(veneer.words()) {
             place.copy_from_slice(&word.to_le_bytes());
         }
-        let full = LoadError::PltFull { segment: spot.segment, entries: 0 };
-        self.placed.write(spot, &bytes).ok_or(full)
+        self.placed.write(spot, &bytes).ok_or_else(|| LoadError::PltFull { segment: spot.segment, entries: 0 })
     }
 
     fn relocate(&mut self, section: &Section<'_>, start: Spot, relocation: &Relocation) -> Result<(), LoadError> {
@@ -124,15 +123,15 @@ impl<'a, 'k> Linking<'a, 'k> {
         if THREAD_LOCAL.contains(&number) {
             return Err(LoadError::ThreadLocal { section: section.index, offset });
         }
-        let unknown = LoadError::UnknownRelocation { section: section.index, offset, number };
-        let kind = RelocKind::of(number).ok_or(unknown)?;
-        let outside = LoadError::RelocationPlace { section: section.index, offset };
+        let unknown = || LoadError::UnknownRelocation { section: section.index, offset, number };
+        let kind = RelocKind::of(number).ok_or_else(unknown)?;
+        let outside = || LoadError::RelocationPlace { section: section.index, offset };
         if offset.checked_add(kind.bytes().into()).is_none_or(|end| end > section.bytes) {
-            return Err(outside);
+            return Err(outside());
         }
         let spot = Spot { offset: start.offset + offset, ..start };
-        let not_loaded = LoadError::NotLoaded { section: section.index, symbol };
-        let target = self.values.target(relocation).ok_or(not_loaded)?;
+        let not_loaded = || LoadError::NotLoaded { section: section.index, symbol };
+        let target = self.values.target(relocation).ok_or_else(not_loaded)?;
         let place = self.placed.address(spot);
 
         let got = if kind.needs_got() { self.got_entry(target)? } else { 0 };
@@ -144,13 +143,15 @@ impl<'a, 'k> Linking<'a, 'k> {
                 address = self.placed.address(veneer);
             }
         }
-        let old = self.placed.read(spot, kind.bytes()).ok_or(outside.clone())?;
+        let old = self.placed.read(spot, kind.bytes()).ok_or_else(outside)?;
         let letters = Letters { target: address, place, got };
         let new = kind.apply(letters, old).map_err(|error| {
-            let symbol = self.object.symbol(symbol).name.into();
-            LoadError::Relocation { symbol, error }
+            match owned(self.object.symbol(symbol).name.text().unwrap_or_default()) {
+                Ok(symbol) => LoadError::Relocation { symbol, error },
+                Err(no_room) => no_room,
+            }
         })?;
-        self.placed.write_number(spot, kind.bytes(), new).ok_or(outside)?;
+        self.placed.write_number(spot, kind.bytes(), new).ok_or_else(outside)?;
         if kind.is_adrp() && self.erratum == Erratum843419::Present && is_erratum_843419_place(place) {
             self.replace_adrp(spot, new as u32)?;
         }
@@ -187,9 +188,9 @@ impl<'a, 'k> Linking<'a, 'k> {
         let index = known.unwrap_or(self.got.len());
         let spot = Spot { offset: start.offset + 8 * index as u64, ..start };
         if known.is_none() {
-            let full = LoadError::PltFull { segment: start.segment, entries };
+            let full = || LoadError::PltFull { segment: start.segment, entries };
             if index >= entries {
-                return Err(full);
+                return Err(full());
             }
             let value = match target {
                 Target::Here(segment, offset) => self.placed.range(segment).start.get().wrapping_add(offset),
@@ -197,7 +198,7 @@ impl<'a, 'k> Linking<'a, 'k> {
             };
             self.got.try_reserve(1)?;
             self.got.push(target);
-            self.placed.write_number(spot, 8, value).ok_or(full)?;
+            self.placed.write_number(spot, 8, value).ok_or_else(full)?;
         }
         Ok(self.placed.address(spot))
     }
@@ -217,42 +218,66 @@ impl<'a, 'k> Linking<'a, 'k> {
                 branch
             }
         };
-        let full = LoadError::PltFull { segment: spot.segment, entries: 0 };
-        self.placed.write_number(spot, 4, word.into()).ok_or(full)
+        let full = || LoadError::PltFull { segment: spot.segment, entries: 0 };
+        self.placed.write_number(spot, 4, word.into()).ok_or_else(full)
     }
 
     /// Gathers the callsites, sorted, and looks at each.
     fn callsites(&self) -> Result<[Entries; 2], LoadError> {
-        let mut entries: [Vec<u64>; Segment::ALL.len()] = Default::default();
-        for section in self.object.sections.iter().filter(|section| section.is_patchable_entries()) {
+        let mut entries = [Vec::new(), Vec::new()];
+        // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
+        for ((entries, segment), count) in entries.iter_mut().zip(TEXTS).zip(self.count_entries()?) {
+            entries.try_reserve_exact(count)?;
+            for section in self.entries_sections() {
+                for relocation in section.relocations() {
+                    let (entry, own) = self.entry(section, &relocation)?;
+                    if own == segment {
+                        entries.push(entry);
+                    }
+                }
+            }
+            entries.sort_unstable();
+        }
+        let [text, init] = entries;
+        Ok([self.check_callsites(Segment::Text, text)?, self.check_callsites(Segment::InitText, init)?])
+    }
+
+    fn entries_sections(&self) -> impl Iterator<Item = &'a Section<'a>> {
+        self.object.sections.iter().filter(|section| section.is_patchable_entries())
+    }
+
+    /// How many entries text and init text have.
+    fn count_entries(&self) -> Result<[usize; 2], LoadError> {
+        let mut counts = [0, 0];
+        for section in self.entries_sections() {
             if !section.bytes.is_multiple_of(8) {
                 return Err(section.refused(SectionCause::Length(section.bytes)));
             }
-            if (section.relocations.len() as u64) < section.bytes / 8 {
-                let offset = section.relocations.len() as u64 * 8;
-                return Err(LoadError::EmptyEntry { section: section.index, offset });
+            let relocations = section.relocations().count() as u64;
+            if relocations < section.bytes / 8 {
+                return Err(LoadError::EmptyEntry { section: section.index, offset: relocations * 8 });
             }
-            for relocation in &section.relocations {
-                let Relocation { offset, number, symbol, .. } = *relocation;
-                if !ENTRY_KINDS.contains(&number) {
-                    return Err(LoadError::UnknownRelocation { section: section.index, offset, number });
-                }
-                let not_loaded = LoadError::NotLoaded { section: section.index, symbol };
-                let entry = match self.values.target(relocation).ok_or(not_loaded)? {
-                    Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
-                    Target::Address(address) | Target::Nothing(address) => address,
-                };
-                let spot = self.placed.locate(entry, 4).filter(|spot| spot.segment.is_text());
-                // What is in no text is refused with the text's own.
-                let segment = spot.map_or(Segment::Text, |spot| spot.segment);
-                let of_segment = &mut entries[segment.index()];
-                of_segment.try_reserve(1)?;
-                of_segment.push(entry);
+            for relocation in section.relocations() {
+                let (_, segment) = self.entry(section, &relocation)?;
+                counts[usize::from(segment == Segment::InitText)] += 1;
             }
         }
-        entries.iter_mut().for_each(|entries| entries.sort_unstable());
-        let [text, _, _, init, ..] = entries;
-        Ok([self.check_callsites(Segment::Text, text)?, self.check_callsites(Segment::InitText, init)?])
+        Ok(counts)
+    }
+
+    /// The entry that a relocation fills, and the segment that it is in; what is in no text is refused with the text's own.
+    fn entry(&self, section: &Section<'_>, relocation: &Relocation) -> Result<(u64, Segment), LoadError> {
+        let Relocation { offset, number, symbol, .. } = *relocation;
+        if !ENTRY_KINDS.contains(&number) {
+            return Err(LoadError::UnknownRelocation { section: section.index, offset, number });
+        }
+        let not_loaded = || LoadError::NotLoaded { section: section.index, symbol };
+        let entry = match self.values.target(relocation).ok_or_else(not_loaded)? {
+            Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
+            Target::Address(address) | Target::Nothing(address) => address,
+        };
+        let in_init = self.placed.range(Segment::InitText).contains(TextAddr::new(entry));
+        Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
     /// Sees that every entry of a segment decodes as a callsite.

@@ -12,6 +12,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+/// A text of one's own, for as long as there is room.
+pub(super) fn owned(text: &str) -> Result<String, LoadError> {
+    let mut own = String::new();
+    own.try_reserve_exact(text.len())?;
+    own.push_str(text);
+    Ok(own)
+}
+
 /// Why a module was not loaded. Whatever the reason, nothing of it is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -4,7 +4,8 @@
 //! script keeps the kernel's between `__fentry_exports_start` and `__fentry_exports_stop`, and the loader finds a module's
 //! in its object.
 
-use super::error::LoadError;
+use super::error::{LoadError, owned};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -92,7 +93,7 @@ impl<'k> Exports<'k> {
         }
         sorted.sort_unstable();
         match sorted.array_windows().find(|[(a, _), (b, _)]| a == b) {
-            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: (*name).into(), owner: "".into() }),
+            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: owned(name)?, owner: String::new() }),
             None => Ok(Self { sorted }),
         }
     }

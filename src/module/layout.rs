@@ -38,6 +38,9 @@ impl Erratum843419 {
     }
 }
 
+/// The segments that have callsites and veneers.
+pub(crate) const TEXTS: [Segment; 2] = [Segment::Text, Segment::InitText];
+
 /// A place in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Spot {
@@ -87,7 +90,7 @@ impl Layout {
             if symbol.place == SymbolPlace::Common {
                 // A COMMON symbol's value is its alignment.
                 if !symbol.value.is_power_of_two() || symbol.value > page_bytes {
-                    return Err(LoadError::SymbolPlace { index, name: symbol.name.into() });
+                    return Err(symbol.misplaced(index));
                 }
                 layout.commons.try_reserve(1)?;
                 let spot = layout.append(Segment::Data, symbol.value, symbol.bytes)?;
@@ -104,38 +107,38 @@ impl Layout {
         values: &Values,
         erratum: Erratum843419,
     ) -> Result<(), LoadError> {
+        // What branches refer to beyond their own segment, and forbidden ADRPs, of text and of init text.
+        let mut targets = [Vec::new(), Vec::new()];
+        let mut forbidden = [0, 0];
         let mut got = Vec::new();
-        for segment in [Segment::Text, Segment::InitText] {
-            let mut targets = Vec::new();
-            let mut forbidden = 0;
-            for (section, start) in object.sections.iter().zip(&self.sections) {
-                let Some(start) = start.filter(|start| start.segment == segment) else { continue };
-                for relocation in &section.relocations {
-                    let Some(kind) = RelocKind::of(relocation.number) else { continue };
-                    let target = values.target(relocation);
-                    if kind.is_branch() && target.is_none_or(|target| !target.is_in(segment)) {
-                        targets.try_reserve(1)?;
-                        targets.push(target);
-                    }
-                    let place = start.offset + relocation.offset;
-                    forbidden += usize::from(
-                        kind.is_adrp() && erratum == Erratum843419::Present && is_erratum_843419_place(place),
-                    );
+        for (section, start) in object.sections.iter().zip(&self.sections) {
+            let Some(start) = start else { continue };
+            let text = TEXTS.iter().position(|segment| *segment == start.segment);
+            for relocation in section.relocations() {
+                let Some(kind) = RelocKind::of(relocation.number) else { continue };
+                if kind.needs_got() {
+                    got.try_reserve(1)?;
+                    got.push(values.target(&relocation));
                 }
-            }
-            let targets = count_distinct(targets);
-            if self.bytes[segment.index()] > 0 {
-                let entries = FTRACE_SLOTS + targets + forbidden;
-                let spot = self.append(segment, ENTRY_BYTES, ENTRY_BYTES * entries as u64)?;
-                self.plt[segment.index()] = Some(PltRoom { offset: spot.offset, entries });
+                let Some(text) = text else { continue };
+                if kind.is_branch() {
+                    let target = values.target(&relocation);
+                    if target.is_none_or(|target| !target.is_in(start.segment)) {
+                        targets[text].try_reserve(1)?;
+                        targets[text].push(target);
+                    }
+                }
+                let is_forbidden = kind.is_adrp()
+                    && erratum == Erratum843419::Present
+                    && is_erratum_843419_place(start.offset + relocation.offset);
+                forbidden[text] += usize::from(is_forbidden);
             }
         }
-        for section in &object.sections {
-            for relocation in &section.relocations {
-                if RelocKind::of(relocation.number).is_some_and(RelocKind::needs_got) {
-                    got.try_reserve(1)?;
-                    got.push(values.target(relocation));
-                }
+        for ((segment, targets), forbidden) in TEXTS.into_iter().zip(targets).zip(forbidden) {
+            if self.bytes[segment.index()] > 0 {
+                let entries = FTRACE_SLOTS + count_distinct(targets) + forbidden;
+                let spot = self.append(segment, ENTRY_BYTES, ENTRY_BYTES * entries as u64)?;
+                self.plt[segment.index()] = Some(PltRoom { offset: spot.offset, entries });
             }
         }
         let entries = count_distinct(got);
@@ -187,9 +190,9 @@ fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>,
     if !section.alignment.is_power_of_two() || section.alignment > page_bytes {
         return Err(section.refused(SectionCause::Alignment(section.alignment)));
     }
-    let is_init = section.name == ".init" || section.name.starts_with(".init.");
+    let is_init = section.name.is(".init") || section.name.starts_with(".init.");
     // Written by relocation only, and that is done before permissions are set.
-    let is_relocated_constant = section.name.starts_with(".data.rel.ro") || section.name == export::SECTION;
+    let is_relocated_constant = section.name.starts_with(".data.rel.ro") || section.name.is(export::SECTION);
     let is_constant = !section.is_writable() || is_relocated_constant;
     Ok(Some(match (section.is_text(), is_constant, is_init) {
         (true, true, false) => Segment::Text,

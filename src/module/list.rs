@@ -3,7 +3,7 @@
 //! Floor 4 within the loader.
 
 use super::apply::{Entries, Linking};
-use super::error::{LoadError, UnloadError};
+use super::error::{LoadError, UnloadError, owned};
 use super::export::{Exports, RECORD_BYTES, SECTION};
 use super::layout::{Erratum843419, Layout, Spot};
 use super::memory::{ModuleMemory, Placement, Segment};
@@ -164,7 +164,7 @@ impl<'k> Modules<'k> {
     /// by modules after it. A wrong file is an error; a wrong program isn't noticed.
     pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
         if self.find(name).is_some() {
-            return Err(LoadError::AlreadyLoaded(name.into()));
+            return Err(LoadError::AlreadyLoaded(owned(name)?));
         }
         self.loaded.try_reserve(1)?;
         let object = Object::parse(file)?;
@@ -224,15 +224,13 @@ impl<'k> Modules<'k> {
                 *region = Some(Parts { text: range, entries, symbols, slots });
             }
         }
-        let function = |name| {
-            let spot = symbols::function(object, &layout, name)?;
-            Some(TextAddr::new(placed.address(spot)))
-        };
-        let init = Init { function: function(INIT), regions };
+        let functions = symbols::functions(object, &layout, [INIT, EXIT]);
+        let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
+        let init = Init { function: init, regions };
         let module = Module {
             id: ModuleId(self.next_id),
-            name: name.into(),
-            exit: function(EXIT),
+            name: owned(name)?,
+            exit,
             placed,
             exports,
             uses,
@@ -285,15 +283,17 @@ impl<'k> Modules<'k> {
     }
 
     /// What the kernel or a module exports by this name. The module is noted in `uses`.
-    fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Option<u64> {
+    fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Result<Option<u64>, LoadError> {
         if let Some(address) = self.exports.get(name) {
-            return Some(address);
+            return Ok(Some(address));
         }
-        let (owner, address) = self.loaded.iter().find_map(|module| Some((module.id, module.export(name)?)))?;
+        let found = self.loaded.iter().find_map(|module| Some((module.id, module.export(name)?)));
+        let Some((owner, address)) = found else { return Ok(None) };
         if !uses.contains(&owner) {
+            uses.try_reserve(1)?;
             uses.push(owner);
         }
-        Some(address)
+        Ok(Some(address))
     }
 
     /// Reads a module's export records.
@@ -304,18 +304,16 @@ impl<'k> Modules<'k> {
         placed: &Placed<'_>,
     ) -> Result<Vec<(String, u64)>, LoadError> {
         let mut exports: Vec<(String, u64)> = Vec::new();
-        for section in object.sections.iter().filter(|section| section.name == SECTION) {
+        for section in object.sections.iter().filter(|section| section.name.is(SECTION)) {
             let Some(start) = layout.sections[section.index] else { continue };
             for index in 0..(section.bytes / RECORD_BYTES) as usize {
                 let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
-                let (name, address) = read_export(placed, spot).ok_or(LoadError::BadExport { index })?;
-                let taken = match self.exports.get(&name) {
-                    Some(_) => Some(String::new()),
-                    None if exports.iter().any(|(known, _)| *known == name) => Some(String::new()),
-                    None => self.loaded.iter().find(|other| other.export(&name).is_some()).map(|m| m.name.clone()),
-                };
-                if let Some(owner) = taken {
-                    return Err(LoadError::DuplicateExport { name, owner });
+                let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
+                let here = self.exports.get(&name).is_some() || exports.iter().any(|(known, _)| *known == name);
+                let other = self.loaded.iter().find(|other| other.export(&name).is_some());
+                let owner = if here { Some("") } else { other.map(|module| module.name()) };
+                if let Some(owner) = owner {
+                    return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
                 }
                 exports.try_reserve(1)?;
                 exports.push((name, address));
@@ -416,15 +414,22 @@ struct Parts {
 }
 
 /// The name and the address in an export record; `None` where they are not inside the module.
-fn read_export(placed: &Placed<'_>, record: Spot) -> Option<(String, u64)> {
+fn read_export(placed: &Placed<'_>, record: Spot) -> Result<Option<(String, u64)>, LoadError> {
+    let Some((name, bytes, address)) = locate_export(placed, record) else { return Ok(None) };
+    let mut text = Vec::new();
+    text.try_reserve_exact(bytes)?;
+    for offset in 0..bytes as u64 {
+        let Some(byte) = placed.read(Spot { offset: name.offset + offset, ..name }, 1) else { return Ok(None) };
+        text.push(byte as u8);
+    }
+    Ok(String::from_utf8(text).ok().map(|name| (name, address)))
+}
+
+/// Where an export record's name is, its length in bytes, and the address that the record has.
+fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)> {
     let field = |index: u64| placed.read(Spot { offset: record.offset + 8 * index, ..record }, 8);
     let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
     placed.locate(address, 1)?;
     let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
-    let mut text = Vec::new();
-    text.try_reserve_exact(usize::try_from(bytes).ok()?).ok()?;
-    for offset in 0..bytes {
-        text.push(placed.read(Spot { offset: start.offset + offset, ..start }, 1)? as u8);
-    }
-    Some((String::from_utf8(text).ok()?, address))
+    Some((start, usize::try_from(bytes).ok()?, address))
 }

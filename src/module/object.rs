@@ -3,16 +3,47 @@
 //! Floor 1 within the loader. What is behind an [`Object`] lies inside the file; what names a section or a symbol is
 //! checked where it is followed.
 
-use super::error::{LoadError, SectionCause};
-use alloc::string::String;
+use super::error::{LoadError, SectionCause, owned};
 use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::fmt;
 use object::LittleEndian as Little;
 use object::elf;
-use object::read::elf::{FileHeader, Rela as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable};
 use object::{SectionIndex, SymbolIndex};
 
 type Header = elf::FileHeader64<Little>;
 type RelaEntry = elf::Rela64<Little>;
+
+/// A name in a string table. Its end is looked for when its text is asked for: most names decide nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Name<'a>(&'a [u8]);
+
+impl<'a> Name<'a> {
+    /// The name at an offset of a table; `None` where the table doesn't reach so far.
+    fn at(strings: &'a [u8], offset: u32) -> Option<Self> {
+        strings.get(offset as usize..).filter(|name| !name.is_empty()).map(Self)
+    }
+
+    pub(crate) fn is(self, name: &str) -> bool {
+        self.0.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    pub(crate) fn starts_with(self, start: &str) -> bool {
+        self.0.starts_with(start.as_bytes())
+    }
+
+    /// The name as text; `None` where it isn't UTF-8.
+    pub(crate) fn text(self) -> Option<&'a str> {
+        CStr::from_bytes_until_nul(self.0).ok()?.to_str().ok()
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
 
 /// An ET_REL file for AArch64.
 pub(crate) struct Object<'a> {
@@ -23,22 +54,22 @@ pub(crate) struct Object<'a> {
 /// A section.
 pub(crate) struct Section<'a> {
     pub(crate) index: usize,
-    pub(crate) name: &'a str,
+    pub(crate) name: Name<'a>,
     pub(crate) kind: u32,
     pub(crate) flags: u64,
     pub(crate) alignment: u64,
     pub(crate) bytes: u64,
     /// What the file holds of it; nothing where it is zeros.
     pub(crate) data: &'a [u8],
-    pub(crate) relocations: Vec<Relocation>,
+    /// As the file has them; each one's symbol is there, and its place begins inside the section.
+    relocations: &'a [RelaEntry],
 }
 
-/// A relocation, its place checked to begin inside the section.
+/// A relocation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Relocation {
     pub(crate) offset: u64,
     pub(crate) number: u32,
-    /// Checked to be a symbol's index.
     pub(crate) symbol: u32,
     pub(crate) addend: i64,
 }
@@ -46,7 +77,7 @@ pub(crate) struct Relocation {
 /// A symbol.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Symbol<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) name: Name<'a>,
     pub(crate) place: SymbolPlace,
     pub(crate) value: u64,
     pub(crate) bytes: u64,
@@ -74,11 +105,11 @@ impl<'a> Object<'a> {
         let malformed = |what, index| move |_| LoadError::Malformed { what, index };
         let headers = header.sections(Little, file).map_err(malformed("section table", 0))?;
 
+        let names =
+            section_names(header, &headers, file).ok_or(LoadError::Malformed { what: "section names", index: 0 })?;
         let mut sections = Vec::new();
         sections.try_reserve_exact(headers.len())?;
         for (SectionIndex(index), section) in headers.enumerate() {
-            let name = headers.section_name(Little, section).map_err(malformed("section name", index))?;
-            let name = core::str::from_utf8(name).map_err(|_| LoadError::Malformed { what: "section name", index })?;
             // Section 0 is a place for numbers that don't fit the header.
             let (data, bytes) = match index {
                 0 => (&[][..], 0),
@@ -86,17 +117,20 @@ impl<'a> Object<'a> {
             };
             sections.push(Section {
                 index,
-                name,
+                name: Name::at(names, section.sh_name(Little))
+                    .ok_or_else(|| LoadError::Malformed { what: "section name", index })?,
                 kind: section.sh_type(Little).0,
                 flags: section.sh_flags(Little).0,
                 alignment: section.sh_addralign(Little).max(1),
                 bytes,
                 data,
-                relocations: Vec::new(),
+                relocations: &[],
             });
         }
         let table = symbol_table(&headers, file)?;
-        let symbols = symbols(&table, &sections)?;
+        let strings = strings(&headers, file, table.string_section());
+        let strings = strings.ok_or(LoadError::Malformed { what: "symbol names", index: 0 })?;
+        let symbols = symbols(&table, strings, &sections)?;
         let mut object = Self { sections, symbols };
         object.read_relocations(&headers, file, table.section().0)?;
         Ok(object)
@@ -115,33 +149,29 @@ impl<'a> Object<'a> {
                 continue;
             }
             let target = header.sh_info(Little) as usize;
-            let malformed = LoadError::Malformed { what: "relocation section", index };
-            let Some(section) = self.sections.get_mut(target) else { return Err(malformed) };
+            let malformed = || LoadError::Malformed { what: "relocation section", index };
+            let section = self.sections.get_mut(target).ok_or_else(malformed)?;
             if !section.is_loaded() {
                 continue;
             }
             if kind == elf::SHT_REL {
                 return Err(section.refused(SectionCause::ImplicitAddends));
             }
-            let Ok(Some((entries, SectionIndex(link)))) = header.rela(Little, file) else { return Err(malformed) };
-            if link != symbol_table || !header.sh_size(Little).is_multiple_of(size_of::<RelaEntry>() as u64) {
-                return Err(malformed);
+            let Ok(Some((entries, SectionIndex(link)))) = header.rela(Little, file) else { return Err(malformed()) };
+            let is_whole = header.sh_size(Little).is_multiple_of(size_of::<RelaEntry>() as u64);
+            if link != symbol_table || !is_whole || !section.relocations.is_empty() {
+                return Err(malformed());
             }
-            section.relocations.try_reserve_exact(entries.len())?;
             for entry in entries {
-                let (symbol, number) = (entry.r_sym(Little, false), entry.r_type(Little, false).0);
+                let (symbol, offset) = (entry.r_sym(Little, false), entry.r_offset(Little));
                 if symbol as usize >= self.symbols.len() {
                     return Err(LoadError::SymbolIndex { section: target, symbol });
                 }
-                let (offset, addend) = (entry.r_offset(Little), entry.r_addend(Little));
                 if offset >= section.bytes {
                     return Err(LoadError::RelocationPlace { section: target, offset });
                 }
-                // R_AARCH64_NONE has two numbers.
-                if number != 0 && number != 256 {
-                    section.relocations.push(Relocation { offset, number, symbol, addend });
-                }
             }
+            section.relocations = entries;
         }
         Ok(())
     }
@@ -153,6 +183,18 @@ impl<'a> Object<'a> {
 }
 
 impl Section<'_> {
+    /// Those that do something.
+    pub(crate) fn relocations(&self) -> impl Iterator<Item = Relocation> {
+        let relocations = self.relocations.iter().map(|entry| Relocation {
+            offset: entry.r_offset(Little),
+            number: entry.r_type(Little, false).0,
+            symbol: entry.r_sym(Little, false),
+            addend: entry.r_addend(Little),
+        });
+        // R_AARCH64_NONE has two numbers.
+        relocations.filter(|relocation| relocation.number != 0 && relocation.number != 256)
+    }
+
     fn has(&self, flag: elf::SectionFlags) -> bool {
         self.flags & flag.0 != 0
     }
@@ -160,8 +202,7 @@ impl Section<'_> {
     /// Whether the loader does anything with it.
     pub(crate) fn is_loaded(&self) -> bool {
         // Nobody unwinds a module; a note is for the linker.
-        let unused = self.kind == elf::SHT_NOTE.0 || self.name.starts_with(".eh_frame");
-        self.has(elf::SHF_ALLOC) && !unused
+        self.has(elf::SHF_ALLOC) && self.kind != elf::SHT_NOTE.0 && !self.name.starts_with(".eh_frame")
     }
 
     pub(crate) fn is_text(&self) -> bool {
@@ -178,7 +219,7 @@ impl Section<'_> {
 
     /// Whether it is an array of callsites' addresses.
     pub(crate) fn is_patchable_entries(&self) -> bool {
-        self.name == "__patchable_function_entries"
+        self.name.is("__patchable_function_entries")
     }
 
     /// Whether it is zeros that the file doesn't hold.
@@ -192,8 +233,34 @@ impl Section<'_> {
     }
 
     pub(crate) fn refused(&self, cause: SectionCause) -> LoadError {
-        LoadError::Section { index: self.index, name: String::from(self.name), cause }
+        match owned(self.name.text().unwrap_or_default()) {
+            Ok(name) => LoadError::Section { index: self.index, name, cause },
+            Err(error) => error,
+        }
     }
+}
+
+impl Symbol<'_> {
+    /// The error for a symbol whose place is none.
+    pub(crate) fn misplaced(&self, index: usize) -> LoadError {
+        match owned(self.name.text().unwrap_or_default()) {
+            Ok(name) => LoadError::SymbolPlace { index, name },
+            Err(error) => error,
+        }
+    }
+}
+
+/// The names of the sections.
+fn section_names<'a>(header: &Header, headers: &SectionTable<'a, Header>, file: &'a [u8]) -> Option<&'a [u8]> {
+    let index = header.shstrndx(Little, file).ok()? as usize;
+    strings(headers, file, SectionIndex(index))
+}
+
+/// What a section of strings holds; `None` where its last string doesn't end.
+fn strings<'a>(headers: &SectionTable<'a, Header>, file: &'a [u8], section: SectionIndex) -> Option<&'a [u8]> {
+    let section = headers.section(section).ok()?;
+    let is_strings = section.sh_type(Little) == elf::SHT_STRTAB;
+    section.data(Little, file).ok().filter(|strings| is_strings && strings.last() == Some(&0))
 }
 
 fn header(file: &[u8]) -> Result<&Header, LoadError> {
@@ -222,31 +289,35 @@ fn symbol_table<'a>(headers: &SectionTable<'a, Header>, file: &'a [u8]) -> Resul
     headers.symbols(Little, file, elf::SHT_SYMTAB).map_err(|_| LoadError::Malformed { what: "symbol table", index: 0 })
 }
 
-fn symbols<'a>(table: &SymbolTable<'a, Header>, sections: &[Section<'a>]) -> Result<Vec<Symbol<'a>>, LoadError> {
+fn symbols<'a>(
+    table: &SymbolTable<'a, Header>,
+    strings: &'a [u8],
+    sections: &[Section<'a>],
+) -> Result<Vec<Symbol<'a>>, LoadError> {
     let mut symbols = Vec::new();
     symbols.try_reserve_exact(table.len())?;
-    for (index, symbol) in table.iter().enumerate() {
-        let malformed = |what| LoadError::Malformed { what, index };
-        let name = table.symbol_name(Little, symbol).map_err(|_| malformed("symbol name"))?;
-        let name = core::str::from_utf8(name).map_err(|_| malformed("symbol name"))?;
-        let (value, bytes) = (symbol.st_value(Little), symbol.st_size(Little));
-        let misplaced = || LoadError::SymbolPlace { index, name: name.into() };
-        let place = match symbol.st_shndx(Little) {
-            elf::SHN_UNDEF if symbol.st_bind() == elf::STB_WEAK => SymbolPlace::WeakUndefined,
+    for (index, entry) in table.iter().enumerate() {
+        let mut symbol = Symbol {
+            name: Name::at(strings, entry.st_name(Little))
+                .ok_or_else(|| LoadError::Malformed { what: "symbol name", index })?,
+            place: SymbolPlace::Undefined,
+            value: entry.st_value(Little),
+            bytes: entry.st_size(Little),
+            is_function: entry.st_type() == elf::STT_FUNC,
+        };
+        symbol.place = match entry.st_shndx(Little) {
+            elf::SHN_UNDEF if entry.st_bind() == elf::STB_WEAK => SymbolPlace::WeakUndefined,
             elf::SHN_UNDEF => SymbolPlace::Undefined,
             elf::SHN_ABS => SymbolPlace::Absolute,
             elf::SHN_COMMON => SymbolPlace::Common,
             _ => {
-                let section = table.symbol_section(Little, symbol, SymbolIndex(index)).map_err(|_| misplaced())?;
-                let section = section.and_then(|SectionIndex(at)| sections.get(at)).ok_or_else(misplaced)?;
-                if value > section.bytes {
-                    return Err(misplaced());
-                }
-                SymbolPlace::Section(section.index)
+                let section = table.symbol_section(Little, entry, SymbolIndex(index)).ok().flatten();
+                let section = section.and_then(|SectionIndex(at)| sections.get(at));
+                let section = section.filter(|section| symbol.value <= section.bytes);
+                SymbolPlace::Section(section.ok_or_else(|| symbol.misplaced(index))?.index)
             }
         };
-        let is_function = symbol.st_type() == elf::STT_FUNC;
-        symbols.push(Symbol { name, place, value, bytes, is_function });
+        symbols.push(symbol);
     }
     Ok(symbols)
 }

@@ -129,7 +129,11 @@ impl<'k> Placed<'k> {
             if segment.is_text() {
                 let start = TextAddr::new(piece.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                cache::make_visible(machine, || (0..piece.bytes).step_by(4).map(|offset| start.offset(offset as i64)));
+                let caches = machine.cache_type();
+                let line = caches.data_line_bytes().min(caches.instruction_line_bytes());
+                cache::make_visible(machine, || {
+                    (0..piece.bytes).step_by(line as usize).map(|offset| start.offset(offset as i64))
+                });
             }
             self.memory.protect(&piece.allocation, segment.permission())?;
             piece.state = PieceState::Protected;

@@ -146,6 +146,20 @@ static TABLE: [Row; 42] = [
     row(315, "R_AARCH64_GOTPCREL32",          GotRelative, Data(4),        Signed(32)),
 ];
 
+/// The lowest number in the table, and how many numbers there are from it to the highest.
+const FIRST: u32 = TABLE[0].number;
+const NUMBERS: usize = (TABLE[TABLE.len() - 1].number - FIRST) as usize + 1;
+/// The row of each number; beyond the table for one that has none.
+static ROWS: [u8; NUMBERS] = {
+    let mut rows = [u8::MAX; NUMBERS];
+    let mut index = 0;
+    while index < TABLE.len() {
+        rows[(TABLE[index].number - FIRST) as usize] = index as u8;
+        index += 1;
+    }
+    rows
+};
+
 /// A kind of relocation that the loader knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RelocKind(&'static Row);
@@ -164,7 +178,8 @@ pub(crate) struct Letters {
 impl RelocKind {
     /// The kind of this number, unless the loader doesn't know it.
     pub fn of(number: u32) -> Option<Self> {
-        TABLE.binary_search_by_key(&number, |row| row.number).ok().map(|index| Self(&TABLE[index]))
+        let index = *ROWS.get(number.checked_sub(FIRST)? as usize)?;
+        TABLE.get(usize::from(index)).map(Self)
     }
 
     /// Its number in ELF files.

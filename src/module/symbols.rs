@@ -2,13 +2,12 @@
 //!
 //! Floor 2 within the loader.
 
-use super::error::LoadError;
+use super::error::{LoadError, owned};
 use super::layout::{Layout, Spot};
 use super::memory::Segment;
 use super::object::{Object, Relocation, SymbolPlace};
-use crate::symbols::{Function, encode};
+use crate::symbols::{EncodeError, Encoder};
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -51,12 +50,13 @@ impl Values {
     pub(crate) fn resolve(
         object: &Object<'_>,
         layout: &Layout,
-        mut lookup: impl FnMut(&str) -> Option<u64>,
+        mut lookup: impl FnMut(&str) -> Result<Option<u64>, LoadError>,
     ) -> Result<Self, LoadError> {
         let mut values = Vec::new();
         values.try_reserve_exact(object.symbols.len())?;
         let mut unresolved: Vec<String> = Vec::new();
         for (index, symbol) in object.symbols.iter().enumerate() {
+            let name = || symbol.name.text().ok_or_else(|| LoadError::Malformed { what: "symbol name", index });
             values.push(match symbol.place {
                 // The null symbol: relocations without a symbol have it, and value 0.
                 SymbolPlace::Undefined | SymbolPlace::WeakUndefined if index == 0 => Value::Address(0),
@@ -68,18 +68,18 @@ impl Values {
                     Ok(at) => Value::Here(layout.commons[at].1),
                     Err(_) => Value::NotLoaded,
                 },
-                SymbolPlace::WeakUndefined => lookup(symbol.name).map_or(Value::Nothing, Value::Address),
-                SymbolPlace::Undefined => match lookup(symbol.name) {
+                SymbolPlace::WeakUndefined => lookup(name()?)?.map_or(Value::Nothing, Value::Address),
+                SymbolPlace::Undefined => match lookup(name()?)? {
                     Some(address) => Value::Address(address),
                     None => {
                         unresolved.try_reserve(1)?;
-                        unresolved.push(symbol.name.into());
+                        unresolved.push(owned(name()?)?);
                         Value::Nothing
                     }
                 },
             });
         }
-        unresolved.sort();
+        unresolved.sort_unstable();
         unresolved.dedup();
         if unresolved.is_empty() { Ok(Self(values)) } else { Err(LoadError::Unresolved(unresolved)) }
     }
@@ -96,13 +96,17 @@ impl Values {
     }
 }
 
-/// The place of the function of this name, if the module has one.
-pub(crate) fn function(object: &Object<'_>, layout: &Layout, name: &str) -> Option<Spot> {
-    object.symbols.iter().find_map(|symbol| {
-        let SymbolPlace::Section(section) = symbol.place else { return None };
-        let spot = layout.spot(section, symbol.value)?;
-        (symbol.name == name && spot.segment.is_text()).then_some(spot)
-    })
+/// The place of the function of each of these names, if the module has one.
+pub(crate) fn functions<const N: usize>(object: &Object<'_>, layout: &Layout, names: [&str; N]) -> [Option<Spot>; N] {
+    let mut found = [None; N];
+    for symbol in &object.symbols {
+        let SymbolPlace::Section(section) = symbol.place else { continue };
+        if let Some(which) = names.iter().position(|name| symbol.name.is(name)) {
+            let spot = layout.spot(section, symbol.value).filter(|spot| spot.segment.is_text());
+            found[which] = found[which].or(spot);
+        }
+    }
+    found
 }
 
 /// The functions of a segment that is at `start`, as a symbol table.
@@ -112,15 +116,28 @@ pub(crate) fn table(
     segment: Segment,
     start: u64,
 ) -> Result<Box<[u8]>, LoadError> {
-    let mut functions = Vec::new();
-    for symbol in object.symbols.iter().filter(|symbol| symbol.is_function && !symbol.name.is_empty()) {
+    let mut encoder = Encoder::new();
+    let error = |error| match error {
+        EncodeError::Heap => LoadError::Heap,
+        _ => LoadError::TooLarge(segment),
+    };
+    for (index, symbol) in object.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_function) {
         let SymbolPlace::Section(section) = symbol.place else { continue };
         let Some(spot) = layout.spot(section, symbol.value).filter(|spot| spot.segment == segment) else { continue };
-        functions.try_reserve(1)?;
+        let name = symbol.name.text().ok_or_else(|| LoadError::Malformed { what: "symbol name", index })?;
         // A size that a file makes up must not reach beyond the segment.
         let bytes = symbol.bytes.min(layout.bytes[segment.index()].saturating_sub(spot.offset));
-        let name = format!("{:#}", rustc_demangle::demangle(symbol.name));
-        functions.push(Function { name, addr: start + spot.offset, size: bytes });
+        let address = start + spot.offset;
+        match name {
+            "" => Ok(()),
+            // Mangled names of Rust begin so; the demangler takes its time to find nothing in another one.
+            _ if name.starts_with("_R") || name.starts_with("_ZN") => {
+                encoder.push(format_args!("{:#}", rustc_demangle::demangle(name)), address, bytes)
+            }
+            _ => encoder.push(format_args!("{name}"), address, bytes),
+        }
+        .map_err(error)?;
     }
-    encode(&functions, 0).map(Vec::into_boxed_slice).map_err(|_| LoadError::TooLarge(segment))
+    // It is as long as it was reserved: making it a slice moves nothing.
+    encoder.finish(0).map(Vec::into_boxed_slice).map_err(error)
 }

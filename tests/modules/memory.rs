@@ -1,6 +1,6 @@
 //! The boot test's memory for modules: pages of the heap, mapped a second time where the module shall be.
 
-use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use fentry::module::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request};
@@ -46,7 +46,7 @@ unsafe impl ModuleMemory for Pages {
             address = other.address + other.bytes;
         }
         // SAFETY: the loader never asks for nothing.
-        let pages = unsafe { alloc_zeroed(layout(bytes)) };
+        let pages = unsafe { alloc(layout(bytes)) };
         let pages = NonNull::new(pages).ok_or(error("the heap is used up"))?;
         let physical = pages.addr().get();
         if let Err(reason) = map_elsewhere(address, physical..physical + bytes, Access::Read) {
