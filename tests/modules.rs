@@ -5,22 +5,22 @@
 
 extern crate alloc;
 
+#[path = "modules/loading.rs"]
+mod loading;
 #[path = "modules/memory.rs"]
 mod memory;
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use fentry::module::{
-    Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, Segment, StubEntries, call,
-};
-use fentry::text::Hardware;
+use core::time::Duration;
+use fentry::module::{LoadError, ModuleId, Modules, Placement, Segment};
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
+use loading::{NOTES, PLACES, file, kernel_sum, load, modules, names, unload};
 use memory::PAGES;
 use spin::Mutex;
-use support::{PLATFORM, engine, memory::mappings, smp};
+use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
 
 support::boot_tests! {
     every_module_works_at_every_distance,
@@ -28,13 +28,7 @@ support::boot_tests! {
     a_filter_set_before_traces_every_module_from_init_to_exit,
     a_thousand_loads_while_other_cpus_call_traced_functions,
     every_cut_of_a_module_is_refused,
-    the_cost_of_loading,
 }
-
-include!(concat!(env!("OUT_DIR"), "/modules.rs"));
-
-/// Near the kernel, beyond BL's reach and beyond ADRP's. The first is behind the heap.
-const PLACES: [(&str, u64); 3] = [("near", 0x4600_0000), ("far", 0x5020_0000), ("very far", 0x20_0000_0000)];
 
 type Sum = extern "C" fn(
     u64,
@@ -58,22 +52,6 @@ type Sum = extern "C" fn(
     f64,
     f64,
 ) -> f64;
-
-/// A sum in which every argument counts differently.
-#[rustfmt::skip]
-#[inline(never)]
-extern "C" fn kernel_sum(
-    a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64,
-    k: f64, l: f64, m: f64, n: f64, o: f64, p: f64, q: f64, r: f64, s: f64, t: f64,
-) -> f64 {
-    let whole = [a, b, c, d, e, f, g, h, i, j];
-    let parts = [k, l, m, n, o, p, q, r, s, t];
-    let mut sum = 0.0;
-    for (weight, (whole, part)) in (1_u32..).zip(whole.into_iter().zip(parts)) {
-        sum += f64::from(weight) * (whole as f64) + f64::from(weight * 100) * part;
-    }
-    sum
-}
 
 /// The sum for arguments that are `more` greater than those of [`call_sum`].
 fn expected(more: u64) -> f64 {
@@ -106,60 +84,6 @@ fn call_sum(sum: Sum) -> f64 {
     black_box(sum)(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5, 9.5)
 }
 
-static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-extern "C" fn kernel_note(text: *const u8, bytes: usize) {
-    // SAFETY: a module passes a text of this length.
-    let text = unsafe { core::slice::from_raw_parts(text, bytes) };
-    NOTES.lock().push(String::from_utf8_lossy(text).into_owned());
-}
-
-extern "C" fn kernel_panic() -> ! {
-    panic!("a module panicked");
-}
-
-static KERNEL_NUMBER: u64 = 0x1234_5678_9abc_def1;
-
-fentry::export!(kernel_sum);
-fentry::export!(kernel_note);
-fentry::export!(kernel_panic);
-fentry::export!(static KERNEL_NUMBER);
-
-fn kernel() -> Kernel<'static> {
-    unsafe extern "C" {
-        fn ftrace_caller();
-        fn ftrace_regs_caller();
-    }
-    let address = |stub: unsafe extern "C" fn()| TextAddr::new((stub as *const ()).addr() as u64);
-    Kernel {
-        memory: &PAGES,
-        platform: &PLATFORM,
-        machine: &Hardware,
-        regions: engine().0,
-        stubs: StubEntries { caller: address(ftrace_caller), regs_caller: address(ftrace_regs_caller) },
-        erratum_843419: Erratum843419::Absent,
-        call,
-    }
-}
-
-fn modules() -> Modules<'static> {
-    Modules::new(kernel(), Exports::linked().expect("the kernel's exports"))
-}
-
-fn file(name: &str) -> &'static [u8] {
-    MODULES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("there is no module {name}")).1
-}
-
-fn load(modules: &mut Modules<'static>, name: &str, place: u64) -> Result<ModuleId, LoadError> {
-    // SAFETY: the modules are this test's own.
-    unsafe { modules.load(name, file(name), Placement::Near(TextAddr::new(place))) }
-}
-
-fn unload(modules: &mut Modules<'static>, id: ModuleId) {
-    // SAFETY: this test calls nothing of the module any more.
-    unsafe { modules.unload(id) }.unwrap_or_else(|error| panic!("{error}"));
-}
-
 /// The function that a module exports by this name.
 fn sum_of(modules: &Modules<'_>, id: ModuleId, name: &str) -> Sum {
     let address = modules.get(id).and_then(|module| module.export(name)).expect("exported");
@@ -171,8 +95,13 @@ fn is_in_c(name: &str) -> bool {
     name.starts_with("relay")
 }
 
+/// The modules that need no other one, and pass twenty arguments on to the kernel.
+fn summing_modules() -> impl Iterator<Item = &'static str> {
+    names().filter(|name| is_in_c(name) || *name == "greeter")
+}
+
 fn every_module_works_at_every_distance() -> Result<(), String> {
-    assert!(MODULES.len() >= 2, "no modules were built");
+    assert!(names().count() >= 2, "no modules were built");
     let mut modules = modules();
     // The page tables of each place are made, and stay.
     for (_, place) in PLACES {
@@ -181,7 +110,7 @@ fn every_module_works_at_every_distance() -> Result<(), String> {
     }
     let before = mappings();
     for (distance, place) in PLACES {
-        for (name, _) in MODULES.iter().filter(|(name, _)| *name != "counter") {
+        for name in summing_modules() {
             NOTES.lock().clear();
             let id = load(&mut modules, name, place).map_err(|error| format!("{name}, {distance}: {error}"))?;
             let module = modules.get(id).expect("loaded");
@@ -257,7 +186,7 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
     let (engine, report) = engine();
     for (distance, place) in PLACES {
         PLACE.store(place, Ordering::Relaxed);
-        for (name, _) in MODULES.iter().filter(|(name, _)| *name != "counter") {
+        for name in summing_modules() {
             SEEN.iter().for_each(|word| word.store(0, Ordering::Relaxed));
             engine.register(&OPS, &Filter::ALL).map_err(|error| format!("{error}"))?;
             let mut modules = modules();
@@ -294,64 +223,111 @@ extern "C" fn busy(number: u64) -> u64 {
     black_box(number) * 3
 }
 
-/// Each load takes more than 1/1000 of the heap's 64 MiB, so that a leak of even a quarter of it would end the run.
-fn a_thousand_loads_while_other_cpus_call_traced_functions() -> Result<(), String> {
-    static CALLS: AtomicU64 = AtomicU64::new(0);
-    static STOP: AtomicBool = AtomicBool::new(false);
-    static STOPPED: AtomicU64 = AtomicU64::new(0);
-    static FAILED: Mutex<Option<String>> = Mutex::new(None);
-    fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
-        CALLS.fetch_add(1, Ordering::Relaxed);
+/// How many calls of [`busy`] each CPU made, and how many of them came to the callback.
+static MADE: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
+static TRACED: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
+
+fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    TRACED[percpu::this().index()].fetch_add(1, Ordering::Relaxed);
+}
+
+/// What the engine knows: callsites, those with a name of the module counter, those at one of its places.
+#[derive(Debug, PartialEq, Eq)]
+struct Known {
+    callsites: usize,
+    named: usize,
+    in_module: usize,
+}
+
+impl Known {
+    fn now() -> Self {
+        let mut known = Self { callsites: 0, named: 0, in_module: 0 };
+        engine().0.for_each_callsite(|status| {
+            let function = status.callsite.function().get();
+            let is_there = |place: &(&str, u64)| (place.1..place.1 + WINDOW).contains(&function);
+            known.callsites += 1;
+            known.named += usize::from(status.name.is_some_and(|name| name.starts_with("counter")));
+            known.in_module += usize::from(PLACES.iter().any(is_there));
+        });
+        known
     }
+}
+
+/// Loads and unloads at each place in turn; the reason where that fails. What the module needs is loaded.
+fn load_and_unload(modules: &mut Modules<'static>, rounds: usize) -> Result<(), String> {
+    for round in 0..rounds {
+        let (_, place) = PLACES[round % 3];
+        let id = load(modules, "counter", place).map_err(|error| format!("round {round}: {error}"))?;
+        if round % 100 == 0 {
+            assert!(call_sum(sum_of(modules, id, "counter_sum")) == expected(2));
+            let known = Known::now();
+            assert!(known.in_module > 0 && known.named > 0, "{known:?}");
+        }
+        unload(modules, id);
+        NOTES.lock().clear();
+    }
+    Ok(())
+}
+
+/// Where the module is that stays, away from those that come and go.
+const GREETER: u64 = 0x4800_0000;
+
+/// A thousand loads on this CPU, and nothing else is there after them than before.
+fn a_thousand_loads() -> Result<(), String> {
+    let (engine, _) = engine();
+    let mut modules = modules();
+    // Calls the kernel, and is called by the one that comes and goes.
+    let greeter = load(&mut modules, "greeter", GREETER).map_err(|error| format!("{error}"))?;
+    // What is only made once is made now: page tables of the places, room in the lists of this kernel.
+    load_and_unload(&mut modules, PLACES.len())?;
+    let (known, mapped) = (Known::now(), mappings());
+    let heap = heap::usage();
+
+    load_and_unload(&mut modules, 1000)?;
+
+    // Exactly: not one allocation more, and none that has grown.
+    assert_eq!(heap::usage(), heap);
+    assert_eq!(mappings(), mapped);
+    assert_eq!(Known::now(), known);
+    assert_eq!((known.in_module, known.named), (0, 0));
+    assert_eq!(engine.survey().wrong, 0);
+    assert!(modules.find("counter").is_none());
+    assert!(PLACES.iter().all(|(_, place)| modules.at(TextAddr::new(*place)).is_none()));
+    unload(&mut modules, greeter);
+    assert_eq!(PAGES.lent_bytes(), 0);
+    Ok(())
+}
+
+fn a_thousand_loads_while_other_cpus_call_traced_functions() -> Result<(), String> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    static RESULT: Mutex<Result<(), String>> = Mutex::new(Ok(()));
     static OPS: Ops = Ops::new(count);
 
     let (engine, _) = engine();
-    smp::start_all();
+    let cpus = smp::start_all();
+    assert!(cpus > 1, "there is no other CPU");
     engine.register(&OPS, &Filter::new(&[Rule::name("modules::busy")])).map_err(|error| format!("{error}"))?;
-    let before = mappings();
     smp::on_all(|cpu| {
-        if cpu != 0 {
-            while !STOP.load(Ordering::Acquire) {
-                for _ in 0..500 {
-                    assert_eq!(black_box(busy)(7), 21);
-                }
-                // Until the loader asks for something: machines with fewer CPUs than this one are to get on as well.
-                // SAFETY: sleeping is always sound.
-                unsafe { core::arch::asm!("wfi", options(nomem, nostack, preserves_flags)) };
-            }
-            STOPPED.fetch_add(1, Ordering::AcqRel);
+        if cpu == 0 {
+            *RESULT.lock() = a_thousand_loads();
+            STOP.store(true, Ordering::Release);
             return;
         }
-        let mut modules = modules();
-        for round in 0..1000 {
-            let (_, place) = PLACES[round % 3];
-            match load(&mut modules, "greeter", place) {
-                Ok(id) if round % 100 == 0 => {
-                    assert!(call_sum(sum_of(&modules, id, "greeter_sum")) == expected(1));
-                    unload(&mut modules, id);
-                }
-                Ok(id) => unload(&mut modules, id),
-                Err(error) => {
-                    *FAILED.lock() = Some(format!("round {round}: {error}"));
-                    break;
-                }
-            }
-            NOTES.lock().clear();
+        // Time is the count of instructions, and a tick is when the emulator goes on to the next CPU.
+        interrupts::start_ticks(Duration::from_nanos(4_000 + 700 * cpu as u64));
+        while !STOP.load(Ordering::Acquire) {
+            assert_eq!(black_box(busy)(7), 21);
+            MADE[cpu].fetch_add(1, Ordering::Relaxed);
         }
-        STOP.store(true, Ordering::Release);
-        while STOPPED.load(Ordering::Acquire) + 1 < smp::online().count() as u64 {
-            // Wakes them.
-            let _ = smp::synchronize();
-        }
+        interrupts::stop_ticks();
     });
     engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
-    if let Some(reason) = FAILED.lock().take() {
-        return Err(reason);
+    core::mem::replace(&mut *RESULT.lock(), Ok(()))?;
+    for cpu in 1..cpus {
+        let [made, traced] = [&MADE, &TRACED].map(|calls| calls[cpu].load(Ordering::Relaxed));
+        assert!(made > 1000, "CPU {cpu} made {made} calls");
+        assert_eq!(traced, made, "CPU {cpu}");
     }
-    assert!(CALLS.load(Ordering::Relaxed) > 1000, "{} calls", CALLS.load(Ordering::Relaxed));
-    assert_eq!(PAGES.lent_bytes(), 0);
-    assert_eq!(mappings(), before);
-    assert_eq!(engine.survey().wrong, 0);
     Ok(())
 }
 
@@ -369,26 +345,5 @@ fn every_cut_of_a_module_is_refused() -> Result<(), String> {
     }
     assert_eq!(mappings(), before);
     unload(&mut modules, greeter);
-    Ok(())
-}
-
-fn the_cost_of_loading() -> Result<(), String> {
-    let mut modules = modules();
-    for (name, _) in MODULES.iter().filter(|(name, _)| *name != "counter") {
-        let start = support::count::start();
-        let id = load(&mut modules, name, PLACES[2].1).map_err(|error| format!("{error}"))?;
-        let instructions = start.map(|count| count.instructions());
-        let module = modules.get(id).expect("loaded");
-        let (callsites, bytes) = (module.callsites().len(), module.range(Segment::Text).len());
-        if let Some(instructions) = instructions {
-            let each = instructions as usize / callsites;
-            support::println!(
-                "    {name}: {instructions} instructions, {callsites} callsites, {bytes} bytes of text; {each} a callsite"
-            );
-        } else {
-            support::println!("    {name}: {callsites} callsites, {bytes} bytes of text");
-        }
-        unload(&mut modules, id);
-    }
     Ok(())
 }

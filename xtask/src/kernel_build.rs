@@ -48,7 +48,7 @@ pub(crate) fn build_with(
     for of_one_package in kernels.chunk_by(|a, b| a.package == b.package) {
         let mut cargo = command(workspace, source, variant, of_one_package)?;
         cargo.envs(variables.iter().map(|(name, value)| (name, value)));
-        if of_one_package.iter().any(|kernel| kernel.name == modules::KERNEL) {
+        if of_one_package.iter().any(|kernel| modules::KERNELS.contains(&kernel.name.as_str())) {
             let dir = modules::build(workspace, source, variant)
                 .with_context(|| format!("cannot build the modules for {variant}"))?;
             cargo.env(modules::DIR_VARIABLE, dir);

@@ -18,13 +18,13 @@ use crate::toolchain::{RustSource, kernel_cargo, sysroot};
 use crate::variant::{HARD_FLOAT, Hardening, Variant};
 use crate::workspace::Workspace;
 
-/// The boot test that has the modules in it.
-pub(crate) const KERNEL: &str = "modules";
+/// The boot tests that have the modules in them.
+pub(crate) const KERNELS: [&str; 2] = ["modules", "module_cost"];
 /// The variable that tells its build script where they are.
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
 
 /// The packages of the modules in Rust.
-pub(crate) const RUST_MODULES: [&str; 2] = ["counter", "greeter"];
+pub(crate) const RUST_MODULES: [&str; 3] = ["counter", "greeter", "thousand"];
 const C_SOURCE: &str = "tests/modules/c/relay.c";
 
 /// A C compiler, and how it is told that the code is for a kernel on arm64.

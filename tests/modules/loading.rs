@@ -1,0 +1,96 @@
+//! The kernel's side of the boot tests with modules: what it exports, the modules themselves, loading and unloading.
+
+use crate::memory::PAGES;
+use alloc::string::String;
+use alloc::vec::Vec;
+use fentry::TextAddr;
+use fentry::module::{Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, StubEntries, call};
+use fentry::text::Hardware;
+use spin::Mutex;
+use support::{PLATFORM, engine};
+
+include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+
+/// Near the kernel, beyond BL's reach and beyond ADRP's. The first is behind the heap.
+pub(crate) const PLACES: [(&str, u64); 3] = [("near", 0x4600_0000), ("far", 0x5020_0000), ("very far", 0x20_0000_0000)];
+
+/// A sum in which every argument counts differently.
+#[rustfmt::skip]
+#[inline(never)]
+pub(crate) extern "C" fn kernel_sum(
+    a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64,
+    k: f64, l: f64, m: f64, n: f64, o: f64, p: f64, q: f64, r: f64, s: f64, t: f64,
+) -> f64 {
+    let whole = [a, b, c, d, e, f, g, h, i, j];
+    let parts = [k, l, m, n, o, p, q, r, s, t];
+    let mut sum = 0.0;
+    for (weight, (whole, part)) in (1_u32..).zip(whole.into_iter().zip(parts)) {
+        sum += f64::from(weight) * (whole as f64) + f64::from(weight * 100) * part;
+    }
+    sum
+}
+
+/// What the modules have said.
+pub(crate) static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+extern "C" fn kernel_note(text: *const u8, bytes: usize) {
+    // SAFETY: a module passes a text of this length.
+    let text = unsafe { core::slice::from_raw_parts(text, bytes) };
+    NOTES.lock().push(String::from_utf8_lossy(text).into_owned());
+}
+
+extern "C" fn kernel_panic() -> ! {
+    panic!("a module panicked");
+}
+
+/// What the modules refer to of the kernel's data.
+pub(crate) static KERNEL_NUMBER: u64 = 0x1234_5678_9abc_def1;
+
+fentry::export!(kernel_sum);
+fentry::export!(kernel_note);
+fentry::export!(kernel_panic);
+fentry::export!(static KERNEL_NUMBER);
+
+fn kernel() -> Kernel<'static> {
+    unsafe extern "C" {
+        fn ftrace_caller();
+        fn ftrace_regs_caller();
+    }
+    let address = |stub: unsafe extern "C" fn()| TextAddr::new((stub as *const ()).addr() as u64);
+    Kernel {
+        memory: &PAGES,
+        platform: &PLATFORM,
+        machine: &Hardware,
+        regions: engine().0,
+        stubs: StubEntries { caller: address(ftrace_caller), regs_caller: address(ftrace_regs_caller) },
+        erratum_843419: Erratum843419::Absent,
+        call,
+    }
+}
+
+/// No modules yet.
+pub(crate) fn modules() -> Modules<'static> {
+    Modules::new(kernel(), Exports::linked().expect("the kernel's exports"))
+}
+
+/// Every module's name.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    MODULES.iter().map(|(name, _)| *name)
+}
+
+/// The module of this name.
+pub(crate) fn file(name: &str) -> &'static [u8] {
+    MODULES.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("there is no module {name}")).1
+}
+
+/// Loads a module from `place` on.
+pub(crate) fn load(modules: &mut Modules<'static>, name: &str, place: u64) -> Result<ModuleId, LoadError> {
+    // SAFETY: the modules are this test's own.
+    unsafe { modules.load(name, file(name), Placement::Near(TextAddr::new(place))) }
+}
+
+/// Unloads what nobody calls any more.
+pub(crate) fn unload(modules: &mut Modules<'static>, id: ModuleId) {
+    // SAFETY: this test calls nothing of the module any more.
+    unsafe { modules.unload(id) }.unwrap_or_else(|error| panic!("{error}"));
+}
