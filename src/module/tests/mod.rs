@@ -2,5 +2,7 @@
 
 mod bad_input;
 mod fixture;
+mod heap;
 mod loading;
+mod out_of_memory;
 mod relocations;
