@@ -15,9 +15,9 @@ use alloc::string::String;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use fentry::module::{LoadError, ModuleId, Modules, Placement, Segment};
+use fentry::module::{Erratum843419, LoadError, ModuleId, Modules, Placement, Segment};
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
-use loading::{NOTES, PLACES, file, kernel_sum, load, modules, names, unload};
+use loading::{NOTES, PLACES, file, kernel_sum, load, modules, modules_on, names, unload};
 use memory::PAGES;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
@@ -28,6 +28,7 @@ support::boot_tests! {
     a_filter_set_before_traces_every_module_from_init_to_exit,
     a_thousand_loads_while_other_cpus_call_traced_functions,
     every_cut_of_a_module_is_refused,
+    no_adrp_stays_where_the_erratum_forbids_it,
 }
 
 type Sum = extern "C" fn(
@@ -345,5 +346,59 @@ fn every_cut_of_a_module_is_refused() -> Result<(), String> {
     }
     assert_eq!(mappings(), before);
     unload(&mut modules, greeter);
+    Ok(())
+}
+
+/// The instruction at an address in a module's text.
+fn word_at(address: u64) -> u32 {
+    // SAFETY: the text of a module that is loaded is mapped readable.
+    unsafe { core::ptr::with_exposed_provenance::<u32>(address as usize).read_volatile() }
+}
+
+fn is_adrp(word: u32) -> bool {
+    word & 0x9f00_0000 == 0x9000_0000
+}
+
+/// This machine's CPUs don't have the erratum; the loader is told that they do.
+fn no_adrp_stays_where_the_erratum_forbids_it() -> Result<(), String> {
+    static OPS: Ops = Ops::new(see);
+    let (engine, _) = engine();
+    engine.register(&OPS, &Filter::ALL).map_err(|error| format!("{error}"))?;
+    for erratum in [Erratum843419::Absent, Erratum843419::Present] {
+        // At ADRP's reach from the kernel's data, and beyond ADR's.
+        for (distance, place) in &PLACES[..2] {
+            let mut modules = modules_on(erratum);
+            let id = load(&mut modules, "edges", *place).map_err(|error| format!("{distance}: {error}"))?;
+            let module = modules.get(id).expect("loaded");
+            let export = |name| module.export(name).expect("exported");
+            let words = ["edges_far", "edges_near"].map(|name| word_at(export(name) + 4));
+            assert_eq!((export("edges_far") + 4) % 4096, 0xff8);
+            assert_eq!((export("edges_near") + 4) % 4096, 0xffc);
+            if erratum == Erratum843419::Present {
+                assert_eq!(words[0] >> 26, 0b00_0101, "{distance}: {:#010x} is no B to a veneer", words[0]);
+                assert_eq!(words[1] >> 24 & 0x9f, 0x10, "{distance}: {:#010x} is no ADR", words[1]);
+            } else {
+                assert!(words.into_iter().all(is_adrp), "{distance}: {words:#010x?}");
+            }
+            // SAFETY: the module's function has this type.
+            let hold: extern "C" fn() -> u64 = unsafe {
+                core::mem::transmute(core::ptr::with_exposed_provenance::<()>(export("edges_hold") as usize))
+            };
+            assert_eq!(hold(), 1, "{distance}, {erratum:?}");
+            unload(&mut modules, id);
+            if erratum == Erratum843419::Absent {
+                continue;
+            }
+            for name in summing_modules().chain(["thousand"]) {
+                let id = load(&mut modules, name, *place).map_err(|error| format!("{name}, {distance}: {error}"))?;
+                let text = modules.get(id).expect("loaded").range(Segment::Text);
+                let ends = (text.start.get()..text.end.get()).step_by(4).filter(|at| at % 4096 >= 0xff8);
+                assert!(!ends.map(word_at).any(is_adrp), "{name}, {distance}");
+                unload(&mut modules, id);
+            }
+        }
+    }
+    engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
+    assert_eq!(PAGES.lent_bytes(), 0);
     Ok(())
 }

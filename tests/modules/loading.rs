@@ -51,7 +51,7 @@ fentry::export!(kernel_note);
 fentry::export!(kernel_panic);
 fentry::export!(static KERNEL_NUMBER);
 
-fn kernel() -> Kernel<'static> {
+fn kernel(erratum_843419: Erratum843419) -> Kernel<'static> {
     unsafe extern "C" {
         fn ftrace_caller();
         fn ftrace_regs_caller();
@@ -63,14 +63,19 @@ fn kernel() -> Kernel<'static> {
         machine: &Hardware,
         regions: engine().0,
         stubs: StubEntries { caller: address(ftrace_caller), regs_caller: address(ftrace_regs_caller) },
-        erratum_843419: Erratum843419::Absent,
+        erratum_843419,
         call,
     }
 }
 
 /// No modules yet.
 pub(crate) fn modules() -> Modules<'static> {
-    Modules::new(kernel(), Exports::linked().expect("the kernel's exports"))
+    modules_on(Erratum843419::Absent)
+}
+
+/// No modules yet, on CPUs that have the erratum or don't.
+pub(crate) fn modules_on(erratum: Erratum843419) -> Modules<'static> {
+    Modules::new(kernel(erratum), Exports::linked().expect("the kernel's exports"))
 }
 
 /// Every module's name.
