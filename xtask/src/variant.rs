@@ -103,8 +103,8 @@ impl Variant {
         for hardening in self.hardening {
             flags.extend_from_slice(match hardening {
                 BtiPac => &["-Zbranch-protection=bti,pac-ret"],
-                // LLVM merges functions of one body without comparing their types' hashes.
-                Kcfi => &["-Zsanitizer=kcfi", "-Zmerge-functions=disabled"],
+                // LLVM merges functions of one body without comparing their types' hashes. Numbers have the hashes of C's.
+                Kcfi => &["-Zsanitizer=kcfi", "-Zsanitizer-cfi-normalize-integers", "-Zmerge-functions=disabled"],
             });
         }
         flags
