@@ -30,6 +30,15 @@ pub(crate) extern "C" fn kernel_sum(
     sum
 }
 
+/// The same for ten whole numbers: where there are no others.
+#[rustfmt::skip]
+#[inline(never)]
+pub(crate) extern "C" fn kernel_total(
+    a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u64, i: u64, j: u64,
+) -> u64 {
+    [a, b, c, d, e, f, g, h, i, j].into_iter().zip(1..).map(|(number, weight)| number * weight).sum()
+}
+
 /// What the modules have said.
 pub(crate) static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -47,6 +56,7 @@ extern "C" fn kernel_panic() -> ! {
 pub(crate) static KERNEL_NUMBER: u64 = 0x1234_5678_9abc_def1;
 
 fentry::export!(kernel_sum);
+fentry::export!(kernel_total);
 fentry::export!(kernel_note);
 fentry::export!(kernel_panic);
 fentry::export!(static KERNEL_NUMBER);

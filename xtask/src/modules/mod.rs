@@ -15,7 +15,7 @@ use cargo_metadata::Message;
 
 use crate::kernel_build::toml_string;
 use crate::toolchain::{RustSource, kernel_cargo, sysroot};
-use crate::variant::{HARD_FLOAT, Hardening, Variant};
+use crate::variant::{Hardening, Nops, SOFT_FLOAT, Variant};
 use crate::workspace::Workspace;
 
 /// The boot tests that have the modules in them.
@@ -33,14 +33,17 @@ struct CCompiler {
     /// By the names that it may have; the first one that is there is taken.
     programs: &'static [&'static str],
     target: &'static [&'static str],
+    /// How it is told to put a hash of its type before each function, as rustc's does; none where it can't.
+    kcfi: Option<&'static [&'static str]>,
 }
 
 const C_COMPILERS: [CCompiler; 2] = [
-    CCompiler { name: "gcc", programs: &["aarch64-linux-gnu-gcc"], target: &[] },
+    CCompiler { name: "gcc", programs: &["aarch64-linux-gnu-gcc"], target: &[], kcfi: None },
     CCompiler {
         name: "clang",
         programs: &["clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18"],
         target: &["--target=aarch64-none-elf"],
+        kcfi: Some(&["-fsanitize=kcfi", "-fsanitize-cfi-icall-experimental-normalize-integers"]),
     },
 ];
 
@@ -125,11 +128,13 @@ fn compile_c(
     nops: &str,
     output: &Path,
 ) -> Result<Result<PathBuf, String>> {
-    if variant.target != HARD_FLOAT {
-        return Ok(Err(format!("{variant} has no floating point")));
-    }
-    if variant.hardening.contains(&Hardening::Kcfi) {
-        return Ok(Err(format!("{variant} looks for hashes that C types don't give")));
+    let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
+    let Some(kcfi_flags) = compiler.kcfi.or((!is_kcfi).then_some(&[])) else {
+        return Ok(Err(format!("{} has no kCFI, and {variant} looks for its hashes", compiler.programs[0])));
+    };
+    let own_nops = if variant.nops == Nops::Two { "2" } else { "4,2" };
+    if is_kcfi && nops != own_nops {
+        return Ok(Err(format!("{variant} looks for hashes before {own_nops} NOPs")));
     }
     let is_there = |program: &&&str| Command::new(program).arg("--version").output().is_ok();
     let Some(program) = compiler.programs.iter().find(is_there) else {
@@ -143,6 +148,12 @@ fn compile_c(
     } else {
         "-mbranch-protection=none"
     });
+    if is_kcfi {
+        command.args(kcfi_flags);
+    }
+    if variant.target == SOFT_FLOAT {
+        command.args(["-mgeneral-regs-only", "-DWITHOUT_FLOAT"]);
+    }
     command.arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
     succeed(&mut command, program)?;
     Ok(Ok(output.to_owned()))
