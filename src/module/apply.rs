@@ -73,7 +73,7 @@ impl<'a, 'k> Linking<'a, 'k> {
             if let Some(spot) = self.layout.sections[section.index] {
                 let whole = section.data.len() as u64 == section.bytes;
                 let copied = self.placed.write(spot, section.data).filter(|()| whole);
-                copied.ok_or_else(|| LoadError::Malformed { what: "section", index: section.index })?;
+                copied.ok_or(LoadError::Malformed { what: "section", index: section.index })?;
             }
         }
         Ok(())
@@ -98,7 +98,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         let used = &mut self.veneers[segment.index()];
         let spot = self.layout.plt_entry(segment, used.len());
         let entries = self.layout.plt[segment.index()].map_or(0, |room| room.entries);
-        let spot = spot.ok_or_else(|| LoadError::PltFull { segment, entries })?;
+        let spot = spot.ok_or(LoadError::PltFull { segment, entries })?;
         used.try_reserve(1)?;
         used.push(target);
         Ok(spot)
@@ -115,7 +115,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         for (place, word) in bytes.chunks_exact_mut(4).zip(veneer.words()) {
             place.copy_from_slice(&word.to_le_bytes());
         }
-        self.placed.write(spot, &bytes).ok_or_else(|| LoadError::PltFull { segment: spot.segment, entries: 0 })
+        self.placed.write(spot, &bytes).ok_or(LoadError::PltFull { segment: spot.segment, entries: 0 })
     }
 
     fn relocate(&mut self, section: &Section<'_>, start: Spot, relocation: &Relocation) -> Result<(), LoadError> {

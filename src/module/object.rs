@@ -115,10 +115,12 @@ impl<'a> Object<'a> {
                 0 => (&[][..], 0),
                 _ => (section.data(Little, file).map_err(malformed("section", index))?, section.sh_size(Little)),
             };
+            let Some(name) = Name::at(names, section.sh_name(Little)) else {
+                return Err(LoadError::Malformed { what: "section name", index });
+            };
             sections.push(Section {
                 index,
-                name: Name::at(names, section.sh_name(Little))
-                    .ok_or_else(|| LoadError::Malformed { what: "section name", index })?,
+                name,
                 kind: section.sh_type(Little).0,
                 flags: section.sh_flags(Little).0,
                 alignment: section.sh_addralign(Little).max(1),
@@ -297,9 +299,11 @@ fn symbols<'a>(
     let mut symbols = Vec::new();
     symbols.try_reserve_exact(table.len())?;
     for (index, entry) in table.iter().enumerate() {
+        let Some(name) = Name::at(strings, entry.st_name(Little)) else {
+            return Err(LoadError::Malformed { what: "symbol name", index });
+        };
         let mut symbol = Symbol {
-            name: Name::at(strings, entry.st_name(Little))
-                .ok_or_else(|| LoadError::Malformed { what: "symbol name", index })?,
+            name,
             place: SymbolPlace::Undefined,
             value: entry.st_value(Little),
             bytes: entry.st_size(Little),

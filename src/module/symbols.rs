@@ -56,7 +56,7 @@ impl Values {
         values.try_reserve_exact(object.symbols.len())?;
         let mut unresolved: Vec<String> = Vec::new();
         for (index, symbol) in object.symbols.iter().enumerate() {
-            let name = || symbol.name.text().ok_or_else(|| LoadError::Malformed { what: "symbol name", index });
+            let name = || symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index });
             values.push(match symbol.place {
                 // The null symbol: relocations without a symbol have it, and value 0.
                 SymbolPlace::Undefined | SymbolPlace::WeakUndefined if index == 0 => Value::Address(0),
@@ -124,7 +124,7 @@ pub(crate) fn table(
     for (index, symbol) in object.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_function) {
         let SymbolPlace::Section(section) = symbol.place else { continue };
         let Some(spot) = layout.spot(section, symbol.value).filter(|spot| spot.segment == segment) else { continue };
-        let name = symbol.name.text().ok_or_else(|| LoadError::Malformed { what: "symbol name", index })?;
+        let name = symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index })?;
         // A size that a file makes up must not reach beyond the segment.
         let bytes = symbol.bytes.min(layout.bytes[segment.index()].saturating_sub(spot.offset));
         let address = start + spot.offset;
