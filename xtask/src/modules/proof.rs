@@ -253,7 +253,8 @@ fn does_the_same(our: &[u8], their: &[u8], constants: &Loaded, linked: &ElfFile6
     let entry = |word: &[u8], got: &Loaded| {
         let word = u32::from_le_bytes(word.try_into().ok()?);
         // The GOT's last entry is the last of the constants, and all are in one page.
-        let address = (got.start + got.bytes.len() as u64 - 8) & !0xfff | u64::from((word & IMM12) >> 10) * 8;
+        let page = (got.start + got.bytes.len() as u64 - 8) & !0xfff;
+        let address = page + u64::from((word & IMM12) >> 10) * 8;
         let at = address.checked_sub(got.start)? as usize;
         Some((word & !IMM12, got.bytes.get(at..at + 8)?.to_vec()))
     };
