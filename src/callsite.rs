@@ -107,7 +107,21 @@ impl Layout {
     ) -> Self {
         let (mut prefixed, mut plain) = (0_usize, 0_usize);
         for entry in entries {
-            let mut is = |layout| Callsite::decode(entry, text, layout, &mut read).is_ok();
+            let mut words = Words { text, read: |at| read(at) };
+            // The first words of nearly every entry tell.
+            if entry.is_aligned()
+                && words.at(entry) == Some(NOP)
+                && let (Some(NOP), Some(third)) = (words.at(entry.offset(4)), words.at(entry.offset(8)))
+                && !matches!(third, NOP | BTI_C | MOV_X9_LR)
+            {
+                plain += 1;
+                continue;
+            }
+            #[expect(
+                clippy::redundant_closure,
+                reason = "the one of `core` for a reference to a closure is not inlined"
+            )]
+            let mut is = |layout| Callsite::decode(entry, text, layout, |at| read(at)).is_ok();
             // Nearly every prefixed entry passes for a plain one; hardly any plain one for a prefixed.
             if is(Self::Prefixed) {
                 prefixed += 1;
@@ -281,6 +295,20 @@ impl LiveWord {
     }
 }
 
+/// A text's instructions.
+struct Words<R> {
+    text: TextRange,
+    read: R,
+}
+
+impl<R: FnMut(TextAddr) -> u32> Words<R> {
+    /// The one at this address, if that is inside.
+    #[inline(always)]
+    fn at(&mut self, at: TextAddr) -> Option<u32> {
+        self.text.contains(at).then(|| (self.read)(at))
+    }
+}
+
 impl Callsite {
     /// Reads the callsite that the section's `entry` names; `read` gives the instruction at an address inside the text.
     ///
@@ -289,52 +317,57 @@ impl Callsite {
     /// # Errors
     ///
     /// The [`Refusal`], for which `Duplicate` and `InUse` are the caller's to say.
+    #[inline]
     pub fn decode(
         entry: TextAddr,
         text: TextRange,
         layout: Layout,
-        mut read: impl FnMut(TextAddr) -> u32,
+        read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, State), Refusal> {
         if !entry.is_aligned() {
             return Err(Refusal::Misaligned);
         }
-        let mut word = |at: TextAddr| text.contains(at).then(|| read(at));
-        match layout {
-            Layout::Plain => Self::decode_at(entry, Prefix::None, &mut word),
-            Layout::Prefixed => Self::decode_prefixed(entry, &mut word),
-            Layout::Mixed => {
-                Self::decode_prefixed(entry, &mut word).or_else(|_| Self::decode_at(entry, Prefix::None, &mut word))
+        let mut words = Words { text, read };
+        if layout != Layout::Plain {
+            match Self::decode_prefixed(entry, &mut words) {
+                Err(_) if layout == Layout::Mixed => {}
+                decoded => return decoded,
             }
         }
+        Self::decode_at(entry, Prefix::None, &mut words)
     }
 
     /// Reads the callsite of the function behind the two NOPs at `entry`.
+    #[inline]
     fn decode_prefixed(
         entry: TextAddr,
-        word: &mut impl FnMut(TextAddr) -> Option<u32>,
+        words: &mut Words<impl FnMut(TextAddr) -> u32>,
     ) -> Result<(Self, State), Refusal> {
-        let (Some(first), Some(second)) = (word(entry), word(entry.offset(4))) else {
+        let (Some(first), Some(second)) = (words.at(entry), words.at(entry.offset(4))) else {
             return Err(Refusal::OutsideText);
         };
         if (first, second) != (NOP, NOP) {
             return Err(Refusal::NotPatchable { found: [first, second] });
         }
-        Self::decode_at(entry.offset(8), Prefix::Literal, word)
+        Self::decode_at(entry.offset(8), Prefix::Literal, words)
     }
 
     /// Reads the callsite of the function at `at`, or at its first NOP.
+    #[inline(always)]
     fn decode_at(
         at: TextAddr,
         prefix: Prefix,
-        word: &mut impl FnMut(TextAddr) -> Option<u32>,
+        words: &mut Words<impl FnMut(TextAddr) -> u32>,
     ) -> Result<(Self, State), Refusal> {
-        let after_pad = word(at) == Some(BTI_C);
+        let after_pad = words.at(at) == Some(BTI_C);
         let mov = if after_pad { at.offset(4) } else { at };
         // rustc and LLVM point behind the BTI, older GCC at it.
-        let padded = after_pad || (prefix == Prefix::None && word(at.offset(-4)) == Some(BTI_C));
+        let padded = after_pad || (prefix == Prefix::None && words.at(at.offset(-4)) == Some(BTI_C));
         let landing_pad = if padded { LandingPad::BtiC } else { LandingPad::None };
 
-        let (Some(first), Some(second)) = (word(mov), word(mov.offset(4))) else { return Err(Refusal::OutsideText) };
+        let (Some(first), Some(second)) = (words.at(mov), words.at(mov.offset(4))) else {
+            return Err(Refusal::OutsideText);
+        };
         let callsite = Self { mov, form: Form { landing_pad, prefix } };
         let state = callsite.state_of(first, second).ok_or(Refusal::NotPatchable { found: [first, second] })?;
         Ok((callsite, state))
@@ -346,6 +379,7 @@ impl Callsite {
     }
 
     /// The state that two words at the callsite stand for.
+    #[inline]
     pub fn state_of(&self, first: u32, second: u32) -> Option<State> {
         Some(match words::Form::decode(first, second)? {
             words::Form::Compiled => State::Compiled,
@@ -393,9 +427,15 @@ impl Callsite {
     /// [`StateError::Initialised`] if it is not as compiled.
     pub const fn init(&self, now: State) -> Result<Change<u32>, StateError> {
         match now {
-            State::Compiled => Ok(Change { at: self.mov, old: NOP, new: MOV_X9_LR }),
+            State::Compiled => Ok(self.made_ready()),
             State::Disabled | State::Enabled(_) => Err(StateError::Initialised(self.mov)),
         }
+    }
+
+    /// The change that init makes.
+    #[inline]
+    pub(crate) const fn made_ready(self) -> Change<u32> {
+        Change { at: self.mov, old: NOP, new: MOV_X9_LR }
     }
 
     /// disabled -> enabled.

@@ -7,7 +7,7 @@
 //! use fentry::fakes::{COMPILED, FakeText};
 //! use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 //!
-//! fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+//! extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
 //! static OPS: Ops = Ops::new(callback);
 //!
 //! let mut text = FakeText::new(0xffff_8000_8000_0000);
@@ -25,15 +25,19 @@
 //! [`Engine`]: crate::Engine
 
 use crate::address::{TextAddr, TextRange};
+#[cfg(feature = "module")]
+use crate::callsite::Layout;
 use crate::callsite::{BTI_C, Form, LandingPad, NOP, Prefix};
 use crate::engine::Image;
 use crate::entry::{Stub, Stubs};
-use crate::ops::Ops;
 use crate::platform::{ALIAS_BYTES, AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
+use crate::plt::{ENTRY_BYTES, STUB_VENEERS};
+#[cfg(feature = "module")]
+use crate::region::NewRegion;
 use crate::symbols::{self, Symbols};
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::boxed::Box;
 use std::string::ToString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,6 +45,9 @@ use std::vec::Vec;
 
 /// Two NOPs at the entry and nothing else.
 pub const COMPILED: Form = Form { landing_pad: LandingPad::None, prefix: Prefix::None };
+
+/// How much room there is for generated stubs, if a test doesn't say otherwise.
+const STUB_ROOM_BYTES: usize = 64 << 10;
 
 const RET: u32 = crate::insn::Insn::RET.encode();
 const MRS_X10_TPIDR_EL1: u32 = 0xd538_d08a;
@@ -90,6 +97,8 @@ pub enum Fault {
     Batch,
     /// This CPU does not synchronise, the first time that it is asked.
     Cpu(usize),
+    /// CPU 1 does not synchronise in the round of this number.
+    Round(usize),
     /// This CPU is not seen quiescent, the first time that it is waited for.
     Busy(usize),
 }
@@ -101,13 +110,16 @@ pub struct FakeText {
     words: Vec<u32>,
     entries: Vec<u64>,
     functions: Vec<symbols::Function>,
+    stub_room_bytes: usize,
+    modules: Vec<FakeText>,
 }
 
 impl FakeText {
     /// Empty text that begins at `base`, rounded down to a page.
     pub fn new(base: u64) -> Self {
         let base = TextAddr::new(base & !(ALIAS_BYTES - 1));
-        Self { base, words: Vec::new(), entries: Vec::new(), functions: Vec::new() }
+        let (stub_room_bytes, modules) = (STUB_ROOM_BYTES, Vec::new());
+        Self { base, words: Vec::new(), entries: Vec::new(), functions: Vec::new(), stub_room_bytes, modules }
     }
 
     /// Adds a function with a callsite of this form, as a compiler lays it out, with its entry and its symbol; returns its
@@ -153,6 +165,16 @@ impl FakeText {
         self.base.offset(self.words.len() as i64 * 4)
     }
 
+    /// Leaves this much room for generated stubs; 64 KiB if this isn't called.
+    pub fn stub_room(&mut self, bytes: usize) {
+        self.stub_room_bytes = bytes;
+    }
+
+    /// Adds the text of a module, which must not overlap any other. Behind it there is room for veneers.
+    pub fn module(&mut self, text: Self) {
+        self.modules.push(text);
+    }
+
     /// The kernel that has this text. It is never freed, as a kernel isn't.
     pub fn build(mut self) -> &'static FakeKernel {
         let stub = |words: &mut Vec<u32>| {
@@ -160,26 +182,71 @@ impl FakeText {
             words.extend([BTI_C, MRS_X10_TPIDR_EL1, ADD_X10_X10_0, RET]);
             Stub { entry, base: entry.offset(4), offset: entry.offset(8) }
         };
-        let (caller, regs_caller) = (stub(&mut self.words), stub(&mut self.words));
-        let text = TextRange::new(self.base, self.here());
-        self.words.resize(self.words.len().next_multiple_of(ALIAS_BYTES as usize / 4), 0);
-        let table = symbols::encode(&self.functions, 0).unwrap_or_default();
-        let symbols = Symbols::parse(Box::leak(table.into_boxed_slice())).ok();
+        let [caller, regs_caller, returning] = [(); 3].map(|()| stub(&mut self.words));
+        let modules = core::mem::take(&mut self.modules);
+        let room_bytes = self.stub_room_bytes;
+        let image = self.piece(room_bytes);
         Box::leak(Box::new(FakeKernel {
-            text,
-            memory: self.words.into_iter().map(AtomicU32::new).collect(),
-            entries: self.entries,
-            symbols,
             stubs: Stubs {
                 caller,
                 regs_caller,
-                text: TextRange::new(caller.entry, regs_caller.offset),
-                current: Box::leak(Box::new(AtomicPtr::new(core::ptr::null_mut::<Ops>()))),
+                returning,
+                miss: caller.offset,
+                skip: caller.offset.offset(4),
+                text: [TextRange::new(caller.entry, regs_caller.offset), TextRange::EMPTY],
+                room: image.room,
             },
+            image,
+            modules: modules.into_iter().map(|text| text.piece(STUB_VENEERS * ENTRY_BYTES as usize)).collect(),
             // 64-byte lines, neither IDC nor DIC.
             caches: Mutex::new(CacheType::from_ctr(0x8444_c004)),
             state: Mutex::new(Observed::default()),
         }))
+    }
+
+    /// Its text in memory, with room behind it on a page of its own.
+    fn piece(mut self, room_bytes: usize) -> Piece {
+        let text = TextRange::new(self.base, self.here());
+        self.words.resize(self.words.len().next_multiple_of(ALIAS_BYTES as usize / 4), 0);
+        let room = TextRange::new(self.here(), self.here().offset(room_bytes as i64));
+        let text_words = self.words.len();
+        self.words.resize(text_words + room_bytes / 4, 0);
+        Piece {
+            text,
+            text_words,
+            room,
+            compiled: self.words.clone(),
+            memory: self.words.into_iter().map(AtomicU32::new).collect(),
+            entries: self.entries,
+            symbols: symbols::encode(&self.functions, 0).unwrap_or_default(),
+        }
+    }
+}
+
+/// The image's text, or a module's.
+#[derive(Debug)]
+struct Piece {
+    text: TextRange,
+    /// How many words there are before the room.
+    text_words: usize,
+    /// For generated stubs, or for veneers.
+    room: TextRange,
+    /// The words as they were at first.
+    compiled: Vec<u32>,
+    memory: Box<[AtomicU32]>,
+    entries: Vec<u64>,
+    symbols: Vec<u8>,
+}
+
+impl Piece {
+    fn place(&self, at: TextAddr) -> Option<&AtomicU32> {
+        self.memory.get(usize::try_from(at.get().checked_sub(self.text.start.get())? / 4).ok()?)
+    }
+
+    /// The text that an alias stands for, if it is of this piece.
+    fn text_at(&self, alias: NonNull<u32>) -> Option<TextAddr> {
+        let offset = alias.addr().get().checked_sub(self.memory.as_ptr().addr())?;
+        (offset < self.memory.len() * 4).then(|| self.text.start.offset(offset as i64))
     }
 }
 
@@ -190,18 +257,16 @@ struct Observed {
     fault: Option<Fault>,
     writes: usize,
     maps: usize,
-    /// The address in the stubs' ops cell, when it was last looked at.
-    ops: usize,
-    ops_changes: Vec<usize>,
+    rounds: usize,
+    /// A word that a fault changed, with what was there.
+    damaged: Option<(TextAddr, u32)>,
 }
 
 /// A kernel in memory.
 #[derive(Debug)]
 pub struct FakeKernel {
-    text: TextRange,
-    memory: Box<[AtomicU32]>,
-    entries: Vec<u64>,
-    symbols: Option<Symbols<'static>>,
+    image: Piece,
+    modules: Vec<Piece>,
     stubs: Stubs,
     caches: Mutex<CacheType>,
     state: Mutex<Observed>,
@@ -210,13 +275,34 @@ pub struct FakeKernel {
 impl FakeKernel {
     /// A fresh image of this kernel.
     pub fn image(&self) -> Image {
-        let section = Box::leak(self.entries.clone().into_boxed_slice());
+        let section = Box::leak(self.image.entries.clone().into_boxed_slice());
         let bytes = size_of_val(section);
         // SAFETY: the section was leaked for this image alone; the fake's `load` serves all of the text.
-        let image = unsafe { Image::new(self.text, section.as_mut_ptr(), bytes, self.stubs) };
-        match self.symbols {
-            Some(symbols) => image.with_symbols(symbols),
-            None => image,
+        let image = unsafe { Image::new(self.image.text, section.as_mut_ptr(), bytes, self.stubs) };
+        match Symbols::parse(Box::leak(self.image.symbols.clone().into_boxed_slice())) {
+            Ok(symbols) => image.with_symbols(symbols),
+            Err(_) => image,
+        }
+    }
+
+    /// Loads the module that was added as this number, from 0: its text is as compiled again.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    #[cfg(feature = "module")]
+    pub fn module(&self, number: usize) -> NewRegion<'static> {
+        let piece = &self.modules[number];
+        for (place, word) in piece.memory.iter().zip(&piece.compiled) {
+            place.store(*word, Ordering::Relaxed);
+        }
+        NewRegion {
+            module: "module",
+            text: piece.text,
+            entries: piece.entries.clone(),
+            layout: Layout::Mixed,
+            symbols: piece.symbols.clone().into_boxed_slice(),
+            veneers: piece.room,
         }
     }
 
@@ -225,9 +311,10 @@ impl FakeKernel {
         self.stubs
     }
 
-    /// All of the text as it is now.
+    /// All of the text as it is now, without the room for stubs and veneers.
     pub fn snapshot(&self) -> Vec<u32> {
-        self.memory.iter().map(|word| word.load(Ordering::Relaxed)).collect()
+        let texts = self.pieces().flat_map(|piece| &piece.memory[..piece.text_words]);
+        texts.map(|word| word.load(Ordering::Relaxed)).collect()
     }
 
     /// The word at an address of the text.
@@ -236,7 +323,7 @@ impl FakeKernel {
     ///
     /// If the address is not inside the text.
     pub fn word(&self, at: TextAddr) -> u32 {
-        self.memory[self.index(at)].load(Ordering::Relaxed)
+        self.place(at).load(Ordering::Relaxed)
     }
 
     /// Writes a word behind the engine's back.
@@ -245,13 +332,23 @@ impl FakeKernel {
     ///
     /// If the address is not inside the text.
     pub fn overwrite(&self, at: TextAddr, word: u32) {
-        self.memory[self.index(at)].store(word, Ordering::Relaxed);
+        self.place(at).store(word, Ordering::Relaxed);
     }
 
     /// Has something go wrong from now on, or nothing any more.
     pub fn set_fault(&self, fault: Option<Fault>) {
         let mut state = self.state();
-        (state.fault, state.writes, state.maps) = (fault, 0, 0);
+        (state.fault, state.writes, state.maps, state.rounds) = (fault, 0, 0, 0);
+    }
+
+    /// Has no fault any more, and undoes what [`Fault::Write`] did to the text.
+    pub fn repair(&self) {
+        self.set_fault(None);
+        if let Some((at, word)) = self.state().damaged.take()
+            && self.word(at) == !word
+        {
+            self.overwrite(at, word);
+        }
     }
 
     /// Has CTR_EL0 say this from now on; until then it has 64-byte lines, and IDC and DIC are clear.
@@ -261,18 +358,16 @@ impl FakeKernel {
 
     /// What was asked since the last call of this.
     pub fn take_events(&self) -> Vec<Event> {
-        let mut state = self.state();
-        self.look_at_ops(&mut state);
-        state.ops_changes.clear();
-        core::mem::take(&mut state.events)
+        core::mem::take(&mut self.state().events)
     }
 
-    /// When the stubs were given another ops, or none any more: for each time the number of events that came before it
-    /// since the last [`take_events`](Self::take_events).
-    pub fn ops_changes(&self) -> Vec<usize> {
-        let mut state = self.state();
-        self.look_at_ops(&mut state);
-        state.ops_changes.clone()
+    /// The same without the batches that wrote stubs, which nobody executes yet.
+    #[cfg(test)]
+    pub(crate) fn take_live_events(&self) -> Vec<Event> {
+        let events = self.take_events();
+        let is_stub = |event: &Event| matches!(event, Event::Store(at, _) if self.stubs.room.contains(*at));
+        let batches = events.chunk_by(|event, _| *event != Event::EndBatch);
+        batches.filter(|batch| !batch.iter().any(is_stub)).flatten().copied().collect()
     }
 
     fn state(&self) -> MutexGuard<'_, Observed> {
@@ -280,29 +375,23 @@ impl FakeKernel {
     }
 
     fn note(&self, event: Event) {
-        let mut state = self.state();
-        self.look_at_ops(&mut state);
-        state.events.push(event);
+        self.state().events.push(event);
     }
 
-    /// The store to the cell asks nothing of the machine; that it has been made shows at the next thing that does.
-    fn look_at_ops(&self, state: &mut Observed) {
-        let now = self.stubs.current.load(Ordering::Relaxed).addr();
-        if now != state.ops {
-            state.ops = now;
-            state.ops_changes.push(state.events.len());
-        }
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        core::iter::once(&self.image).chain(&self.modules)
     }
 
-    fn index(&self, at: TextAddr) -> usize {
+    fn place(&self, at: TextAddr) -> &AtomicU32 {
         assert!(at.is_aligned(), "an access to {at}, which is no instruction's address");
-        (at.get() - self.text.start.get()) as usize / 4
+        let place = self.pieces().find_map(|piece| piece.place(at));
+        place.unwrap_or_else(|| panic!("an access to {at}, where there is no text"))
     }
 
     /// The text that an alias stands for.
     fn text_at(&self, alias: NonNull<u32>) -> TextAddr {
-        let offset = alias.addr().get() - self.memory.as_ptr().addr();
-        self.text.start.offset(offset as i64)
+        let text = self.pieces().find_map(|piece| piece.text_at(alias));
+        text.unwrap_or_else(|| panic!("an access to {alias:?}, which is no alias"))
     }
 }
 
@@ -316,7 +405,9 @@ unsafe impl Platform for FakeKernel {
     fn begin_batch(&self) -> Result<(), AliasError> {
         self.note(Event::BeginBatch);
         match self.state().fault {
-            Some(Fault::Batch) => Err(AliasError { page: self.text.start, reason: "the fault that was asked for" }),
+            Some(Fault::Batch) => {
+                Err(AliasError { page: self.image.text.start, reason: "the fault that was asked for" })
+            }
             _ => Ok(()),
         }
     }
@@ -335,8 +426,8 @@ unsafe impl Platform for FakeKernel {
             return Err(AliasError { page, reason: "the fault that was asked for" });
         }
         drop(state);
-        let first = self.memory.get(self.index(page)).ok_or(AliasError { page, reason: "not this kernel's text" })?;
-        Ok(NonNull::from(first).cast())
+        let first = self.pieces().find_map(|piece| piece.place(page));
+        first.map(|first| NonNull::from(first).cast()).ok_or(AliasError { page, reason: "not this kernel's text" })
     }
 
     fn unmap_alias(&self, page: TextAddr, _alias: NonNull<u8>) {
@@ -346,11 +437,14 @@ unsafe impl Platform for FakeKernel {
     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
         self.note(Event::SynchronizeCpus);
         let mut state = self.state();
+        let number = state.rounds;
+        state.rounds += 1;
         match state.fault {
             Some(Fault::Cpu(cpu)) => {
                 state.fault = None;
                 Err(CpuTimeout { cpu })
             }
+            Some(Fault::Round(round)) if round == number => Err(CpuTimeout { cpu: 1 }),
             _ => Ok(()),
         }
     }
@@ -380,7 +474,7 @@ unsafe impl Machine for FakeKernel {
         state.writes += 1;
         let at = self.text_at(alias);
         if state.fault == Some(Fault::Write(number)) {
-            drop(state);
+            state.damaged = Some((at, self.word(at)));
             self.overwrite(at, !self.word(at));
         }
         self.word(at)

@@ -7,8 +7,13 @@
 //! Names are demangled Rust names (`alloc::vec::Vec<u8>::push`) or a C function's own, and may hold the characters that a
 //! glob gives a meaning (`<[u8] as core::fmt::Debug>::fmt`, `*const u8`); [`Rule::name`] takes such a name as it is.
 
+mod glob;
+
+pub use glob::GlobError;
+
 use crate::address::TextAddr;
 use core::fmt;
+use glob::Glob;
 
 /// A list of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,11 +43,13 @@ impl<'a> Filter<'a> {
         self.rules
     }
 
-    /// Whether the function is selected; `name` is `None` where the kernel has no name for it.
-    pub fn selects(&self, name: Option<&str>, function: TextAddr) -> bool {
+    /// Whether the function is selected; `name` is `None` where the kernel has no name for it, `module` where it is one of
+    /// the kernel's own.
+    pub fn selects(&self, name: Option<&str>, function: TextAddr, module: Option<&str>) -> bool {
         let mut positive = self.rules.iter().filter(|rule| rule.sign == Sign::Select).peekable();
-        let chosen = positive.peek().is_none() || positive.any(|rule| rule.matches(name, function));
-        chosen && !self.takes_away(name, function)
+        let matches = |rule: &Rule<'_>| rule.concerns(module) && rule.matches(name, function);
+        let chosen = positive.peek().is_none() || positive.any(matches);
+        chosen && !self.takes_away(name, function, module)
     }
 
     /// Whether there is a negative rule at all.
@@ -50,16 +57,30 @@ impl<'a> Filter<'a> {
         self.any_takes_away
     }
 
+    /// Whether it can select something in a module that is yet to come.
+    pub(crate) fn awaits_module(&self) -> bool {
+        self.rules.iter().any(Rule::awaits_module)
+    }
+
     /// Whether a negative rule matches the function.
-    pub(crate) fn takes_away(&self, name: Option<&str>, function: TextAddr) -> bool {
-        self.rules.iter().any(|rule| rule.sign == Sign::TakeAway && rule.matches(name, function))
+    pub(crate) fn takes_away(&self, name: Option<&str>, function: TextAddr, module: Option<&str>) -> bool {
+        let matches = |rule: &Rule<'_>| rule.concerns(module) && rule.matches(name, function);
+        self.rules.iter().any(|rule| rule.sign == Sign::TakeAway && matches(rule))
     }
 }
 
 /// A filter that keeps its own rules.
 #[cfg(feature = "module")]
+#[derive(Default)]
 pub(crate) struct OwnedFilter {
-    rules: alloc::vec::Vec<(OwnedPattern, Sign)>,
+    rules: alloc::vec::Vec<OwnedRule>,
+}
+
+#[cfg(feature = "module")]
+struct OwnedRule {
+    pattern: OwnedPattern,
+    sign: Sign,
+    module: Option<alloc::string::String>,
 }
 
 #[cfg(feature = "module")]
@@ -75,22 +96,27 @@ impl Filter<'_> {
     pub(crate) fn to_owned(self) -> OwnedFilter {
         let own = |pattern| match pattern {
             Pattern::Name(text) => OwnedPattern::Name(text.into()),
-            Pattern::Glob(text) => OwnedPattern::Glob(text.into()),
+            Pattern::Glob(glob) => OwnedPattern::Glob(glob.text.into()),
             Pattern::Address(addr) => OwnedPattern::Address(addr),
         };
-        OwnedFilter { rules: self.rules.iter().map(|rule| (own(rule.pattern), rule.sign)).collect() }
+        let rules = self.rules.iter().map(|rule| OwnedRule {
+            pattern: own(rule.pattern),
+            sign: rule.sign,
+            module: rule.module.map(Into::into),
+        });
+        OwnedFilter { rules: rules.collect() }
     }
 }
 
 #[cfg(feature = "module")]
-impl OwnedPattern {
-    fn rule(&self, sign: Sign) -> Rule<'_> {
-        let pattern = match self {
-            Self::Name(text) => Pattern::Name(text),
-            Self::Glob(text) => Pattern::Glob(text),
-            Self::Address(addr) => Pattern::Address(*addr),
+impl OwnedRule {
+    fn rule(&self) -> Rule<'_> {
+        let pattern = match &self.pattern {
+            OwnedPattern::Name(text) => Pattern::Name(text),
+            OwnedPattern::Glob(text) => Pattern::Glob(Glob::checked(text)),
+            OwnedPattern::Address(addr) => Pattern::Address(*addr),
         };
-        Rule { pattern, sign }
+        Rule { pattern, sign: self.sign, module: self.module.as_deref() }
     }
 }
 
@@ -98,7 +124,7 @@ impl OwnedPattern {
 impl OwnedFilter {
     /// Calls `use_it` with the filter.
     pub(crate) fn with<R>(&self, use_it: impl FnOnce(&Filter<'_>) -> R) -> R {
-        let rules: alloc::vec::Vec<Rule<'_>> = self.rules.iter().map(|(pattern, sign)| pattern.rule(*sign)).collect();
+        let rules: alloc::vec::Vec<Rule<'_>> = self.rules.iter().map(OwnedRule::rule).collect();
         use_it(&Filter::new(&rules))
     }
 }
@@ -108,6 +134,8 @@ impl OwnedFilter {
 pub struct Rule<'a> {
     pub(crate) pattern: Pattern<'a>,
     pub(crate) sign: Sign,
+    /// Only functions of the module of this name.
+    module: Option<&'a str>,
 }
 
 /// What a rule does to a function that it matches.
@@ -121,34 +149,14 @@ pub(crate) enum Sign {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern<'a> {
     Name(&'a str),
-    Glob(&'a str),
+    Glob(Glob<'a>),
     Address(TextAddr),
 }
-
-/// A glob that can't be understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GlobError {
-    /// A `[` without its `]`; it starts at this byte.
-    OpenClass(usize),
-    /// A `\` at the end, with nothing to take literally.
-    TrailingEscape,
-}
-
-impl fmt::Display for GlobError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenClass(at) => write!(f, "The glob's '[' at byte {at} has no ']'"),
-            Self::TrailingEscape => f.write_str("The glob ends in '\\', with nothing after it"),
-        }
-    }
-}
-
-impl core::error::Error for GlobError {}
 
 impl<'a> Rule<'a> {
     /// The function of just this name.
     pub const fn name(name: &'a str) -> Self {
-        Self { pattern: Pattern::Name(name), sign: Sign::Select }
+        Self { pattern: Pattern::Name(name), sign: Sign::Select, module: None }
     }
 
     /// The functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the
@@ -158,13 +166,12 @@ impl<'a> Rule<'a> {
     ///
     /// [`GlobError`].
     pub fn glob(glob: &'a str) -> Result<Self, GlobError> {
-        check_glob(glob)?;
-        Ok(Self { pattern: Pattern::Glob(glob), sign: Sign::Select })
+        Ok(Self { pattern: Pattern::Glob(Glob::new(glob)?), sign: Sign::Select, module: None })
     }
 
     /// The function whose entry, from its first instruction to the end of its callsite, holds this address.
     pub const fn address(addr: TextAddr) -> Self {
-        Self { pattern: Pattern::Address(addr), sign: Sign::Select }
+        Self { pattern: Pattern::Address(addr), sign: Sign::Select, module: None }
     }
 
     /// The same rule, taking away.
@@ -173,8 +180,15 @@ impl<'a> Rule<'a> {
         Self { sign: Sign::TakeAway, ..self }
     }
 
-    /// Reads a rule as a person writes it: `!` in front takes away; `0x` and hexadecimal digits are an address; with `*`,
-    /// `?`, `[` or `\` it is a glob; else a name.
+    /// The same rule, for functions of the module of this name only.
+    #[must_use]
+    pub const fn in_module(self, name: &'a str) -> Self {
+        Self { module: Some(name), ..self }
+    }
+
+    /// Reads a rule as a person writes it: `!` in front takes away; `:mod:NAME` at the end means functions of that module
+    /// only, and with nothing before it all of them; `0x` and hexadecimal digits are an address; with `*`, `?`, `[` or `\`
+    /// it is a glob; else a name.
     ///
     /// # Errors
     ///
@@ -182,6 +196,14 @@ impl<'a> Rule<'a> {
     pub fn parse(text: &'a str) -> Result<Self, GlobError> {
         if let Some(rest) = text.strip_prefix('!') {
             return Self::parse(rest).map(Self::negated);
+        }
+        // In a path a colon has another beside it.
+        if let Some((pattern, module)) = text.rsplit_once(":mod:")
+            && !pattern.ends_with(':')
+            && !module.starts_with(':')
+        {
+            let pattern = if pattern.is_empty() { "*" } else { pattern };
+            return Ok(Self::parse(pattern)?.in_module(module));
         }
         if let Some(digits) = text.strip_prefix("0x")
             && let Ok(addr) = u64::from_str_radix(digits, 16)
@@ -191,11 +213,22 @@ impl<'a> Rule<'a> {
         if text.contains(['*', '?', '[', '\\']) { Self::glob(text) } else { Ok(Self::name(text)) }
     }
 
+    /// Whether it can select something in a module that is yet to come.
+    pub(crate) fn awaits_module(&self) -> bool {
+        cfg!(feature = "module") && self.sign == Sign::Select && self.module.is_some()
+    }
+
+    /// Whether it is about functions of this module, or of the kernel's own.
+    pub(crate) fn concerns(&self, module: Option<&str>) -> bool {
+        self.module.is_none() || self.module == module
+    }
+
     /// Whether the pattern matches, whatever the rule then does with it.
+    #[inline]
     pub(crate) fn matches(&self, name: Option<&str>, function: TextAddr) -> bool {
         match self.pattern {
             Pattern::Name(wanted) => name == Some(wanted),
-            Pattern::Glob(glob) => name.is_some_and(|name| glob_matches(glob, name)),
+            Pattern::Glob(glob) => name.is_some_and(|name| glob.matches(name)),
             // BTI C, MOV, BL: the longest entry there is.
             Pattern::Address(addr) => function <= addr && addr < function.offset(12),
         }
@@ -208,125 +241,19 @@ impl fmt::Display for Rule<'_> {
             f.write_str("!")?;
         }
         match self.pattern {
-            Pattern::Name(text) | Pattern::Glob(text) => f.write_str(text),
+            Pattern::Name(text) | Pattern::Glob(Glob { text, .. }) => f.write_str(text),
             Pattern::Address(addr) => write!(f, "{addr}"),
-        }
+        }?;
+        self.module.map_or(Ok(()), |module| write!(f, ":mod:{module}"))
     }
-}
-
-fn check_glob(glob: &str) -> Result<(), GlobError> {
-    let mut rest = glob;
-    while let Some((token, after)) = Token::take(rest) {
-        if let Token::Bad(error) = token {
-            let at = glob.len() - rest.len();
-            return Err(if error == GlobError::TrailingEscape { error } else { GlobError::OpenClass(at) });
-        }
-        rest = after;
-    }
-    Ok(())
-}
-
-/// Matches a whole name, going back to the last `*` only, which is enough for globs and takes O(glob x name) at the worst.
-fn glob_matches(mut glob: &str, mut name: &str) -> bool {
-    let mut retry: Option<(&str, &str)> = None;
-    loop {
-        let matched = match (Token::take(glob), first_char(name)) {
-            (None, None) => return true,
-            (Some((Token::Any, after)), _) => {
-                retry = Some((after, name));
-                glob = after;
-                continue;
-            }
-            (Some((token, after)), Some((c, rest))) if token.accepts(c) => Some((after, rest)),
-            (_, None) => return false,
-            _ => None,
-        };
-        (glob, name) = match (matched, retry) {
-            (Some(next), _) => next,
-            (None, Some((after_star, from))) => {
-                let Some((_, rest)) = first_char(from) else { return false };
-                retry = Some((after_star, rest));
-                (after_star, rest)
-            }
-            (None, None) => return false,
-        };
-    }
-}
-
-fn first_char(text: &str) -> Option<(char, &str)> {
-    let mut chars = text.chars();
-    chars.next().map(|c| (c, chars.as_str()))
-}
-
-/// One element of a glob.
-enum Token<'a> {
-    Any,
-    One,
-    Literal(char),
-    Class { members: &'a str, negated: bool },
-    Bad(GlobError),
-}
-
-impl<'a> Token<'a> {
-    fn take(glob: &'a str) -> Option<(Self, &'a str)> {
-        let (c, rest) = first_char(glob)?;
-        Some(match c {
-            '*' => (Self::Any, rest),
-            '?' => (Self::One, rest),
-            '\\' => match first_char(rest) {
-                Some((literal, rest)) => (Self::Literal(literal), rest),
-                None => (Self::Bad(GlobError::TrailingEscape), rest),
-            },
-            '[' => Self::take_class(rest),
-            literal => (Self::Literal(literal), rest),
-        })
-    }
-
-    /// Reads a class, from behind its `[`. A `]` right at the start is a member.
-    fn take_class(rest: &'a str) -> (Self, &'a str) {
-        let (negated, rest) = match rest.strip_prefix(['!', '^']) {
-            Some(rest) => (true, rest),
-            None => (false, rest),
-        };
-        let from = first_char(rest).map_or(0, |(c, _)| c.len_utf8());
-        let end = rest.get(from..).and_then(|tail| tail.find(']')).map(|at| at + from);
-        match end.and_then(|end| Some((rest.get(..end)?, rest.get(end + 1..)?))) {
-            Some((members, rest)) => (Self::Class { members, negated }, rest),
-            None => (Self::Bad(GlobError::OpenClass(0)), ""),
-        }
-    }
-
-    fn accepts(&self, c: char) -> bool {
-        match self {
-            Self::One => true,
-            Self::Literal(literal) => *literal == c,
-            Self::Class { members, negated } => class_has(members, c) != *negated,
-            Self::Any | Self::Bad(_) => false,
-        }
-    }
-}
-
-fn class_has(mut members: &str, c: char) -> bool {
-    while let Some((low, rest)) = first_char(members) {
-        if let Some((high, after)) = rest.strip_prefix('-').and_then(first_char) {
-            if (low..=high).contains(&c) {
-                return true;
-            }
-            members = after;
-        } else {
-            if low == c {
-                return true;
-            }
-            members = rest;
-        }
-    }
-    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Filter, GlobError, Rule};
     use crate::address::TextAddr;
+    use std::string::ToString;
+    extern crate std;
 
     const AT: TextAddr = TextAddr::new(0x4000);
 
@@ -366,6 +293,25 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_for_a_module_concerns_its_functions_only() {
+        for (rule, module, name, expected) in [
+            (":mod:net", Some("net"), "send", true),
+            (":mod:net", Some("disk"), "send", false),
+            (":mod:net", None, "send", false),
+            ("send:mod:net", Some("net"), "send", true),
+            ("send:mod:net", Some("net"), "receive", false),
+            ("s*:mod:net", Some("net"), "send", true),
+            ("a::mod::b", None, "a::mod::b", true),
+            ("!:mod:net", Some("net"), "send", false),
+            ("!:mod:net", Some("disk"), "send", true),
+        ] {
+            let rules = [Rule::parse(rule).unwrap()];
+            assert_eq!(Filter::new(&rules).selects(Some(name), AT, module), expected, "{rule} on {name} of {module:?}");
+            assert!(rules[0].to_string().ends_with(rule.trim_start_matches(['!', ':'])), "{}", rules[0]);
+        }
+    }
+
+    #[test]
     fn bad_globs_are_refused() {
         assert_eq!(Rule::glob("a[b"), Err(GlobError::OpenClass(1)));
         assert_eq!(Rule::glob("a\\"), Err(GlobError::TrailingEscape));
@@ -376,13 +322,13 @@ mod tests {
     fn negative_rules_take_away_from_positive_ones_or_from_everything() {
         let rules = [Rule::parse("alloc::*").unwrap(), Rule::parse("!alloc::fmt::*").unwrap()];
         let filter = Filter::new(&rules);
-        assert!(filter.selects(Some("alloc::vec::x"), AT));
-        assert!(!filter.selects(Some("alloc::fmt::x"), AT));
-        assert!(!filter.selects(Some("core::x"), AT));
+        assert!(filter.selects(Some("alloc::vec::x"), AT, None));
+        assert!(!filter.selects(Some("alloc::fmt::x"), AT, None));
+        assert!(!filter.selects(Some("core::x"), AT, None));
         let only_negative = [Rule::name("f").negated()];
-        assert!(Filter::new(&only_negative).selects(Some("g"), AT));
-        assert!(!Filter::new(&only_negative).selects(Some("f"), AT));
-        assert!(Filter::ALL.selects(None, AT));
+        assert!(Filter::new(&only_negative).selects(Some("g"), AT, None));
+        assert!(!Filter::new(&only_negative).selects(Some("f"), AT, None));
+        assert!(Filter::ALL.selects(None, AT, None));
     }
 
     #[test]

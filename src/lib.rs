@@ -10,7 +10,7 @@
 //!
 //! static WATCH: Ops = Ops::new(watch);
 //!
-//! fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
 //!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
 //! }
 //!
@@ -27,9 +27,14 @@
 //! # It supports
 //! - kernels at EL1 or EL2 compiled by rustc, Clang or GCC with `-fpatchable-function-entry=2` or `=4,2`, with or without
 //!   BTI, pointer authentication and kCFI, hard-float or softfloat ([`callsite`] has the forms);
-//! - filters by name, glob and address ([`filter`]), with the kernel's own names ([`symbols`]);
+//! - any number of ops up to 128, each with a filter by name, glob and address that can be changed while it is registered
+//!   ([`filter`], [`symbols`]); a callsite pays for its own ops only;
 //! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`regs`]);
-//! - backtraces through the stubs ([`unwind`]);
+//! - hooks at a function's return, with its result and the time that it took ([`ops::Probe`]);
+//! - direct trampolines, with no stub between ([`direct`]); counters and a flight recorder that need no register frame
+//!   ([`hits`], [`flight`]);
+//! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
+//! - backtraces through the stubs and through hooked returns ([`unwind`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
 //!   as it was ([`text`]); an ops is let go when nobody can be inside its callback any more, also where kernel code is
 //!   preempted ([`Platform::quiesce`]);
@@ -37,8 +42,8 @@
 //! - tests on a host: the engine runs on a simulated machine (`fakes`, a feature).
 //!
 //! # It does not support
-//! - more than one ops at a time, and hooks at a function's return: they are to come;
 //! - kernels that pass SVE registers between their functions, and guarded control stacks (FEAT_GCS);
+//! - kernel images of more than 128 MiB of text;
 //! - big-endian and 32-bit kernels.
 //!
 //! # How it is built
@@ -46,12 +51,12 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 5 | `module`: ELF objects loaded, relocated, and handed to the engine; [`tracer`]: records, and the way out for them |
+//! | 5 | [`tracer`]: what is made of it; `module`: ELF objects loaded, relocated, and handed to the engine |
 //! | 4 | [`engine`]: which callsite calls what, now |
-//! | 3 | [`entry`]: the stubs that callsites call; `region`: text that comes and goes; `fakes`: a machine for tests |
-//! | 2 | [`text`]: the only writer of instructions; [`ops`]: a callback and its flags; [`table`]: the sorted callsites |
-//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`plt`]: veneers; [`recursion`]: the guard; [`unwind`]: frame records |
-//! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`address`] |
+//! | 3 | [`entry`], [`returns`]: the stubs in assembly; `stub`: the ones that are generated; `region`: text that comes and goes; `fakes`: a machine for tests |
+//! | 2 | [`text`]: the only writer of instructions; [`ops`]: what shall happen; [`direct`]: trampolines in Rust; [`table`]: the sorted callsites; [`hits`]: a counter for each callsite |
+//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`plt`]: veneers; [`recursion`]: the guard; [`shadow`]: where hooked calls return; [`unwind`]: frame records |
+//! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`cpu_area`]: a CPU's counters; [`flight`]: its ring; [`clock`]; [`address`] |
 #![no_std]
 
 #[cfg(any(test, feature = "fakes"))]
@@ -62,12 +67,17 @@ extern crate alloc;
 
 pub mod address;
 pub mod callsite;
+pub mod clock;
+pub mod cpu_area;
+pub mod direct;
 pub mod engine;
 pub mod entry;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod filter;
+pub mod flight;
 pub mod guide;
+pub mod hits;
 pub mod insn;
 #[cfg(feature = "module")]
 pub mod module;
@@ -78,6 +88,9 @@ pub mod recursion;
 #[cfg(feature = "module")]
 pub mod region;
 pub mod regs;
+pub mod returns;
+pub mod shadow;
+mod stub;
 pub mod symbols;
 pub mod table;
 pub mod text;
@@ -85,6 +98,7 @@ pub mod tracer;
 pub mod unwind;
 
 pub use address::{TextAddr, TextRange};
+pub use cpu_area::CpuArea;
 pub use engine::{Engine, Image};
 pub use filter::{Filter, Rule};
 pub use ops::{Ops, OpsFlags};

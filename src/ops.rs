@@ -1,4 +1,4 @@
-//! An ops: a callback with its flags, the unit of registration (Linux `ftrace_ops`).
+//! An ops: what shall happen at the functions that it is registered for (Linux `ftrace_ops`).
 //!
 //! Floor 2. An ops lives in a `static`, because a CPU may be on its way into the callback at any moment: what a callsite can
 //! reach must never go away.
@@ -8,22 +8,74 @@
 //!
 //! static WATCH: Ops = Ops::new(watch).with_flags(OpsFlags::SAVE_REGS);
 //!
-//! fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
 //!     log::info!("{ip} from {parent_ip}: {:x?}", regs.arguments());
 //! }
 //! ```
+//!
+//! One that can go away is refused by the compiler, and forgetting one changes nothing:
+//!
+//! ```compile_fail,E0597
+//! # use fentry::{Engine, Filter, FtraceRegs, Ops, TextAddr};
+//! # extern "C" fn watch(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+//! fn trace(engine: &Engine) {
+//!     let watch = Ops::new(watch);
+//!     let _ = engine.register(&watch, &Filter::ALL);
+//! }
+//! ```
+//!
+//! # Direct calls
+//! A direct trampoline is called by the callsite itself, with no stub between, and so costs what its own instructions cost.
+//! It is entered, and left, as follows:
+//!
+//! ```text
+//!   at its start      x9   where the function will return to, not signed yet
+//!                     x30  where the function goes on
+//!                     x0-x8, x18-x29, SP, q0-q7 are live; x10-x17, q16-q31 and the flags are free
+//!   to the function   RET X10, with x30 = what x9 was, X10 = what x30 was, and all that is live as the function
+//!                     shall see it (RET, since the function has no landing pad there)
+//!   to the caller     RET X9, with the function's result in x0 and so on: the function does not run
+//! ```
+//!
+//! It begins with BTI C, as it is reached by BR where BL doesn't reach. The smallest one goes straight on:
+//!
+//! ```text
+//!   trampoline:  bti  c
+//!                mov  x10, x30
+//!                mov  x30, x9
+//!                ret  x10
+//! ```
+//!
+//! The macro `direct_trampoline!` makes one around a Rust function (see [`direct`](crate::direct)).
+//!
+//! # Counting and recording
+//! An ops may have no callback at all: [`Ops::counter`], [`Ops::callsite_counter`] and [`Ops::recorder`] are a few
+//! instructions in the callsite's stub. They save no registers, and no guard stops them: they see every call, those of a
+//! callback, an interrupt handler and an NMI among them. [`Engine::hits`](crate::Engine::hits) reads a counter.
+
+mod probe;
+
+pub use probe::{Entry, Exit, Probe};
+pub(crate) use probe::{EntryHandler, ExitHandler};
 
 use crate::address::TextAddr;
+use crate::direct::Trampoline;
+use crate::flight::MAX_ARGUMENTS;
+use crate::hits::CallsiteHits;
 use crate::regs::FtraceRegs;
 use core::fmt;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use probe::Handlers;
 
 /// What a traced function's entry calls: the callsite's address, the address that the function will return to, the ops,
 /// and the registers.
 ///
 /// It runs on the stack of the traced call, in whatever context that was, with interrupts as they were. It may call traced
 /// functions (they are not traced while it runs), but must not wait for a lock that the code it interrupts can hold, nor
-/// register or unregister anything.
-pub type Callback = fn(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs);
+/// register or unregister anything. It must not unwind.
+///
+/// `extern "C"`, because stubs call it.
+pub type Callback = extern "C" fn(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs);
 
 bitflags::bitflags! {
     /// What an ops asks of the engine.
@@ -31,22 +83,131 @@ bitflags::bitflags! {
     pub struct OpsFlags: u32 {
         /// Every register is saved, not only the live ones: [`FtraceRegs::pt_regs`] has them.
         const SAVE_REGS = 1 << 0;
-        /// The callback may change where execution goes on ([`FtraceRegs::set_pc`]).
+        /// The callback may change where execution goes on ([`FtraceRegs::set_pc`]). A callsite can have one such ops.
         const IPMODIFY = 1 << 1;
+        /// The callback is called inside callbacks of its own level as well (Linux: without `FTRACE_OPS_FL_RECURSION`). It
+        /// calls nothing that is traced, or ends the recursion itself.
+        const RECURSION_SAFE = 1 << 2;
+        /// Once registered it stays so.
+        const PERMANENT = 1 << 3;
     }
 }
 
-/// A callback with its flags and one word of the caller's own.
+/// What an ops was made to do at a function's entry.
+#[derive(Clone, Copy, Debug)]
+enum Made {
+    Action(Action),
+    /// The address of a function is not known where a `static` is made.
+    Trampoline(Trampoline),
+}
+
+/// What an ops does at a function's entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Action {
+    /// Its callback is called by a stub.
+    Callback,
+    /// The callsite calls this trampoline itself.
+    Direct(TextAddr),
+    /// The function's return is hooked.
+    Return,
+    /// Hits are counted.
+    Count,
+    /// Hits are counted for each callsite.
+    CountCallsites(&'static CallsiteHits),
+    /// The call goes into the flight recorder, with so many arguments.
+    Record { arguments: u8 },
+}
+
+/// What shall happen, with its flags and one word of the caller's own.
+///
+/// The stubs read the callback and the flags, and count misses.
+#[repr(C)]
 pub struct Ops {
-    callback: Callback,
-    flags: OpsFlags,
+    pub(crate) callback: Callback,
+    pub(crate) misses: AtomicU64,
+    pub(crate) flags: OpsFlags,
+    pub(crate) entry: Option<EntryHandler>,
+    exit: Option<ExitHandler>,
+    /// The exit handler, or one that does nothing while the ops is not registered: what the return stub calls.
+    pub(crate) exit_now: AtomicPtr<()>,
+    made: Made,
     data: usize,
+    /// What was counted elsewhere than on a CPU of its own.
+    pub(crate) hits: AtomicU64,
 }
 
 impl Ops {
-    /// An ops without flags.
+    /// An ops that calls `callback`, without flags.
     pub const fn new(callback: Callback) -> Self {
-        Self { callback, flags: OpsFlags::empty(), data: 0 }
+        Self {
+            callback,
+            misses: AtomicU64::new(0),
+            flags: OpsFlags::empty(),
+            entry: None,
+            exit: None,
+            exit_now: AtomicPtr::new(core::ptr::null_mut()),
+            made: Made::Action(Action::Callback),
+            data: 0,
+            hits: AtomicU64::new(0),
+        }
+    }
+
+    /// An ops that has the probe's handlers called at entry and exit.
+    ///
+    /// Calls are hooked where the thread's [`TraceContext`](crate::TraceContext) has a shadow stack with room; others are
+    /// counted in [`overflows`](crate::TraceContext::overflows).
+    pub const fn returning<P: Probe>() -> Self {
+        let ((), ()) = (Handlers::<P>::DATA_FITS, Handlers::<P>::NOTHING_TO_HAND_OVER);
+        let entry: Option<EntryHandler> = if P::ENTRY { Some(Handlers::<P>::entry) } else { None };
+        let exit: ExitHandler = Handlers::<P>::exit;
+        Self { entry, exit: Some(exit), made: Made::Action(Action::Return), ..Self::new(probe::hook) }
+    }
+
+    /// From now on the exits of calls that are under way are handled, or not any more.
+    pub(crate) fn handle_exits(&self, handle: bool) {
+        let nothing: ExitHandler = probe::no_exit;
+        let handler = self.exit.filter(|_| handle).unwrap_or(nothing);
+        self.exit_now.store(handler as *mut (), Ordering::Release);
+    }
+
+    /// An ops that has its callsites call this trampoline.
+    ///
+    /// # Safety
+    ///
+    /// The code at `trampoline` keeps to the convention of [direct calls](self#direct-calls), and stays there for as long
+    /// as a CPU can be inside it: what [`unregister`](crate::Engine::unregister) waits for does not include it.
+    pub const unsafe fn direct(trampoline: TextAddr) -> Self {
+        Self { made: Made::Action(Action::Direct(trampoline)), ..Self::new(nothing) }
+    }
+
+    /// An ops that has its callsites call this trampoline, which is there for ever.
+    pub const fn direct_call(trampoline: Trampoline) -> Self {
+        Self { made: Made::Trampoline(trampoline), ..Self::new(nothing) }
+    }
+
+    /// An ops that counts the calls; [`Engine::hits`](crate::Engine::hits) reads it.
+    ///
+    /// Each CPU counts for itself where the platform has a [`cpu_base`](crate::Platform::cpu_base), and not more than
+    /// [`COUNTERS`](crate::cpu_area::COUNTERS) such ops are registered; else all CPUs count in one place. The sum is exact
+    /// either way.
+    pub const fn counter() -> Self {
+        Self { made: Made::Action(Action::Count), ..Self::new(nothing) }
+    }
+
+    /// An ops that counts the calls of each callsite on its own, in counters that all CPUs share.
+    ///
+    /// A callsite that they don't cover is refused at registration; in a module it is left alone.
+    pub const fn callsite_counter(hits: &'static CallsiteHits) -> Self {
+        Self { made: Made::Action(Action::CountCallsites(hits)), ..Self::new(nothing) }
+    }
+
+    /// An ops that has the calls recorded, with the first `arguments` of X0 to X3: 4 at most.
+    ///
+    /// It takes a platform with a [`cpu_base`](crate::Platform::cpu_base); [`flight`](crate::flight) has more. A call that
+    /// several recorders select is recorded once, with the most arguments that one of them asks for.
+    pub const fn recorder(arguments: usize) -> Self {
+        let arguments = if arguments > MAX_ARGUMENTS { MAX_ARGUMENTS } else { arguments } as u8;
+        Self { made: Made::Action(Action::Record { arguments }), ..Self::new(nothing) }
     }
 
     /// The same with these flags.
@@ -66,19 +227,31 @@ impl Ops {
         self.flags
     }
 
+    /// What it does at a function's entry, at first.
+    pub(crate) fn action(&self) -> Action {
+        match self.made {
+            Made::Action(action) => action,
+            Made::Trampoline(trampoline) => Action::Direct(trampoline.address()),
+        }
+    }
+
     /// The word given at construction.
     pub const fn data(&self) -> usize {
         self.data
     }
 
-    /// Calls the callback.
-    pub(crate) fn call(&'static self, ip: TextAddr, parent_ip: TextAddr, regs: &mut FtraceRegs) {
-        (self.callback)(ip, parent_ip, self, regs);
+    /// How many calls it was not told of, because their level was inside a callback already.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
     }
 }
 
+/// For an ops whose stub calls nothing.
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+
 impl fmt::Debug for Ops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ops").field("flags", &self.flags).field("data", &self.data).finish_non_exhaustive()
+        let Self { flags, made, data, .. } = self;
+        f.debug_struct("Ops").field("flags", flags).field("action", made).field("data", data).finish_non_exhaustive()
     }
 }

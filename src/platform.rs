@@ -4,6 +4,7 @@
 //! reaches its other CPUs, or where it keeps what belongs to one thread of execution. That is the whole of [`Platform`].
 
 use crate::address::{TextAddr, TextRange};
+use crate::cpu_area::CpuArea;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -28,14 +29,35 @@ pub const ALIAS_BYTES: u64 = 4096;
 /// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
 ///   register holds either zero or a valid base, and the [`TraceContext`](crate::TraceContext) at the offset belongs to the
 ///   thread of execution that reads it;
+/// - [`cpu_base`](Self::cpu_base), where it is `Some`, tells the truth as well: in every context in which a traced function
+///   may run, that register holds either zero or a valid base, and a [`CpuArea`] stands at the offset for ever. It should be
+///   the running CPU's, but a thread may still use it after it was moved to another one;
 /// - [`quiesce`](Self::quiesce) returns `Ok` only after what its description says;
-/// - CTR_EL0 says the same on all CPUs that execute the text, or traps and is emulated so.
+/// - CTR_EL0 and ID_AA64ISAR0_EL1.Atomic say the same on all CPUs that execute the text, or trap and are emulated so.
 ///
 /// None of the methods may wait for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
 /// that wait for each other there must answer each other.
 pub unsafe trait Platform: Sync {
     /// Where the entry stubs find the [`TraceContext`](crate::TraceContext) of whoever is running. Asked once, at init.
     fn context_base(&self) -> ContextBase;
+
+    /// Where the stubs of [counters](crate::Ops::counter) and [recorders](crate::Ops::recorder) find the [`CpuArea`] of the
+    /// running CPU. Asked once, at init.
+    ///
+    /// A kernel whose context base belongs to the CPU gives the same register with another offset; one whose contexts are
+    /// the tasks' has a register for its CPUs as well (Linux: SP_EL0 for the task, TPIDR_EL1 for the CPU). While the
+    /// register holds zero, nothing on that CPU is counted or recorded. The offset is a multiple of 8, 3584 at most.
+    ///
+    /// `None`, if this isn't implemented: counters are shared between the CPUs then, and there are no recorders.
+    fn cpu_base(&self) -> Option<ContextBase> {
+        None
+    }
+
+    /// Shows every [`CpuArea`] that [`cpu_base`](Self::cpu_base) can ever have led to, those of CPUs that are off too: what
+    /// is left out is missing in the sums.
+    fn for_each_cpu_area(&self, show: &mut dyn FnMut(&CpuArea)) {
+        let _ = show;
+    }
 
     /// Called once before a batch of changes; the place to do what a kernel does once for any number of writes.
     ///
@@ -102,12 +124,13 @@ pub unsafe trait Platform: Sync {
     }
 }
 
-/// How the entry stubs reach the running thread's [`TraceContext`](crate::TraceContext): a base register and an offset.
+/// How the stubs reach the running thread's [`TraceContext`](crate::TraceContext), or the running CPU's [`CpuArea`]: a base
+/// register and an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextBase {
     /// The system register that holds the base. While it holds zero, nothing on that CPU is traced.
     pub register: BaseRegister,
-    /// The offset in bytes of the `TraceContext` from that base: a multiple of 8, below 4096.
+    /// The offset in bytes from that base: a multiple of 8, below 4096.
     pub offset: u16,
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Floor 1. BL and B reach 128 MiB. A region that may lie farther from what it calls has room for veneers at the end of
 //! its text; a call that doesn't reach goes to one of them. What the instructions are is [`insn::seq::plt`]'s; this module
-//! says which form is taken where, and which of two ways a callsite takes to an entry stub.
+//! says which form is taken where.
 //!
 //! ```text
-//!   index   0                    1                         2 ...
-//!           ftrace_caller        ftrace_regs_caller        one for each distinct target
-//!           [ADRP ADD BR 0]      [ADRP ADD BR 0]           [MOV MOVK MOVK BR] where ADRP's 4 GiB don't reach
+//!   index   0 ... 15                    16 ...
+//!           to stubs, by the engine     one for each distinct target, by the loader
+//!           [ADRP ADD BR 0]             [MOV MOVK MOVK BR] where ADRP's 4 GiB don't reach
 //! ```
 //!
 //! All entries have one size, 16 bytes, and are aligned to it, so no entry's first word is one of the last two of a page:
@@ -22,12 +22,9 @@ use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PageOffse
 
 /// The size of an entry in bytes, and its alignment.
 pub const ENTRY_BYTES: u64 = 16;
-/// The index of the entry that jumps to `ftrace_caller`.
-pub const FTRACE_PLT_IDX: usize = 0;
-/// The index of the entry that jumps to `ftrace_regs_caller`.
-pub const FTRACE_REGS_PLT_IDX: usize = 1;
-/// How many entries are set aside for the entry stubs.
-pub const FTRACE_SLOTS: usize = 2;
+/// How many entries are set aside for stubs: one for each set of ops that callsites of the region have. (Linux has two, by
+/// the indices `FTRACE_PLT_IDX` and `FTRACE_REGS_PLT_IDX`.)
+pub const STUB_VENEERS: usize = 16;
 
 /// Fills a veneer's unused words: undefined, so that nothing runs on into the next one.
 const UDF: u32 = 0;
@@ -121,15 +118,9 @@ pub const fn reaches(at: TextAddr, target: TextAddr) -> bool {
     BranchOffset::between(at.get(), target.get()).is_ok()
 }
 
-/// What the BL at `call` has as its target so that `stub` is called: the stub, where that reaches, else its region's
-/// `slot`.
-pub const fn call_target(call: TextAddr, stub: TextAddr, slot: TextAddr) -> TextAddr {
-    if reaches(call, stub) { stub } else { slot }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{AdrpInstead, ENTRY_BYTES, Veneer, call_target, reaches};
+    use super::{AdrpInstead, ENTRY_BYTES, Veneer, reaches};
     use crate::address::TextAddr;
     use crate::insn::{Insn, PageOffset, Reg};
 
@@ -181,10 +172,9 @@ mod tests {
 
     #[test]
     fn a_callsite_goes_straight_to_the_stub_as_far_as_bl_reaches() {
-        let (call, slot) = (at(0x4000_0000), at(0x4000_1000));
+        let call = at(0x4000_0000);
         for (stub, direct) in [(0x47ff_fffc, true), (0x4800_0000, false), (0x3800_0000, true), (0x37ff_fffc, false)] {
             assert_eq!(reaches(call, at(stub)), direct);
-            assert_eq!(call_target(call, at(stub), slot), if direct { at(stub) } else { slot });
         }
     }
 }

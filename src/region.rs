@@ -3,7 +3,7 @@
 //!
 //! Floor 3, feature `module`: below the engine, which takes regions, and the loader, which hands them over.
 
-use crate::address::{TextAddr, TextRange};
+use crate::address::TextRange;
 use crate::callsite::Layout;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,17 +22,8 @@ pub struct NewRegion<'a> {
     pub layout: Layout,
     /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them.
     pub symbols: Box<[u8]>,
-    /// Its entries for the entry stubs.
-    pub slots: StubSlots,
-}
-
-/// Where a region's entries for the entry stubs are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StubSlots {
-    /// The one that jumps to `ftrace_caller`.
-    pub caller: TextAddr,
-    /// The one that jumps to `ftrace_regs_caller`.
-    pub regs_caller: TextAddr,
+    /// Room in it for veneers to stubs, in entries of [`ENTRY_BYTES`](crate::plt::ENTRY_BYTES).
+    pub veneers: TextRange,
 }
 
 /// A region that was added, by the number that it was given.

@@ -23,22 +23,29 @@ pub enum Encoding {
     Relative,
 }
 
-/// Which of the engine's targets a callsite calls; [`Target::NONE`] while it is disabled.
+/// The set of ops that a callsite has, by the number that the engine gives it; [`Target::NONE`] while it is disabled.
 ///
-/// A small number, so that a record stays eight bytes. The engine keeps the addresses.
+/// A small number, so that a record stays eight bytes. The engine keeps what the set is and where its stub is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Target(u16);
 
 impl Target {
     /// Nothing: the second instruction is NOP.
     pub(crate) const NONE: Self = Self(0);
-    /// `ftrace_caller`.
-    pub(crate) const CALLER: Self = Self(1);
-    /// `ftrace_regs_caller`.
-    pub(crate) const REGS_CALLER: Self = Self(2);
 
     const BITS: u32 = 15;
     const MASK: u32 = (1 << Self::BITS) - 1;
+
+    /// The target of this number, below 2^15.
+    pub(crate) const fn of(number: usize) -> Self {
+        debug_assert!(number <= Self::MASK as usize);
+        Self(number as u16)
+    }
+
+    /// Its number.
+    pub(crate) const fn number(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// One accepted callsite.
@@ -90,8 +97,14 @@ impl Record {
     }
 
     #[inline]
-    fn set_target_at(&mut self, shift: u32, target: Target) {
-        self.0 = self.0 & !(u64::from(Target::MASK) << shift) | u64::from(target.0) << shift;
+    const fn with_target_at(self, shift: u32, target: Target) -> Self {
+        Self(self.0 & !((Target::MASK as u64) << shift) | (target.0 as u64) << shift)
+    }
+
+    /// A number for what it calls and what it shall call.
+    #[inline]
+    const fn sets(self) -> u64 {
+        self.0 >> Self::NOW
     }
 
     /// The callsite's second instruction.
@@ -118,22 +131,28 @@ impl Record {
         self.target_at(Self::NEXT)
     }
 
-    /// Plans a change.
+    /// It calls this now.
     #[inline]
-    pub(crate) fn plan(&mut self, next: Target) {
-        self.set_target_at(Self::NEXT, next);
+    const fn with_now(self, now: Target) -> Self {
+        self.with_target_at(Self::NOW, now)
     }
 
-    /// The plan was carried out.
+    /// It shall call this.
     #[inline]
-    pub(crate) fn commit(&mut self) {
-        self.set_target_at(Self::NOW, self.next());
+    pub(crate) const fn with_next(self, next: Target) -> Self {
+        self.with_target_at(Self::NEXT, next)
     }
 
-    /// The plan was given up.
+    /// Its planned change was carried out.
     #[inline]
-    pub(crate) fn withdraw(&mut self) {
-        self.set_target_at(Self::NEXT, self.now());
+    pub(crate) fn committed(self) -> Self {
+        self.with_now(self.next())
+    }
+
+    /// Its planned change was given up.
+    #[inline]
+    pub(crate) fn withdrawn(self) -> Self {
+        self.with_next(self.now())
     }
 }
 
@@ -226,7 +245,8 @@ impl Table {
         }
         slots.sort_unstable();
         let entries = slots.iter().copied().map(TextAddr::new);
-        let layout = layout.unwrap_or_else(|| Layout::detect(entries, text, &mut read));
+        #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
+        let layout = layout.unwrap_or_else(|| Layout::detect(entries, text, |at| read(at)));
 
         let mut census = Census::default();
         let mut previous = None;
@@ -268,37 +288,80 @@ impl Table {
         self.slots[..self.accepted].get(span).unwrap_or_default().iter().copied().map(Record)
     }
 
-    /// The records of these indices for which a change is planned.
+    /// The records with planned changes, by neighbours alike, in the order of their addresses.
     #[inline]
-    pub(crate) fn differing(&self, span: Range<usize>) -> Differing<'_> {
-        Differing { slots: self.slots[..self.accepted].get(span).unwrap_or_default().iter() }
+    pub(crate) fn runs(&self, planned: &Planned) -> Runs<'_> {
+        let slots = self.slots[..self.accepted].get(planned.span.clone()).unwrap_or_default();
+        Runs { region: self.text.start, slots, alike: planned.alike }
     }
 
-    /// Plans `target` for every callsite of these indices; the records between which that changes something, and how many it
-    /// changes.
-    pub(crate) fn plan_all(&mut self, span: Range<usize>, target: Target) -> (Range<usize>, usize) {
-        let (mut first, mut end, mut count) = (usize::MAX, 0, 0);
-        let slots = self.slots[..self.accepted].get_mut(span.clone()).unwrap_or_default();
-        for (index, slot) in (span.start..).zip(slots) {
-            let mut record = Record(*slot);
-            if record.next() != target {
-                record.plan(target);
-                *slot = record.0;
-                first = first.min(index);
-                end = index + 1;
-                count += 1;
+    /// Plans for every callsite of these indices what `next` makes of what is planned for it. Returns where that changes
+    /// something, and how many records it changes.
+    ///
+    /// # Errors
+    ///
+    /// The index for which `next` gave an error, and the error; what was planned before it stays planned.
+    pub(crate) fn plan_all<E>(
+        &mut self,
+        span: Range<usize>,
+        mut next: impl FnMut(Target) -> Result<Target, E>,
+    ) -> Result<(Planned, usize), (usize, E)> {
+        let (mut planned, mut count, mut index) = (Planned::default(), 0, span.start);
+        let mut rest = self.slots[..self.accepted].get_mut(span).unwrap_or_default();
+        // Most neighbours are alike.
+        while let Some(first) = rest.first().copied().map(Record) {
+            let wanted = next(first.next()).map_err(|error| (index, error))?;
+            let mut len = 0;
+            for slot in &mut *rest {
+                if Record(*slot).sets() != first.sets() {
+                    break;
+                }
+                *slot = Record(*slot).with_next(wanted).0;
+                len += 1;
             }
+            if wanted != first.next() {
+                planned.add(Planned { span: index..index + len, alike: true });
+                count += len;
+            }
+            index += len;
+            rest = &mut rest[len..];
         }
-        (first.min(end)..end, count)
+        Ok((planned, count))
     }
 
-    /// Changes each record of these indices.
-    pub(crate) fn update_all(&mut self, span: Range<usize>, change: impl Fn(&mut Record)) {
-        for slot in self.slots[..self.accepted].get_mut(span).unwrap_or_default() {
-            let mut record = Record(*slot);
-            change(&mut record);
-            *slot = record.0;
+    /// Plans another change for the record at `index`; where that is.
+    pub(crate) fn plan(&mut self, index: usize, next: Target) -> Planned {
+        self.update(index, |record| *record = record.with_next(next));
+        Planned { span: index..index + 1, alike: true }
+    }
+
+    /// The planned changes were carried out; `count` is told how many went from which set to which.
+    pub(crate) fn commit(&mut self, planned: &Planned, mut count: impl FnMut(Target, Target, u32)) {
+        let mut slots = self.slots[..self.accepted].get_mut(planned.span.clone()).unwrap_or_default();
+        while let Some(first) = slots.first().copied().map(Record) {
+            let (run, rest) = slots.split_at_mut(run_len(slots, planned.alike));
+            if first.differs() {
+                count(first.now(), first.next(), run.len() as u32);
+                for slot in run {
+                    *slot = Record(*slot).with_now(first.next()).0;
+                }
+            }
+            slots = rest;
         }
+    }
+
+    /// The planned changes were given up.
+    pub(crate) fn withdraw(&mut self, planned: &Planned) {
+        for slot in self.slots[..self.accepted].get_mut(planned.span.clone()).unwrap_or_default() {
+            *slot = Record(*slot).withdrawn().0;
+        }
+    }
+
+    /// The indices of the callsites inside `range`, by the address of their second instruction: O(log n).
+    pub(crate) fn span(&self, range: TextRange) -> Range<usize> {
+        let records = &self.slots[..self.accepted];
+        let before = |addr| records.partition_point(|slot| Record(*slot).call_addr(self.text.start) < addr);
+        before(range.start)..before(range.end)
     }
 
     /// Changes the record at `index`.
@@ -359,22 +422,94 @@ impl Table {
     }
 }
 
-/// See [`Table::differing`]. A type of its own, since a chain of adaptors costs several calls a callsite, in each pass.
-pub(crate) struct Differing<'a> {
-    slots: core::slice::Iter<'a, u64>,
+/// Where records with planned changes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// All of them are between these indices.
+    pub(crate) span: Range<usize>,
+    /// # Invariants
+    ///
+    /// Only where all records of the span go from the same set to the same one, so that no pass needs to look at that
+    /// of each.
+    alike: bool,
 }
 
-impl Iterator for Differing<'_> {
-    type Item = Record;
+impl Planned {
+    /// There is none.
+    pub(crate) const NONE: Self = Self { span: 0..0, alike: false };
+
+    /// All that differ between these indices.
+    pub(crate) const fn within(span: Range<usize>) -> Self {
+        Self { span, alike: false }
+    }
+
+    /// These and others.
+    pub(crate) fn add(&mut self, other: Self) {
+        if self.span.is_empty() {
+            *self = other;
+        } else if !other.span.is_empty() {
+            let span = self.span.start.min(other.span.start)..self.span.end.max(other.span.end);
+            *self = Self { span, alike: false };
+        }
+    }
+}
+
+/// How many of the first records go from the same set to the same one: all, if they are known to be alike.
+#[inline]
+fn run_len(slots: &[u64], alike: bool) -> usize {
+    let sets = |slot: &u64| Record(*slot).sets();
+    match slots.first().map(sets) {
+        Some(first) if !alike => slots.iter().position(|slot| sets(slot) != first).unwrap_or(slots.len()),
+        _ => slots.len(),
+    }
+}
+
+/// See [`Table::runs`].
+pub(crate) struct Runs<'a> {
+    region: TextAddr,
+    slots: &'a [u64],
+    alike: bool,
+}
+
+impl<'a> Iterator for Runs<'a> {
+    type Item = Run<'a>;
 
     #[inline]
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<Run<'a>> {
         loop {
-            let record = Record(*self.slots.next()?);
-            if record.differs() {
-                return Some(record);
+            let first = Record(*self.slots.first()?);
+            let slots;
+            (slots, self.slots) = self.slots.split_at(run_len(self.slots, self.alike));
+            if first.differs() {
+                return Some(Run { now: first.now(), next: first.next(), region: self.region, slots });
             }
         }
+    }
+}
+
+/// Neighbouring records that go from one set to another, the same ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    /// The set that they have.
+    pub(crate) now: Target,
+    /// The set that they shall have.
+    pub(crate) next: Target,
+    region: TextAddr,
+    slots: &'a [u64],
+}
+
+impl Run<'_> {
+    /// The addresses of the second instructions.
+    #[inline]
+    pub(crate) fn call_addrs(&self) -> impl Iterator<Item = TextAddr> {
+        let first = self.region.offset(4);
+        self.slots.iter().map(move |slot| first.offset(i64::from(Record(*slot).word_offset()) * 4))
+    }
+
+    /// The same records, so many at a time.
+    #[inline]
+    pub(crate) fn pieces(self, records: usize) -> impl Iterator<Item = Self> {
+        self.slots.chunks(records).map(move |slots| Self { slots, ..self })
     }
 }
 
@@ -392,6 +527,7 @@ enum SetAside {
 }
 
 /// What an entry stands for; `previous` is the first instruction of the callsite accepted before it.
+#[inline]
 fn classify(
     entry: TextAddr,
     text: TextRange,
@@ -403,7 +539,8 @@ fn classify(
     if excluded.contains(entry) {
         return Err(SetAside::Excluded);
     }
-    let (callsite, state) = Callsite::decode(entry, text, layout, read).map_err(SetAside::Refused)?;
+    #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
+    let (callsite, state) = Callsite::decode(entry, text, layout, |at| read(at)).map_err(SetAside::Refused)?;
     if previous == Some(callsite.mov_addr()) {
         return Err(SetAside::Refused(Refusal::Duplicate));
     }

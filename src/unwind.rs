@@ -8,6 +8,8 @@
 //! bounds that it was given, is aligned, and is farther up the stack than the one before, so it ends on any input.
 
 use crate::address::TextAddr;
+use crate::recursion::TraceContext;
+use crate::shadow::return_stub;
 use core::ops::Range;
 
 /// Return addresses, from the innermost record outwards.
@@ -16,9 +18,10 @@ use core::ops::Range;
 ///
 /// `bounds` is readable, by the promise made to [`new`](Self::new); every record that is read lies inside it.
 #[derive(Clone, Debug)]
-pub struct Frames {
+pub struct Frames<'a> {
     record: u64,
     bounds: Range<u64>,
+    hooked: Option<Hooked<'a>>,
 }
 
 /// A frame record in memory (AAPCS64 6.4.6).
@@ -28,7 +31,7 @@ struct FrameRecord {
     return_address: u64,
 }
 
-impl Frames {
+impl<'a> Frames<'a> {
     /// Walks from the frame record at `record`, inside the stack `bounds`.
     ///
     /// # Safety
@@ -36,7 +39,13 @@ impl Frames {
     /// `bounds` is memory that may be read, and stays so while this is used.
     pub const unsafe fn new(record: u64, bounds: Range<u64>) -> Self {
         // INVARIANT: our caller's promise.
-        Self { record, bounds }
+        Self { record, bounds, hooked: None }
+    }
+
+    /// The same, with the real return addresses of calls whose return is hooked in this context, the walked thread's own.
+    #[must_use]
+    pub fn with_returns(self, context: &'a TraceContext) -> Self {
+        Self { hooked: Some(Hooked::of(context, return_stub())), ..self }
     }
 
     /// Walks from the caller's own frame record, inside the stack `bounds`.
@@ -57,7 +66,7 @@ impl Frames {
     }
 }
 
-impl Iterator for Frames {
+impl Iterator for Frames<'_> {
     type Item = TextAddr;
 
     fn next(&mut self) -> Option<TextAddr> {
@@ -72,10 +81,44 @@ impl Iterator for Frames {
             unsafe { core::ptr::with_exposed_provenance::<FrameRecord>(self.record as usize).read_volatile() };
         // The outermost record points nowhere; one that points back would never end.
         self.bounds.start = self.record + BYTES;
-        self.record = caller;
         // Stripped first: an outermost zero may have been signed like any other.
-        let return_address = strip(return_address);
+        let mut return_address = strip(return_address);
+        if let Some(hooked) = &mut self.hooked {
+            return_address = hooked.original(return_address, self.record, self.bounds.end);
+        }
+        self.record = caller;
         (return_address != 0).then_some(TextAddr::new(return_address))
+    }
+}
+
+/// The hooked calls that a walk has not come to yet.
+#[derive(Clone, Debug)]
+struct Hooked<'a> {
+    context: &'a TraceContext,
+    /// How many there are around the last one that it came to. Not how many it is past: whoever walks may be hooked itself.
+    around: usize,
+    stub: u64,
+}
+
+impl<'a> Hooked<'a> {
+    fn of(context: &'a TraceContext, stub: TextAddr) -> Self {
+        Self { context, around: usize::MAX, stub: stub.get() }
+    }
+
+    /// Where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
+    fn original(&mut self, address: u64, record: u64, end: u64) -> u64 {
+        if address != self.stub {
+            return address;
+        }
+        // The call was made with an SP above its record; those with a lower one are further in, and those beyond the end are
+        // an interrupt's on a stack of its own. Where several hooks nest at one function, all but the outermost return to
+        // the stub.
+        let on_the_stack = record + 1..=end;
+        let found = self.context.hooked(self.around);
+        let mut found = found.filter(|(_, original, sp)| on_the_stack.contains(sp) && *original != self.stub);
+        let Some((around, original, _)) = found.next() else { return address };
+        self.around = around;
+        original
     }
 }
 
@@ -98,7 +141,10 @@ const fn strip(signed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::Frames;
+    use super::{Frames, Hooked};
+    use crate::address::TextAddr;
+    use crate::recursion::TraceContext;
+    use crate::shadow::ShadowStack;
     extern crate std;
     use std::vec::Vec;
 
@@ -120,6 +166,26 @@ mod tests {
     #[test]
     fn walks_to_the_outermost_record() {
         assert_eq!(walk([(0, 10), (2, 20), (6, 30)], 0..8), [10, 20, 30]);
+    }
+
+    #[test]
+    fn the_return_stub_is_replaced_by_where_the_call_really_returns() {
+        const STUB: u64 = 0x7000;
+        // Outside to inside: one call, two hooks at one function, one call, one on another stack, two of who walks.
+        let frames = [(30, 0x300), (20, 0x200), (STUB, 0x200), (10, 0x100), (40, 0x9000), (50, 0x40), (50, 0x40)];
+        let stack = ShadowStack::<8>::with_frames(&frames);
+        let context = TraceContext::new();
+        // SAFETY: it is this context's, and outlives it here.
+        unsafe { context.set_shadow_stack(&stack) };
+        context.pretend_depth(5);
+        let mut hooked = Hooked::of(&context, TextAddr::new(STUB));
+        let walked = [(STUB, 0xf0), (5, 0x180), (STUB, 0x1f0), (STUB, 0x2f0), (STUB, 0x3f0)];
+        let originals = walked.map(|(address, record)| {
+            // Who walks is hooked as well, at each step with another depth.
+            context.pretend_depth(5 + record % 3);
+            hooked.original(address, record, 0x1000)
+        });
+        assert_eq!(originals, [10, 5, 20, 30, STUB]);
     }
 
     #[test]

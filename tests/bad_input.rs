@@ -36,7 +36,7 @@ extern "C" fn bystander(value: u64) -> u64 {
     black_box(value) + 2
 }
 
-fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
     // SAFETY: the traced functions take any number.
     unsafe { regs.set_argument(0, 100) };
 }

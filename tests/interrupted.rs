@@ -11,7 +11,8 @@
 extern crate alloc;
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use fentry::callsite::NOP;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
@@ -40,7 +41,10 @@ enum Place {
     BeforeBl,
     /// Between the two instructions, the second one being a NOP.
     BeforeNop,
-    Stub,
+    /// Code that was generated for a set of ops.
+    Generated,
+    /// The assembly that walks a list of ops.
+    Assembly,
     Engine,
     Callback,
     Function,
@@ -48,12 +52,13 @@ enum Place {
     Elsewhere,
 }
 
-const PLACES: [&str; 10] = [
+const PLACES: [&str; 11] = [
     "before BTI",
     "before MOV",
     "between MOV and BL",
     "between MOV and NOP",
-    "in the stub",
+    "in a generated stub",
+    "in the assembly",
     "in the engine",
     "in the callback",
     "in the function",
@@ -62,8 +67,12 @@ const PLACES: [&str; 10] = [
 ];
 
 static HITS: [AtomicU64; PLACES.len()] = [const { AtomicU64::new(0) }; PLACES.len()];
-/// How often each instruction of the stubs was interrupted.
-static IN_STUB: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
+/// How often each instruction of the assembly was interrupted.
+static IN_ASSEMBLY: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
+/// The same for the first instructions of the room for generated code, where the only set of ops has its stub.
+static IN_ROOM: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
+/// How many of these instructions belong to the largest stub, up to its end.
+static GENERATED: AtomicUsize = AtomicUsize::new(0);
 
 static FUNCTION: AtomicU64 = AtomicU64::new(0);
 static CALL: AtomicU64 = AtomicU64::new(0);
@@ -73,9 +82,13 @@ static CALLBACKS: AtomicU64 = AtomicU64::new(0);
 
 static LIVE: Ops = Ops::new(callback);
 static FULL: Ops = Ops::new(callback).with_flags(OpsFlags::SAVE_REGS);
+/// The two together have a list, without all registers.
+static OTHER: Ops = Ops::new(callback);
+/// What is registered together: each has another stub.
+static TOGETHER: [&[&Ops]; 3] = [&[&LIVE], &[&FULL], &[&LIVE, &OTHER]];
 
 #[inline(never)]
-fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
     let calls = CALLBACKS.fetch_add(1, Ordering::Relaxed);
     if calls.is_multiple_of(4) {
         // Inside a callback it isn't traced, and the stub turns back.
@@ -112,12 +125,27 @@ fn caller(until: u64) {
     }
 }
 
-fn stubs() -> core::ops::Range<u64> {
+fn assembly() -> Range<u64> {
     unsafe extern "C" {
         static fentry_stub_text_start: u32;
         static fentry_stub_text_stop: u32;
     }
     (&raw const fentry_stub_text_start).addr() as u64..(&raw const fentry_stub_text_stop).addr() as u64
+}
+
+fn room() -> Range<u64> {
+    unsafe extern "C" {
+        static __fentry_stubs_start: u32;
+        static __fentry_stubs_stop: u32;
+    }
+    (&raw const __fentry_stubs_start).addr() as u64..(&raw const __fentry_stubs_stop).addr() as u64
+}
+
+/// How many instructions there are at the start of the room up to the first RET X9, or none.
+fn generated() -> usize {
+    const RET_X9: u32 = 0xd65f_0120;
+    let words = (room().start..).step_by(4).take(IN_ROOM.len());
+    words.map(word_at).position(|word| word == RET_X9).map_or(0, |last| last + 1)
 }
 
 fn prepare() -> &'static Engine {
@@ -143,10 +171,17 @@ fn word_at(at: u64) -> u32 {
 
 fn place(pc: u64) -> Place {
     let call = CALL.load(Ordering::Relaxed);
-    if stubs().contains(&pc) {
-        let instruction = (pc - stubs().start) as usize / 4;
-        IN_STUB[instruction].fetch_add(1, Ordering::Relaxed);
-        return Place::Stub;
+    if assembly().contains(&pc) {
+        let instruction = (pc - assembly().start) as usize / 4;
+        IN_ASSEMBLY[instruction].fetch_add(1, Ordering::Relaxed);
+        return Place::Assembly;
+    }
+    if room().contains(&pc) {
+        let instruction = (pc - room().start) as usize / 4;
+        if let Some(hits) = IN_ROOM.get(instruction) {
+            hits.fetch_add(1, Ordering::Relaxed);
+        }
+        return Place::Generated;
     }
     if pc == call {
         return if word_at(pc) == NOP { Place::BeforeNop } else { Place::BeforeBl };
@@ -189,28 +224,39 @@ fn interrupts_fall_on_every_part_of_a_traced_call() {
 
     interrupts::on_tick(Some(note));
     for period in PERIODS {
-        for ops in [&LIVE, &FULL] {
+        for together in TOGETHER {
+            let register = || {
+                for ops in together {
+                    engine.register(ops, &filter).expect("it isn't registered");
+                }
+                GENERATED.fetch_max(generated(), Ordering::Relaxed);
+            };
+            let unregister = || {
+                for ops in together {
+                    engine.unregister(ops).expect("it is registered");
+                }
+            };
             PERIOD.store(period, Ordering::Relaxed);
             let stop = AtomicBool::new(false);
             smp::on_cpus(smp::online().take(2), |cpu| {
                 if cpu != 0 {
                     while !stop.load(Ordering::Acquire) {
-                        engine.register(ops, &filter).expect("nothing else is registered");
+                        register();
                         wait(200);
-                        engine.unregister(ops).expect("it is registered");
+                        unregister();
                         wait(50);
                     }
                     return;
                 }
                 if alone {
-                    engine.register(ops, &filter).expect("nothing else is registered");
+                    register();
                 }
                 interrupts::start_ticks(Duration::from_nanos(16 * period));
                 caller(percpu::this().ticks() + TICKS);
                 interrupts::stop_ticks();
                 stop.store(true, Ordering::Release);
                 if alone {
-                    engine.unregister(ops).expect("it is registered");
+                    unregister();
                 }
             });
         }
@@ -231,18 +277,26 @@ fn show() {
     for (name, hits) in PLACES.iter().zip(&HITS) {
         println!("  {name:20} {:7}", hits.load(Ordering::Relaxed));
     }
-    let instructions = (stubs().end - stubs().start) as usize / 4;
-    let hit = IN_STUB[..instructions].iter().filter(|hits| hits.load(Ordering::Relaxed) != 0).count();
-    println!("  of the stubs' {instructions} instructions {hit} were interrupted");
+    let hit = |of: &[AtomicU32]| of.iter().filter(|hits| hits.load(Ordering::Relaxed) != 0).count();
+    let assembly = (assembly().end - assembly().start) as usize / 4;
+    let generated = GENERATED.load(Ordering::Relaxed);
+    let (hit_there, hit_here) = (hit(&IN_ASSEMBLY[..assembly]), hit(&IN_ROOM[..generated]));
+    println!("  of the assembly's {assembly} instructions {hit_there} were interrupted");
+    println!("  of a stub's {generated} instructions {hit_here} were interrupted");
     if count::start().is_none() {
         println!("  (this machine counts no instructions: interrupts come where the emulator likes)");
         return;
     }
-    for place in [Place::Mov, Place::BeforeBl, Place::Stub, Place::Callback, Place::Function] {
+    for place in [Place::Mov, Place::BeforeBl, Place::Generated, Place::Assembly, Place::Callback, Place::Function] {
         assert_ne!(hits(place), 0, "no interrupt came {}", PLACES[place as usize]);
     }
-    // Not all: some instructions pad, some are for a CPU that isn't ready to be traced.
-    assert!(hit * 3 > instructions * 2, "only {hit} of the stubs' {instructions} instructions were interrupted");
+    // Not all: some instructions pad, some are for a CPU that isn't ready to be traced or for a recursion-safe ops.
+    assert!(
+        hit_there * 3 > assembly * 2,
+        "only {hit_there} of the assembly's {assembly} instructions were interrupted"
+    );
+    // All but the landing pad, and what the dice left out.
+    assert!(generated > 20 && hit_here * 10 > generated * 8, "only {hit_here} of a stub's {generated} instructions");
 }
 
 /// A CPU is held in its interrupt handler, between MOV and the BL that it has not executed yet, until another CPU has

@@ -5,7 +5,8 @@
 //! platform's `quiesce` is that of such a kernel: it looks at tasks in the pool where they stopped, and at the others when
 //! their CPU is interrupted.
 //!
-//! Task 0 registers and unregisters, and is preempted as any other; the rest call.
+//! Task 0 registers and unregisters, and is preempted as any other; the rest call. Each task has a shadow stack of its own, so
+//! that calls whose return is hooked begin on one CPU and return on another.
 #![no_std]
 #![no_main]
 
@@ -16,8 +17,12 @@ use core::hint::black_box;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use fentry::ops::{Entry, Exit, Probe};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::{Engine, Filter, FtraceRegs, Image, Ops, OpsFlags, Platform, Rule, TextAddr, TextRange, TraceContext};
+use fentry::shadow::ShadowStack;
+use fentry::{
+    CpuArea, Engine, Filter, FtraceRegs, Image, Ops, OpsFlags, Platform, Rule, TextAddr, TextRange, TraceContext,
+};
 use support::interrupts::{self, Masked};
 use support::random::Random;
 use support::vectors::ExceptionFrame;
@@ -45,11 +50,15 @@ struct Task {
     /// The last request to be quiescent that it was seen so for.
     quiescent: AtomicU64,
     calls: AtomicU64,
+    counted: AtomicU64,
     callbacks: AtomicU64,
     /// Calls from inside callbacks that were missed: there must be no other misses.
     inner: AtomicU64,
     /// Callbacks that ended on another CPU than they began on.
     moved: AtomicU64,
+    /// Hooked calls that returned, and those of them that did so on another CPU than they began on.
+    returns: AtomicU64,
+    carried: AtomicU64,
 }
 
 static TASKS: [Task; MAX_TASKS] = [const {
@@ -59,11 +68,17 @@ static TASKS: [Task; MAX_TASKS] = [const {
         sp: AtomicU64::new(0),
         quiescent: AtomicU64::new(0),
         calls: AtomicU64::new(0),
+        counted: AtomicU64::new(0),
         callbacks: AtomicU64::new(0),
         inner: AtomicU64::new(0),
         moved: AtomicU64::new(0),
+        returns: AtomicU64::new(0),
+        carried: AtomicU64::new(0),
     }
 }; MAX_TASKS];
+
+/// For `outer` and `traced`, and two more.
+static SHADOWS: [ShadowStack<4>; MAX_TASKS] = [const { ShadowStack::new() }; MAX_TASKS];
 
 /// The numbers of the tasks that do not run. Only with [`POOL_TAKEN`].
 static POOL: [AtomicUsize; IN_POOL] = [const { AtomicUsize::new(0) }; IN_POOL];
@@ -197,14 +212,15 @@ fn tick(frame: &ExceptionFrame) {
 }
 
 static REQUEST: AtomicU64 = AtomicU64::new(0);
-static STUBS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+/// The start and the end of each piece of stub text: the assembly at entries and at returns, and the room for generated code.
+static STUBS: [[AtomicU64; 2]; 3] = [const { [const { AtomicU64::new(0) }; 2] }; 3];
 
 /// Notes whether the task, which stopped at its `pc`, is quiescent.
 fn look_at(task: &Task) -> bool {
     let request = REQUEST.load(Ordering::Acquire);
-    let [start, end] = [0, 1].map(|n: usize| TextAddr::new(STUBS[n].load(Ordering::Relaxed)));
-    let pc = TextAddr::new(task.pc.load(Ordering::Relaxed));
-    let quiescent = task.context.is_quiescent(pc, &[TextRange::new(start, end)]);
+    let address = |at: &AtomicU64| TextAddr::new(at.load(Ordering::Relaxed));
+    let stubs = STUBS.each_ref().map(|[start, end]| TextRange::new(address(start), address(end)));
+    let quiescent = task.context.is_quiescent(address(&task.pc), &stubs);
     if quiescent {
         task.quiescent.store(request, Ordering::Release);
     }
@@ -217,10 +233,19 @@ static PREEMPTIBLE: Preemptible = Preemptible;
 static ENGINE: Engine = Engine::new(&PREEMPTIBLE);
 
 // SAFETY: aliases and synchronising are `PLATFORM`'s. A task that moves has executed DSB, and comes to its new CPU by ISB and
-// ERET. TPIDR_EL0 is zero until a CPU has a task, and then that task's. `quiesce` sees every task where it stopped.
+// ERET. TPIDR_EL0 is zero until a CPU has a task, and then that task's; TPIDR_EL1 and the areas are `PLATFORM`'s. `quiesce`
+// sees every task where it stopped.
 unsafe impl Platform for Preemptible {
     fn context_base(&self) -> ContextBase {
         ContextBase { register: BaseRegister::TpidrEl0, offset: core::mem::offset_of!(Task, context) as u16 }
+    }
+
+    fn cpu_base(&self) -> Option<ContextBase> {
+        PLATFORM.cpu_base()
+    }
+
+    fn for_each_cpu_area(&self, show: &mut dyn FnMut(&CpuArea)) {
+        PLATFORM.for_each_cpu_area(show);
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
@@ -236,9 +261,11 @@ unsafe impl Platform for Preemptible {
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-        assert_eq!(stubs.len(), 1);
-        STUBS[0].store(stubs[0].start.get(), Ordering::Relaxed);
-        STUBS[1].store(stubs[0].end.get(), Ordering::Relaxed);
+        assert_eq!(stubs.len(), STUBS.len());
+        for (place, stub) in STUBS.iter().zip(stubs) {
+            place[0].store(stub.start.get(), Ordering::Relaxed);
+            place[1].store(stub.end.get(), Ordering::Relaxed);
+        }
         let request = REQUEST.fetch_add(1, Ordering::AcqRel) + 1;
         let tasks = smp::online().count() + IN_POOL;
         let late = interrupts::now_ns() + 10_000_000_000;
@@ -275,20 +302,55 @@ fn look_into_the_pool() {
 }
 
 static LIVE: Ops = Ops::new(callback).with_data(0);
+static COUNTER: Ops = Ops::counter();
 static FULL: Ops = Ops::new(callback).with_data(1).with_flags(OpsFlags::SAVE_REGS);
+static RETURNS: Ops = Ops::returning::<Carried>().with_data(2);
 /// Odd while an ops may call.
-static EPOCHS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+static EPOCHS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// Looks that a call's exit is that of its entry, in the same task.
+struct Carried;
+
+impl Probe for Carried {
+    /// The argument, the task's number, the CPU's.
+    type Data = (u64, u32, u32);
+
+    fn entry(call: &mut Entry<'_>) -> Option<Self::Data> {
+        assert!(!EPOCHS[call.ops.data()].load(Ordering::Acquire).is_multiple_of(2), "an entry of no registered ops");
+        take_some_time();
+        let task = current().expect("a task runs");
+        Some((call.regs.argument(0)?, task.number() as u32, percpu::this().index() as u32))
+    }
+
+    fn exit(call: &mut Exit<'_>, (argument, number, cpu): &Self::Data) {
+        let epoch = EPOCHS[call.ops().data()].load(Ordering::Acquire);
+        assert!(!epoch.is_multiple_of(2), "an exit of no registered ops");
+        let task = current().expect("a task runs");
+        assert_eq!(task.number() as u32, *number, "a call returned in another task");
+        assert_eq!(call.value(), answer(*argument));
+        take_some_time();
+        task.returns.fetch_add(1, Ordering::Relaxed);
+        if percpu::this().index() as u32 != *cpu {
+            task.carried.fetch_add(1, Ordering::Relaxed);
+        }
+        assert_eq!(EPOCHS[call.ops().data()].load(Ordering::Acquire), epoch, "unregistered inside the exit handler");
+    }
+}
+
+fn take_some_time() {
+    for turn in 0..200 {
+        black_box(turn);
+    }
+}
 
 /// Takes so long that it is often preempted.
-fn callback(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
     let epoch = EPOCHS[ops.data()].load(Ordering::Acquire);
     assert!(!epoch.is_multiple_of(2), "an ops calls that is not registered");
     let task = current().expect("a task runs");
     let from = percpu::this().index();
     assert!(task.context.in_callback());
-    for turn in 0..200 {
-        black_box(turn);
-    }
+    take_some_time();
     if task.callbacks.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
         let misses = task.context.misses();
         assert_eq!(black_box(traced as fn(u64) -> u64)(epoch), answer(epoch));
@@ -309,6 +371,19 @@ fn traced(x: u64) -> u64 {
     answer(black_box(x))
 }
 
+/// Counted, all the time: a task may be moved between the instruction that finds its CPU's counter and the one that adds.
+#[inline(never)]
+fn counted(x: u64) -> u64 {
+    black_box(x)
+}
+
+/// Long enough to be preempted in.
+#[inline(never)]
+fn outer(x: u64) -> u64 {
+    take_some_time();
+    black_box(traced as fn(u64) -> u64)(x)
+}
+
 #[inline(always)]
 const fn answer(x: u64) -> u64 {
     x.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
@@ -316,21 +391,36 @@ const fn answer(x: u64) -> u64 {
 
 fn work(task: &Task, random: &mut Random) {
     let x = random.next();
-    assert_eq!(black_box(traced as fn(u64) -> u64)(x), answer(x));
+    assert_eq!(black_box(outer as fn(u64) -> u64)(x), answer(x));
+    for turn in 0..20 {
+        assert_eq!(black_box(counted as fn(u64) -> u64)(turn), turn);
+        task.counted.fetch_add(1, Ordering::Relaxed);
+    }
     task.calls.fetch_add(1, Ordering::Relaxed);
 }
 
 fn patch() {
-    let rules = [Rule::address(TextAddr::new((traced as *const ()).addr() as u64))];
+    let at = |function: fn(u64) -> u64| Rule::address(TextAddr::new((function as *const ()).addr() as u64));
+    let (one, both) = ([at(traced)], [at(traced), at(outer)]);
     for round in 0..ROUNDS {
-        let (number, ops) = if round % 2 == 0 { (0, &LIVE) } else { (1, &FULL) };
-        EPOCHS[number].fetch_add(1, Ordering::AcqRel);
-        assert_eq!(ENGINE.register(ops, &Filter::new(&rules)), Ok(1));
+        // Each alone, and hooks beside a callback.
+        let all: &[(&'static Ops, &[Rule<'_>])] = match round % 4 {
+            0 => &[(&LIVE, &one)],
+            1 => &[(&FULL, &one)],
+            2 => &[(&RETURNS, &both)],
+            _ => &[(&LIVE, &one), (&RETURNS, &both)],
+        };
+        for (ops, rules) in all {
+            EPOCHS[ops.data()].fetch_add(1, Ordering::AcqRel);
+            assert_eq!(ENGINE.register(ops, &Filter::new(rules)), Ok(rules.len()));
+        }
         for _ in 0..2_000 {
             smp::wait();
         }
-        assert_eq!(ENGINE.unregister(ops), Ok(1));
-        EPOCHS[number].fetch_add(1, Ordering::AcqRel);
+        for (ops, rules) in all {
+            assert_eq!(ENGINE.unregister(ops), Ok(rules.len()));
+            EPOCHS[ops.data()].fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -343,7 +433,14 @@ fn tasks_preempted_in_callbacks_go_on_on_other_cpus() {
         // SAFETY: one CPU runs, with interrupts masked.
         unsafe { ENGINE.init(image) }.expect("the image is good");
     }
+    // For good: at the end tasks of the pool may have stopped in its stub.
+    let rules = [Rule::address(TextAddr::new((counted as *const ()).addr() as u64))];
+    assert_eq!(ENGINE.register(&COUNTER, &Filter::new(&rules)), Ok(1));
     let before = support::memory::copy_of_text();
+    for (task, shadow) in TASKS.iter().zip(&SHADOWS) {
+        // SAFETY: no task runs yet, and each has a stack of its own.
+        unsafe { task.context.set_shadow_stack(shadow) };
+    }
     let cpus = smp::start_all();
     for (slot, number) in POOL.iter().zip(cpus..) {
         prepare(&TASKS[number]);
@@ -381,10 +478,20 @@ fn report(tasks: &[Task]) {
     let (callbacks, moved) = (sum(|task| &task.callbacks), sum(|task| &task.moved));
     println!("{} tasks: {switches} switches, {} calls, {callbacks} callbacks", tasks.len(), sum(|task| &task.calls));
     println!("{moved} callbacks ended on another CPU; {waited} times a task in the pool was waited for");
+    // A task of the pool may have stopped between its last hit and what it notes of it.
+    let (counted, hits) = (sum(|task| &task.counted), ENGINE.hits(&COUNTER));
+    println!("{hits} hits, {counted} noted");
+    assert!((counted..=counted + IN_POOL as u64).contains(&hits));
+    let (returns, carried) = (sum(|task| &task.returns), sum(|task| &task.carried));
+    println!("{returns} hooked returns, {carried} of them on another CPU than the call");
     for task in tasks {
         let inner = task.inner.load(Ordering::Relaxed);
         assert_eq!(task.context.misses(), inner, "task {}: misses, and those inside callbacks", task.number());
         assert!(!task.context.in_callback());
+        assert_eq!((task.context.overflows(), task.context.abandoned()), (0, 0));
+        // Tasks in the pool end wherever they are, also inside hooked calls.
+        assert!(task.context.depth() == 0 || task.number() >= tasks.len() - IN_POOL);
     }
+    assert!(returns > 0 && (carried > 0 || smp::online().nth(1).is_none()));
     assert!(callbacks > 0 && (moved > 0 || smp::online().nth(1).is_none()));
 }

@@ -9,24 +9,29 @@
 
 extern crate alloc;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::arch::{asm, global_asm};
+use core::arch::{global_asm, naked_asm};
 use core::ffi::VaList;
 use core::hint::black_box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use fentry::callsite::Layout;
+use fentry::direct::Trampoline;
 use fentry::engine::InitReport;
+use fentry::flight::Slot;
+use fentry::hits::CallsiteHits;
 use fentry::unwind::Frames;
-use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr};
+use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr, direct_trampoline};
+use support::registers::trash;
 
 support::boot_tests! {
     without_a_callback_the_callee_sees_its_registers,
-    ftrace_caller_keeps_every_live_register,
-    ftrace_regs_caller_keeps_every_live_register,
-    ftrace_regs_caller_shows_every_register,
-    ftrace_caller_shows_only_the_live_registers,
+    every_stub_keeps_every_live_register,
+    counters_and_recorders_keep_every_live_register,
+    all_registers_are_shown_where_an_ops_asks_for_them,
+    only_the_live_registers_are_shown_where_no_ops_asks_for_all,
     arguments_on_the_stack_arrive,
     a_result_in_memory_arrives,
     variadic_arguments_arrive,
@@ -223,34 +228,7 @@ global_asm!(
     returned_d = const offset_of!(Seen, returned_d),
 );
 
-/// Overwrites all that a function may: x0-x17 and, where there are any, q0-q7, the upper halves of q8-q15, q16-q31.
-fn trash() {
-    // SAFETY: every register that is changed is declared so.
-    unsafe {
-        asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17",
-            "movn x\\n, #0xdea",
-            ".endr",
-            "adds xzr, x0, x0",
-            clobber_abi("C"),
-        );
-    }
-    #[cfg(target_feature = "neon")]
-    // SAFETY: every register that is changed is declared so; the upper halves of q8-q15 are nobody's.
-    unsafe {
-        asm!(
-            ".irp n, 0,1,2,3,4,5,6,7,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
-            "movi v\\n\\().16b, #0xad",
-            ".endr",
-            ".irp n, 8,9,10,11,12,13,14,15",
-            "mov v\\n\\().d[1], v0.d[1]",
-            ".endr",
-            clobber_abi("C"),
-        );
-    }
-}
-
-fn trashing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn trashing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
     trash();
 }
 
@@ -258,12 +236,62 @@ fn address(function: *const ()) -> TextAddr {
     TextAddr::new(function.addr() as u64)
 }
 
-/// Registers `ops` for the function at `address` while `run` runs.
-fn traced<R>(ops: &'static Ops, address: TextAddr, run: impl FnOnce() -> R) -> R {
+extern "C" fn trashing_direct(_: &mut FtraceRegs) {
+    trash();
+}
+
+/// What goes straight on to the function, and overwrites what it may on the way.
+#[unsafe(naked)]
+unsafe extern "C" fn straight_on() {
+    naked_asm!(
+        "hint #34", // BTI C
+        ".irp n, 11,12,13,14,15,16,17",
+        "movn x\\n, #0xdea",
+        ".endr",
+        "adds xzr, x11, x11",
+        "mov x10, x30",
+        "mov x30, x9",
+        "ret x10",
+    )
+}
+
+/// What is registered together for one function, so that its callsite calls this stub.
+type Together = (&'static str, &'static [&'static Ops]);
+
+static ONE: Ops = Ops::new(trashing);
+static OTHER: Ops = Ops::new(trashing);
+static SAFE: Ops = Ops::new(trashing).with_flags(OpsFlags::RECURSION_SAFE);
+static FULL: Ops = Ops::new(trashing).with_flags(OpsFlags::SAVE_REGS);
+static DIRECT: Ops = {
+    // SAFETY: it keeps to the convention.
+    let trampoline = unsafe { Trampoline::new(straight_on) };
+    Ops::direct_call(trampoline)
+};
+static DIRECT_IN_RUST: Ops = Ops::direct_call(direct_trampoline!(trashing_direct));
+
+static STUBS: [Together; 10] = [
+    ("one callback", &[&ONE]),
+    ("one that is recursion-safe", &[&SAFE]),
+    ("two", &[&ONE, &OTHER]),
+    ("two, one recursion-safe", &[&SAFE, &OTHER]),
+    ("one with all registers", &[&FULL]),
+    ("several, one with all registers", &[&ONE, &FULL, &SAFE]),
+    ("a direct trampoline", &[&DIRECT]),
+    ("a direct trampoline in Rust", &[&DIRECT_IN_RUST]),
+    ("a direct trampoline beside an ops", &[&DIRECT_IN_RUST, &ONE]),
+    ("a direct trampoline beside all registers", &[&FULL, &DIRECT]),
+];
+
+/// Registers these for the function at `address` while `run` runs.
+fn traced<R>(together: &[&'static Ops], address: TextAddr, run: impl FnOnce() -> R) -> R {
     let (engine, _) = engine();
-    assert_eq!(engine.register(ops, &Filter::new(&[Rule::address(address)])), Ok(1));
+    for ops in together {
+        assert_eq!(engine.register(ops, &Filter::new(&[Rule::address(address)])), Ok(1));
+    }
     let result = run();
-    assert_eq!(engine.unregister(ops), Ok(1));
+    for ops in together {
+        assert_eq!(engine.unregister(ops), Ok(1));
+    }
     result
 }
 
@@ -306,33 +334,70 @@ fn without_a_callback_the_callee_sees_its_registers() {
     assert_live_registers(&call_with_known_registers());
 }
 
-fn ftrace_caller_keeps_every_live_register() {
-    static OPS: Ops = Ops::new(trashing);
-    traced(&OPS, address(registers_callee as *const ()), || assert_live_registers(&call_with_known_registers()));
+fn every_stub_keeps_every_live_register() {
+    for (what, together) in STUBS {
+        support::println!("    {what}");
+        traced(
+            together,
+            address(registers_callee as *const ()),
+            || assert_live_registers(&call_with_known_registers()),
+        );
+    }
 }
 
-fn ftrace_regs_caller_keeps_every_live_register() {
-    static OPS: Ops = Ops::new(trashing).with_flags(OpsFlags::SAVE_REGS);
-    traced(&OPS, address(registers_callee as *const ()), || assert_live_registers(&call_with_known_registers()));
+fn counters_and_recorders_keep_every_live_register() {
+    static SLOTS: [Slot; 4] = [const { Slot::new() }; 4];
+    static HITS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    static COUNTER: Ops = Ops::counter();
+    static RECORDER: Ops = Ops::recorder(4);
+    let (engine, _) = engine();
+    let callee = address(registers_callee as *const ());
+    let hits = Box::leak(Box::new(CallsiteHits::new(callee, &HITS)));
+    let callsites: &'static Ops = Box::leak(Box::new(Ops::callsite_counter(hits)));
+    let area = &support::percpu::this().area;
+    // The recorder without a ring, and with one.
+    for round in 1..=2 {
+        for ops in [&COUNTER, &RECORDER, callsites] {
+            traced(&[ops], callee, || assert_live_registers(&call_with_known_registers()));
+        }
+        // One behind the other.
+        let run = || assert_live_registers(&call_with_known_registers());
+        traced(&[&COUNTER, &RECORDER, callsites], callee, run);
+        assert_eq!((engine.hits(&COUNTER), engine.function_hits(hits, callee)), (2 * round, Some(2 * round)));
+        let records: Vec<_> = area.recording().map(|record| record.arguments).collect();
+        assert_eq!(records, [[0, STEP, 2 * STEP, 3 * STEP]; 2][..if round == 1 { 0 } else { 2 }]);
+        if round == 1 {
+            area.set_ring(&SLOTS).unwrap();
+        }
+    }
 }
 
 static mut SHOWN: Option<PtRegs> = None;
 
-fn show(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn show(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
     assert_eq!(regs.return_address(), parent_ip);
     // SAFETY: one CPU.
     unsafe { SHOWN = regs.pt_regs().copied() };
     trash();
 }
 
-fn ftrace_regs_caller_shows_every_register() {
+fn all_registers_are_shown_where_an_ops_asks_for_them() {
     static OPS: Ops = Ops::new(show).with_flags(OpsFlags::SAVE_REGS);
-    let callee = address(registers_callee as *const ());
-    let seen = traced(&OPS, callee, call_with_known_registers);
-    assert_live_registers(&seen);
+    for together in [&[&OPS] as &[_], &[&ONE, &OPS], &[&OPS, &SAFE, &DIRECT]] {
+        // SAFETY: one CPU.
+        unsafe { SHOWN = None };
+        let callee = address(registers_callee as *const ());
+        let seen = traced(together, callee, call_with_known_registers);
+        assert_all_registers(callee, &seen);
+    }
+}
+
+fn assert_all_registers(callee: TextAddr, seen: &Seen) {
+    assert_live_registers(seen);
     // SAFETY: one CPU.
     let shown = unsafe { SHOWN }.unwrap();
-    for n in (0..9).chain(10..30) {
+    // x17 is the way to the stub (AAPCS64 6.1.1 leaves it to veneers).
+    for n in (0..9).chain(10..17).chain(18..30) {
         assert_eq!(shown.regs[n], STEP.wrapping_mul(n as u64), "x{n}");
     }
     assert_eq!((shown.regs[9], shown.regs[30]), (seen.x[30], seen.x[30]));
@@ -343,11 +408,17 @@ fn ftrace_regs_caller_shows_every_register() {
     assert_eq!(shown.pstate & 0xf, 5);
 }
 
-fn ftrace_caller_shows_only_the_live_registers() {
+fn only_the_live_registers_are_shown_where_no_ops_asks_for_all() {
     static OPS: Ops = Ops::new(show);
+    for together in [&[&OPS] as &[_], &[&ONE, &OPS], &[&OPS, &DIRECT]] {
+        shows_no_others(together);
+    }
+}
+
+fn shows_no_others(together: &[&'static Ops]) {
     // SAFETY: one CPU.
     unsafe { SHOWN = Some(PtRegs { regs: [0; 31], sp: 0, pc: 0, pstate: 5 }) };
-    traced(&OPS, address(registers_callee as *const ()), call_with_known_registers);
+    traced(together, address(registers_callee as *const ()), call_with_known_registers);
     // SAFETY: one CPU.
     assert_eq!(unsafe { SHOWN }, None);
 }
@@ -359,10 +430,11 @@ extern "C" fn weigh(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, g: u64, h: u
 }
 
 fn arguments_on_the_stack_arrive() {
-    for ops in both_stubs() {
-        let sum =
-            traced(ops, address(weigh as *const ()), || weigh(black_box(1), 2, 3, 4, 5, 6, 7, 8, black_box(9), 10, 11));
-        assert_eq!(sum, (1..=11).map(|n| n * n).sum());
+    for (what, together) in STUBS {
+        let sum = traced(together, address(weigh as *const ()), || {
+            weigh(black_box(1), 2, 3, 4, 5, 6, 7, 8, black_box(9), 10, 11)
+        });
+        assert_eq!(sum, (1..=11).map(|n| n * n).sum(), "{what}");
     }
 }
 
@@ -377,9 +449,9 @@ extern "C" fn large(seed: u64) -> Large {
 }
 
 fn a_result_in_memory_arrives() {
-    for ops in both_stubs() {
-        let result = traced(ops, address(large as *const ()), || large(black_box(7)));
-        assert_eq!(result, Large([7, 8, 9, 10, 11]));
+    for (what, together) in STUBS {
+        let result = traced(together, address(large as *const ()), || large(black_box(7)));
+        assert_eq!(result, Large([7, 8, 9, 10, 11]), "{what}");
     }
 }
 
@@ -391,12 +463,12 @@ unsafe extern "C" fn sum_of(count: usize, mut values: ...) -> u64 {
 }
 
 fn variadic_arguments_arrive() {
-    for ops in both_stubs() {
-        let sum = traced(ops, address(sum_of as *const ()), || {
+    for (what, together) in STUBS {
+        let sum = traced(together, address(sum_of as *const ()), || {
             // SAFETY: ten values of `u64`.
             unsafe { sum_of(black_box(10), 1_u64, 2_u64, 3_u64, 4_u64, 5_u64, 6_u64, 7_u64, 8_u64, 9_u64, 10_u64) }
         });
-        assert_eq!(sum, 55);
+        assert_eq!(sum, 55, "{what}");
     }
 }
 
@@ -406,23 +478,17 @@ extern "C" fn mix(a: f64, b: f32, c: f64, d: u32) -> f64 {
 }
 
 fn floating_point_arguments_arrive() {
-    for ops in both_stubs() {
-        let mixed: f64 = traced(ops, address(mix as *const ()), || mix(black_box(1.0), 2.0, 3.0, 4));
-        assert_eq!(mixed.to_bits(), 1234.0_f64.to_bits());
+    for (what, together) in STUBS {
+        let mixed: f64 = traced(together, address(mix as *const ()), || mix(black_box(1.0), 2.0, 3.0, 4));
+        assert_eq!(mixed.to_bits(), 1234.0_f64.to_bits(), "{what}");
     }
-}
-
-fn both_stubs() -> [&'static Ops; 2] {
-    static LIVE: Ops = Ops::new(trashing);
-    static ALL: Ops = Ops::new(trashing).with_flags(OpsFlags::SAVE_REGS);
-    [&LIVE, &ALL]
 }
 
 static PARENT: AtomicU64 = AtomicU64::new(0);
 
 #[inline(never)]
 fn a_tail_call_is_traced_with_the_callers_caller() {
-    fn note(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn note(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
         PARENT.store(parent_ip.get(), Ordering::Relaxed);
         trash();
     }
@@ -430,7 +496,7 @@ fn a_tail_call_is_traced_with_the_callers_caller() {
     let mut parents = Vec::new();
     for function in [registers_tail_from as *const (), registers_tail_to as *const ()] {
         // SAFETY: the assembly keeps to the AAPCS64.
-        let result = traced(&OPS, address(function), || unsafe { registers_tail_from(20) });
+        let result = traced(&[&OPS], address(function), || unsafe { registers_tail_from(20) });
         assert_eq!(result, 42);
         parents.push(name_of(TextAddr::new(PARENT.load(Ordering::Relaxed))));
     }
@@ -453,7 +519,7 @@ extern "C" fn outer(value: u64) -> u64 {
 
 #[inline(never)]
 fn a_backtrace_in_a_callback_names_the_function_and_its_callers() {
-    fn walk(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    fn note() {
         let stack = support::percpu::stack_around(support::backtrace::frame_pointer()).unwrap();
         // SAFETY: the stacks of this kernel are mapped for ever.
         let frames = unsafe { Frames::here(stack) };
@@ -462,9 +528,19 @@ fn a_backtrace_in_a_callback_names_the_function_and_its_callers() {
             place.store(address.get(), Ordering::Relaxed);
         }
     }
-    static OPS: [Ops; 2] = [Ops::new(walk), Ops::new(walk).with_flags(OpsFlags::SAVE_REGS)];
-    for ops in &OPS {
-        traced(ops, address(inner as *const ()), || outer(black_box(1)));
+    extern "C" fn walk(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+        note();
+    }
+    extern "C" fn walk_direct(_: &mut FtraceRegs) {
+        note();
+    }
+    static LIVE: Ops = Ops::new(walk);
+    static ALL: Ops = Ops::new(walk).with_flags(OpsFlags::SAVE_REGS);
+    static FROM_DIRECT: Ops = Ops::direct_call(direct_trampoline!(walk_direct));
+    for together in
+        [&[&LIVE] as &[_], &[&ONE, &LIVE], &[&ALL], &[&LIVE, &DIRECT], &[&FROM_DIRECT], &[&FROM_DIRECT, &ONE]]
+    {
+        traced(together, address(inner as *const ()), || outer(black_box(1)));
         let depth = DEPTH.load(Ordering::Relaxed).min(TRACE.len());
         let names: Vec<String> =
             TRACE[..depth].iter().map(|address| name_of(TextAddr::new(address.load(Ordering::Relaxed)))).collect();

@@ -2,11 +2,12 @@
 //!
 //! Floor 4.
 
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::StateError;
 use crate::insn;
 use crate::platform::CpuTimeout;
 use crate::table::TableError;
-use crate::text::{PokeError, Undone};
+use crate::text::PokeError;
 use core::fmt;
 
 /// Why init failed. Text is as before; the same image can be tried again.
@@ -19,6 +20,8 @@ pub enum InitError {
     Table(TableError),
     /// The platform's context base has an offset that the stubs can't hold.
     ContextOffset(insn::EncodeError),
+    /// The platform's CPU base has an offset at which the stubs can't reach all of a [`CpuArea`](crate::CpuArea).
+    CpuAreaOffset(insn::EncodeError),
     /// Text could not be written.
     Text(PokeError),
 }
@@ -29,6 +32,7 @@ impl fmt::Display for InitError {
             Self::AlreadyDone => f.write_str("The engine has its image already"),
             Self::Table(error) => error.fmt(f),
             Self::ContextOffset(error) => write!(f, "The trace context's offset does not fit the entry stubs: {error}"),
+            Self::CpuAreaOffset(error) => write!(f, "The CPU area's offset does not fit the stubs: {error}"),
             Self::Text(error) => error.fmt(f),
         }
     }
@@ -36,7 +40,7 @@ impl fmt::Display for InitError {
 
 impl core::error::Error for InitError {}
 
-/// Why a registration was not done, or not undone. Nothing has changed then, unless [`Undone`] says so.
+/// Why a registration was not done, or not undone. Nothing has changed then, unless [`Undone`](crate::text::Undone) says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RegisterError {
@@ -46,8 +50,38 @@ pub enum RegisterError {
     AlreadyRegistered,
     /// This ops is not registered.
     NotRegistered,
-    /// Another ops is registered.
-    Busy,
+    /// As many ops are registered as an engine can hold.
+    TooManyOps,
+    /// The callsites would have more different sets of ops between them than an engine can hold.
+    TooManySets,
+    /// This ops was made to stay.
+    Permanent,
+    /// This ops calls no trampoline.
+    NotDirect,
+    /// A recorder needs [`cpu_base`](crate::Platform::cpu_base), which the platform doesn't have.
+    NoCpuArea,
+    /// The filter selects a callsite for which there is no counter among those of the ops.
+    NoCounter {
+        /// The function.
+        function: TextAddr,
+        /// Its name, if it is one of the kernel's own.
+        name: Option<&'static str>,
+    },
+    /// The callsite has an ops already that excludes this one: of those that change where execution goes on, and of direct
+    /// trampolines, a callsite can have one in all.
+    Conflict {
+        /// The function.
+        function: TextAddr,
+        /// Its name, if it is one of the kernel's own.
+        name: Option<&'static str>,
+    },
+    /// There is no room for one more stub, or for one more veneer to a stub.
+    NoRoom {
+        /// The room that is full.
+        room: TextRange,
+    },
+    /// A stub can't be made where there is room for it.
+    Stub(insn::EncodeError),
     /// The filter's rule of this number selects no callsite: an unknown name, or a function that can't be traced.
     NothingSelected {
         /// The rule's place in the filter, from 0.
@@ -57,8 +91,7 @@ pub enum RegisterError {
     EmptySelection,
     /// A callsite is not in the state that the change starts from, or can't reach what it shall call.
     Callsite(StateError),
-    /// The callsites call nothing any more, but a CPU may still be inside the callback: unregister again to wait again. Until
-    /// then no other ops can be registered.
+    /// The callsites don't call the ops any more, but a CPU may still be inside its callback: unregister again to wait again.
     NotQuiescent(CpuTimeout),
     /// Text could not be changed.
     Text {
@@ -69,25 +102,32 @@ pub enum RegisterError {
     },
 }
 
-impl RegisterError {
-    /// Whether some callsites could not be put back.
-    pub(crate) const fn leaves_changes(&self) -> bool {
-        matches!(self, Self::Text { error: PokeError { undone: Undone::AllBut(_), .. }, .. })
-    }
-}
-
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotInitialised => f.write_str("The engine has not been initialised"),
             Self::AlreadyRegistered => f.write_str("The ops is registered already"),
             Self::NotRegistered => f.write_str("The ops is not registered"),
-            Self::Busy => f.write_str("The engine has another ops registered"),
+            Self::TooManyOps => f.write_str("The engine has as many ops registered as it can hold"),
+            Self::TooManySets => f.write_str("The callsites have as many different sets of ops as the engine can hold"),
+            Self::NotDirect => f.write_str("The ops calls no direct trampoline"),
+            Self::NoCpuArea => f.write_str("The platform has no CPU areas for a recorder"),
+            Self::NoCounter { function, name } => {
+                let name = name.unwrap_or_default();
+                write!(f, "The function {name} at {function} is outside of what the ops has counters for")
+            }
+            Self::Permanent => f.write_str("The ops is permanent"),
+            Self::Conflict { function, name } => {
+                let name = name.unwrap_or_default();
+                write!(f, "The function {name} at {function} has an ops already that excludes this one")
+            }
+            Self::NoRoom { room } => write!(f, "The room for generated code at {room} is full"),
+            Self::Stub(error) => write!(f, "A stub can't be made in the room for it: {error}"),
             Self::NothingSelected { rule } => write!(f, "The filter's rule {rule} selects no traceable function"),
             Self::EmptySelection => f.write_str("The filter selects no traceable function"),
             Self::Callsite(error) => error.fmt(f),
             Self::NotQuiescent(CpuTimeout { cpu }) => {
-                write!(f, "The callsites are disabled, but CPU {cpu} may still be inside the callback")
+                write!(f, "No callsite calls the ops any more, but CPU {cpu} may still be inside its callback")
             }
             Self::Text { error, function: Some(name) } => write!(f, "{error} (in {name})"),
             Self::Text { error, function: None } => error.fmt(f),

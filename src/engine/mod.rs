@@ -9,31 +9,40 @@
 //!                                                                            any failure: withdraw, text as before
 //! ```
 
+mod change;
+mod counters;
 mod error;
 mod image;
+mod members;
 #[cfg(feature = "module")]
 mod modules;
 mod region;
 mod registry;
+mod sets;
+mod show;
+mod spans;
 #[cfg(test)]
 mod tests;
+mod veneers;
 
+pub use counters::FunctionHits;
 pub use error::{InitError, RegisterError};
 pub use image::Image;
+pub use show::{OpsStatus, Statistics, Status, Survey};
 
 use crate::address::TextAddr;
-use crate::callsite::{Callsite, Refusal, State};
 use crate::filter::Filter;
-use crate::ops::Ops;
+use crate::ops::{Action, Ops, OpsFlags};
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 use crate::table::Census;
+use crate::text::Cpu;
+#[cfg(not(target_os = "none"))]
 use crate::text::Machine;
-use crate::text::{Cpu, TextPoke};
 use core::fmt;
-use core::sync::atomic::Ordering;
+use members::Member;
 use region::Region;
-use registry::{Registration, Registry, make_ready, target_of};
+use registry::{Registry, Tools, make_ready};
 
 /// What init found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,28 +51,6 @@ pub struct InitReport {
     pub census: Census,
     /// How many symbols the image has; 0 means that filters by name select nothing.
     pub symbols: usize,
-}
-
-/// What a look at all callsites' text found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    /// Callsites whose text is MOV X9, LR and NOP.
-    pub disabled: usize,
-    /// Callsites whose text is MOV X9, LR and BL.
-    pub enabled: usize,
-    /// Callsites whose text is not what the engine believes.
-    pub wrong: usize,
-}
-
-/// One callsite as it is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Status<'a> {
-    /// Where it is.
-    pub callsite: Callsite,
-    /// What its text says, or the two words that are no state of a callsite.
-    pub state: Result<State, [u32; 2]>,
-    /// Its function's name.
-    pub name: Option<&'a str>,
 }
 
 /// The engine: one for a kernel, in a `static`.
@@ -111,117 +98,155 @@ impl Engine {
     /// instruction that may be written under a CPU that executes it.
     pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
         let mut registry = self.lock();
-        if registry.stubs.is_some() {
+        if registry.ground.is_some() {
             return Err(InitError::AlreadyDone);
         }
-        let (stubs, names) = (image.stubs, image.symbols);
+        let names = image.symbols;
+        let ground = counters::ground(image.stubs, self.tools())?;
         let (region, census) = Region::of_image(image, self.machine)?;
         // SAFETY: our caller promises that nothing runs the text.
-        if let Err(error) = unsafe { make_ready(&region, &stubs, self.platform, self.machine) } {
+        if let Err(error) = unsafe { make_ready(&region, &ground, self.tools().poke()) } {
             region.table.dissolve();
             return Err(error);
         }
         registry.regions.push(region);
-        registry.stubs = Some(stubs);
+        registry.sets.room.set(ground.stubs.room);
+        registry.ground = Some(ground);
         drop(registry);
         let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
         log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
         Ok(InitReport { census, symbols })
     }
 
-    /// Calls `ops`' callback at each entry of the functions that `filter` selects; returns how many those are.
+    /// Has `ops` told of each call of the functions that `filter` selects; returns how many those are.
+    ///
+    /// A rule for a module that is not loaded selects nothing yet, and applies when it is.
+    ///
+    /// Where other ops are registered for a function as well, they are told in the order of their registration.
     ///
     /// # Errors
     ///
     /// [`RegisterError`]; nothing has changed then, unless it says so: `ops` must be unregistered in that case.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         // Before the lock: with modules this allocates.
-        let registration = Registration::new(ops, filter);
+        let member = Member::new(ops, filter);
         let mut registry = self.lock();
-        let stubs = registry.stubs.ok_or(RegisterError::NotInitialised)?;
-        match &registry.registered {
-            Some(other) if other.is_of(ops) => return Err(RegisterError::AlreadyRegistered),
-            Some(_) => return Err(RegisterError::Busy),
-            None => {}
+        if registry.ground.is_none() {
+            return Err(RegisterError::NotInitialised);
         }
-        let count = registry.plan(filter, target_of(ops))?;
-
-        stubs.current.store(core::ptr::from_ref(ops).cast_mut(), Ordering::Release);
-        // A CPU that fetches the new BL must load this ops: no fetch is ordered behind a store without a barrier.
-        self.machine.complete();
-        match registry.carry_out(self.poke(), self.machine) {
-            Ok(()) => {
-                registry.registered = Some(registration);
-                Ok(count)
-            }
+        if registry.members.find(ops).is_some() {
+            return Err(RegisterError::AlreadyRegistered);
+        }
+        let number = registry.add(member)?;
+        ops.handle_exits(true);
+        let done = registry.plan_adding(number, filter).and_then(|count| match count {
+            0 if !filter.awaits_module() => Err(RegisterError::EmptySelection),
+            count => Ok(count),
+        });
+        let done = match done {
+            Ok(count) => registry.settle(number, self.tools()).map(|()| count),
             Err(error) => {
-                // Some callsites called the stub for a moment, or still do, and the next ops is another one. Unless nobody
-                // can be on the way any more, `ops` stays registered, so that it can be unregistered.
-                let is_over = !error.leaves_changes() && self.platform.quiesce(&[stubs.text]).is_ok();
-                if is_over {
-                    stubs.current.store(core::ptr::null_mut(), Ordering::Release);
-                } else {
-                    registry.registered = Some(registration);
-                }
+                registry.withdraw();
                 Err(error)
             }
+        };
+        if done.is_ok() {
+            // What other ops had these callsites with may be waited for another time as well.
+            let _ = registry.let_go(self.tools());
+        } else {
+            // Some callsites called it for a moment, or still do. Unless nobody can be on the way any more, it stays
+            // registered, so that it can be unregistered.
+            registry.forget(number, self.tools());
         }
+        done
     }
 
-    /// Stops calling `ops`' callback, and waits until nobody is inside it any more.
+    /// Has `ops` not told of anything any more, and waits until nobody is inside its callback.
     ///
     /// # Errors
     ///
     /// [`RegisterError::NotQuiescent`], which can be tried again; with any other nothing has changed.
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
         let mut registry = self.lock();
-        let stubs = registry.stubs.ok_or(RegisterError::NotInitialised)?;
-        if !registry.registered.as_ref().is_some_and(|registered| registered.is_of(ops)) {
-            return Err(RegisterError::NotRegistered);
+        registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
+        if ops.flags().contains(OpsFlags::PERMANENT) {
+            return Err(RegisterError::Permanent);
         }
-        let count = registry.plan_removal();
-        registry.carry_out(self.poke(), self.machine)?;
-        registry.regions.iter_mut().for_each(Region::rest);
-        // Every CPU fetches NOPs now. One that fetched the BL before may still be between it and the callback's end.
-        self.platform.quiesce(&[stubs.text]).map_err(RegisterError::NotQuiescent)?;
-        stubs.current.store(core::ptr::null_mut(), Ordering::Release);
-        registry.registered = None;
+        let mut count = 0;
+        // What returns from now on has no handler called.
+        ops.handle_exits(false);
+        // Where a trampoline was replaced in part only, there are two.
+        while let Some(number) = registry.members.find(ops) {
+            count += registry.replan(number, None).inspect_err(|_| ops.handle_exits(true))?.0;
+            // Every CPU fetches something else now. One that fetched the BL before may still be between it and the
+            // callback's end.
+            registry.carry_out(self.tools()).inspect_err(|_| ops.handle_exits(true))?;
+            if let Some(member) = registry.members.get_mut(number) {
+                member.spans.clear();
+                member.leaving = true;
+            }
+            registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+            registry.remove(number, self.tools());
+        }
         Ok(count)
     }
 
-    /// Compares every callsite's text with what the engine believes.
-    pub fn survey(&self) -> Survey {
-        let mut survey = Survey::default();
-        let registry = self.lock();
-        for region in &registry.regions {
-            for (record, callsite) in region.callsites(0..region.table.len()) {
-                match region.text_state(&callsite, self.machine) {
-                    Ok(state) if state != region.state(record.now()) => survey.wrong += 1,
-                    Ok(State::Disabled) => survey.disabled += 1,
-                    Ok(State::Enabled(_)) => survey.enabled += 1,
-                    Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+    /// Has `ops`, which is registered, told of the calls of just the functions that `filter` selects from now on; returns
+    /// how many those are.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotQuiescent`]: the filter is in force, but a CPU may still be inside the callback on behalf of a
+    /// function that it no longer selects. With any other nothing has changed.
+    pub fn set_filter(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        let member = Member::new(ops, filter);
+        let mut registry = self.lock();
+        let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
+        let (_, selected) = registry.replan(number, Some(filter))?;
+        registry.settle(number, self.tools())?;
+        if let Some(old) = registry.members.get_mut(number) {
+            old.take_filter(member);
+        }
+        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
+    }
+
+    /// Has the callsites of `ops`, which was made by [`Ops::direct`], call another trampoline from now on, and waits until
+    /// no CPU is on its way to the old one. One that is inside the old one may still be.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError::NotDirect`] for another kind of ops. [`RegisterError::NotQuiescent`]: the new one is called, but a
+    /// CPU may be on its way to the old one. With any other nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Ops::direct`].
+    pub unsafe fn modify_direct(&self, ops: &'static Ops, trampoline: TextAddr) -> Result<(), RegisterError> {
+        let mut registry = self.lock();
+        let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
+        if !matches!(ops.action(), Action::Direct(_)) {
+            return Err(RegisterError::NotDirect);
+        }
+        let successor = registry.members.add_successor(number, Action::Direct(trampoline))?;
+        let planned = registry.plan_replacing(number, successor);
+        if let Err(error) = planned {
+            registry.withdraw();
+            drop(registry.members.remove(successor));
+            return Err(error);
+        }
+        match registry.settle(successor, self.tools()) {
+            Ok(()) => {
+                registry.members.succeed(number, successor);
+                registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)
+            }
+            Err(error) => {
+                registry.forget(successor, self.tools());
+                // If some callsites call the new one, it is for those alone.
+                if let Some(successor) = registry.members.get_mut(successor) {
+                    successor.leaving = true;
                 }
+                Err(error)
             }
-        }
-        survey
-    }
-
-    /// Shows every callsite, in the order of their addresses.
-    pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
-        let registry = self.lock();
-        for region in &registry.regions {
-            for (_, callsite) in region.callsites(0..region.table.len()) {
-                let state = region.text_state(&callsite, self.machine);
-                show(Status { callsite, state, name: region.name(callsite.function()) });
-            }
-        }
-    }
-
-    /// Shows every entry of the sections that is no callsite, and why.
-    pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
-        let registry = self.lock();
-        for region in &registry.regions {
-            region.table.refused(region.excluded, |at| region.read(self.machine, at)).for_each(&mut show);
         }
     }
 
@@ -230,8 +255,8 @@ impl Engine {
         self.symbols.get().copied()
     }
 
-    fn poke(&self) -> TextPoke<'static> {
-        TextPoke::new(self.platform, self.machine)
+    fn tools(&self) -> Tools {
+        Tools { platform: self.platform, machine: self.machine }
     }
 
     fn lock(&self) -> spin::MutexGuard<'_, Registry> {

@@ -4,24 +4,35 @@
 //! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
 
 use super::Engine;
+use super::change::Change;
 use super::error::RegisterError;
-use super::region::{Reached, Region};
-use super::registry::{Registration, Registry, target_of};
+use super::members::{MAX_OPS, Member};
+use super::region::Region;
+use super::registry::Registry;
+use super::veneers::Veneers;
 use crate::address::TextRange;
-use crate::callsite::StateError;
-use crate::insn::BranchOffset;
+use crate::plt::reaches;
 use crate::region::{NewRegion, RegionError, RegionToken, Regions};
 use crate::symbols::Symbols;
 use crate::table::{Encoding, Table};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use alloc::boxed::Box;
+use arrayvec::ArrayVec;
 use core::ptr::NonNull;
 
 /// What a region keeps alive, to be given back when it goes.
 pub(super) struct Owned {
     slots: NonNull<[u64]>,
     symbols: NonNull<[u8]>,
+    module: Box<str>,
+}
+
+impl Owned {
+    /// The module's name.
+    pub(super) const fn module(&self) -> &str {
+        &self.module
+    }
 }
 
 impl Drop for Owned {
@@ -42,7 +53,9 @@ impl Regions for Engine {
         let registry = &mut *registry;
         let text = new.text;
         let refuse = |reason| RegionError { text, reason };
-        let stubs = registry.stubs.ok_or(refuse("the engine has not been initialised"))?;
+        if registry.ground.is_none() {
+            return Err(refuse("the engine has not been initialised"));
+        }
         if registry.regions.is_full() {
             return Err(refuse("there is no room for one more region"));
         }
@@ -51,16 +64,16 @@ impl Regions for Engine {
         if registry.regions.iter().any(overlaps) {
             return Err(refuse("it overlaps a region that is there already"));
         }
-        let region = self.build(new, Reached::from(&stubs)).map_err(refuse)?;
+        let region = self.build(new, registry.sets.room.text()).map_err(refuse)?;
         registry.regions.insert(place, region);
-        let registered = registry.registered.take();
-        let planned = registered.as_ref().map_or(Ok(()), |registered| self.apply_to(registry, place, registered));
-        registry.registered = registered;
-        match planned {
+        match self.apply_filters_to(registry, place) {
             // The start of its text tells a region for as long as it is there.
             Ok(()) => Ok(RegionToken(text.start.get())),
             Err(reason) => {
-                drop(registry.regions.remove(place));
+                let mut region = registry.regions.remove(place);
+                region.give_up(&mut registry.sets);
+                // SAFETY: as when they were made ready. Where the platform fails a second time, they stay so.
+                let _ = unsafe { self.tools().poke().apply_quiet(&|| region.to_compiled()) };
                 Err(refuse(reason))
             }
         }
@@ -68,17 +81,18 @@ impl Regions for Engine {
 
     fn remove(&self, token: RegionToken) -> Result<(), RegionError> {
         let mut registry = self.lock();
+        let registry = &mut *registry;
         let unknown = RegionError { text: TextRange::EMPTY, reason: "there is no such region" };
-        let stubs = registry.stubs.ok_or(unknown)?;
         let known = |region: &Region| region.text.start.get() == token.0 && !region.is_permanent();
         let place = registry.regions.iter().position(known).ok_or(unknown)?;
         let region = &mut registry.regions[place];
-        let refuse = |reason| RegionError { text: region.text, reason };
-        let (busy, stays) =
-            (refuse("a CPU may still be inside a callback"), refuse("its callsites could not be disabled"));
-        region.plan_removal();
-        registry.carry_out(self.poke(), self.machine).map_err(|_| stays)?;
-        self.platform.quiesce(&[stubs.text]).map_err(|_| busy)?;
+        let text = region.text;
+        let refuse = |reason| RegionError { text, reason };
+        let planned = region.plan_all(&mut Change::clearing(&mut registry.sets, &registry.members));
+        debug_assert!(planned.is_ok(), "nothing excludes nothing");
+        registry.carry_out(self.tools()).map_err(|_| refuse("its callsites could not be disabled"))?;
+        let quiescent = registry.let_go_of_all(self.tools());
+        quiescent.map_err(|_| refuse("a CPU may still be inside a callback"))?;
         drop(registry.regions.remove(place));
         Ok(())
     }
@@ -86,19 +100,15 @@ impl Regions for Engine {
 
 impl Engine {
     /// Builds the table of a region and makes its callsites ready.
-    fn build(&self, new: NewRegion<'_>, direct: Reached) -> Result<Region, &'static str> {
-        let NewRegion { text, entries, layout, symbols, slots: veneers, .. } = new;
-        let reaches = |stub| {
-            let ends = [text.start, text.end.offset(-4)];
-            ends.iter().all(|end| BranchOffset::between(end.get(), stub).is_ok())
-        };
-        let reached = Reached {
-            caller: if reaches(direct.caller.get()) { direct.caller } else { veneers.caller },
-            regs_caller: if reaches(direct.regs_caller.get()) { direct.regs_caller } else { veneers.regs_caller },
-        };
+    fn build(&self, new: NewRegion<'_>, stubs: TextRange) -> Result<Region, &'static str> {
+        let NewRegion { module, text, entries, layout, symbols, veneers, .. } = new;
+        let ends = |range: TextRange| [range.start, range.end.offset(-4)];
+        let near = ends(text).into_iter().all(|from| ends(stubs).into_iter().all(|stub| reaches(from, stub)));
+        let veneers = (!near).then(|| Veneers::new(veneers));
         let mut owned = Owned {
             slots: NonNull::from(Box::leak(entries.into_boxed_slice())),
             symbols: NonNull::from(Box::leak(symbols)),
+            module: module.into(),
         };
         // SAFETY: leaked above, and given to this region's table alone, which is gone before `owned` is dropped.
         let slots = unsafe { owned.slots.as_mut() };
@@ -112,22 +122,28 @@ impl Engine {
         let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), read) else {
             return Err("its callsite section can't be used");
         };
-        let region = Region::of_module(text, table, names, reached, owned);
+        let region = Region::of_module(text, table, names, veneers, owned);
         // SAFETY: callsites lie inside the text, which is mapped, and nothing runs it before the loader calls init.
-        let ready = unsafe { self.poke().apply_quiet(&|| region.to_ready()) };
+        let ready = unsafe { self.tools().poke().apply_quiet(&|| region.to_ready()) };
         ready.map(|()| region).map_err(|_| "its text could not be written")
     }
 
-    /// Applies the filter that is set to the region at `place`.
-    fn apply_to(&self, registry: &mut Registry, place: usize, registered: &Registration) -> Result<(), &'static str> {
-        let target = target_of(registered.ops);
-        registered.filter.with(|filter| registry.regions[place].plan_filter(filter, target));
-        let checked: Result<(), StateError> = registry.regions[place].check();
-        if checked.is_err() {
-            registry.regions[place].withdraw();
-            return Err("its callsites don't reach the entry stubs");
+    /// Applies the filters that are set to the region at `place`.
+    fn apply_filters_to(&self, registry: &mut Registry, place: usize) -> Result<(), &'static str> {
+        let Registry { regions, members, sets, .. } = registry;
+        let text = regions[place].text;
+        let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
+        let planned = members.iter().filter(told).try_for_each(|(number, member)| {
+            let mut change = Change::adding(sets, members, number);
+            member.filter.with(|filter| regions[place].plan_filter(filter, &mut change).map(drop))
+        });
+        if planned.is_err() {
+            registry.withdraw();
+            return Err("two filters that are set exclude each other there");
         }
-        let done: Result<(), RegisterError> = registry.carry_out(self.poke(), self.machine);
-        done.map_err(|_| "the filter that is set could not be applied")
+        let numbers: ArrayVec<usize, MAX_OPS> = registry.members.iter().map(|(number, _)| number).collect();
+        numbers.into_iter().for_each(|number| registry.note_spans_of(number, place));
+        let done: Result<(), RegisterError> = registry.carry_out(self.tools());
+        done.map_err(|_| "the filters that are set could not be applied")
     }
 }

@@ -3,31 +3,21 @@
 //! Floor 4. A plan is written into the table itself (what each callsite shall call next), so that none needs memory of its
 //! own; carried out, it becomes what each calls now, and given up, it is forgotten.
 
+use super::change::{Change, Refused};
 use super::error::InitError;
 use super::image::Image;
+use super::sets::{Destination, SetError, Sets};
+use super::veneers::{VeneerError, Veneers};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Callsite, Change, LiveWord, State, StateError};
-use crate::entry::Stubs;
+use crate::callsite::{Callsite, Change as WordChange, LiveWord, State, StateError};
 use crate::filter::{Filter, Pattern, Rule};
-use crate::symbols::Symbols;
-use crate::table::{Census, Differing, Record, Table, TableError, Target};
-use crate::text::Cpu;
+use crate::plt::reaches;
+use crate::symbols::{Cursor, Symbols};
+use crate::table::{Census, Planned, Record, Run, Table, TableError, Target};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
-use core::ops::Range;
-
-/// What a region's callsites call: the stubs themselves, or its veneers to them.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Reached {
-    pub(super) caller: TextAddr,
-    pub(super) regs_caller: TextAddr,
-}
-
-impl From<&Stubs> for Reached {
-    fn from(stubs: &Stubs) -> Self {
-        Self { caller: stubs.caller.entry, regs_caller: stubs.regs_caller.entry }
-    }
-}
+use crate::text::{Cpu, TextPoke};
+use core::ops::{ControlFlow, Range};
 
 /// A piece of text with its callsites.
 pub(super) struct Region {
@@ -35,11 +25,10 @@ pub(super) struct Region {
     pub(super) excluded: TextRange,
     pub(super) table: Table,
     pub(super) symbols: Option<Symbols<'static>>,
-    pub(super) reached: Reached,
+    /// Where stubs are out of BL's reach.
+    pub(super) veneers: Option<Veneers>,
     /// The records between which there are planned changes.
-    planned: Range<usize>,
-    /// The records between which something is called: so that one function is let go without a look at all others.
-    active: Range<usize>,
+    planned: Planned,
     /// What a module's region keeps alive; last, so that what borrows it is dropped before it.
     #[cfg(feature = "module")]
     owned: Option<super::modules::Owned>,
@@ -48,7 +37,7 @@ pub(super) struct Region {
 impl Region {
     /// The kernel's own text.
     pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, Census), InitError> {
-        let Image { text, excluded, section, section_bytes, encoding, layout, stubs, symbols } = image;
+        let Image { text, excluded, section, section_bytes, encoding, layout, symbols, .. } = image;
         if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
             let error = TableError::Truncated { start: section.addr() as u64, bytes: section_bytes };
             return Err(InitError::Table(error));
@@ -69,9 +58,8 @@ impl Region {
             excluded,
             table,
             symbols,
-            reached: Reached::from(&stubs),
-            planned: 0..0,
-            active: 0..0,
+            veneers: None,
+            planned: Planned::NONE,
             #[cfg(feature = "module")]
             owned: None,
         };
@@ -84,19 +72,10 @@ impl Region {
         text: TextRange,
         table: Table,
         symbols: Option<Symbols<'static>>,
-        reached: Reached,
+        veneers: Option<Veneers>,
         owned: super::modules::Owned,
     ) -> Self {
-        Self {
-            text,
-            excluded: TextRange::EMPTY,
-            table,
-            symbols,
-            reached,
-            planned: 0..0,
-            active: 0..0,
-            owned: Some(owned),
-        }
+        Self { text, excluded: TextRange::EMPTY, table, symbols, veneers, planned: Planned::NONE, owned: Some(owned) }
     }
 
     /// Whether the region, and with it its functions' names, is there for ever.
@@ -110,74 +89,123 @@ impl Region {
     }
 
     /// What makes every callsite ready: MOV X9, LR.
-    pub(super) fn to_ready(&self) -> impl Iterator<Item = Change<u32>> {
-        let callsites = self.callsites(0..self.table.len());
-        callsites.filter_map(|(_, callsite)| callsite.init(State::Compiled).ok())
+    #[inline]
+    pub(super) fn to_ready(&self) -> impl Iterator<Item = WordChange<u32>> {
+        let callsites = self.table.records(0..self.table.len()).map(|record| record.callsite(self.text.start));
+        callsites.map(|callsite| callsite.made_ready())
     }
 
-    /// Plans `target` for the callsite at `index`; how many planned changes that adds.
-    fn plan(&mut self, index: usize, target: Target) -> usize {
-        if self.table.get(index).is_none_or(|record| record.next() == target) {
-            return 0;
-        }
-        self.table.update(index, |record| record.plan(target));
-        self.planned = hull(&self.planned, &(index..index + 1));
-        1
-    }
-
-    /// Plans `target` for every callsite; how many changes that makes. Nothing is planned yet.
-    pub(super) fn plan_all(&mut self, target: Target) -> usize {
-        self.plan_span(0..self.table.len(), target)
-    }
-
-    /// Plans nothing for every callsite that calls something; how many changes that makes. Nothing else is planned yet.
-    pub(super) fn plan_removal(&mut self) -> usize {
-        self.plan_span(self.active.clone(), Target::NONE)
-    }
-
-    fn plan_span(&mut self, span: Range<usize>, target: Target) -> usize {
-        let (planned, count) = self.table.plan_all(span, target);
-        self.planned = planned;
-        count
-    }
-
-    /// Plans `target` for every callsite that the filter selects here, if any.
+    /// What makes every callsite as the compiler left it again.
     #[cfg(feature = "module")]
-    pub(super) fn plan_filter(&mut self, filter: &Filter<'_>, target: Target) {
-        if filter.rules().is_empty() {
-            self.plan_all(target);
-        } else {
-            self.plan_selected(filter, target);
+    pub(super) fn to_compiled(&self) -> impl Iterator<Item = WordChange<u32>> {
+        self.to_ready().map(WordChange::reversed)
+    }
+
+    /// No callsite has a set any more, whatever its text says: nobody will run it.
+    #[cfg(feature = "module")]
+    pub(super) fn give_up(&mut self, sets: &mut Sets) {
+        for index in 0..self.table.len() {
+            self.table.update(index, |record| {
+                sets.count(record.now(), Target::NONE, u32::from(record.now() != Target::NONE));
+                *record = record.with_next(Target::NONE).committed();
+            });
         }
     }
 
-    /// Plans `target` for every callsite that the filter as a whole selects.
-    pub(super) fn plan_selected(&mut self, filter: &Filter<'_>, target: Target) -> usize {
-        let mut changes = 0;
-        for index in 0..self.table.len() {
-            if self.selects(index, |name, function| filter.selects(name, function)) {
-                changes += self.plan(index, target);
+    /// Changes what is planned for the callsite at `index`; how many planned changes that adds.
+    fn plan(&mut self, index: usize, change: &mut Change<'_>) -> Result<usize, Refused> {
+        let Some(record) = self.table.get(index) else { return Ok(0) };
+        let next = change.next(record.next()).map_err(|error| self.refused(index, error))?;
+        if record.next() == next {
+            return Ok(0);
+        }
+        let planned = self.table.plan(index, next);
+        self.planned.add(planned);
+        Ok(1)
+    }
+
+    /// Changes what is planned for every callsite; how many planned changes that adds.
+    pub(super) fn plan_all(&mut self, change: &mut Change<'_>) -> Result<usize, Refused> {
+        self.plan_span(0..self.table.len(), change)
+    }
+
+    /// The same for the callsites inside `range`.
+    pub(super) fn plan_range(&mut self, range: TextRange, change: &mut Change<'_>) -> Result<usize, Refused> {
+        self.plan_span(self.table.span(range), change)
+    }
+
+    fn plan_span(&mut self, span: Range<usize>, change: &mut Change<'_>) -> Result<usize, Refused> {
+        match self.table.plan_all(span.clone(), |from| change.next(from)) {
+            Ok((planned, count)) => {
+                self.planned.add(planned);
+                Ok(count)
+            }
+            Err((index, error)) => {
+                self.planned.add(Planned::within(span.start..index));
+                Err(self.refused(index, error))
             }
         }
-        changes
     }
 
-    /// Plans `target` for every callsite that `rule` selects and `filter` does not take away; whether the rule matched
-    /// any, and how many changes that adds.
-    pub(super) fn plan_rule(&mut self, rule: &Rule<'_>, filter: &Filter<'_>, target: Target) -> (bool, usize) {
-        let (mut matched, mut changes) = (false, 0);
+    fn refused(&self, index: usize, error: SetError) -> Refused {
+        let function = self.table.callsite(index).map_or(self.text.start, |callsite| callsite.function());
+        Refused { function, error }
+    }
+
+    /// The module that it belongs to.
+    fn module(&self) -> Option<&str> {
+        #[cfg(feature = "module")]
+        {
+            self.owned.as_ref().map(super::modules::Owned::module)
+        }
+        #[cfg(not(feature = "module"))]
+        None
+    }
+
+    /// Changes what is planned for every callsite that the filter selects here, if any.
+    #[cfg(feature = "module")]
+    pub(super) fn plan_filter(&mut self, filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, Refused> {
+        if filter.rules().is_empty() { self.plan_all(change) } else { self.plan_selected(filter, change) }
+    }
+
+    /// Changes what is planned for every callsite that the filter as a whole selects.
+    pub(super) fn plan_selected(&mut self, filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, Refused> {
+        let (mut changes, mut names) = (0, self.names());
+        for index in 0..self.table.len() {
+            let Some(function) = self.function(index) else { continue };
+            if filter.selects(names.of(function), function, self.module()) {
+                changes += self.plan(index, change)?;
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Changes what is planned for every callsite that `rule` selects and `filter` does not take away; whether the rule
+    /// matched any, and how many planned changes that adds.
+    pub(super) fn plan_rule(
+        &mut self,
+        rule: &Rule<'_>,
+        filter: &Filter<'_>,
+        change: &mut Change<'_>,
+    ) -> Result<(bool, usize), Refused> {
+        if !rule.concerns(self.module()) {
+            return Ok((false, 0));
+        }
+        let (mut matched, mut changes, mut names) = (false, 0, self.names());
         // An address is its own candidate; a name is looked up only where it decides.
         let by_address = matches!(rule.pattern, Pattern::Address(_));
+        let by_name = !by_address || filter.any_takes_away();
         for index in self.candidates(rule) {
-            if by_address || self.selects(index, |name, function| rule.matches(name, function)) {
+            let Some(function) = self.function(index) else { continue };
+            let name = if by_name { names.of(function) } else { None };
+            if by_address || rule.matches(name, function) {
                 matched = true;
-                if !filter.any_takes_away() || !self.selects(index, |name, function| filter.takes_away(name, function))
-                {
-                    changes += self.plan(index, target);
+                if !filter.any_takes_away() || !filter.takes_away(name, function, self.module()) {
+                    changes += self.plan(index, change)?;
                 }
             }
         }
-        (matched, changes)
+        Ok((matched, changes))
     }
 
     /// The callsites that a rule can match: all for a glob, the few that have the name or the address else.
@@ -199,90 +227,148 @@ impl Region {
         }
     }
 
-    /// Whether `matches` holds for the callsite at `index`.
-    fn selects(&self, index: usize, matches: impl FnOnce(Option<&str>, TextAddr) -> bool) -> bool {
-        let Some(callsite) = self.table.callsite(index) else { return false };
-        matches(self.name(callsite.function()), callsite.function())
+    /// The function of the callsite at `index`.
+    #[inline]
+    fn function(&self, index: usize) -> Option<TextAddr> {
+        self.table.callsite(index).map(|callsite| callsite.function())
     }
 
-    /// Whether every planned change can be made: if the first and the last callsite reach the target, all between do.
-    pub(super) fn check(&self) -> Result<(), StateError> {
-        if self.planned.is_empty() {
+    /// Whether every planned change can be made. Where the first and the last callsite reach all of the room that stubs
+    /// are in, all between reach every stub.
+    pub(super) fn check(&self, sets: &Sets) -> Result<(), StateError> {
+        let room = self.veneers.as_ref().map_or(sets.room.text(), Veneers::room);
+        let reaches_room = |at| reaches(at, room.start) && reaches(at, room.end.offset(-4));
+        let text = self.planned_text();
+        if text.is_empty() || (reaches_room(text.start) && reaches_room(text.end.offset(-4))) {
             return Ok(());
         }
-        let ends = [self.planned.start, self.planned.end - 1];
-        ends.into_iter().filter_map(|index| self.table.get(index)).try_for_each(|record| {
-            let (callsite, now) = (record.callsite(self.text.start), self.state(record.now()));
-            let change = match (self.target(record.next()), now) {
-                (None, State::Disabled) => return Ok(()),
-                (None, _) => callsite.disable(now),
-                (Some(target), State::Enabled(_)) => callsite.retarget(now, target),
-                (Some(target), _) => callsite.enable(now, target),
-            };
-            change.map(drop)
+        let mut records = self.table.records(self.planned.span.clone()).filter(|record| record.differs());
+        records.try_for_each(|record| {
+            let callsite = record.callsite(self.text.start);
+            match self.destination(sets, record.next()).from(callsite.call_addr()) {
+                Some(target) => callsite.enable(State::Disabled, target).map(drop),
+                None => Ok(()),
+            }
         })
     }
 
-    /// The records with planned changes, in the order of their addresses. [`check`](Self::check) has answered for them.
+    /// Where the callsites of a set go from here.
     #[inline]
-    fn differing(&self) -> Differing<'_> {
-        self.table.differing(self.planned.clone())
+    pub(super) fn destination(&self, sets: &Sets, target: Target) -> Destination {
+        match (&self.veneers, sets.destination(target)) {
+            (None, destination) => destination,
+            (Some(veneers), destination) => veneers.instead_of(target, destination),
+        }
     }
 
-    /// The change that a record plans.
-    #[inline]
-    pub(super) fn change(&self, record: Record) -> Change<LiveWord> {
+    /// The state that a callsite of a set is in.
+    pub(super) fn state(&self, sets: &Sets, record: Record) -> State {
         let at = record.call_addr(self.text.start);
-        Change { at, old: self.word(at, record.now()), new: self.word(at, record.next()) }
+        self.destination(sets, record.now()).from(at).map_or(State::Disabled, State::Enabled)
     }
 
-    /// The plan was carried out.
-    pub(super) fn commit(&mut self) {
-        let planned = core::mem::take(&mut self.planned);
-        self.active = hull(&self.active, &planned);
-        self.table.update_all(planned, Record::commit);
+    /// Calls `each` with the planned changes, as words, until it breaks. [`check`](Self::check) has answered for them.
+    #[inline]
+    pub(super) fn for_each_change<B>(
+        &self,
+        sets: &Sets,
+        mut each: impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        for run in self.table.runs(&self.planned) {
+            let (now, next) = (self.destination(sets, run.now), self.destination(sets, run.next));
+            // Where the place differs from callsite to callsite, each is worked out for itself.
+            let at_once = if now.is_one() && next.is_one() { usize::MAX } else { 1 };
+            for piece in run.pieces(at_once) {
+                let Some(first) = piece.call_addrs().next() else { continue };
+                let (nop, bl) = (|_| LiveWord::NOP, |target| move |at| LiveWord::bl_within_reach(at, target));
+                // A loop for each case, so that none decides anything for each callsite.
+                match (now.from(first), next.from(first)) {
+                    (None, None) => {}
+                    (None, Some(new)) => for_each_of(&piece, nop, bl(new), &mut each)?,
+                    (Some(old), None) => for_each_of(&piece, bl(old), nop, &mut each)?,
+                    (Some(old), Some(new)) => for_each_of(&piece, bl(old), bl(new), &mut each)?,
+                }
+            }
+        }
+        ControlFlow::Continue(())
     }
 
-    /// A removal was carried out: nothing here calls anything.
-    pub(super) fn rest(&mut self) {
-        self.active = 0..0;
+    /// The same for their addresses alone.
+    #[inline]
+    pub(super) fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+        for run in self.table.runs(&self.planned) {
+            for at in run.call_addrs() {
+                each(at)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The callsites with planned changes, and what set each shall have.
+    pub(super) fn planned_callsites(&self) -> impl Iterator<Item = (Target, Callsite)> {
+        let records = self.table.records(self.planned.span.clone()).filter(|record| record.differs());
+        records.map(|record| (record.next(), record.callsite(self.text.start)))
+    }
+
+    /// Whether a callsite shall have this set that doesn't yet.
+    pub(super) fn plans(&self, set: Target) -> bool {
+        self.table.runs(&self.planned).any(|run| run.next == set)
+    }
+
+    /// Makes a veneer for every set that a planned change needs one for.
+    pub(super) fn make_veneers(&mut self, sets: &Sets, poke: TextPoke<'_>) -> Result<(), VeneerError> {
+        let Some(veneers) = &mut self.veneers else { return Ok(()) };
+        self.table.runs(&self.planned).try_for_each(|run| veneers.make(run.next, sets.destination(run.next), poke))
+    }
+
+    /// The part of the text between the first and the last callsite with a planned change.
+    pub(super) fn planned_text(&self) -> TextRange {
+        let mut text = TextRange::EMPTY;
+        let at = |index| self.table.get(index).map(|record| record.call_addr(self.text.start));
+        let Range { start, end } = self.planned.span;
+        if let (true, Some(first)) = (start < end, at(start))
+            && let Some(last) = at(end - 1)
+        {
+            text = TextRange::new(first, last.offset(4));
+        }
+        text
+    }
+
+    /// The plan was carried out; how many callsites it changed.
+    pub(super) fn commit(&mut self, sets: &mut Sets) -> u64 {
+        let (veneers, mut changed) = (&mut self.veneers, 0);
+        self.table.commit(&self.planned, |from, to, callsites| {
+            changed += u64::from(callsites);
+            sets.count(from, to, callsites);
+            if let Some(veneers) = veneers {
+                veneers.count(from, to, callsites);
+            }
+        });
+        self.planned = Planned::NONE;
+        changed
     }
 
     /// The plan was given up.
     pub(super) fn withdraw(&mut self) {
-        self.table.update_all(core::mem::take(&mut self.planned), Record::withdraw);
+        self.table.withdraw(&self.planned);
+        self.planned = Planned::NONE;
     }
 
     /// The plan was carried out in part: commits what the text says was done, and withdraws the rest.
-    pub(super) fn believe_the_text(&mut self, machine: Cpu) {
-        let planned = core::mem::take(&mut self.planned);
-        self.active = hull(&self.active, &planned);
-        for index in planned {
-            let Some(record) = self.table.get(index) else { continue };
-            let done = self.text_state(&record.callsite(self.text.start), machine) == Ok(self.state(record.next()));
-            self.table.update(index, if done { Record::commit } else { Record::withdraw });
+    pub(super) fn believe_the_text(&mut self, sets: &mut Sets, machine: Cpu) {
+        for index in core::mem::take(&mut self.planned).span {
+            let Some(record) = self.table.get(index).filter(|record| record.differs()) else { continue };
+            let callsite = record.callsite(self.text.start);
+            let next = self.destination(sets, record.next()).from(callsite.call_addr());
+            let done = self.text_state(&callsite, machine) == Ok(next.map_or(State::Disabled, State::Enabled));
+            if done {
+                sets.count(record.now(), record.next(), 1);
+                if let Some(veneers) = &mut self.veneers {
+                    veneers.count(record.now(), record.next(), 1);
+                }
+            }
+            self.table.update(index, |record| *record = if done { record.committed() } else { record.withdrawn() });
         }
-    }
-
-    /// The state that a callsite with this target is in.
-    pub(super) fn state(&self, target: Target) -> State {
-        self.target(target).map_or(State::Disabled, State::Enabled)
-    }
-
-    /// The address that a target stands for.
-    #[inline]
-    fn target(&self, target: Target) -> Option<TextAddr> {
-        match target {
-            Target::CALLER => Some(self.reached.caller),
-            Target::REGS_CALLER => Some(self.reached.regs_caller),
-            _ => None,
-        }
-    }
-
-    /// The instruction at `at` that a target stands for.
-    #[inline]
-    fn word(&self, at: TextAddr, target: Target) -> LiveWord {
-        self.target(target).map_or(LiveWord::NOP, |target| LiveWord::bl_within_reach(at, target))
     }
 
     /// The records of these indices with their callsites.
@@ -304,46 +390,36 @@ impl Region {
         unsafe { machine.load(at) }
     }
 
+    /// The names of functions, for asking for one after the other.
+    pub(super) fn names(&self) -> Names {
+        Names(self.symbols.map(|symbols| symbols.cursor()))
+    }
+
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.symbols.and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
     }
 }
 
-/// The smallest range that holds both.
-fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
-    match (a.is_empty(), b.is_empty()) {
-        (true, _) => b.clone(),
-        (_, true) => a.clone(),
-        _ => a.start.min(b.start)..a.end.max(b.end),
+/// Calls `each` with a change of every callsite of the run.
+#[inline]
+fn for_each_of<B>(
+    run: &Run<'_>,
+    old: impl Fn(TextAddr) -> LiveWord,
+    new: impl Fn(TextAddr) -> LiveWord,
+    each: &mut impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>,
+) -> ControlFlow<B> {
+    for at in run.call_addrs() {
+        each(WordChange { at, old: old(at), new: new(at) })?;
     }
+    ControlFlow::Continue(())
 }
 
-/// The records with planned changes of several regions. A type of its own, since a chain of adaptors costs several calls a
-/// callsite, in each pass.
-pub(super) struct Planned<'a> {
-    regions: core::slice::Iter<'a, Region>,
-    current: Option<(&'a Region, Differing<'a>)>,
-}
+/// The names of a region's functions, one after the other: in the order of their addresses, none is searched for.
+pub(super) struct Names(Option<Cursor<'static>>);
 
-impl<'a> Planned<'a> {
-    pub(super) fn of(regions: &'a [Region]) -> Self {
-        Self { regions: regions.iter(), current: None }
-    }
-}
-
-impl<'a> Iterator for Planned<'a> {
-    type Item = (&'a Region, Record);
-
-    #[inline]
-    fn next(&mut self) -> Option<(&'a Region, Record)> {
-        loop {
-            if let Some((region, records)) = &mut self.current
-                && let Some(record) = records.next()
-            {
-                return Some((region, record));
-            }
-            let region = self.regions.next()?;
-            self.current = Some((region, region.differing()));
-        }
+impl Names {
+    #[inline(always)]
+    pub(super) fn of(&mut self, function: TextAddr) -> Option<&'static str> {
+        self.0.as_mut()?.name_at(function.get())
     }
 }

@@ -1,61 +1,54 @@
-//! What the engine knows: the regions, who is registered, and how a wish becomes a plan for all of them.
+//! What the engine knows: the regions, who is registered, which sets of ops there are; and how a wish becomes a plan for all
+//! of them.
 //!
 //! Floor 4.
 
+use super::change::{Change, Refused};
 use super::error::{InitError, RegisterError};
-use super::region::{Planned, Region};
-use crate::address::TextAddr;
-use crate::callsite::{Change, LiveWord};
-use crate::entry::Stubs;
+use super::members::Members;
+use super::region::Region;
+use super::sets::{SetError, Sets, StubError};
+use super::show::Statistics;
+use super::spans::Spans;
+use super::veneers::{VeneerError, Veneers};
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::{Change as WordChange, LiveWord};
 use crate::filter::{Filter, Rule, Sign};
-use crate::ops::{Ops, OpsFlags};
-use crate::platform::Platform;
-use crate::table::Target;
+use crate::platform::{CpuTimeout, Platform};
+use crate::stub::Ground;
 use crate::text::{Batch, Cpu, PokeCause, TextPoke, Undone};
 use arrayvec::ArrayVec;
+use core::ops::ControlFlow;
 
 /// The most regions that an engine holds: the kernel's image, and for each module its text and, while it starts, its init
 /// text.
 pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
 
-/// What the engine knows. Never moved: with room for many regions it is too large for a kernel's stack.
+/// What the engine knows. Never moved: with room for many regions, ops and sets it is too large for a kernel's stack.
 pub(super) struct Registry {
     /// Known once there is an image.
-    pub(super) stubs: Option<Stubs>,
+    pub(super) ground: Option<Ground>,
     /// # Invariants
     ///
     /// In the order of their addresses, and none overlaps another.
     pub(super) regions: ArrayVec<Region, MAX_REGIONS>,
-    pub(super) registered: Option<Registration>,
+    pub(super) members: Members,
+    pub(super) sets: Sets,
+    /// What was done since init.
+    pub(super) done: Statistics,
 }
 
-/// Who is registered, and for what.
-pub(super) struct Registration {
-    pub(super) ops: &'static Ops,
-    /// For regions that are yet to come.
-    #[cfg(feature = "module")]
-    pub(super) filter: crate::filter::OwnedFilter,
+/// What carries changes out.
+#[derive(Clone, Copy)]
+pub(super) struct Tools {
+    pub(super) platform: &'static dyn Platform,
+    pub(super) machine: Cpu,
 }
 
-impl Registration {
-    pub(super) fn new(ops: &'static Ops, filter: &Filter<'_>) -> Self {
-        #[cfg(not(feature = "module"))]
-        let _ = filter;
-        Self {
-            ops,
-            #[cfg(feature = "module")]
-            filter: filter.to_owned(),
-        }
+impl Tools {
+    pub(super) fn poke(self) -> TextPoke<'static> {
+        TextPoke::new(self.platform, self.machine)
     }
-
-    pub(super) fn is_of(&self, ops: &Ops) -> bool {
-        core::ptr::eq(self.ops, ops)
-    }
-}
-
-/// The target of a callsite that this ops alone wants.
-pub(super) fn target_of(ops: &Ops) -> Target {
-    if ops.flags().contains(OpsFlags::SAVE_REGS) { Target::REGS_CALLER } else { Target::CALLER }
 }
 
 // SAFETY: the pointers inside are to callsite sections, which were given to the engine alone, and to statics.
@@ -66,86 +59,203 @@ unsafe impl Send for Registry {}
 /// # Safety
 ///
 /// Nothing runs the image's text meanwhile.
-pub(super) unsafe fn make_ready(
-    image: &Region,
-    stubs: &Stubs,
-    platform: &dyn Platform,
-    machine: Cpu,
-) -> Result<(), InitError> {
-    let base = platform.context_base();
-    let caller = stubs.caller.changes(base).map_err(InitError::ContextOffset)?;
-    let regs_caller = stubs.regs_caller.changes(base).map_err(InitError::ContextOffset)?;
-    let changes = || caller.into_iter().chain(regs_caller).chain(image.to_ready());
+pub(super) unsafe fn make_ready(image: &Region, ground: &Ground, poke: TextPoke<'_>) -> Result<(), InitError> {
+    let Ground { stubs, context, .. } = ground;
+    let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
+    let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
+    let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
+    let stubs = [caller, regs_caller, returning];
     // SAFETY: callsites lie inside the text and nothing runs it, as our caller promises; the stubs' labels are instructions
     // of ours, and no callsite calls them yet.
-    unsafe { TextPoke::new(platform, machine).apply_quiet(&changes) }.map_err(InitError::Text)
+    unsafe { poke.apply_quiet(&Readying { stubs, image }) }.map_err(InitError::Text)
+}
+
+/// What init writes.
+struct Readying<'a> {
+    stubs: [[WordChange<u32>; 2]; 3],
+    image: &'a Region,
+}
+
+impl Batch<u32> for Readying<'_> {
+    #[inline]
+    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.stubs.as_flattened().iter().copied().chain(self.image.to_ready()).try_for_each(&mut each)
+    }
 }
 
 impl Registry {
     /// Nothing yet.
-    pub(super) const EMPTY: Self = Self { stubs: None, regions: ArrayVec::new_const(), registered: None };
+    pub(super) const EMPTY: Self = Self {
+        ground: None,
+        regions: ArrayVec::new_const(),
+        members: Members::EMPTY,
+        sets: Sets::EMPTY,
+        done: Statistics::NOTHING,
+    };
 
-    /// Plans `target` for every callsite that the filter selects; how many changes that makes.
-    pub(super) fn plan(&mut self, filter: &Filter<'_>, target: Target) -> Result<usize, RegisterError> {
-        let planned = match self.select(filter, target) {
-            Ok(0) => Err(RegisterError::EmptySelection),
-            Ok(count) => self.check().map(|()| count),
-            Err(error) => Err(error),
-        };
+    /// Plans the ops of this number for every callsite that the filter selects; how many changes that adds.
+    pub(super) fn plan_adding(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        let mut change = Change::adding(&mut self.sets, &self.members, number);
+        let selected = select(&mut self.regions, filter, &mut change);
+        let count = selected.map_err(|error| match error {
+            SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
+            SelectError::Refused(refused) => self.refused(refused),
+        })?;
+        self.check_counters(number).map(|()| count)
+    }
+
+    /// Plans that no callsite has the ops of this number; how many changes that adds.
+    pub(super) fn plan_removing(&mut self, number: usize) -> Result<usize, RegisterError> {
+        let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
+        let mut change = Change::removing(&mut self.sets, &self.members, number);
+        let planned = plan_spans(&mut self.regions, spans, &mut change);
+        planned.map_err(|refused| self.refused(refused))
+    }
+
+    /// Plans the successor for every callsite that has the ops of this number.
+    pub(super) fn plan_replacing(&mut self, number: usize, successor: usize) -> Result<usize, RegisterError> {
+        let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
+        let mut change = Change::replacing(&mut self.sets, &self.members, number, successor);
+        let planned = plan_spans(&mut self.regions, spans, &mut change);
+        planned.map_err(|refused| self.refused(refused))
+    }
+
+    /// Plans that just the callsites that the filter selects have the ops of this number, or none at all: how many lose it,
+    /// and how many have it then.
+    pub(super) fn replan(
+        &mut self,
+        number: usize,
+        filter: Option<&Filter<'_>>,
+    ) -> Result<(usize, usize), RegisterError> {
+        let planned = self.plan_removing(number).and_then(|removed| match filter {
+            None => Ok((removed, 0)),
+            Some(filter) => match self.plan_adding(number, filter)? {
+                0 if !filter.awaits_module() => Err(RegisterError::EmptySelection),
+                added => Ok((removed, added)),
+            },
+        });
         if planned.is_err() {
-            self.regions.iter_mut().for_each(Region::withdraw);
+            self.withdraw();
         }
         planned
     }
 
-    /// Plans nothing for every callsite.
-    pub(super) fn plan_removal(&mut self) -> usize {
-        self.regions.iter_mut().map(Region::plan_removal).sum()
+    /// Carries out a plan that gives callsites the ops of this number.
+    pub(super) fn settle(&mut self, number: usize, tools: Tools) -> Result<(), RegisterError> {
+        self.note_spans(number);
+        self.carry_out(tools)
     }
 
-    fn select(&mut self, filter: &Filter<'_>, target: Target) -> Result<usize, RegisterError> {
-        let positive = |rule: &Rule<'_>| rule.sign == Sign::Select;
-        if filter.rules().is_empty() {
-            return Ok(self.regions.iter_mut().map(|region| region.plan_all(target)).sum());
+    /// Takes back the number of an ops that should have been given to callsites, unless some have it, or a CPU may be on
+    /// its way to it.
+    pub(super) fn forget(&mut self, number: usize, tools: Tools) {
+        let is_nowhere = !self.sets.some_has(number);
+        if is_nowhere || (!self.sets.some_callsite_has(number) && self.let_go(tools).is_ok()) {
+            self.remove(number, tools);
         }
-        if !filter.rules().iter().any(positive) {
-            return Ok(self.regions.iter_mut().map(|region| region.plan_selected(filter, target)).sum());
-        }
-        let mut changes = 0;
-        for (number, rule) in filter.rules().iter().enumerate().filter(|(_, rule)| positive(rule)) {
-            let mut matched = false;
-            for region in &mut self.regions {
-                let (matched_here, changes_here) = region.plan_rule(rule, filter, target);
-                matched |= matched_here;
-                changes += changes_here;
-            }
-            if !matched {
-                return Err(RegisterError::NothingSelected { rule: number });
-            }
-        }
-        Ok(changes)
     }
 
-    fn check(&self) -> Result<(), RegisterError> {
-        self.regions.iter().try_for_each(Region::check).map_err(RegisterError::Callsite)
+    fn refused(&self, Refused { function, error }: Refused) -> RegisterError {
+        match error {
+            SetError::Conflict => RegisterError::Conflict { function, name: self.name(function) },
+            SetError::Full => RegisterError::TooManySets,
+        }
+    }
+
+    /// Gives up what is planned.
+    pub(super) fn withdraw(&mut self) {
+        self.regions.iter_mut().for_each(Region::withdraw);
+        self.sets.forget_unmade();
     }
 
     /// Has the planned changes made, and commits or withdraws them.
-    pub(super) fn carry_out(&mut self, poke: TextPoke<'_>, machine: Cpu) -> Result<(), RegisterError> {
+    pub(super) fn carry_out(&mut self, tools: Tools) -> Result<(), RegisterError> {
+        let prepared = self.prepare(tools);
+        if let Err(error) = prepared {
+            self.withdraw();
+            return Err(error);
+        }
         // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
-        let Err(error) = (unsafe { poke.apply_live(&*self) }) else {
-            self.regions.iter_mut().for_each(Region::commit);
+        let Err(error) = (unsafe { tools.poke().apply_live(&*self) }) else {
+            self.done.batches += 1;
+            for region in &mut self.regions {
+                self.done.changes += region.commit(&mut self.sets);
+            }
             return Ok(());
         };
+        self.done.failures += 1;
         for region in &mut self.regions {
             match error.undone {
-                Undone::AllBut(_) => region.believe_the_text(machine),
+                Undone::AllBut(_) => region.believe_the_text(&mut self.sets, tools.machine),
                 Undone::Entirely | Undone::Unconfirmed => region.withdraw(),
             }
         }
         // No one function is to blame for a CPU that doesn't answer.
         let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
         Err(RegisterError::Text { error, function })
+    }
+
+    /// Makes what the planned changes need, and looks whether they can be made.
+    fn prepare(&mut self, tools: Tools) -> Result<(), RegisterError> {
+        let ground = self.ground.as_ref().ok_or(RegisterError::NotInitialised)?;
+        let is_planned = |set| self.regions.iter().any(|region| region.plans(set));
+        self.sets.make_stubs(&self.members, ground, tools.poke(), is_planned).map_err(|error| match error {
+            StubError::Room => RegisterError::NoRoom { room: self.sets.room.text() },
+            StubError::Reach(error) => RegisterError::Stub(error),
+            StubError::Text(error) => RegisterError::Text { error, function: None },
+        })?;
+        for region in &mut self.regions {
+            region.make_veneers(&self.sets, tools.poke()).map_err(|error| match error {
+                VeneerError::Full(room) => RegisterError::NoRoom { room },
+                VeneerError::Reach(error) => RegisterError::Stub(error),
+                VeneerError::Text(error) => RegisterError::Text { error, function: None },
+            })?;
+        }
+        self.regions.iter().try_for_each(|region| region.check(&self.sets)).map_err(RegisterError::Callsite)
+    }
+
+    /// Waits until nobody is inside a stub or a veneer that no callsite calls any more, and drops those.
+    pub(super) fn let_go(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
+        let unused = |region: &Region| region.veneers.as_ref().is_some_and(Veneers::has_unused);
+        if self.sets.has_unused() || self.regions.iter().any(unused) { self.let_go_of_all(tools) } else { Ok(()) }
+    }
+
+    /// The same, but waits in any case.
+    pub(super) fn let_go_of_all(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
+        self.quiesce(tools)?;
+        self.sets.collect();
+        self.members.bury();
+        for region in &mut self.regions {
+            if let Some(veneers) = &mut region.veneers {
+                veneers.collect();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nobody is inside a callback or a stub, or on the way.
+    pub(super) fn quiesce(&self, tools: Tools) -> Result<(), CpuTimeout> {
+        let mut stubs = ArrayVec::<TextRange, { MAX_REGIONS + 3 }>::new();
+        stubs.extend(self.ground.iter().flat_map(|ground| ground.stubs.text));
+        stubs.push(self.sets.room.text());
+        stubs.extend(self.regions.iter().filter_map(|region| region.veneers.as_ref()).map(|veneers| veneers.room()));
+        tools.platform.quiesce(&stubs)
+    }
+
+    /// Where the planned changes are becomes part of where this ops's callsites are.
+    pub(super) fn note_spans(&mut self, number: usize) {
+        let Some(member) = self.members.get_mut(number) else { return };
+        for region in &self.regions {
+            member.spans.add(region.planned_text());
+        }
+    }
+
+    /// The same for the region at `place` only.
+    #[cfg(feature = "module")]
+    pub(super) fn note_spans_of(&mut self, number: usize, place: usize) {
+        if let (Some(member), Some(region)) = (self.members.get_mut(number), self.regions.get(place)) {
+            member.spans.add(region.planned_text());
+        }
     }
 
     /// The region that holds this address: O(log n).
@@ -155,20 +265,74 @@ impl Registry {
     }
 
     /// The name of a function of the kernel's own. (A module's names go when it goes.)
-    fn name(&self, addr: TextAddr) -> Option<&'static str> {
+    pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.region_of(addr).filter(|region| region.is_permanent()).and_then(|region| region.name(addr))
     }
+}
+
+/// Why a filter's callsites were not all planned.
+enum SelectError {
+    NothingSelected(usize),
+    Refused(Refused),
+}
+
+impl From<Refused> for SelectError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+/// Plans a change for every callsite that the filter selects; how many planned changes that adds.
+fn select(regions: &mut [Region], filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, SelectError> {
+    let positive = |rule: &Rule<'_>| rule.sign == Sign::Select;
+    let mut changes = 0;
+    if filter.rules().is_empty() {
+        for region in regions {
+            changes += region.plan_all(change)?;
+        }
+        return Ok(changes);
+    }
+    if !filter.rules().iter().any(positive) {
+        for region in regions {
+            changes += region.plan_selected(filter, change)?;
+        }
+        return Ok(changes);
+    }
+    for (number, rule) in filter.rules().iter().enumerate().filter(|(_, rule)| positive(rule)) {
+        let mut matched = false;
+        for region in &mut *regions {
+            let (matched_here, changes_here) = region.plan_rule(rule, filter, change)?;
+            matched |= matched_here;
+            changes += changes_here;
+        }
+        if !matched && !rule.awaits_module() {
+            return Err(SelectError::NothingSelected(number));
+        }
+    }
+    Ok(changes)
+}
+
+/// Plans a change for every callsite in these spans; how many planned changes that adds.
+fn plan_spans(regions: &mut [Region], spans: &Spans, change: &mut Change<'_>) -> Result<usize, Refused> {
+    let mut changes = 0;
+    for region in regions {
+        let text = region.text;
+        for span in spans.iter().filter(|span| span.start < text.end && text.start < span.end) {
+            changes += region.plan_range(span, change)?;
+        }
+    }
+    Ok(changes)
 }
 
 /// The planned changes of all regions.
 impl Batch<LiveWord> for Registry {
     #[inline]
-    fn changes(&self) -> impl Iterator<Item = Change<LiveWord>> {
-        Planned::of(&self.regions).map(|(region, record)| region.change(record))
+    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.regions.iter().try_for_each(|region| region.for_each_change(&self.sets, &mut each))
     }
 
     #[inline]
-    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
-        Planned::of(&self.regions).map(|(region, record)| record.call_addr(region.text.start))
+    fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.regions.iter().try_for_each(|region| region.for_each_address(&mut each))
     }
 }

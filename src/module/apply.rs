@@ -2,7 +2,6 @@
 //!
 //! Floor 3 within the loader.
 
-use super::StubEntries;
 use super::error::{LoadError, SectionCause, owned};
 use super::layout::{Erratum843419, Layout, Spot, TEXTS};
 use super::memory::Segment;
@@ -10,12 +9,11 @@ use super::object::{Object, Relocation, Section};
 use super::place::Placed;
 use super::reloc::{Letters, RelocKind};
 use super::symbols::{Target, Values};
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::{self, Callsite};
 use crate::insn::BranchOffset;
 use crate::insn::seq::plt::is_erratum_843419_place;
-use crate::plt::{AdrpInstead, ENTRY_BYTES, FTRACE_PLT_IDX, FTRACE_REGS_PLT_IDX, Veneer};
-use crate::region::StubSlots;
+use crate::plt::{AdrpInstead, ENTRY_BYTES, STUB_VENEERS, Veneer};
 use alloc::vec::Vec;
 
 /// R_AARCH64_ABS64 and R_AARCH64_PREL64: what an entry of `__patchable_function_entries` is filled by.
@@ -55,9 +53,9 @@ impl<'a, 'k> Linking<'a, 'k> {
     }
 
     /// Does all of it; returns the callsites of text and of init text.
-    pub(crate) fn link(&mut self, stubs: StubEntries) -> Result<[Entries; 2], LoadError> {
+    pub(crate) fn link(&mut self) -> Result<[Entries; 2], LoadError> {
         self.copy_sections()?;
-        self.fill_stub_slots(stubs)?;
+        self.set_stub_veneers_aside()?;
         for section in &self.object.sections {
             if let Some(start) = self.layout.sections[section.index] {
                 for relocation in section.relocations() {
@@ -79,15 +77,13 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    fn fill_stub_slots(&mut self, stubs: StubEntries) -> Result<(), LoadError> {
+    /// The first of each text's veneers are for whoever traces it.
+    fn set_stub_veneers_aside(&mut self) -> Result<(), LoadError> {
         for segment in TEXTS {
-            if self.layout.plt[segment.index()].is_none() {
-                continue;
-            }
-            for (index, stub) in [(FTRACE_PLT_IDX, stubs.caller), (FTRACE_REGS_PLT_IDX, stubs.regs_caller)] {
-                let spot = self.new_veneer(segment, None)?;
-                debug_assert_eq!(Some(spot), self.layout.plt_entry(segment, index));
-                self.write_jump(spot, stub)?;
+            if self.layout.plt[segment.index()].is_some() {
+                for _ in 0..STUB_VENEERS {
+                    self.new_veneer(segment, None)?;
+                }
             }
         }
         Ok(())
@@ -295,12 +291,9 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(Entries { addresses: entries, form })
     }
 
-    /// Where a segment's slots for the entry stubs are; `None` where it has no text.
-    pub(crate) fn stub_slots(&self, segment: Segment) -> Option<StubSlots> {
-        let slot = |index| {
-            let spot = self.layout.plt_entry(segment, index)?;
-            Some(TextAddr::new(self.placed.address(spot)))
-        };
-        Some(StubSlots { caller: slot(FTRACE_PLT_IDX)?, regs_caller: slot(FTRACE_REGS_PLT_IDX)? })
+    /// Where a segment's veneers for whoever traces it are; `None` where it has no text.
+    pub(crate) fn stub_veneers(&self, segment: Segment) -> Option<TextRange> {
+        let start = TextAddr::new(self.placed.address(self.layout.plt_entry(segment, 0)?));
+        Some(TextRange::new(start, start.offset(STUB_VENEERS as i64 * ENTRY_BYTES as i64)))
     }
 }

@@ -16,7 +16,7 @@ use super::object::{Object, Section, SymbolPlace};
 use super::reloc::RelocKind;
 use super::symbols::{Target, Values};
 use crate::insn::seq::plt::is_erratum_843419_place;
-use crate::plt::{ENTRY_BYTES, FTRACE_SLOTS};
+use crate::plt::{ENTRY_BYTES, STUB_VENEERS};
 use alloc::vec::Vec;
 
 /// Whether the CPUs have Cortex-A53 erratum 843419.
@@ -136,7 +136,7 @@ impl Layout {
         }
         for ((segment, targets), forbidden) in TEXTS.into_iter().zip(targets).zip(forbidden) {
             if self.bytes[segment.index()] > 0 {
-                let entries = FTRACE_SLOTS + count_distinct(targets) + forbidden;
+                let entries = STUB_VENEERS + count_distinct(targets) + forbidden;
                 let spot = self.append(segment, ENTRY_BYTES, ENTRY_BYTES * entries as u64)?;
                 self.plt[segment.index()] = Some(PltRoom { offset: spot.offset, entries });
             }

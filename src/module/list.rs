@@ -13,7 +13,7 @@ use super::symbols::{self, Values};
 use super::{EXIT, INIT};
 use crate::address::{TextAddr, TextRange};
 use crate::platform::Platform;
-use crate::region::{NewRegion, RegionToken, Regions, StubSlots};
+use crate::region::{NewRegion, RegionToken, Regions};
 use crate::text::Machine;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -30,8 +30,6 @@ pub struct Kernel<'k> {
     pub machine: &'k dyn Machine,
     /// Who traces the text.
     pub regions: &'k dyn Regions,
-    /// Where the entry stubs are.
-    pub stubs: StubEntries,
     /// Whether a CPU has it.
     pub erratum_843419: Erratum843419,
     /// Calls a function of a module: [`call`] on the CPU that this is compiled for.
@@ -40,17 +38,8 @@ pub struct Kernel<'k> {
 
 impl fmt::Debug for Kernel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("stubs", &self.stubs).finish_non_exhaustive()
+        f.debug_struct("Kernel").field("erratum_843419", &self.erratum_843419).finish_non_exhaustive()
     }
-}
-
-/// The addresses of the entry stubs, which each region's first veneers jump to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StubEntries {
-    /// `ftrace_caller`.
-    pub caller: TextAddr,
-    /// `ftrace_regs_caller`.
-    pub regs_caller: TextAddr,
 }
 
 /// Calls the `extern "C" fn() -> i32` at this address; what it returns has no meaning where the function has no result.
@@ -97,7 +86,7 @@ pub struct Module<'k> {
     exit: Option<TextAddr>,
     region: Option<RegionToken>,
     callsites: Vec<u64>,
-    slots: Option<StubSlots>,
+    stub_veneers: Option<TextRange>,
 }
 
 impl Module<'_> {
@@ -131,9 +120,9 @@ impl Module<'_> {
         &self.callsites
     }
 
-    /// Its veneers for the entry stubs; none where it has no text.
-    pub fn stub_slots(&self) -> Option<StubSlots> {
-        self.slots
+    /// Its veneers for whoever traces it; none where it has no text.
+    pub fn stub_veneers(&self) -> Option<TextRange> {
+        self.stub_veneers
     }
 }
 
@@ -197,7 +186,7 @@ impl<'k> Modules<'k> {
 
     /// Everything up to the point where the module could run.
     fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
-        let Kernel { memory, platform, machine, stubs, erratum_843419: erratum, .. } = self.kernel;
+        let Kernel { memory, platform, machine, erratum_843419: erratum, .. } = self.kernel;
         let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
         let mut uses = Vec::new();
         let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
@@ -205,8 +194,8 @@ impl<'k> Modules<'k> {
 
         let mut placed = Placed::allocate(memory, &layout.bytes, placement)?;
         let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum);
-        let entries = linking.link(stubs)?;
-        let slots = [Segment::Text, Segment::InitText].map(|segment| linking.stub_slots(segment));
+        let entries = linking.link()?;
+        let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = self.read_exports(object, &layout, &placed)?;
         placed.protect(machine)?;
         platform.synchronize_cpus()?;
@@ -217,11 +206,11 @@ impl<'k> Modules<'k> {
         callsites.try_reserve_exact(text.addresses.len())?;
         callsites.extend_from_slice(&text.addresses);
         let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
-        for ((region, (segment, entries)), slots) in regions.iter_mut().zip(of_segments).zip(slots) {
+        for ((region, (segment, entries)), veneers) in regions.iter_mut().zip(of_segments).zip(veneers) {
             let range = placed.range(segment);
-            if let Some(slots) = slots.filter(|_| !entries.addresses.is_empty()) {
+            if let Some(veneers) = veneers.filter(|_| !entries.addresses.is_empty()) {
                 let symbols = symbols::table(object, &layout, segment, range.start.get())?;
-                *region = Some(Parts { text: range, entries, symbols, slots });
+                *region = Some(Parts { text: range, entries, symbols, veneers });
             }
         }
         let functions = symbols::functions(object, &layout, [INIT, EXIT]);
@@ -237,7 +226,7 @@ impl<'k> Modules<'k> {
             holders: 0,
             region: None,
             callsites,
-            slots: slots[0],
+            stub_veneers: veneers[0],
         };
         Ok((module, init))
     }
@@ -250,12 +239,12 @@ impl<'k> Modules<'k> {
     ) -> Result<Option<RegionToken>, LoadError> {
         let [text, init] = parts;
         let add = |parts: Option<Parts>| {
-            let Some(Parts { text, entries: Entries { addresses: entries, form: layout }, symbols, slots }) = parts
+            let Some(Parts { text, entries: Entries { addresses: entries, form: layout }, symbols, veneers }) = parts
             else {
                 return Ok(None);
             };
             let module = &module.name;
-            self.kernel.regions.add(NewRegion { module, text, entries, layout, symbols, slots }).map(Some)
+            self.kernel.regions.add(NewRegion { module, text, entries, layout, symbols, veneers }).map(Some)
         };
         let text = add(text)?;
         match add(init) {
@@ -410,7 +399,7 @@ struct Parts {
     text: TextRange,
     entries: Entries,
     symbols: alloc::boxed::Box<[u8]>,
-    slots: StubSlots,
+    veneers: TextRange,
 }
 
 /// The name and the address in an export record; `None` where they are not inside the module.

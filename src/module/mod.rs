@@ -40,11 +40,11 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-pub use crate::region::{NewRegion, RegionError, RegionToken, Regions, StubSlots, Untraced};
+pub use crate::region::{NewRegion, RegionError, RegionToken, Regions, Untraced};
 pub use error::{LoadError, SectionCause, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;
-pub use list::{Kernel, Module, ModuleId, Modules, StubEntries, call};
+pub use list::{Kernel, Module, ModuleId, Modules, call};
 pub use memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
 pub use reloc::{RelocCause, RelocError, RelocKind};
 

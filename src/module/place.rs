@@ -129,11 +129,7 @@ impl<'k> Placed<'k> {
             if segment.is_text() {
                 let start = TextAddr::new(piece.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                let caches = machine.cache_type();
-                let line = caches.data_line_bytes().min(caches.instruction_line_bytes());
-                cache::make_visible(machine, || {
-                    (0..piece.bytes).step_by(line as usize).map(|offset| start.offset(offset as i64))
-                });
+                cache::make_visible(machine, &cache::Contiguous { at: start, bytes: piece.bytes });
             }
             self.memory.protect(&piece.allocation, segment.permission())?;
             piece.state = PieceState::Protected;

@@ -9,7 +9,7 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::ops::Range;
 
-use super::{ENTRY_LEN, HEADER_LEN, MAGIC, VERSION};
+use super::{ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VERSION, checksum};
 
 /// A function to put into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +140,7 @@ impl Encoder {
         bytes.extend(anchor.to_le_bytes());
         bytes.extend(fit(functions.len())?.to_le_bytes());
         bytes.extend(fit(names.0.len())?.to_le_bytes());
+        bytes.extend([0; HEADER_LEN - SUM_AT]);
         for entry in &functions {
             let offset = u32::try_from(entry.addr - base).map_err(|_| too_far(entry, &names))?;
             bytes.extend_from_slice(&offset.to_le_bytes());
@@ -159,6 +160,8 @@ impl Encoder {
         for entry in &functions {
             bytes.extend_from_slice(names.of(entry).as_bytes());
         }
+        let sum = checksum(&bytes);
+        bytes[SUM_AT..HEADER_LEN].copy_from_slice(&sum.to_le_bytes());
         Ok(bytes)
     }
 }

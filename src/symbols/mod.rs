@@ -11,16 +11,22 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | the magic `fsym` |
-//! | 4 | the version of this form, 1 |
+//! | 4 | the version of this form, 2 |
 //! | 8 | the base: the lowest symbol's address, as linked |
 //! | 8 | the anchor: the table's own address, as linked, or 0 where it isn't known |
 //! | 4 | `n` |
 //! | 4 | `b`, the length of all names |
+//! | 8 | the checksum of all the rest; see below |
 //! | 4 `n` | each symbol's address, as an offset from the base, ascending |
 //! | 4 `n` | each symbol's size |
 //! | 4 `n` | where each symbol's name starts in the names; it ends where the next one's starts |
 //! | 4 `n` | the symbols' indices in the order of their names |
 //! | `b` | the names, in the order of the addresses, with nothing between them |
+//!
+//! The checksum is that of the pieces of 8 bytes, the last one filled up with zeros: it starts as 0, and with each piece it
+//! becomes (itself XOR the piece) times 0x9e37_79b9_7f4a_7c15, rotated left by 29 bits. Each step can be reversed, so
+//! a change of one piece is always seen. It is what tells that the names are in order, without comparing them: a kernel
+//! reads its table at each boot.
 //!
 //! That is 16 bytes a symbol and its name. Names are kept whole, so that a lookup gives a `&str` that lives as long as
 //! the table, and a filter can match it without a buffer.
@@ -43,7 +49,9 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
+use core::ops::Range;
 
+mod cursor;
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
 #[cfg(feature = "module")]
@@ -51,20 +59,23 @@ pub(crate) use encode::Encoder;
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use encode::{EncodeError, Function, encode};
 
+pub(crate) use cursor::Cursor;
+
 #[cfg(test)]
 mod tests;
 
 /// The first four bytes of a table.
 const MAGIC: [u8; 4] = *b"fsym";
 /// The form that this module reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where each field of the header stands, and where the first array starts.
 const VERSION_AT: usize = 4;
 const BASE_AT: usize = 8;
 const ANCHOR_AT: usize = 16;
 const COUNT_AT: usize = 24;
 const NAMES_LEN_AT: usize = 28;
-const HEADER_LEN: usize = 32;
+const SUM_AT: usize = 32;
+const HEADER_LEN: usize = 40;
 /// The bytes that each symbol takes beside its name.
 const ENTRY_LEN: usize = 16;
 
@@ -106,10 +117,17 @@ pub enum SymbolsError {
         /// The index of the symbol.
         index: u32,
     },
-    /// The table's index of names is not in the order of the names.
-    NameOrder {
+    /// The table's index of names names a symbol that there is none of.
+    NameIndex {
         /// The first place in the index that is wrong.
         index: u32,
+    },
+    /// The table is not what was written.
+    Checksum {
+        /// The sum that the table says it has.
+        expected: u64,
+        /// The sum that it has.
+        found: u64,
     },
 }
 
@@ -135,8 +153,11 @@ impl fmt::Display for SymbolsError {
             Self::Name { index } => {
                 write!(f, "The symbol table's symbol {index} has no name in UTF-8 within the names")
             }
-            Self::NameOrder { index } => {
-                write!(f, "The symbol table's names are out of order at place {index}")
+            Self::NameIndex { index } => {
+                write!(f, "The symbol table's index of names is wrong at place {index}")
+            }
+            Self::Checksum { expected, found } => {
+                write!(f, "The symbol table's checksum is {found:#018x} and should be {expected:#018x}")
             }
         }
     }
@@ -173,17 +194,18 @@ impl fmt::Display for Location<'_> {
 /// A symbol table that was checked.
 ///
 /// # Invariants
-/// - The four arrays and the names are within the bytes, and each array has `count` elements.
+/// - Each of the four arrays has an element for each symbol.
 /// - Addresses ascend, and base + address offset + size + slide is computed without regard to overflow only by
 ///   wrapping, so that a slide may be negative.
 /// - Each name lies within the names at character boundaries.
-/// - The index of names is a permutation in the order of (name, symbol index).
+/// - Each element of the index of names is a symbol's index. That they are in the order of (name, symbol index) is what
+///   the checksum vouches for: were they not, names would not be found.
 #[derive(Clone, Copy)]
 pub struct Symbols<'a> {
-    offsets: &'a [u8],
-    sizes: &'a [u8],
-    name_starts: &'a [u8],
-    by_name: &'a [u8],
+    offsets: &'a [[u8; 4]],
+    sizes: &'a [[u8; 4]],
+    name_starts: &'a [[u8; 4]],
+    by_name: &'a [[u8; 4]],
     names: &'a str,
     base: u64,
     anchor: u64,
@@ -213,14 +235,14 @@ impl<'a> Symbols<'a> {
             return Err(wrong_length(expected));
         }
 
-        let array_len = 4 * count as usize;
-        let (offsets, rest) = bytes[HEADER_LEN..].split_at(array_len);
-        let (sizes, rest) = rest.split_at(array_len);
-        let (name_starts, rest) = rest.split_at(array_len);
-        let (by_name, names) = rest.split_at(array_len);
+        let (arrays, names) = bytes[HEADER_LEN..].split_at(ENTRY_LEN * count as usize);
+        let (elements, _) = arrays.as_chunks();
+        let (offsets, rest) = elements.split_at(count as usize);
+        let (sizes, rest) = rest.split_at(count as usize);
+        let (name_starts, by_name) = rest.split_at(count as usize);
         let names = core::str::from_utf8(names).map_err(|error| {
             let bad = error.valid_up_to() as u64;
-            let index = (0..count as usize).rev().find(|&i| u64::from(nth(name_starts, i)) <= bad);
+            let index = name_starts.iter().rposition(|start| u64::from(u32::from_le_bytes(*start)) <= bad);
             SymbolsError::Name { index: index.unwrap_or(0) as u32 }
         })?;
 
@@ -234,10 +256,13 @@ impl<'a> Symbols<'a> {
             anchor: read_u64(header, ANCHOR_AT),
             slide: 0,
         };
-        // INVARIANT: the lengths were checked above; these two check the rest.
+        // INVARIANT: the lengths were checked above; these check the rest.
         symbols.check_symbols()?;
-        symbols.check_name_order()?;
-        Ok(symbols)
+        symbols.check_name_index()?;
+        match (read_u64(header, SUM_AT), checksum(bytes)) {
+            (expected, found) if found == expected => Ok(symbols),
+            (expected, found) => Err(SymbolsError::Checksum { expected, found }),
+        }
     }
 
     /// The table that the linker put into this kernel, at the addresses where the kernel runs now.
@@ -284,7 +309,7 @@ impl<'a> Symbols<'a> {
     /// How many symbols there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.offsets.len() / 4
+        self.offsets.len()
     }
 
     /// Whether there is no symbol at all.
@@ -305,13 +330,13 @@ impl<'a> Symbols<'a> {
     /// has first.
     #[must_use]
     pub fn lookup_addr(&self, addr: u64) -> Option<Location<'a>> {
-        let wanted = addr.wrapping_sub(self.slide).checked_sub(self.base)?;
-        let after = partition_point(self.len(), |i| u64::from(nth(self.offsets, i)) <= wanted);
-        let found = u64::from(nth(self.offsets, after.checked_sub(1)?));
-        let first = partition_point(after, |i| u64::from(nth(self.offsets, i)) < found);
-        let symbol = self.symbol(first);
-        let offset = wanted - found;
-        (offset < symbol.size).then_some(Location { symbol, offset })
+        let wanted = self.offset(addr)?;
+        self.location(self.group_of(wanted)?.start, wanted)
+    }
+
+    /// The names for one address after the other.
+    pub(crate) fn cursor(&self) -> Cursor<'a> {
+        Cursor::new(*self)
     }
 
     /// All functions of exactly this name, in the order of their addresses.
@@ -319,9 +344,10 @@ impl<'a> Symbols<'a> {
     /// There may be several: a generic function that two crates instantiate keeps one name.
     pub fn lookup_name<'n>(&self, name: &'n str) -> impl Iterator<Item = Symbol<'a>> + use<'a, 'n> {
         let symbols = *self;
-        let first = partition_point(self.len(), |i| symbols.name(symbols.ranked(i)) < name);
-        (first..self.len())
-            .map(move |i| symbols.symbol(symbols.ranked(i)))
+        let first = self.by_name.partition_point(|index| symbols.name(u32::from_le_bytes(*index) as usize) < name);
+        self.by_name[first..]
+            .iter()
+            .map(move |index| symbols.symbol(u32::from_le_bytes(*index) as usize))
             .take_while(move |symbol| symbol.name == name)
     }
 
@@ -349,52 +375,62 @@ impl<'a> Symbols<'a> {
 
     /// The name of a symbol. It is empty where the table is damaged, which [`Symbols::parse`] lets nobody see.
     fn name(&self, index: usize) -> &'a str {
-        self.checked_name(index).unwrap_or_default()
+        let starts = self.name_starts.get(index..).unwrap_or_default();
+        let end = starts.get(1).map_or(self.names.len(), |end| u32::from_le_bytes(*end) as usize);
+        starts.first().and_then(|start| self.names.get(u32::from_le_bytes(*start) as usize..end)).unwrap_or_default()
     }
 
-    fn checked_name(&self, index: usize) -> Option<&'a str> {
-        let start = nth(self.name_starts, index) as usize;
-        let end = if index + 1 < self.len() { nth(self.name_starts, index + 1) as usize } else { self.names.len() };
-        self.names.get(start..end)
+    /// How far an address is from the lowest symbol's.
+    fn offset(&self, addr: u64) -> Option<u64> {
+        addr.wrapping_sub(self.slide).checked_sub(self.base)
     }
 
-    /// The index of the symbol whose name is at `rank` in the order of names.
-    fn ranked(&self, rank: usize) -> usize {
-        nth(self.by_name, rank) as usize
+    /// The symbols with the highest offset that is not above `wanted`: several, where they have one address.
+    fn group_of(&self, wanted: u64) -> Option<Range<usize>> {
+        let end = self.offsets.partition_point(|offset| u64::from(u32::from_le_bytes(*offset)) <= wanted);
+        let (last, before) = self.offsets[..end].split_last()?;
+        // Hardly ever is there more than one.
+        let start = match before.last() {
+            Some(other) if other == last => {
+                before.partition_point(|offset| u32::from_le_bytes(*offset) < u32::from_le_bytes(*last))
+            }
+            _ => before.len(),
+        };
+        Some(start..end)
+    }
+
+    /// The place `wanted` in this symbol, if it is in it.
+    fn location(&self, index: usize, wanted: u64) -> Option<Location<'a>> {
+        let offset = wanted - u64::from(nth(self.offsets, index));
+        (offset < u64::from(nth(self.sizes, index))).then(|| Location { symbol: self.symbol(index), offset })
     }
 
     fn check_symbols(&self) -> Result<(), SymbolsError> {
         let mut before = 0;
-        for i in 0..self.len() {
-            let index = i as u32;
-            let offset = nth(self.offsets, i);
+        let ends = self.name_starts.iter().skip(1).map(|end| u32::from_le_bytes(*end) as usize);
+        let names = self.name_starts.iter().zip(ends.chain([self.names.len()]));
+        for (index, ((offset, size), (start, end))) in (0..).zip(self.offsets.iter().zip(self.sizes).zip(names)) {
+            let offset = u32::from_le_bytes(*offset);
             if offset < before {
                 return Err(SymbolsError::AddressOrder { index });
             }
             before = offset;
-            let last = u64::from(offset) + u64::from(nth(self.sizes, i));
+            let last = u64::from(offset) + u64::from(u32::from_le_bytes(*size));
             if self.base.checked_add(last).is_none() {
                 return Err(SymbolsError::AddressRange { index });
             }
-            if self.checked_name(i).is_none() {
+            if self.names.get(u32::from_le_bytes(*start) as usize..end).is_none() {
                 return Err(SymbolsError::Name { index });
             }
         }
         Ok(())
     }
 
-    fn check_name_order(&self) -> Result<(), SymbolsError> {
-        // Strictly ascending pairs are distinct, and n distinct indices below n are a permutation.
-        let mut before = None;
-        for rank in 0..self.len() {
-            let index = self.ranked(rank);
-            let key = (index < self.len()).then(|| (self.name(index), index));
-            if key.is_none() || key <= before {
-                return Err(SymbolsError::NameOrder { index: rank as u32 });
-            }
-            before = key;
+    fn check_name_index(&self) -> Result<(), SymbolsError> {
+        match self.by_name.iter().position(|index| u32::from_le_bytes(*index) as usize >= self.len()) {
+            None => Ok(()),
+            Some(wrong) => Err(SymbolsError::NameIndex { index: wrong as u32 }),
         }
-        Ok(())
     }
 }
 
@@ -443,23 +479,9 @@ impl<'a> Iterator for Iter<'a> {
 impl ExactSizeIterator for Iter<'_> {}
 impl FusedIterator for Iter<'_> {}
 
-/// The first index below `count` for which `before` does not hold, or `count`. `before` holds for a front part only.
-fn partition_point(count: usize, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, count);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
-}
-
 /// Element `index` of an array of little-endian numbers, which is long enough.
-fn nth(array: &[u8], index: usize) -> u32 {
-    read_u32(array, 4 * index)
+fn nth(array: &[[u8; 4]], index: usize) -> u32 {
+    u32::from_le_bytes(array[index])
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> u32 {
@@ -470,4 +492,27 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
 
 fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from(read_u32(bytes, at)) | u64::from(read_u32(bytes, at + 4)) << 32
+}
+
+/// The checksum of a table's bytes but for the sum itself; see [above](self#the-tables-form).
+fn checksum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, piece: u64| (sum ^ piece).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let sum_of = |sum: u64, bytes: &[u8]| {
+        // SAFETY: any eight bytes are a number.
+        let (unaligned, aligned, tail) = unsafe { bytes.align_to::<u64>() };
+        // A bare-metal target loads byte by byte where it doesn't know of any alignment.
+        let (sum, tail) = if unaligned.is_empty() {
+            (aligned.iter().fold(sum, |sum, piece| step(sum, u64::from_le(*piece))), tail)
+        } else {
+            let (pieces, tail) = bytes.as_chunks();
+            (pieces.iter().fold(sum, |sum, piece| step(sum, u64::from_le_bytes(*piece))), tail)
+        };
+        if tail.is_empty() {
+            return sum;
+        }
+        let mut last = [0; 8];
+        last[..tail.len()].copy_from_slice(tail);
+        step(sum, u64::from_le_bytes(last))
+    };
+    sum_of(sum_of(0, &bytes[..SUM_AT]), &bytes[HEADER_LEN..])
 }

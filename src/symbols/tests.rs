@@ -99,6 +99,13 @@ fn functions_too_far_apart_are_refused() {
 fn with_u32(at: usize, value: u32) -> Vec<u8> {
     let mut bytes = sample();
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    summed(bytes)
+}
+
+/// With the checksum of what it is now.
+fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(&bytes);
+    bytes[SUM_AT..SUM_AT + 8].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
@@ -108,9 +115,9 @@ fn every_damage_has_its_error() {
     let len = sample().len() as u64;
     let (sizes, name_starts, by_name) = (HEADER_LEN + 20, HEADER_LEN + 40, HEADER_LEN + 60);
 
-    assert_eq!(error(&[]), SymbolsError::Length { expected: 32, found: 0 });
+    assert_eq!(error(&[]), SymbolsError::Length { expected: HEADER_LEN as u64, found: 0 });
     assert_eq!(error(&with_u32(0, 0x6c6f_6f66)), SymbolsError::Magic { found: *b"fool" });
-    assert_eq!(error(&with_u32(VERSION_AT, 2)), SymbolsError::Version { found: 2 });
+    assert_eq!(error(&with_u32(VERSION_AT, VERSION + 1)), SymbolsError::Version { found: VERSION + 1 });
     assert_eq!(error(&with_u32(COUNT_AT, 6)), SymbolsError::Length { expected: len + 16, found: len });
     assert_eq!(
         error(&with_u32(COUNT_AT, u32::MAX)),
@@ -118,8 +125,10 @@ fn every_damage_has_its_error() {
     );
     assert_eq!(error(&with_u32(HEADER_LEN + 8, 0xffff)), SymbolsError::AddressOrder { index: 3 });
     assert_eq!(error(&with_u32(name_starts + 4, 0xffff)), SymbolsError::Name { index: 0 });
-    assert_eq!(error(&with_u32(by_name, 5)), SymbolsError::NameOrder { index: 0 });
-    assert_eq!(error(&with_u32(by_name + 4, nth(&sample()[by_name..], 0))), SymbolsError::NameOrder { index: 1 });
+    assert_eq!(error(&with_u32(by_name, 5)), SymbolsError::NameIndex { index: 0 });
+    let mut swapped = sample();
+    swapped[by_name..by_name + 8].rotate_left(4);
+    assert!(matches!(error(&swapped), SymbolsError::Checksum { .. }));
 
     let mut high = with_u32(sizes, u32::MAX);
     high[BASE_AT..BASE_AT + 8].copy_from_slice(&(u64::MAX - 0x2000).to_le_bytes());
@@ -134,19 +143,67 @@ fn every_damage_has_its_error() {
 }
 
 #[test]
-fn no_damage_of_one_byte_and_no_truncation_panics() {
+fn every_damage_of_one_bit_and_every_truncation_is_seen() {
     let whole = sample();
     for at in 0..whole.len() {
         assert!(Symbols::parse(&whole[..at]).is_err());
         for bit in 0..8 {
             let mut bytes = whole.clone();
             bytes[at] ^= 1 << bit;
-            if let Ok(symbols) = Symbols::parse(&bytes) {
-                for symbol in symbols.iter() {
-                    assert!(symbols.lookup_name(symbol.name).any(|found| found == symbol));
-                    assert!(symbols.lookup_addr(symbol.addr).is_none_or(|found| found.offset == 0));
-                }
+            assert!(Symbols::parse(&bytes).is_err(), "bit {bit} of byte {at}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_table_whose_checksum_is_right_panics_nowhere() {
+    let whole = sample();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << bit;
+            let bytes = summed(bytes);
+            let Ok(symbols) = Symbols::parse(&bytes) else { continue };
+            let mut cursor = symbols.cursor();
+            for symbol in symbols.iter() {
+                // What is found is right; only names out of order may not be found.
+                assert!(symbols.lookup_name(symbol.name).all(|found| found.name == symbol.name));
+                assert!(symbols.lookup_addr(symbol.addr).is_none_or(|found| found.offset == 0));
+                let found = symbols.lookup_addr(symbol.addr);
+                assert_eq!(cursor.name_at(symbol.addr), found.map(|found| found.symbol.name));
             }
+        }
+    }
+}
+
+#[test]
+fn the_checksum_is_the_same_wherever_the_table_lies() {
+    let whole = sample();
+    for start in 0..8 {
+        let mut room = std::vec![0_u64; whole.len().div_ceil(8) + 1];
+        // SAFETY: the numbers' own bytes.
+        let (_, bytes, _) = unsafe { room.align_to_mut::<u8>() };
+        bytes[start..start + whole.len()].copy_from_slice(&whole);
+        assert!(Symbols::parse(&bytes[start..start + whole.len()]).is_ok(), "at {start}");
+    }
+}
+
+#[test]
+fn a_cursor_finds_what_a_search_finds() {
+    // Gaps between functions, groups at one address, and a stretch longer than a cursor steps through.
+    let functions: Vec<Function> = (0..200)
+        .map(|n| function(&std::format!("f{n}"), 0x4000_0000 + n / 3 * 0x40 + n / 90 * 0x1000, 8 + n % 3 * 0x20))
+        .collect();
+    let bytes = encode(&functions, 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap().relocated(0x1000);
+    let ends = [0, 0x1000, 0x4000_0fff, u64::MAX, 0xfff];
+    for step in [1_u64, 4, 0x34, 0x400, 0x1404] {
+        let ascending = (0x4000_0f00..0x4000_5000).step_by(step as usize);
+        let and_back = ascending.clone().step_by(7).chain(ends).chain([0x4000_1008, 0x4000_1000, 0x4000_3010]);
+        let mut cursor = symbols.cursor();
+        for addr in ascending.chain(and_back) {
+            let expected = symbols.lookup_addr(addr).map(|found| found.symbol.name);
+            assert_eq!(cursor.name_at(addr), expected, "{addr:#x} by {step:#x}");
         }
     }
 }

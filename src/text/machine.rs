@@ -20,6 +20,12 @@ register_bitfields! {u64,
         DminLine OFFSET(16) NUMBITS(4) [],
         /// Log2 of the words in the smallest instruction cache line.
         IminLine OFFSET(0) NUMBITS(4) []
+    ],
+
+    /// Arm ARM D24.2.60.
+    ID_AA64ISAR0_EL1 [
+        /// 0b0010 for FEAT_LSE, 0b0011 for FEAT_LSE128.
+        Atomic OFFSET(20) NUMBITS(4) []
     ]
 }
 
@@ -54,6 +60,11 @@ pub unsafe trait Machine: Sync {
 
     /// What CTR_EL0 says about the caches.
     fn cache_type(&self) -> CacheType;
+
+    /// Whether there are atomic additions (FEAT_LSE; ID_AA64ISAR0_EL1.Atomic). Without this the answer is no.
+    fn has_atomics(&self) -> bool {
+        false
+    }
 
     /// DC CVAU: cleans the data cache line that holds `at` to the point of unification.
     fn clean_data_line(&self, at: TextAddr);
@@ -184,6 +195,17 @@ unsafe impl Machine for Hardware {
             core::arch::asm!("mrs {ctr}, ctr_el0", ctr = out(reg) ctr, options(nomem, nostack, preserves_flags));
         }
         CacheType::from_ctr(ctr)
+    }
+
+    #[inline]
+    fn has_atomics(&self) -> bool {
+        let features: u64;
+        // SAFETY: reads an identification register.
+        unsafe {
+            core::arch::asm!("mrs {features}, id_aa64isar0_el1", features = out(reg) features,
+                options(nomem, nostack, preserves_flags));
+        }
+        LocalRegisterCopy::<u64, ID_AA64ISAR0_EL1::Register>::new(features).read(ID_AA64ISAR0_EL1::Atomic) >= 2
     }
 
     #[inline]

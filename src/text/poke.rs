@@ -4,17 +4,19 @@
 //! word that was written is written back, and the caches and CPUs are told again. Only if the way back fails too does
 //! anything stay changed, and the error says how much.
 //!
-//! A [`Batch`] makes iterators over its changes: one for the check, one for the writes, and one over the addresses alone for
-//! each kind of maintenance. So no memory is needed for it.
+//! A [`Batch`] walks over its changes: once for the check, once for the writes, and over the addresses alone for each kind
+//! of maintenance. So no memory is needed for it; and the batch has the loop, in which it keeps what neighbours share.
 
-use super::cache;
+use super::cache::{Contiguous, Places, make_visible};
 #[cfg(target_os = "none")]
 use super::machine::Machine as _;
 use super::machine::{Cpu, InterruptMask, machine};
 use crate::address::TextAddr;
 use crate::callsite::{Change, LiveWord};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
+use core::convert::Infallible;
 use core::fmt;
+use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
 
 /// Why a batch was not carried out.
@@ -90,19 +92,21 @@ impl core::error::Error for PokeError {}
 
 /// Changes that belong together.
 pub(crate) trait Batch<Word> {
-    /// The changes, in ascending order of their addresses where that is cheap; each time the same ones.
-    fn changes(&self) -> impl Iterator<Item = Change<Word>>;
+    /// Calls `each` with the changes until it breaks, in ascending order of their addresses where that is cheap; each
+    /// time with the same ones.
+    fn for_each_change<B>(&self, each: impl FnMut(Change<Word>) -> ControlFlow<B>) -> ControlFlow<B>;
 
-    /// The addresses of the same changes in the same order; a batch that has them more cheaply says so.
-    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
-        self.changes().map(|change| change.at)
+    /// The same for the changes' addresses; a batch that has them more cheaply says so.
+    fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+        self.for_each_change(|change| each(change.at))
     }
 }
 
 /// Any function that makes the same iterator each time.
 impl<Word, I: Iterator<Item = Change<Word>>, F: Fn() -> I> Batch<Word> for F {
-    fn changes(&self) -> impl Iterator<Item = Change<Word>> {
-        self()
+    #[inline]
+    fn for_each_change<B>(&self, each: impl FnMut(Change<Word>) -> ControlFlow<B>) -> ControlFlow<B> {
+        self().try_for_each(each)
     }
 }
 
@@ -111,13 +115,52 @@ struct Words<'a, B>(&'a B);
 
 impl<B: Batch<LiveWord>> Batch<u32> for Words<'_, B> {
     #[inline]
-    fn changes(&self) -> impl Iterator<Item = Change<u32>> {
-        self.0.changes().map(Change::words)
+    fn for_each_change<T>(&self, mut each: impl FnMut(Change<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+        self.0.for_each_change(|change| each(change.words()))
     }
 
     #[inline]
-    fn addresses(&self) -> impl Iterator<Item = TextAddr> {
-        self.0.addresses()
+    fn for_each_address<T>(&self, each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+        self.0.for_each_address(each)
+    }
+}
+
+/// Those changes of a batch that have these numbers, the other way round.
+struct Undoing<'a, B> {
+    batch: &'a B,
+    numbers: Range<usize>,
+}
+
+impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
+    fn for_each_change<T>(&self, mut each: impl FnMut(Change<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+        let mut number = 0;
+        let flow = self.batch.for_each_change(|change| {
+            let (here, begun) = (number, self.numbers.start <= number);
+            number += 1;
+            match here < self.numbers.end {
+                true if begun => each(change.reversed()).map_break(Some),
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(None),
+            }
+        });
+        match flow {
+            ControlFlow::Break(Some(broken)) => ControlFlow::Break(broken),
+            ControlFlow::Break(None) | ControlFlow::Continue(()) => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Where a batch writes.
+struct PlacesOf<'a, B>(&'a B);
+
+impl<B: Batch<u32>> Places for PlacesOf<'_, B> {
+    #[inline]
+    fn for_each_place(&self, mut each: impl FnMut(TextAddr)) {
+        let all: ControlFlow<Infallible> = self.0.for_each_address(|at| {
+            each(at);
+            ControlFlow::Continue(())
+        });
+        let ControlFlow::Continue(()) = all;
     }
 }
 
@@ -162,14 +205,72 @@ impl<'a> TextPoke<'a> {
         unsafe { self.apply(batch) }
     }
 
+    /// Writes `words` from `at` on, whatever is there, and makes them visible to every CPU.
+    ///
+    /// # Errors
+    ///
+    /// See [`PokeError`]; some of the words may have been written then.
+    ///
+    /// # Safety
+    ///
+    /// - `at` is a multiple of 4, and all the words lie inside text that is mapped.
+    /// - No CPU executes any of it before this has returned, and what was there is nobody's.
+    pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32]) -> Result<(), PokeError> {
+        self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
+        // SAFETY: our caller's promises.
+        let written = unsafe { self.write_words(at, words) };
+        let result = written.and_then(|()| {
+            self.publish(&Contiguous { at, bytes: size_of_val(words) as u64 })
+                .map_err(|cpu| undone(at, PokeCause::Cpu(cpu)))
+        });
+        self.platform.end_batch();
+        result
+    }
+
+    /// # Safety
+    ///
+    /// As for [`write_code`](Self::write_code).
+    unsafe fn write_words(&self, mut at: TextAddr, mut words: &[u32]) -> Result<(), PokeError> {
+        while !words.is_empty() {
+            let page = TextAddr::new(at.get() & !(ALIAS_BYTES - 1));
+            let offset = (at.get() - page.get()) as usize;
+            let here;
+            (here, words) = words.split_at(words.len().min((ALIAS_BYTES as usize - offset) / 4));
+            let window = Window::open(*self, page).map_err(|error| undone(at, PokeCause::Alias(error)))?;
+            // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+            let place: NonNull<u32> = unsafe { window.alias.byte_add(offset) }.cast();
+            // SAFETY: our caller promises that the address is mapped; aligned it is as well.
+            let text = unsafe { self.machine.load(at) };
+            // SAFETY: the platform promises that the alias is mapped, and the window that it is aligned.
+            let alias = unsafe { self.machine.load_alias(place) };
+            if text != alias {
+                return Err(undone(at, PokeCause::WrongAlias { text, alias }));
+            }
+            for (number, word) in here.iter().enumerate() {
+                // SAFETY: `here` ends with the page.
+                let place = unsafe { place.add(number) };
+                // SAFETY: aligned, and the platform promises that the alias is writable.
+                unsafe { self.machine.store(place, *word) };
+            }
+            at = at.offset(here.len() as i64 * 4);
+        }
+        Ok(())
+    }
+
     /// # Safety
     ///
     /// Every address is a multiple of 4 inside text that is mapped, and may be changed from the old to the new word now.
     unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        let Some(first) = batch.addresses().next() else { return Ok(()) };
-        for change in batch.changes() {
+        let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
+        let verified = batch.for_each_change(|change| {
             // SAFETY: our caller promises that the address is aligned and mapped.
-            unsafe { self.verify(change) }.map_err(|cause| undone(change.at, cause))?;
+            match unsafe { self.verify(change) } {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(cause) => ControlFlow::Break(undone(change.at, cause)),
+            }
+        });
+        if let ControlFlow::Break(error) = verified {
+            return Err(error);
         }
         self.platform.begin_batch().map_err(|error| undone(first, PokeCause::Alias(error)))?;
         // SAFETY: our caller's promise.
@@ -185,8 +286,8 @@ impl<'a> TextPoke<'a> {
     /// As for [`apply`](Self::apply).
     unsafe fn carry_out(&self, batch: &impl Batch<u32>, first: TextAddr) -> Result<(), PokeError> {
         // SAFETY: our caller's promise.
-        let (written, failure) = match unsafe { self.write_all(batch.changes()) } {
-            Ok(written) => match self.publish(|| batch.addresses()) {
+        let (written, failure) = match unsafe { self.write_all(batch) } {
+            Ok(written) => match self.publish(&PlacesOf(batch)) {
                 Ok(()) => return Ok(()),
                 Err(timeout) => (written, (first, PokeCause::Cpu(timeout))),
             },
@@ -196,9 +297,9 @@ impl<'a> TextPoke<'a> {
         if written == 0 {
             return Err(undone(at, cause));
         }
-        // SAFETY: what may be changed from old to new may be changed back.
-        let left = unsafe { self.write_back(|| batch.changes().take(written).map(Change::reversed)) };
-        let undone = match (left, self.publish(|| batch.addresses().take(written))) {
+        // SAFETY: our caller's promise.
+        let left = unsafe { self.write_back(batch, written) };
+        let undone = match (left, self.publish(&PlacesOf(&Undoing { batch, numbers: 0..written }))) {
             (0, Ok(())) => Undone::Entirely,
             (0, Err(_)) => Undone::Unconfirmed,
             (left, _) => Undone::AllBut(left),
@@ -206,24 +307,25 @@ impl<'a> TextPoke<'a> {
         Err(PokeError { at, cause, undone })
     }
 
-    /// Writes every change that can be written; how many can't.
+    /// Undoes every one of the first changes, so many, that can be undone; how many can't.
     ///
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
-    unsafe fn write_back<I: Iterator<Item = Change<u32>>>(&self, changes: impl Fn() -> I) -> usize {
+    unsafe fn write_back(&self, batch: &impl Batch<u32>, written: usize) -> usize {
         let (mut tried, mut left) = (0, 0);
         loop {
-            // SAFETY: our caller's promise.
-            let Err(stopped) = (unsafe { self.write_all(changes().skip(tried)) }) else { return left };
+            let undoing = Undoing { batch, numbers: tried..written };
+            // SAFETY: our caller's promise: what may be changed from old to new may be changed back.
+            let Err(stopped) = (unsafe { self.write_all(&undoing) }) else { return left };
             tried += stopped.written + 1;
             left += 1;
         }
     }
 
     /// Makes every CPU see what was written at these addresses.
-    fn publish<I: Iterator<Item = TextAddr>>(&self, addresses: impl Fn() -> I) -> Result<(), CpuTimeout> {
-        cache::make_visible(machine(&self.machine), addresses);
+    fn publish(&self, places: &impl Places) -> Result<(), CpuTimeout> {
+        make_visible(machine(&self.machine), places);
         self.platform.synchronize_cpus()
     }
 
@@ -244,46 +346,67 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
-    unsafe fn write_all(&self, changes: impl Iterator<Item = Change<u32>>) -> Result<usize, Stopped> {
+    unsafe fn write_all(&self, batch: &impl Batch<u32>) -> Result<usize, Stopped> {
         let mut written = 0;
         let mut window: Option<Window<'_>> = None;
-        for change in changes {
-            let at = change.at;
-            let page = TextAddr::new(at.get() & !(ALIAS_BYTES - 1));
-            if window.as_ref().is_none_or(|window| window.page != page) {
-                // The old one goes before the new one comes: a platform may have room for one only.
-                drop(window.take());
-                let opened = Window::open(*self, page);
-                window = Some(opened.map_err(|error| Stopped { written, at, cause: PokeCause::Alias(error) })?);
+        // What the loop needs of the window; no page starts at an odd address.
+        let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
+        let flow = batch.for_each_change(|change| {
+            let offset = change.at.get() & (ALIAS_BYTES - 1);
+            let page_now = TextAddr::new(change.at.get() - offset);
+            if page_now != page {
+                match Window::reopen(*self, &mut window, page_now) {
+                    Ok(opened) => (page, alias) = (page_now, opened),
+                    Err(error) => return ControlFlow::Break((change.at, PokeCause::Alias(error))),
+                }
             }
-            let Some(window) = &window else { continue };
-            // SAFETY: our caller's promise; `window` is of this change's page.
-            unsafe { self.write(window, change) }.map_err(|cause| Stopped { written, at, cause })?;
+            // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+            let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
+            // SAFETY: our caller's promise; the window on this page is open, and its alias aligned.
+            if let Err(found) = unsafe { self.write(place, change) } {
+                // SAFETY: our caller's promise about the address.
+                let cause = unsafe { self.cause_of(change.at, change.old, found) };
+                return ControlFlow::Break((change.at, cause));
+            }
             written += 1;
+            ControlFlow::Continue(())
+        });
+        match flow {
+            ControlFlow::Continue(()) => Ok(written),
+            ControlFlow::Break((at, cause)) => Err(Stopped { written, at, cause }),
         }
-        Ok(written)
     }
 
-    /// Compares through the alias, then writes one word there.
+    /// Compares through the alias, then writes one word there; the word that is there, where it is another one.
     ///
     /// # Safety
     ///
-    /// As for [`apply`](Self::apply), and `window` is open on the change's page.
+    /// As for [`apply`](Self::apply), and `place` is that of the change in the open window on its page.
     #[inline]
-    unsafe fn write(&self, window: &Window<'_>, change: Change<u32>) -> Result<(), PokeCause> {
-        let offset = (change.at.get() - window.page.get()) as usize;
-        // SAFETY: the offset is inside the alias's ALIAS_BYTES, by our caller's promise about the page.
-        let place: NonNull<u32> = unsafe { window.alias.byte_add(offset) }.cast();
+    unsafe fn write(&self, place: NonNull<u32>, change: Change<u32>) -> Result<(), u32> {
         // SAFETY: a multiple of 4 from an aligned alias is aligned; the platform promises that the alias is mapped.
         let found = unsafe { self.machine.load_alias(place) };
         if found != change.old {
-            // SAFETY: our caller's promise about the address.
-            unsafe { self.verify(change)? };
-            return Err(PokeCause::WrongAlias { text: change.old, alias: found });
+            return Err(found);
         }
         // SAFETY: as above; the platform promises that the alias is writable.
         unsafe { self.machine.store(place, change.new) };
         Ok(())
+    }
+
+    /// Why another word was found at the alias.
+    ///
+    /// # Safety
+    ///
+    /// As for [`verify`](Self::verify).
+    #[cold]
+    #[inline(never)]
+    unsafe fn cause_of(&self, at: TextAddr, old: u32, alias: u32) -> PokeCause {
+        // SAFETY: our caller's promise.
+        match unsafe { self.verify(Change { at, old, new: old }) } {
+            Ok(()) => PokeCause::WrongAlias { text: old, alias },
+            Err(cause) => cause,
+        }
     }
 }
 
@@ -312,6 +435,14 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
+    /// Opens the window on another page; its alias. Apart from the loop over a page's changes, which keeps its registers.
+    #[inline(never)]
+    fn reopen(poke: TextPoke<'a>, window: &mut Option<Self>, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        // The old one goes before the new one comes: a platform may have room for one only.
+        drop(window.take());
+        Self::open(poke, page).map(|opened| window.insert(opened).alias)
+    }
+
     fn open(poke: TextPoke<'a>, page: TextAddr) -> Result<Self, AliasError> {
         let interrupts = poke.machine.mask_interrupts();
         match poke.platform.map_alias(page) {

@@ -49,14 +49,13 @@ impl<C: Fn() -> u64> Recorder<'_, C> {
     #[inline]
     pub fn function(&self, ip: TextAddr, parent: TextAddr, arguments: &[u64]) -> bool {
         let count = arguments.len().min(MAX_ARGUMENTS);
-        let Some(mut slot) = self.ring.reserve(2 + count, &self.clock) else { return false };
-        slot.write(0, ip.get());
-        slot.write(1, parent.get());
-        for (index, argument) in arguments.iter().take(count).enumerate() {
-            slot.write(2 + index, *argument);
-        }
-        slot.commit(self.label(FUNCTION, count));
-        true
+        self.ring.record_with(2 + count, self.label(FUNCTION, count), &self.clock, move |slot| {
+            slot.write(0, ip.get());
+            slot.write(1, parent.get());
+            for (index, argument) in arguments.iter().take(count).enumerate() {
+                slot.write(2 + index, *argument);
+            }
+        })
     }
 
     /// A function was entered whose return will be seen too.

@@ -1,24 +1,32 @@
 //! Tracers: what users of the engine record, where they record it, and how it gets out.
 //!
-//! Floor 5. [`ring`] keeps records, one ring for each CPU; [`event`] says what the records of tracers hold; [`dump`] is the
-//! stream of bytes in which a kernel hands its rings out, and the reader of it.
+//! Floor 5. Each tracer is an ops of a few lines:
 //!
-//! Times are ticks of the generic timer, as `ticks` reads them.
+//! | module | what it tells |
+//! |---|---|
+//! | [`function`](mod@function) | each call, its caller, its arguments |
+//! | [`graph`] | which calls each call made, how long they took, what they returned |
+//! | [`profiler`] | how often each function was called, its time with and without what it called |
+//! | [`latency`] | how long the calls of a function take: a histogram, and a trigger for slow ones |
+//! | [`stack`] | the deepest stack, and by which calls |
+//!
+//! The first two record into [`ring`]s, one for each CPU; [`event`] says what records hold; [`dump`] is the stream of bytes in
+//! which a kernel hands its rings out, and the reader of it. [`kernel`] is what they ask of a kernel; [`session`] does all that a
+//! command line asks for, from its words to the dump.
+//!
+//! Times are ticks of the generic timer, as [`ticks`] reads them.
 
 pub mod dump;
 pub mod event;
+pub mod function;
+pub mod graph;
+pub mod kernel;
+pub mod latency;
+pub mod profiler;
 pub mod ring;
+pub mod session;
+pub mod stack;
 
-/// The virtual count, CNTVCT_EL0, in ticks: the clock of all records (Arm ARM D12.1.2, "The virtual counter").
-///
-/// There is no ISB before it. On one CPU it is read between the instructions around it all the same, as an interrupt that
-/// comes between them sees it; another CPU may see it read a few instructions early.
+pub use crate::clock::ticks;
 #[cfg(target_arch = "aarch64")]
-#[inline]
-pub fn ticks() -> u64 {
-    let ticks: u64;
-    // Not `nomem`: the compiler must not move it across the accesses to a ring before and behind it.
-    // SAFETY: reading the counter has no effect on memory, stack or flags.
-    unsafe { core::arch::asm!("mrs {}, cntvct_el0", out(reg) ticks, options(nostack, preserves_flags)) };
-    ticks
-}
+pub use crate::clock::ticks_per_second;

@@ -4,7 +4,7 @@ use crate::memory::PAGES;
 use alloc::string::String;
 use alloc::vec::Vec;
 use fentry::TextAddr;
-use fentry::module::{Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, StubEntries, call};
+use fentry::module::{Erratum843419, Exports, Kernel, LoadError, ModuleId, Modules, Placement, call};
 use fentry::text::Hardware;
 use spin::Mutex;
 use support::{PLATFORM, engine};
@@ -62,20 +62,7 @@ fentry::export!(kernel_panic);
 fentry::export!(static KERNEL_NUMBER);
 
 fn kernel(erratum_843419: Erratum843419) -> Kernel<'static> {
-    unsafe extern "C" {
-        fn ftrace_caller();
-        fn ftrace_regs_caller();
-    }
-    let address = |stub: unsafe extern "C" fn()| TextAddr::new((stub as *const ()).addr() as u64);
-    Kernel {
-        memory: &PAGES,
-        platform: &PLATFORM,
-        machine: &Hardware,
-        regions: engine().0,
-        stubs: StubEntries { caller: address(ftrace_caller), regs_caller: address(ftrace_regs_caller) },
-        erratum_843419,
-        call,
-    }
+    Kernel { memory: &PAGES, platform: &PLATFORM, machine: &Hardware, regions: engine().0, erratum_843419, call }
 }
 
 /// No modules yet.

@@ -54,12 +54,11 @@ impl Kind {
     }
 }
 
-fn live(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
-    assert!(regs.pt_regs().is_none(), "all registers were saved for an ops that doesn't want them");
+extern "C" fn live(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
     count(ip, ops, regs);
 }
 
-fn full(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn full(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
     assert!(regs.pt_regs().is_some(), "an ops that wants all registers has not got them");
     count(ip, ops, regs);
 }

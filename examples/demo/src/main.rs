@@ -1,10 +1,11 @@
-//! What fentry does, shown on a kernel's console: `cargo xtask demo`.
+//! What fentry does, shown on a kernel's console: `cargo xtask demo`; and a kernel to trace: `cargo xtask trace`.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
 mod recorder;
+mod tracing;
 mod workload;
 
 use alloc::string::String;
@@ -17,6 +18,18 @@ use support::{count, println};
 support::kernel!(demo);
 
 fn demo() {
+    match tracing::run() {
+        Ok(true) => {}
+        Ok(false) => show(),
+        Err(error) => {
+            println!("{error}");
+            support::harness::exit(1);
+        }
+    }
+}
+
+/// The show on the console.
+fn show() {
     // Once for all, so that what is counted below is the engine's work alone.
     let counter = count::start();
     let (engine, report) = support::engine();
@@ -102,7 +115,7 @@ fn trace_the_workload(engine: &Engine, symbols: Symbols<'static>) -> Result<(), 
 }
 
 fn change_an_argument(engine: &Engine) -> Result<(), RegisterError> {
-    fn buy_one_get_one_free(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn buy_one_get_one_free(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
         let quantity = regs.argument(0).unwrap_or(0);
         // SAFETY: `price` takes any quantity.
         unsafe { regs.set_argument(0, quantity.div_ceil(2)) };
@@ -119,12 +132,12 @@ fn change_an_argument(engine: &Engine) -> Result<(), RegisterError> {
 }
 
 fn replace_a_function(engine: &Engine) -> Result<(), RegisterError> {
-    fn load_the_die(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn load_the_die(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
         let replacement = workload::loaded_roll as extern "C" fn(u64) -> u64;
         // SAFETY: the ops has IPMODIFY, and both functions have the same signature.
         unsafe { regs.set_pc(TextAddr::new((replacement as *const ()).addr() as u64)) };
     }
-    fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
         // SAFETY: the ops has IPMODIFY, and `roll` returns a number.
         unsafe { regs.return_early(1000) };
     }
@@ -148,7 +161,7 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     static COUNTER: Ops = Ops::new(recorder::count);
 
     title("Every callsite at once, counting");
-    let before = text();
+    let before = support::memory::copy_of_text();
     let counter = count::start();
     let enabled = engine.register(&COUNTER, &Filter::ALL)?;
     let to_enable = counter.map(|counter| counter.instructions() as usize / enabled);
@@ -172,7 +185,7 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     title("And off again");
     let survey = engine.survey();
     println!("   {disabled} callsites disabled; {} enabled, {} wrong", survey.enabled, survey.wrong);
-    let same = text() == before;
+    let same = support::memory::copy_of_text() == before;
     println!("   the text of this kernel is bit for bit as before: {}", yes_or_no(same));
     if !same || survey.enabled + survey.wrong > 0 {
         support::harness::exit(1);
@@ -200,12 +213,4 @@ fn short(name: &str) -> String {
 
 fn yes_or_no(answer: bool) -> &'static str {
     if answer { "yes" } else { "NO" }
-}
-
-/// A copy of all text.
-fn text() -> Vec<u8> {
-    let text = support::memory::text();
-    let bytes = core::ptr::with_exposed_provenance::<u8>(text.start);
-    // SAFETY: text is mapped readable, and nobody changes it while it is copied.
-    unsafe { core::slice::from_raw_parts(bytes, text.len()) }.to_vec()
 }

@@ -33,17 +33,22 @@ pub enum Form {
 
 impl Form {
     /// The form that these two words are, if they are one.
+    #[inline]
     pub const fn decode(first: u32, second: u32) -> Option<Self> {
-        let compiled = first == Insn::NOP.encode();
-        let disabled = first == Insn::MOV_X9_LR.encode();
-        if second == Insn::NOP.encode() {
+        const NOP: u32 = Insn::NOP.encode();
+        const MOV_X9_LR: u32 = Insn::MOV_X9_LR.encode();
+        let (compiled, disabled) = (first == NOP, first == MOV_X9_LR);
+        if second == NOP {
             if compiled {
                 return Some(Self::Compiled);
             }
             return if disabled { Some(Self::Disabled) } else { None };
         }
+        if !disabled {
+            return None;
+        }
         match Branch::decode(second) {
-            Some(Branch::Bl { offset }) if disabled => Some(Self::Enabled { offset }),
+            Some(Branch::Bl { offset }) => Some(Self::Enabled { offset }),
             _ => None,
         }
     }

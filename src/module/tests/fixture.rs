@@ -4,9 +4,7 @@ use crate::address::TextAddr;
 use crate::callsite::NOP;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::module::fakes::FakeMemory;
-use crate::module::{
-    Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, RegionError, RegionToken, Regions, StubEntries,
-};
+use crate::module::{Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, RegionError, RegionToken, Regions};
 use object::write::{Object, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -22,8 +20,6 @@ use std::vec::Vec;
 pub(super) const KERNEL: u64 = 0x4020_0000;
 pub(super) const PRINTK: u64 = KERNEL + 0x1230;
 pub(super) const JIFFIES: u64 = KERNEL + 0x8008;
-pub(super) const STUBS: StubEntries =
-    StubEntries { caller: TextAddr::new(KERNEL + 0x100), regs_caller: TextAddr::new(KERNEL + 0x200) };
 
 pub(super) const RET: u32 = 0xd65f_03c0;
 pub(super) const BL: u32 = 0x9400_0000;
@@ -257,7 +253,6 @@ impl Host {
             platform: self.machine,
             machine: self.machine,
             regions: &self.regions,
-            stubs: STUBS,
             erratum_843419,
             call: note_call,
         };

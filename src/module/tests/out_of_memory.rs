@@ -1,6 +1,6 @@
 //! A heap that is used up at each allocation in turn: an error, and nothing left.
 
-use super::fixture::{BL, Host, JIFFIES, KERNEL, Maker, PRINTK, RET, STUBS, sample};
+use super::fixture::{BL, Host, JIFFIES, KERNEL, Maker, PRINTK, RET, sample};
 use super::heap::{self, After, spared};
 use crate::address::{TextAddr, TextRange};
 use crate::fakes::FakeKernel;
@@ -175,7 +175,6 @@ fn out_of_memory_at_every_allocation_leaves_nothing() {
             platform: &silent,
             machine: &silent,
             regions: &spared,
-            stubs: STUBS,
             erratum_843419: Erratum843419::Present,
             call: succeed,
         };

@@ -10,6 +10,9 @@ use std::vec::Vec;
 /// The CPUs; the patching one begins as number 0.
 pub(super) const CPUS: usize = 3;
 
+/// The versions that a word can have: a set of them is a `u8`.
+const VERSIONS: usize = 8;
+
 /// The machine that the script runs on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rules {
@@ -88,6 +91,8 @@ pub(super) struct Explored {
     pub(super) states: usize,
     /// By word: every value that any CPU may execute at any time.
     pub(super) ever: Vec<BTreeSet<u32>>,
+    /// Of two words: every pair of values that a CPU may execute one after the other.
+    pub(super) pairs: BTreeSet<(u32, u32)>,
     /// By CPU, by word: every value that it may execute once the script is through.
     pub(super) afterwards: Vec<Vec<BTreeSet<u32>>>,
     /// A shortest way to where a CPU may execute, after the script, what is not the last version's value.
@@ -104,11 +109,12 @@ pub(super) fn explore(script: &Script, rules: Rules) -> Explored {
     let mut known = HashSet::from([first.key()]);
     let mut done = 0;
     // Sets of versions until all is done.
-    let (mut ever, mut afterwards) = ([0; WORDS], [[0; WORDS]; CPUS]);
+    let (mut ever, mut pairs, mut afterwards) = ([0; WORDS], [0; VERSIONS], [[0; WORDS]; CPUS]);
     let mut witness = None;
     while let Some(&(state, _)) = reached.get(done) {
         let over = usize::from(state.next) == script.steps.len();
         for (cpu, buffers) in state.fetched.iter().enumerate() {
+            members(buffers[0]).for_each(|first| pairs[first] |= buffers[1]);
             for (number, word) in script.words.iter().enumerate() {
                 ever[number] |= buffers[number];
                 if over {
@@ -131,9 +137,17 @@ pub(super) fn explore(script: &Script, rules: Rules) -> Explored {
     Explored {
         states: done,
         ever: values(ever).collect(),
+        pairs: pairs_of(script, pairs),
         afterwards: afterwards.into_iter().map(|sets| values(sets).collect()).collect(),
         witness,
     }
+}
+
+/// The values of pairs of versions: by that of the first word, those of the second.
+fn pairs_of(script: &Script, pairs: [u8; VERSIONS]) -> BTreeSet<(u32, u32)> {
+    let [first, second] = &script.words[..] else { return BTreeSet::new() };
+    let of = |(version, set): (usize, &u8)| second.values(*set).map(move |value| (first.versions[version], value));
+    pairs.iter().enumerate().flat_map(of).collect()
 }
 
 /// What led to a state.

@@ -44,10 +44,13 @@
 //! - *An instruction swung while it runs* is executed as it was or as it will be if both are in the set of B2.2.5,
 //!   "Concurrent modification and execution of instructions"; else anything can happen, and the tests look at the words.
 //!
+//! Two words that a CPU executes one after the other, a call and what it goes to, are looked at as a pair: `stubs` asks
+//! whether the new call can come with the old code behind it.
+//!
 //! # What makes exploring all of it cheap
 //! More in a cache or in a buffer only ever allows more. So a search that is not asked in which order things were fetched
 //! may have each CPU fill and fetch all that it can at once ([`Fetching::Eager`]): every execution of the slow search is
-//! one of the fast search. Both are run where the slow one ends in time, and must find the same.
+//! one of the fast search, and pairs that it could execute one after the other are there at one moment. Both are run where the slow one ends in time, and must find the same.
 //!
 //! # What is left out
 //! Fetches ordered among themselves (weaker here: any order). Lines as wholes: words of one line travel on their own
@@ -56,8 +59,8 @@
 //! there for a window's sake. An IPI that is never answered is the round left out of the script.
 
 mod explorer;
-mod ops;
 mod script;
+mod stubs;
 mod tests;
 
 use explorer::{Action, CPUS, Explored, Fetching, Migration, Rules, explore};

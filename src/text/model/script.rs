@@ -50,7 +50,8 @@ pub(super) struct Script {
 }
 
 impl Script {
-    /// The script of these events; `before` is the word that was at an address before them.
+    /// The script of these events; `before` is the word that was at an address before them. Maintenance of lines without
+    /// a word that is stored to is left out.
     pub(super) fn new(events: &[Event], caches: CacheType, before: impl Fn(TextAddr) -> u32) -> Self {
         let mut words: Vec<Word> = Vec::new();
         for event in events {
@@ -67,7 +68,7 @@ impl Script {
         };
         let mut steps = Vec::new();
         for event in events {
-            steps.push(match *event {
+            let step = match *event {
                 Event::Store(at, value) => {
                     let Some(number) = words.iter().position(|word| word.at == at) else { continue };
                     words[number].versions.push(value);
@@ -86,15 +87,25 @@ impl Script {
                 | Event::Quiesce
                 | Event::Mask
                 | Event::Restore => continue,
-            });
+            };
+            if !matches!(step, Step::Clean(0) | Step::Invalidate(0)) {
+                steps.push(step);
+            }
         }
         Self { words, steps }
     }
 
-    /// The same without what comes before the first store, and so is for something else.
-    pub(super) fn starting_at_first_store(mut self) -> Self {
-        let first = self.steps.iter().position(|step| matches!(step, Step::Store(_)));
-        self.steps.drain(..first.unwrap_or(0));
+    /// The same with its two words the other way round.
+    pub(super) fn with_words_swapped(mut self) -> Self {
+        self.words.reverse();
+        let swapped = |set: u8| set >> 1 | (set & 1) << 1;
+        for step in &mut self.steps {
+            match step {
+                Step::Store(word) => *word = 1 - *word,
+                Step::Clean(line) | Step::Invalidate(line) => *line = swapped(*line),
+                Step::Complete | Step::Synchronize | Step::SynchronizeCpus => {}
+            }
+        }
         self
     }
 

@@ -13,7 +13,11 @@
 //!   kind 1    records    records as `event` has them, one behind the other, in the order of their times
 //!   kind 2    counts     kept: u64 | read: u64 | refused: u64 | overwritten: u64      the CPU's counts at the end
 //!   kind 3    end        bytes before this chunk: u64 | CRC-32 of them: u64           CPU 0
+//!   kind 4    function   ip: u64 | hits: u64 | total: u64 | own: u64 | min: u64 | max: u64, as `profiler` has them; CPU 0
+//!   kind 5    task       number: u64 | its name, UTF-8                                CPU 0
 //! ```
+//!
+//! Calls that the profiler had no room for are a function with the `ip` 0, of which only `hits` says something.
 //!
 //! The CRC is the one of Ethernet and zip (CRC-32/ISO-HDLC). A CPU's chunks of records follow each other in time; those of
 //! several CPUs come in any order.
@@ -24,6 +28,7 @@ mod tests;
 
 pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
 
+use super::profiler::{FunctionProfile, Profile};
 use super::ring::{Block, MAX_RECORD_BYTES, Ring};
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 
@@ -35,6 +40,8 @@ const CHUNK_HEAD_BYTES: usize = 16;
 const RECORDS: u32 = 1;
 const COUNTS: u32 = 2;
 const END: u32 = 3;
+const FUNCTION: u32 = 4;
+const TASK: u32 = 5;
 
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
@@ -118,6 +125,32 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
             }
         }
         Ok(())
+    }
+
+    /// Writes a profile: all its functions, and what it had no room for.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn profile(&mut self, profile: &Profile) -> Result<(), E> {
+        let unplaced = FunctionProfile { hits: profile.unplaced(), ..FunctionProfile::NONE };
+        for function in profile.functions().chain((unplaced.hits > 0).then_some(unplaced)) {
+            let FunctionProfile { ip, hits, total, own, min, max } = function;
+            self.chunk(FUNCTION, 0, 48)?;
+            [ip.get(), hits, total, own, min, max].iter().try_for_each(|number| self.write(&number.to_le_bytes()))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the name of a task.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn task(&mut self, number: u32, name: &str) -> Result<(), E> {
+        self.chunk(TASK, 0, 8 + name.len() as u64)?;
+        self.write(&u64::from(number).to_le_bytes())?;
+        self.write(name.as_bytes())
     }
 
     /// Writes how many records there were and the end.

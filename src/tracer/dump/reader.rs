@@ -1,7 +1,9 @@
 //! Reading a dump: everything is checked first, and then read as if nothing could be wrong.
 
-use super::{CHUNK_HEAD_BYTES, COUNTS, CRC, END, HEADER_BYTES, MAGIC, MAX_CPUS, RECORDS, VERSION};
+use super::{CHUNK_HEAD_BYTES, COUNTS, CRC, END, FUNCTION, HEADER_BYTES, MAGIC, MAX_CPUS, RECORDS, TASK, VERSION};
+use crate::address::TextAddr;
 use crate::tracer::event::{self, EventError, Recorded};
+use crate::tracer::profiler::FunctionProfile;
 use crate::tracer::ring::Counts;
 use arrayvec::ArrayVec;
 use core::fmt;
@@ -40,6 +42,8 @@ pub enum DumpCause {
     Length(u64),
     /// A record that is none.
     Record(EventError),
+    /// A task whose number or name is none.
+    Task,
     /// The end speaks of another length.
     End(u64),
     /// The bytes are not those that were written.
@@ -66,6 +70,9 @@ impl fmt::Display for DumpError {
             DumpCause::Cpu(cpu) => write!(f, "The dump has a chunk of CPU {cpu}, which it does not have"),
             DumpCause::Length(bytes) => write!(f, "The dump's chunk can't have {bytes} bytes"),
             DumpCause::Record(error) => write!(f, "{error}"),
+            DumpCause::Task => {
+                f.write_str("The dump has a task with a number above 32 bits, or a name that is no UTF-8")
+            }
             DumpCause::End(bytes) => write!(f, "The dump's end should come after {bytes} bytes"),
             DumpCause::Check { expected, found } => {
                 write!(f, "The dump's checksum should be {expected:#010x} and is {found:#010x}")
@@ -152,7 +159,7 @@ impl<'d> Dump<'d> {
         let at = cursor.at;
         let found = bytes.len() - at;
         let chunk = cursor.chunk().map_err(|needed| Err(DumpCause::Truncated { needed, found }))?;
-        if chunk.cpu >= if chunk.kind == END { 1 } else { self.cpus } {
+        if chunk.cpu >= if matches!(chunk.kind, END | FUNCTION | TASK) { 1 } else { self.cpus } {
             return Err(Err(DumpCause::Cpu(chunk.cpu)));
         }
         let length = Err(DumpCause::Length(chunk.body.len() as u64));
@@ -167,6 +174,8 @@ impl<'d> Dump<'d> {
                 Ok(false)
             }
             COUNTS => counts(chunk.body).map(|_| false).ok_or(length),
+            FUNCTION => function(chunk.body).map(|_| false).ok_or(length),
+            TASK => task(chunk.body).map(|_| false).ok_or(Err(DumpCause::Task)),
             END => {
                 let mut body = Cursor { bytes: chunk.body, at: 0 };
                 let (Some(total), Some(expected), 16) = (body.u64(), body.u64(), chunk.body.len()) else {
@@ -209,7 +218,17 @@ impl<'d> Dump<'d> {
         Events { streams: streams.take(MAX_CPUS).collect() }
     }
 
-    fn chunks_of(&self, cpu: u32) -> impl Iterator<Item = Chunk<'d>> {
+    /// What a profiler knew, in no order; with the `ip` 0, what it had no room for.
+    pub fn functions(&self) -> impl Iterator<Item = FunctionProfile> + use<'d> {
+        self.chunks_of(0).filter(|chunk| chunk.kind == FUNCTION).filter_map(|chunk| function(chunk.body))
+    }
+
+    /// The tasks that have names.
+    pub fn tasks(&self) -> impl Iterator<Item = (u32, &'d str)> + use<'d> {
+        self.chunks_of(0).filter(|chunk| chunk.kind == TASK).filter_map(|chunk| task(chunk.body))
+    }
+
+    fn chunks_of(&self, cpu: u32) -> impl Iterator<Item = Chunk<'d>> + use<'d> {
         let mut cursor = Cursor { bytes: self.chunks, at: 0 };
         core::iter::from_fn(move || cursor.chunk().ok()).filter(move |chunk| chunk.cpu == cpu)
     }
@@ -219,6 +238,17 @@ fn counts(body: &[u8]) -> Option<Counts> {
     let ([kept, read, refused, overwritten], []) = body.as_chunks() else { return None };
     let [kept, read, refused, overwritten] = [kept, read, refused, overwritten].map(|bytes| u64::from_le_bytes(*bytes));
     Some(Counts { kept, read, refused, overwritten })
+}
+
+fn function(body: &[u8]) -> Option<FunctionProfile> {
+    let ([ip, hits, total, own, min, max], []) = body.as_chunks() else { return None };
+    let [ip, hits, total, own, min, max] = [ip, hits, total, own, min, max].map(|bytes| u64::from_le_bytes(*bytes));
+    Some(FunctionProfile { ip: TextAddr::new(ip), hits, total, own, min, max })
+}
+
+fn task(body: &[u8]) -> Option<(u32, &str)> {
+    let (number, name) = body.split_first_chunk()?;
+    Some((u32::try_from(u64::from_le_bytes(*number)).ok()?, core::str::from_utf8(name).ok()?))
 }
 
 /// An event, and where it happened.

@@ -5,6 +5,7 @@ extern crate std;
 use super::{CHUNK_HEAD_BYTES, Dump, DumpCause, DumpError, DumpWriter, HEADER_BYTES, MAGIC, Reading};
 use crate::address::TextAddr;
 use crate::tracer::event::{Event, Recorder};
+use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};
 use crate::tracer::ring::{Counts, Mode, Ring, RingBlock};
 use core::cell::Cell;
 use std::boxed::Box;
@@ -96,6 +97,30 @@ fn pulled_again_and_again_nothing_is_twice_or_missing() {
     writer.finish().unwrap();
     let dump = Dump::parse(&bytes).unwrap();
     assert!(dump.events().map(|event| event.recorded.time).eq(0..1500));
+}
+
+#[test]
+fn profiles_and_names_come_out_as_they_went_in() {
+    let profile = Profile::new(Box::leak((0..2).map(|_| ProfileSlot::new()).collect()));
+    (1..=3).for_each(|n| profile.add(TextAddr::new(n * 64), 10 * n, n));
+    let mut bytes = Vec::new();
+    let sink = |part: &[u8]| {
+        bytes.extend_from_slice(part);
+        Ok::<(), ()>(())
+    };
+    // Without any ring.
+    let mut writer = DumpWriter::begin(sink, HERTZ, &[]).unwrap();
+    writer.profile(&profile).unwrap();
+    [(1, "one"), (7, "caf\u{e9}"), (9, "")].iter().for_each(|(number, name)| writer.task(*number, name).unwrap());
+    writer.finish().unwrap();
+    let dump = Dump::parse(&bytes).unwrap();
+    let unplaced = FunctionProfile { hits: 1, ..FunctionProfile::NONE };
+    let functions: Vec<_> = dump.functions().collect();
+    assert!(functions[..2].iter().copied().eq(profile.functions()) && functions[2..] == [unplaced], "{functions:?}");
+    assert!(dump.tasks().eq([(1, "one"), (7, "caf\u{e9}"), (9, "")]));
+    let name = bytes.windows(3).position(|window| window == b"one").unwrap();
+    bytes[name] = 0xff;
+    assert_eq!(Dump::parse(&bytes).unwrap_err().cause, DumpCause::Task);
 }
 
 #[test]

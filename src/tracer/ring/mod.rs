@@ -248,10 +248,44 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
     /// A whole record of known length at once; whether there was room.
     #[inline]
     pub fn record<const N: usize>(&self, label: Label, clock: impl Fn() -> u64, payload: [u64; N]) -> bool {
-        let Some(mut slot) = self.reserve(N, clock) else { return false };
-        for (index, value) in payload.into_iter().enumerate() {
-            slot.write(index, value);
+        self.record_with(N, label, clock, move |slot| {
+            for (index, value) in payload.into_iter().enumerate() {
+                slot.write(index, value);
+            }
+        })
+    }
+
+    /// A whole record at once, whose payload `fill` writes; whether there was room.
+    #[inline]
+    pub(super) fn record_with(
+        &self,
+        payload: usize,
+        label: Label,
+        clock: impl Fn() -> u64,
+        fill: impl FnOnce(&mut Slot<'_, W>),
+    ) -> bool {
+        if payload <= const { Self::longest_payload() }
+            && let Some(mut slot) = self.attempt(payload + RECORD_HEAD, &clock)
+        {
+            fill(&mut slot);
+            slot.commit(label);
+            return true;
         }
+        self.record_elsewhere(payload, label, clock, fill)
+    }
+
+    /// With nothing of it in the caller, where it would cost a stack frame each time.
+    #[cold]
+    #[inline(never)]
+    fn record_elsewhere(
+        &self,
+        payload: usize,
+        label: Label,
+        clock: impl Fn() -> u64,
+        fill: impl FnOnce(&mut Slot<'_, W>),
+    ) -> bool {
+        let Some(mut slot) = self.reserve(payload, clock) else { return false };
+        fill(&mut slot);
         slot.commit(label);
         true
     }

@@ -1,8 +1,9 @@
 //! Backtraces for reports: fentry's walk along frame records, with names from the kernel's own symbol table.
 
+use crate::percpu;
 use core::arch::asm;
-use fentry::Symbols;
 use fentry::unwind::Frames;
+use fentry::{Symbols, TextAddr};
 
 /// The most frames that a report prints.
 const MAX_FRAMES: usize = 32;
@@ -21,6 +22,20 @@ pub fn print_callers(fp: u64) {
     print_chain(0, fp, symbols());
 }
 
+/// The return addresses found from the frame record at `fp`, on any stack of this kernel; through hooked returns.
+pub fn callers(fp: u64) -> impl Iterator<Item = TextAddr> {
+    let frames = percpu::stack_around(fp).map(|stack| {
+        // SAFETY: a stack of this kernel is mapped, and never given back.
+        let frames = unsafe { Frames::new(fp, stack) };
+        match percpu::try_this() {
+            Some(this) => frames.with_returns(&this.trace),
+            None => frames,
+        }
+    });
+    // The end of the chain is a return address of zero, signed where this kernel signs return addresses.
+    frames.into_iter().flatten().take_while(|address| address.get() != 0)
+}
+
 /// The frame pointer of the caller.
 #[inline(always)]
 pub fn frame_pointer() -> u64 {
@@ -36,11 +51,7 @@ fn symbols() -> Option<Symbols<'static>> {
 }
 
 fn print_chain(first: usize, fp: u64, symbols: Option<Symbols<'_>>) {
-    let Some(stack) = crate::percpu::stack_around(fp) else { return };
-    // SAFETY: a stack of this kernel is mapped, and never given back.
-    let frames = unsafe { Frames::new(fp, stack) };
-    // The end of the chain is a return address of zero, signed where this kernel signs return addresses.
-    for (depth, address) in frames.take_while(|address| address.get() != 0).enumerate() {
+    for (depth, address) in callers(fp).enumerate() {
         if depth == MAX_FRAMES {
             println!("  ...");
             return;

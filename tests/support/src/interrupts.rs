@@ -181,9 +181,14 @@ pub fn set_tick_period(period: Duration) {
     percpu::this().tick_period.store(counts.max(1), Ordering::Relaxed);
 }
 
+/// What so many counts of the counter that all CPUs share are in nanoseconds.
+pub fn ticks_to_ns(ticks: u64) -> u64 {
+    (u128::from(ticks) * 1_000_000_000 / u128::from(CNTFRQ_EL0.get())) as u64
+}
+
 /// The time since the machine was switched on, in nanoseconds, by the counter that all CPUs share.
 pub fn now_ns() -> u64 {
-    (u128::from(CNTVCT_EL0.get()) * 1_000_000_000 / u128::from(CNTFRQ_EL0.get())) as u64
+    ticks_to_ns(CNTVCT_EL0.get())
 }
 
 /// Stops the ticks of this CPU.

@@ -45,6 +45,7 @@ pub mod memory;
 pub mod percpu;
 pub mod platform;
 pub mod random;
+pub mod registers;
 
 pub mod smp;
 pub mod vectors;

@@ -92,9 +92,12 @@ pub fn text() -> Range<usize> {
     (&raw const __fentry_image_start).addr()..(&raw const __text_stop).addr()
 }
 
-/// A copy of all text, to compare with later.
+/// A copy of all text that was linked, without the room for generated stubs, to compare with later.
 pub fn copy_of_text() -> Vec<u32> {
-    let text = text();
+    unsafe extern "C" {
+        static __fentry_image_stop: u8;
+    }
+    let text = text().start..(&raw const __fentry_image_stop).addr();
     let start = core::ptr::with_exposed_provenance(text.start);
     // SAFETY: text is mapped readable; a word that changes meanwhile is one of the two that it can be.
     unsafe { core::slice::from_raw_parts(start, text.len() / size_of::<u32>()) }.to_vec()

@@ -6,7 +6,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use fentry::TraceContext;
+use fentry::{CpuArea, TraceContext};
 
 /// The most CPUs that this kernel runs on.
 pub const MAX_CPUS: usize = 8;
@@ -44,6 +44,8 @@ pub struct PerCpu {
     pub(crate) interrupt_call: AtomicPtr<()>,
     pub(crate) tick_period: AtomicU64,
     pub(crate) ticks: AtomicU64,
+    /// fentry's counters and its ring. Last, since it is large.
+    pub area: CpuArea,
 }
 
 impl PerCpu {
@@ -64,6 +66,7 @@ impl PerCpu {
             interrupt_call: AtomicPtr::new(core::ptr::null_mut()),
             tick_period: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
+            area: CpuArea::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::{Platform, TextAddr, TextRange};
+use fentry::{CpuArea, Platform, TextAddr, TextRange};
 
 /// This kernel, as the engine sees it.
 #[derive(Debug)]
@@ -19,11 +19,20 @@ pub static PLATFORM: TestPlatform = TestPlatform;
 //   is given back;
 // - `smp::synchronize` waits until every other CPU has executed an ISB since; `smp::quiesce` looks at what its interrupt
 //   interrupts on each; the CPUs are all of one kind;
-// - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever; there are no tasks.
+// - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever, with its context
+//   and its area; there are no tasks.
 // No method takes a lock that a callback could hold: the page tables' lock is taken nowhere else while a batch can run.
 unsafe impl Platform for TestPlatform {
     fn context_base(&self) -> ContextBase {
         ContextBase { register: BaseRegister::TpidrEl1, offset: offset_of!(percpu::PerCpu, trace) as u16 }
+    }
+
+    fn cpu_base(&self) -> Option<ContextBase> {
+        Some(ContextBase { register: BaseRegister::TpidrEl1, offset: offset_of!(percpu::PerCpu, area) as u16 })
+    }
+
+    fn for_each_cpu_area(&self, show: &mut dyn FnMut(&CpuArea)) {
+        (0..percpu::MAX_CPUS).for_each(|cpu| show(&percpu::of(cpu).area));
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {

@@ -289,8 +289,8 @@ pub fn synchronize() -> Result<(), CpuTimeout> {
 /// The number of the last request to be quiescent, and the stubs that it is about.
 static QUIESCE: AtomicU64 = AtomicU64::new(0);
 static STUBS: Mutex<[TextRange; MAX_STUBS]> = Mutex::new([TextRange::EMPTY; MAX_STUBS]);
-/// The most pieces of stub text that this kernel has.
-const MAX_STUBS: usize = 4;
+/// The most pieces of stub text that this kernel has: the assembly, the room for generated code, and veneers of modules.
+const MAX_STUBS: usize = 16;
 
 /// Waits until every other CPU has been seen outside of callbacks and stubs. In this kernel nothing is preempted, so each
 /// CPU is a thread of execution.
@@ -301,6 +301,7 @@ const MAX_STUBS: usize = 4;
 pub fn quiesce(stubs: &[TextRange]) -> Result<(), CpuTimeout> {
     let Some(this) = percpu::try_this() else { return Ok(()) };
     {
+        assert!(stubs.len() <= MAX_STUBS);
         let _masked = Masked::new();
         let mut all = STUBS.lock();
         *all = [TextRange::EMPTY; MAX_STUBS];

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 use fentry::TextAddr;
 use fentry::fakes::{COMPILED, FakeKernel, FakeText};
 use fentry::module::fakes::FakeMemory;
-use fentry::module::{Erratum843419, Exports, Kernel, LoadError, Modules, Placement, StubEntries, Untraced};
+use fentry::module::{Erratum843419, Exports, Kernel, LoadError, Modules, Placement, Untraced};
 
 use crate::progress::Step;
 use crate::workspace::Workspace;
@@ -110,7 +110,6 @@ fn load(machine: &'static FakeKernel, file: &[u8]) -> Result<bool, String> {
             platform: machine,
             machine,
             regions: &Untraced,
-            stubs: StubEntries { caller: TextAddr::new(KERNEL), regs_caller: TextAddr::new(KERNEL + 16) },
             erratum_843419: Erratum843419::Present,
             call: no_call,
         };

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use fentry::TextAddr;
 use fentry::fakes::{COMPILED, FakeText};
 use fentry::module::fakes::FakeMemory;
-use fentry::module::{Erratum843419, Exports, Kernel, Modules, Placement, Segment, StubEntries, Untraced};
+use fentry::module::{Erratum843419, Exports, Kernel, Modules, Placement, Segment, Untraced};
 use object::read::elf::{ElfFile64, FileHeader as _};
 use object::write::{Object as Maker, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};
 use object::{
@@ -151,7 +151,6 @@ fn load(file: &[u8]) -> Result<[Loaded; 3]> {
         platform: machine,
         machine,
         regions: &Untraced,
-        stubs: StubEntries { caller: TextAddr::new(0x4020_0000), regs_caller: TextAddr::new(0x4020_0010) },
         erratum_843419: Erratum843419::Absent,
         call: no_call,
     };

@@ -1,0 +1,315 @@
+//! The sets of ops that callsites have, each with its stub.
+//!
+//! Floor 4. A callsite's record holds the number of its set. Registering an ops turns set S into S with that ops, for each
+//! selected callsite; what S becomes is worked out once, whatever the number of callsites. A set that no callsite has any
+//! more keeps its stub until nobody can be inside it: [`Sets::collect`] is called after quiescence.
+
+use super::members::{MAX_OPS, Mask, Members};
+use crate::address::TextAddr;
+use crate::insn::EncodeError;
+use crate::ops::Action;
+use crate::plt::reaches;
+use crate::stub::{Block, Code, Ground, LANDING_PAD_BYTES, Part, Recipe, Room};
+use crate::table::Target;
+use crate::text::{PokeError, TextPoke};
+use arrayvec::ArrayVec;
+
+/// The most sets that callsites can have between them at a time, with the empty one.
+const MAX_SETS: usize = 512;
+
+/// A set of ops.
+#[derive(Clone, Copy)]
+struct Set {
+    /// # Invariants
+    ///
+    /// Zero for [`Target::NONE`], and where there is no set.
+    members: Mask,
+    /// How many callsites have it.
+    callsites: u32,
+    stub: Option<Stub>,
+    /// What it becomes by the change of this number; see [`Sets::changed`].
+    becomes: (u32, Target),
+}
+
+/// Where a set's callsites go.
+#[derive(Clone, Copy)]
+struct Stub {
+    block: Block,
+    entry: TextAddr,
+    /// The trampoline, if that is the only member.
+    direct: Option<TextAddr>,
+}
+
+/// How a set is changed.
+#[derive(Clone, Copy)]
+pub(super) struct Membership {
+    pub(super) without: Mask,
+    pub(super) with: Mask,
+    /// Only sets that have these.
+    pub(super) only_with: Mask,
+}
+
+/// Why there is no such set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetError {
+    /// Two of its members exclude each other.
+    Conflict,
+    /// There are too many sets.
+    Full,
+}
+
+/// Why a set has no stub.
+pub(super) enum StubError {
+    Room,
+    Reach(EncodeError),
+    Text(PokeError),
+}
+
+/// All sets.
+pub(super) struct Sets {
+    sets: [Set; MAX_SETS],
+    /// No set has this number or a higher one.
+    end: usize,
+    /// The change that is being planned.
+    change: u32,
+    pub(super) room: Room,
+    /// The stub that is being made.
+    code: Code,
+}
+
+impl Sets {
+    const NOTHING: Set = Set { members: 0, callsites: 0, stub: None, becomes: (0, Target::NONE) };
+
+    /// The empty set only.
+    pub(super) const EMPTY: Self =
+        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: Room::EMPTY, code: Code::EMPTY };
+
+    /// Begins a change: what [`changed`](Self::changed) was told before is forgotten.
+    pub(super) fn begin_change(&mut self) {
+        self.change = self.change.wrapping_add(1);
+    }
+
+    /// What `from` becomes by the change that was begun.
+    #[inline]
+    pub(super) fn changed(&mut self, from: Target, how: Membership, members: &Members) -> Result<Target, SetError> {
+        match self.sets.get(from.number()).map(|set| set.becomes) {
+            Some((change, becomes)) if change == self.change => Ok(becomes),
+            _ => self.work_out(from, how, members),
+        }
+    }
+
+    fn work_out(&mut self, from: Target, how: Membership, members: &Members) -> Result<Target, SetError> {
+        let members_now = self.members(from);
+        let concerned = members_now & how.only_with == how.only_with;
+        let wanted = if concerned { members_now & !how.without | how.with } else { members_now };
+        let becomes = if wanted == 0 { Target::NONE } else { self.find_or_add(wanted, members)? };
+        if let Some(set) = self.sets.get_mut(from.number()) {
+            set.becomes = (self.change, becomes);
+        }
+        Ok(becomes)
+    }
+
+    fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<Target, SetError> {
+        let mut free = None;
+        for (number, set) in self.sets.iter().enumerate().take(self.end).skip(1) {
+            if set.members == wanted {
+                return Ok(Target::of(number));
+            }
+            if set.members == 0 && free.is_none() {
+                free = Some(number);
+            }
+        }
+        if members.exclude_each_other(wanted) {
+            return Err(SetError::Conflict);
+        }
+        let number = free.unwrap_or(self.end);
+        let set = self.sets.get_mut(number).ok_or(SetError::Full)?;
+        *set = Set { members: wanted, ..Self::NOTHING };
+        self.end = self.end.max(number + 1);
+        Ok(Target::of(number))
+    }
+
+    /// The members of a set.
+    pub(super) fn members(&self, target: Target) -> Mask {
+        self.sets.get(target.number()).map_or(0, |set| set.members)
+    }
+
+    /// Makes a stub for every set that has none and that a callsite shall have, as `is_planned` says; the others, which a
+    /// plan only passed through, are dropped.
+    pub(super) fn make_stubs(
+        &mut self,
+        members: &Members,
+        ground: &Ground,
+        poke: TextPoke<'_>,
+        is_planned: impl Fn(Target) -> bool,
+    ) -> Result<(), StubError> {
+        let mut passed_through = false;
+        for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
+            if set.members == 0 || set.stub.is_some() {
+                continue;
+            }
+            if is_planned(Target::of(number)) {
+                set.stub = Some(make_stub(&mut self.room, &mut self.code, set.members, members, ground, poke)?);
+            } else {
+                passed_through = true;
+            }
+        }
+        if passed_through {
+            self.forget_unmade();
+        }
+        Ok(())
+    }
+
+    /// Drops the sets that were thought of in a plan that was given up: no callsite has ever had them.
+    pub(super) fn forget_unmade(&mut self) {
+        self.drop_if(|set| set.stub.is_none());
+    }
+
+    /// Drops the sets that no callsite has. Nobody can be inside their stubs any more, or on the way there.
+    pub(super) fn collect(&mut self) {
+        self.drop_if(|set| set.callsites == 0);
+    }
+
+    fn drop_if(&mut self, condition: impl Fn(&Set) -> bool) {
+        let mut end = 1;
+        for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
+            if set.members != 0 && condition(set) {
+                if let Some(stub) = set.stub {
+                    self.room.give_back(stub.block);
+                }
+                *set = Self::NOTHING;
+            }
+            if set.members != 0 {
+                end = number + 1;
+            }
+        }
+        self.end = end;
+        // What a set becomes may be one that is gone.
+        self.begin_change();
+    }
+
+    /// So many callsites went from one set to another.
+    pub(super) fn count(&mut self, from: Target, to: Target, callsites: u32) {
+        if let Some(set) = self.sets.get_mut(from.number()) {
+            set.callsites = set.callsites.saturating_sub(callsites);
+        }
+        if let Some(set) = self.sets.get_mut(to.number()) {
+            set.callsites += callsites;
+        }
+    }
+
+    /// Where the callsites of a set go.
+    #[inline]
+    pub(super) fn destination(&self, target: Target) -> Destination {
+        match self.sets.get(target.number()).and_then(|set| set.stub) {
+            None => Destination::Nowhere,
+            Some(Stub { entry, direct: None, .. }) => Destination::Stub(entry),
+            Some(Stub { entry, direct: Some(trampoline), .. }) => Destination::Direct { trampoline, entry },
+        }
+    }
+
+    /// Whether a set has the ops of this number.
+    pub(super) fn some_has(&self, number: usize) -> bool {
+        self.sets[1..self.end].iter().any(|set| set.members >> number & 1 == 1)
+    }
+
+    /// How many callsites have the ops of this number.
+    pub(super) fn callsites_with(&self, number: usize) -> usize {
+        let with = self.sets[1..self.end].iter().filter(|set| set.members >> number & 1 == 1);
+        with.map(|set| set.callsites as usize).sum()
+    }
+
+    /// Whether a callsite has the ops of this number.
+    pub(super) fn some_callsite_has(&self, number: usize) -> bool {
+        self.callsites_with(number) > 0
+    }
+
+    /// Whether there is a set that no callsite has.
+    pub(super) fn has_unused(&self) -> bool {
+        self.sets[1..self.end].iter().any(|set| set.members != 0 && set.callsites == 0)
+    }
+
+    /// How many sets there are besides the empty one.
+    pub(super) fn len(&self) -> usize {
+        self.sets[1..self.end].iter().filter(|set| set.members != 0).count()
+    }
+}
+
+/// Where callsites go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// They call nothing.
+    Nowhere,
+    /// A stub, or a veneer to it.
+    Stub(TextAddr),
+    /// A trampoline where BL reaches it, else the stub that jumps to it.
+    Direct { trampoline: TextAddr, entry: TextAddr },
+}
+
+impl Destination {
+    /// The address that the callsite whose second instruction is at `at` calls.
+    #[inline]
+    pub(super) fn from(self, at: TextAddr) -> Option<TextAddr> {
+        match self {
+            Self::Nowhere => None,
+            Self::Stub(entry) => Some(entry),
+            Self::Direct { trampoline, entry } => Some(if reaches(at, trampoline) { trampoline } else { entry }),
+        }
+    }
+
+    /// Whether it is the same place for all callsites.
+    pub(super) const fn is_one(self) -> bool {
+        !matches!(self, Self::Direct { .. })
+    }
+}
+
+fn make_stub(
+    room: &mut Room,
+    code: &mut Code,
+    set: Mask,
+    members: &Members,
+    ground: &Ground,
+    poke: TextPoke<'_>,
+) -> Result<Stub, StubError> {
+    // Not in a tuple, which would be moved.
+    let mut parts = ArrayVec::<_, MAX_OPS>::new();
+    let mut callbacks = ArrayVec::<_, MAX_OPS>::new();
+    let (mut direct, mut recorded) = (None, None);
+    let members = members.in_order(set);
+    for member in &members {
+        match (member.action, ground.cpu) {
+            (Action::Callback, _) => callbacks.push(member.ops),
+            (Action::Direct(trampoline), _) => direct = Some(trampoline),
+            (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
+                Some((base, counter)) => Part::CountOnCpu { base, counter },
+                None => Part::Count(&member.ops.hits),
+            }),
+            (Action::CountCallsites(hits), _) => parts.push(Part::CountCallsite(hits)),
+            (Action::Return, _) => {}
+            (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
+        }
+    }
+    // Returns are hooked last, so that the others see where the function really returns.
+    callbacks.extend(members.iter().filter(|member| matches!(member.action, Action::Return)).map(|member| member.ops));
+    // Last, so that its time is near the call's.
+    parts.extend(recorded.zip(ground.cpu).map(|(arguments, base)| Part::Record { base, arguments }));
+    let recipe = Recipe { parts: &parts, callbacks: &callbacks, direct };
+    let block = room.take(recipe.bytes()).ok_or(StubError::Room)?;
+    let at = room.start(block);
+    let written = recipe.code(code, at, ground).map_err(StubError::Reach).and_then(|()| {
+        debug_assert!(code.words().len() <= Room::words(block));
+        // SAFETY: the block is ours and inside the room, which `Stubs` promises to be mapped and nobody else's; no callsite
+        // goes there before this has returned.
+        unsafe { poke.write_code(at, code.words()) }.map_err(StubError::Text)
+    });
+    match written {
+        Ok(()) => {
+            let direct = direct.filter(|_| parts.is_empty() && callbacks.is_empty());
+            Ok(Stub { block, entry: at.offset(LANDING_PAD_BYTES), direct })
+        }
+        Err(error) => {
+            room.give_back(block);
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What can be seen of the engine: every callsite with its ops, every ops with its callsites, and whether the text is what
+//! the engine believes (Linux's `enabled_functions`, and more).
+//!
+//! Floor 4.
+
+use super::Engine;
+use super::members::{Mask, Members};
+use crate::address::TextAddr;
+use crate::callsite::{Callsite, Refusal, State};
+use crate::ops::Ops;
+use core::fmt;
+
+/// What a look at all callsites' text found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Callsites whose text is MOV X9, LR and NOP.
+    pub disabled: usize,
+    /// Callsites whose text is MOV X9, LR and BL.
+    pub enabled: usize,
+    /// Callsites whose text is not what the engine believes.
+    pub wrong: usize,
+}
+
+/// One callsite as it is now.
+#[derive(Clone, Copy)]
+pub struct Status<'a> {
+    /// Where it is.
+    pub callsite: Callsite,
+    /// What its text says, or the two words that are no state of a callsite.
+    pub state: Result<State, [u32; 2]>,
+    /// Its function's name.
+    pub name: Option<&'a str>,
+    /// The set of ops that it has, as the engine believes.
+    set: Mask,
+    members: &'a Members,
+}
+
+impl<'a> Status<'a> {
+    /// The ops that it has, in the order in which they are told.
+    pub fn ops(&self) -> impl Iterator<Item = &'static Ops> + use<'a> {
+        self.members.in_order(self.set).into_iter().map(|member| member.ops)
+    }
+}
+
+impl fmt::Debug for Status<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { callsite, state, name, set, .. } = self;
+        let ops = set.count_ones();
+        f.debug_struct("Status")
+            .field("callsite", callsite)
+            .field("state", state)
+            .field("name", name)
+            .field("ops", &ops)
+            .finish()
+    }
+}
+
+/// One ops that is registered.
+#[derive(Clone, Copy, Debug)]
+pub struct OpsStatus {
+    /// The ops.
+    pub ops: &'static Ops,
+    /// How many callsites have it.
+    pub callsites: usize,
+}
+
+/// What the engine holds, and what it has done since init.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// The regions: the image, and the modules' texts.
+    pub regions: usize,
+    /// The callsites of all of them.
+    pub callsites: usize,
+    /// How many ops are registered.
+    pub ops: usize,
+    /// How many different sets of ops callsites have.
+    pub sets: usize,
+    /// How many bytes of the room for stubs are in use.
+    pub stub_bytes: usize,
+    /// How many batches were carried out.
+    pub batches: u64,
+    /// How many instructions they changed.
+    pub changes: u64,
+    /// How many batches failed, whatever became of them.
+    pub failures: u64,
+}
+
+impl Statistics {
+    pub(super) const NOTHING: Self =
+        Self { regions: 0, callsites: 0, ops: 0, sets: 0, stub_bytes: 0, batches: 0, changes: 0, failures: 0 };
+}
+
+impl Engine {
+    /// Compares every callsite's text with what the engine believes.
+    pub fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let registry = self.lock();
+        for region in &registry.regions {
+            for (record, callsite) in region.callsites(0..region.table.len()) {
+                match region.text_state(&callsite, self.machine) {
+                    Ok(state) if state != region.state(&registry.sets, record) => survey.wrong += 1,
+                    Ok(State::Disabled) => survey.disabled += 1,
+                    Ok(State::Enabled(_)) => survey.enabled += 1,
+                    Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+                }
+            }
+        }
+        survey
+    }
+
+    /// Shows every callsite, in the order of their addresses.
+    pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
+        let registry = self.lock();
+        for region in &registry.regions {
+            let mut names = region.names();
+            for (record, callsite) in region.callsites(0..region.table.len()) {
+                let (state, name) = (region.text_state(&callsite, self.machine), names.of(callsite.function()));
+                let set = registry.sets.members(record.now());
+                show(Status { callsite, state, name, set, members: &registry.members });
+            }
+        }
+    }
+
+    /// Shows every entry of the sections that is no callsite, and why.
+    pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
+        let registry = self.lock();
+        for region in &registry.regions {
+            region.table.refused(region.excluded, |at| region.read(self.machine, at)).for_each(&mut show);
+        }
+    }
+
+    /// Shows every ops that is registered.
+    pub fn for_each_ops(&self, mut show: impl FnMut(OpsStatus)) {
+        let registry = self.lock();
+        for (number, member) in registry.members.iter() {
+            show(OpsStatus { ops: member.ops, callsites: registry.sets.callsites_with(number) });
+        }
+    }
+
+    /// What it holds and has done.
+    pub fn statistics(&self) -> Statistics {
+        let registry = self.lock();
+        Statistics {
+            regions: registry.regions.len(),
+            callsites: registry.regions.iter().map(|region| region.table.len()).sum(),
+            ops: registry.members.iter().count(),
+            sets: registry.sets.len(),
+            stub_bytes: registry.sets.room.used_bytes(),
+            ..registry.done
+        }
+    }
+}

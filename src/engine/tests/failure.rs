@@ -1,0 +1,123 @@
+//! Whatever goes wrong, nothing stays changed, or the ops stays registered.
+
+use super::{BASE, FORMS, engine_on, ops, ready, stubs_left};
+use crate::address::TextAddr;
+use crate::callsite::{LandingPad, NOP, StateError};
+use crate::engine::{Image, RegisterError};
+use crate::fakes::{COMPILED, Event, FakeText, Fault};
+use crate::filter::Filter;
+use crate::text::{PokeCause, Undone};
+use std::boxed::Box;
+use std::string::ToString;
+
+/// An image whose callsites are farther from its stubs than BL reaches.
+#[test]
+fn a_stub_out_of_reach_is_an_error_and_nothing_is_written() {
+    let mut far = FakeText::new(BASE + (256 << 20));
+    far.function("far", COMPILED);
+    let mut text = FakeText::new(BASE);
+    text.module(far);
+    let (kernel, engine) = engine_on(text);
+    let far = kernel.module(0);
+    let section = Box::leak(far.entries.into_boxed_slice());
+    // SAFETY: the section was leaked for this image.
+    let image = unsafe { Image::new(far.text, section.as_mut_ptr(), 8, kernel.stubs()) };
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(image) }.unwrap();
+    let before = kernel.snapshot();
+    let error = engine.register(ops(), &Filter::ALL).unwrap_err();
+    assert!(matches!(error, RegisterError::Callsite(StateError::OutOfReach { .. })), "{error:?}");
+    assert!(error.to_string().contains("0x"), "{error}");
+    assert_eq!(kernel.snapshot(), before);
+}
+
+#[test]
+fn a_stub_that_reaches_nothing_is_an_error_and_nothing_is_written() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    text.module(FakeText::new(BASE + (256 << 20)));
+    let (kernel, engine) = engine_on(text);
+    let mut stubs = kernel.stubs();
+    stubs.room = kernel.module(0).veneers;
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(Image { stubs, ..kernel.image() }) }.unwrap();
+    let before = kernel.snapshot();
+    let error = engine.register(ops(), &Filter::ALL).unwrap_err();
+    assert!(matches!(error, RegisterError::Stub(_)), "{error:?}");
+    assert_eq!(kernel.snapshot(), before);
+}
+
+#[test]
+fn a_callsite_that_somebody_else_changed_is_reported_and_left_alone() {
+    let (kernel, engine, functions) = ready(8);
+    let victim = functions[5].offset(if FORMS[5 % 4].landing_pad == LandingPad::BtiC { 8 } else { 4 });
+    kernel.overwrite(victim, 0xd420_0000); // BRK: a debugger's breakpoint
+    let before = kernel.snapshot();
+    let error = engine.register(ops(), &Filter::ALL).unwrap_err();
+    let RegisterError::Text { error, function } = error else { panic!("{error:?}") };
+    assert_eq!(error.at, victim);
+    assert_eq!(error.cause, PokeCause::Mismatch { expected: NOP, found: 0xd420_0000 });
+    assert_eq!((error.undone, function), (Undone::Entirely, Some("f5")));
+    assert_eq!(kernel.snapshot(), before);
+    assert_eq!(engine.survey().wrong, 1);
+    assert!(!kernel.take_live_events().iter().any(|event| matches!(event, Event::Store(..))));
+    // The others can still be traced.
+    kernel.overwrite(victim, NOP);
+    assert_eq!(engine.register(ops(), &Filter::ALL), Ok(8));
+}
+
+#[test]
+fn whichever_write_fails_nothing_stays_changed() {
+    let (kernel, engine, _) = ready(40);
+    let before = kernel.snapshot();
+    let ops = ops();
+    // The first of each is for the stub.
+    let faults = (0..=40).map(Fault::Write).chain((0..=5).map(Fault::Alias)).chain((0..2).map(Fault::Round));
+    for fault in faults.chain([Fault::Batch]) {
+        kernel.set_fault(Some(fault));
+        let error = engine.register(ops, &Filter::ALL).unwrap_err();
+        let RegisterError::Text { error: poke, .. } = error else { panic!("{fault:?}: {error:?}") };
+        assert_eq!(poke.undone, Undone::Entirely, "{fault:?}");
+        kernel.set_fault(None);
+        if let (Fault::Write(_), PokeCause::Mismatch { expected, .. }) = (fault, poke.cause) {
+            kernel.overwrite(poke.at, expected); // The fault's own doing.
+        }
+        assert_eq!(kernel.snapshot(), before, "{fault:?}");
+        assert_eq!(engine.survey().disabled, 40, "{fault:?}");
+        assert_eq!(engine.unregister(ops), Err(RegisterError::NotRegistered), "{fault:?}");
+        assert_eq!(stubs_left(&engine), (0, 0), "{fault:?}");
+    }
+    assert_eq!(engine.register(ops, &Filter::ALL), Ok(40));
+}
+
+#[test]
+fn what_was_written_before_a_failure_is_made_visible_as_it_is_again() {
+    let (kernel, engine, functions) = ready(40);
+    kernel.set_fault(Some(Fault::Write(20)));
+    engine.register(ops(), &Filter::ALL).unwrap_err();
+    let events = kernel.take_live_events();
+    let last_store = events.iter().rposition(|event| matches!(event, Event::Store(..))).unwrap();
+    let line = Event::Invalidate(TextAddr::new(functions[0].get() & !63));
+    let invalidated = events.iter().rposition(|event| *event == line).unwrap();
+    let told = events.iter().rposition(|event| *event == Event::SynchronizeCpus).unwrap();
+    assert!(last_store < invalidated && invalidated < told, "{events:?}");
+}
+
+#[test]
+fn an_ops_whose_callsites_could_not_all_be_put_back_stays_registered() {
+    let (kernel, engine, functions) = ready(16);
+    let (first, second) = (ops(), ops());
+    // The stub is written, and the first page; the second page gets no alias, and on the way back the first one doesn't
+    // either.
+    kernel.set_fault(Some(Fault::AliasesFrom(2)));
+    let error = engine.register(first, &Filter::ALL).unwrap_err();
+    assert!(matches!(error, RegisterError::Text { error, .. } if error.undone == Undone::AllBut(8)), "{error}");
+    kernel.set_fault(None);
+    assert_eq!((engine.survey().enabled, engine.survey().wrong), (8, 0));
+    assert_eq!(engine.register(first, &Filter::ALL), Err(RegisterError::AlreadyRegistered));
+    assert_eq!(engine.register(second, &Filter::ALL), Ok(functions.len()));
+    assert_eq!(engine.unregister(first), Ok(8));
+    assert_eq!(engine.unregister(second), Ok(16));
+    assert_eq!(engine.survey().disabled, 16);
+    assert_eq!(stubs_left(&engine), (0, 0));
+}

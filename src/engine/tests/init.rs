@@ -1,0 +1,223 @@
+//! Init: what becomes a callsite, what is refused, and that a failure leaves nothing behind.
+
+use super::{BASE, COMPILED, FORMS, PADDED, PADDED_PREFIXED, PREFIXED, engine_on, init, ops};
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::{Layout, MOV_X9_LR, NOP, Refusal};
+use crate::engine::{Engine, Image, InitError, RegisterError};
+use crate::fakes::{FakeText, Fault};
+use crate::filter::Filter;
+use crate::table::{Encoding, TableError};
+use crate::text::PokeCause;
+use std::boxed::Box;
+use std::format;
+use std::vec;
+use std::vec::Vec;
+
+fn refusals(engine: &Engine) -> Vec<(u64, Refusal)> {
+    let mut all = Vec::new();
+    engine.for_each_refusal(|(at, refusal)| all.push((at.get(), refusal)));
+    all
+}
+
+#[test]
+fn init_writes_the_first_instruction_of_every_form_and_nothing_else() {
+    let mut text = FakeText::new(BASE);
+    let functions = FORMS.map(|form| text.function("f", form));
+    let (kernel, engine) = engine_on(text);
+    let before = kernel.snapshot();
+    let census = init(kernel, &engine).unwrap().census;
+    assert_eq!((census.accepted, census.with_landing_pad, census.with_literal), (4, 2, 2));
+
+    let stubs = kernel.stubs();
+    let changed: Vec<u64> = (before.iter().zip(kernel.snapshot()).enumerate())
+        .filter(|(_, (old, new))| *old != new)
+        .map(|(word, _)| BASE + word as u64 * 4)
+        .collect();
+    let pads = [0, 4, 0, 4];
+    let mut expected: Vec<u64> = functions.iter().zip(pads).map(|(function, pad)| function.get() + pad).collect();
+    expected.extend([stubs.caller, stubs.regs_caller, stubs.returning].map(|stub| stub.offset.get()));
+    assert_eq!(changed, expected);
+    for at in &changed[..4] {
+        assert_eq!(kernel.word(TextAddr::new(*at)), MOV_X9_LR);
+    }
+    // ADD X10, X10, #0x40: the platform's context offset.
+    assert_eq!(kernel.word(stubs.caller.offset), 0x9101_014a);
+}
+
+#[test]
+fn before_init_nothing_can_be_registered_and_after_it_no_second_image() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    assert_eq!(engine.register(ops(), &Filter::ALL), Err(RegisterError::NotInitialised));
+    init(kernel, &engine).unwrap();
+    assert_eq!(init(kernel, &engine), Err(InitError::AlreadyDone));
+}
+
+#[test]
+fn entries_that_are_no_callsites_are_refused_with_the_reason_and_never_written() {
+    let mut text = FakeText::new(BASE);
+    let good = text.function("good", COMPILED);
+    let corrupt = text.words(&[NOP, 0x1234_5678, NOP, 0]);
+    let in_use = text.words(&[MOV_X9_LR, NOP]);
+    let unaligned = good.get() + 2;
+    for entry in [corrupt.get(), in_use.get(), unaligned, 0x10, good.get()] {
+        text.entry(entry);
+    }
+    let (kernel, engine) = engine_on(text);
+    let beyond = BASE + kernel.snapshot().len() as u64 * 4;
+    let census = init(kernel, &engine).unwrap().census;
+    assert_eq!((census.accepted, census.refused), (1, 5));
+    assert!(beyond > corrupt.get());
+    assert_eq!(
+        refusals(&engine),
+        [
+            (0x10, Refusal::OutsideText),
+            (good.get(), Refusal::Duplicate),
+            (unaligned, Refusal::Misaligned),
+            (corrupt.get(), Refusal::NotPatchable { found: [NOP, 0x1234_5678] }),
+            (in_use.get(), Refusal::InUse),
+        ]
+    );
+    assert_eq!(kernel.word(corrupt), NOP);
+    let ops = ops();
+    assert_eq!(engine.register(ops, &Filter::ALL), Ok(1));
+    assert_eq!(kernel.word(in_use.offset(4)), NOP);
+}
+
+#[test]
+fn the_layout_is_read_off_the_entries_as_a_whole() {
+    for (most, fewest, accepted, with_literal) in [
+        (COMPILED, COMPILED, 6, 0),
+        (COMPILED, PREFIXED, 6, 1),
+        (PREFIXED, PREFIXED, 6, 6),
+        (PADDED_PREFIXED, PADDED, 5, 5),
+    ] {
+        let mut text = FakeText::new(BASE);
+        for n in 0..5 {
+            text.function(&format!("f{n}"), most);
+        }
+        text.function("other", fewest);
+        let (kernel, engine) = engine_on(text);
+        // SAFETY: nothing executes a fake's text.
+        let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
+        assert_eq!((census.accepted, census.with_literal), (accepted, with_literal), "{most}, {fewest}");
+    }
+}
+
+#[test]
+fn a_damaged_function_does_not_hide_behind_the_nops_before_it() {
+    let mut text = FakeText::new(BASE);
+    text.function("whole", PREFIXED);
+    text.function("whole too", PREFIXED);
+    let damaged = text.function("damaged", PREFIXED);
+    let (kernel, engine) = engine_on(text);
+    kernel.overwrite(damaged.offset(4), 0x123);
+    // SAFETY: nothing executes a fake's text.
+    let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
+    assert_eq!((census.accepted, census.refused), (2, 1));
+    assert_eq!(refusals(&engine), [(damaged.get() - 8, Refusal::NotPatchable { found: [NOP, 0x123] })]);
+    assert_eq!(kernel.word(damaged.offset(-8)), NOP);
+}
+
+#[test]
+fn a_callsite_at_the_very_end_of_the_text_is_not_read_beyond_it() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    let last = kernel.stubs().regs_caller.offset.get() + 4;
+    let section = Box::leak(vec![last, BASE].into_boxed_slice());
+    // SAFETY: the section was leaked for this image.
+    let image = unsafe {
+        Image::new(
+            TextRange::new(TextAddr::new(BASE), TextAddr::new(last + 4)),
+            section.as_mut_ptr(),
+            16,
+            kernel.stubs(),
+        )
+    };
+    // SAFETY: nothing executes a fake's text.
+    let census = unsafe { engine.init(image) }.unwrap().census;
+    assert_eq!((census.accepted, census.refused), (1, 1));
+}
+
+#[test]
+fn the_engines_own_text_is_left_out_and_counted() {
+    let mut text = FakeText::new(BASE);
+    let own = text.function("own", COMPILED);
+    text.function("theirs", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    let image = kernel.image().with_excluded(TextRange::new(own, own.offset(12)));
+    // SAFETY: nothing executes a fake's text.
+    let census = unsafe { engine.init(image) }.unwrap().census;
+    assert_eq!((census.accepted, census.excluded, census.refused), (1, 1, 0));
+    assert_eq!(refusals(&engine), []);
+    assert_eq!(kernel.word(own), NOP);
+}
+
+#[test]
+fn sections_that_can_be_no_table_are_refused_whole() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    let all = TextRange::new(TextAddr::new(BASE), TextAddr::new(BASE + 64));
+    let attempt = |entries: Vec<u64>, bytes: usize, shift: usize| {
+        let section = Box::leak(entries.into_boxed_slice()).as_mut_ptr().wrapping_byte_add(shift);
+        // SAFETY: the section was leaked for this image; where it is misaligned, it must not be accessed.
+        let image = unsafe { Image::new(all, section, bytes, kernel.stubs()) };
+        // SAFETY: nothing executes a fake's text.
+        unsafe { engine.init(image) }
+    };
+    let truncated = |result| matches!(result, Err(InitError::Table(TableError::Truncated { .. })));
+    assert!(truncated(attempt(vec![BASE, BASE], 15, 0)));
+    assert!(truncated(attempt(vec![BASE, BASE], 8, 4)));
+    assert_eq!(attempt(vec![], 0, 0), Err(InitError::Table(TableError::Empty)));
+    assert_eq!(attempt(vec![0; 3], 24, 0), Err(InitError::Table(TableError::NotRelocated { entries: 3 })));
+    init(kernel, &engine).unwrap();
+}
+
+#[test]
+fn relative_entries_give_the_same_callsites() {
+    let mut text = FakeText::new(BASE);
+    let functions = FORMS.map(|form| text.function("f", form));
+    let (kernel, engine) = engine_on(text);
+    let entries = [0, 4, -8, -8].iter().zip(functions).map(|(shift, function)| function.offset(*shift).get());
+    let section = Box::leak(entries.collect::<Vec<u64>>().into_boxed_slice());
+    for entry in &mut *section {
+        *entry = entry.wrapping_sub(core::ptr::from_ref(entry).addr() as u64);
+    }
+    let text = TextRange::new(functions[0], kernel.stubs().regs_caller.offset);
+    // SAFETY: the section was leaked for this image.
+    let image = unsafe { Image::new(text, section.as_mut_ptr(), 32, kernel.stubs()) };
+    // SAFETY: nothing executes a fake's text.
+    let census =
+        unsafe { engine.init(image.with_encoding(Encoding::Relative).with_layout(Layout::Mixed)) }.unwrap().census;
+    assert_eq!((census.accepted, census.with_literal), (4, 2));
+    let mut found = Vec::new();
+    engine.for_each_callsite(|status| found.push(status.callsite.function()));
+    assert_eq!(found, functions);
+}
+
+#[test]
+fn a_failed_init_leaves_text_as_it_was_and_can_be_tried_again() {
+    for fault in [Fault::Write(9), Fault::Alias(1), Fault::Batch, Fault::Cpu(0)] {
+        let mut text = FakeText::new(BASE);
+        for (n, form) in FORMS.into_iter().cycle().take(16).enumerate() {
+            text.skip_to(n * 512);
+            text.function(&format!("f{n}"), form);
+        }
+        let (kernel, engine) = engine_on(text);
+        let before = kernel.snapshot();
+        kernel.set_fault(Some(fault));
+        let error = init(kernel, &engine).unwrap_err();
+        assert!(matches!(error, InitError::Text(_)), "{fault:?}: {error:?}");
+        kernel.set_fault(None);
+        if let InitError::Text(poke) = error
+            && let PokeCause::Mismatch { expected, .. } = poke.cause
+        {
+            kernel.overwrite(poke.at, expected);
+        }
+        assert_eq!(kernel.snapshot(), before, "{fault:?}");
+        assert_eq!(init(kernel, &engine).map(|report| report.census.accepted), Ok(16), "{fault:?}");
+    }
+}

@@ -1,0 +1,207 @@
+//! Regions that come and go: who is at their callsites, and how far away they may be.
+
+use super::{BASE, FORMS, callback, engine_on, init, ops, stubs_left};
+use crate::address::TextAddr;
+use crate::callsite::State;
+use crate::engine::{Engine, RegisterError};
+use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
+use crate::filter::{Filter, Rule};
+use crate::ops::{Ops, OpsFlags};
+use crate::plt::{STUB_VENEERS, Veneer};
+use crate::region::Regions;
+use std::boxed::Box;
+use std::format;
+use std::vec::Vec;
+
+/// An engine on two functions, `f` and `g`, and a module, not loaded yet, of so many, four on a page.
+fn with_module(base: u64, functions: usize) -> (&'static FakeKernel, Engine, Vec<TextAddr>) {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    text.function("g", COMPILED);
+    let mut module = FakeText::new(base);
+    let functions = (0..functions)
+        .map(|number| {
+            module.skip_to(number * 1024);
+            module.function(&format!("m{number}"), FORMS[number % FORMS.len()])
+        })
+        .collect();
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    (kernel, engine, functions)
+}
+
+const NEAR: u64 = BASE + (16 << 20);
+const FAR: u64 = BASE + (1 << 30);
+
+#[test]
+fn where_bl_does_not_reach_the_stub_a_veneer_does() {
+    for base in [FAR, BASE - (6 << 30)] {
+        let (kernel, engine, functions) = with_module(base, 8);
+        let (first, second) = (ops(), ops());
+        engine.register(first, &Filter::ALL).unwrap();
+        let token = engine.add(kernel.module(0)).unwrap();
+        engine.register(second, &Filter::new(&[Rule::name("m1"), Rule::name("f")])).unwrap();
+        let (mut stubs, mut veneers) = (Vec::new(), Vec::new());
+        engine.for_each_callsite(|status| {
+            let Ok(State::Enabled(target)) = status.state else { panic!("{status:?}") };
+            if !functions.contains(&status.callsite.function()) {
+                stubs.push(target.offset(-4));
+            } else {
+                let words = [0, 4, 8, 12].map(|offset| kernel.word(target.offset(offset)));
+                veneers.push(Veneer::from_words(words).target(target).unwrap());
+            }
+        });
+        // `f` has both, as `m1` has; `g` the first, as the others.
+        let [both, one] = stubs[..] else { panic!("{stubs:?}") };
+        assert_eq!(veneers, [one, both, one, one, one, one, one, one]);
+        // A landing pad for the veneer's BR.
+        assert_eq!(kernel.word(one), crate::callsite::BTI_C);
+        engine.remove(token).unwrap();
+        assert_eq!((engine.survey().enabled, stubs_left(&engine).0), (2, 2));
+    }
+}
+
+#[test]
+fn a_filter_for_a_module_applies_when_it_comes_and_to_no_other_text() {
+    let (kernel, engine, _) = with_module(NEAR, 4);
+    let module = kernel.module(0).module;
+    let (rule, other) = (format!(":mod:{module}"), format!("m1:mod:{module}x"));
+    let (here, elsewhere, one) = (ops(), ops(), ops());
+    assert_eq!(engine.register(here, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
+    assert_eq!(engine.register(elsewhere, &Filter::new(&[Rule::parse(&other).unwrap()])), Ok(0));
+    let token = engine.add(kernel.module(0)).unwrap();
+    assert_eq!(engine.survey().enabled, 4);
+    let named = format!("m1:mod:{module}");
+    assert_eq!(engine.register(one, &Filter::new(&[Rule::parse(&named).unwrap()])), Ok(1));
+    let mut counts = Vec::new();
+    engine.for_each_ops(|status| counts.push(status.callsites));
+    assert_eq!(counts, [4, 0, 1]);
+    engine.remove(token).unwrap();
+    assert_eq!(engine.survey().enabled, 0);
+}
+
+#[test]
+fn where_there_is_no_room_for_a_veneer_nothing_changes() {
+    let (kernel, engine, _) = with_module(FAR, STUB_VENEERS + 1);
+    let region = kernel.module(0);
+    let room = region.veneers;
+    engine.add(region).unwrap();
+    let names: Vec<_> = (0..=STUB_VENEERS).map(|number| format!("m{number}")).collect();
+    let (last, others) = names.split_last().unwrap();
+    for name in others {
+        engine.register(ops(), &Filter::new(&[Rule::name(name)])).unwrap();
+    }
+    let before = (kernel.snapshot(), stubs_left(&engine));
+    let one_more = ops();
+    let error = engine.register(one_more, &Filter::new(&[Rule::name(last)])).unwrap_err();
+    assert_eq!(error, RegisterError::NoRoom { room });
+    assert_eq!(engine.unregister(one_more), Err(RegisterError::NotRegistered));
+    assert_eq!((kernel.snapshot(), stubs_left(&engine)), before);
+}
+
+#[test]
+fn a_region_that_overlaps_another_or_is_not_there_is_refused() {
+    let (kernel, engine, _) = with_module(NEAR, 4);
+    let (region, again) = (kernel.module(0), kernel.module(0));
+    let token = engine.add(region).unwrap();
+    engine.add(again).unwrap_err();
+    assert_eq!(engine.survey().disabled + engine.survey().wrong, 6);
+    engine.remove(token).unwrap();
+    engine.remove(token).unwrap_err();
+    assert_eq!(engine.survey().disabled, 2);
+}
+#[test]
+fn an_ops_that_leaves_is_not_told_of_a_new_region() {
+    let (kernel, engine, _) = with_module(NEAR, 4);
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    kernel.set_fault(Some(Fault::Busy(1)));
+    assert!(matches!(engine.unregister(ops), Err(RegisterError::NotQuiescent(_))));
+    engine.add(kernel.module(0)).unwrap();
+    assert_eq!((engine.survey().enabled, engine.survey().disabled), (0, 6));
+    // Unless it is given something to do again.
+    assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::name("m1")])), Ok(1));
+    assert_eq!(engine.unregister(ops), Ok(1));
+}
+
+#[test]
+fn a_trampoline_that_was_replaced_is_not_called_by_a_new_region() {
+    let (kernel, engine, _) = with_module(NEAR, 4);
+    let (old, new) = (TextAddr::new(BASE + 0x10_0000), TextAddr::new(BASE + 0x20_0000));
+    // SAFETY: nothing executes a fake's text.
+    let ops: &'static Ops = Box::leak(Box::new(unsafe { Ops::direct(old) }));
+    engine.register(ops, &Filter::ALL).unwrap();
+    kernel.set_fault(Some(Fault::Busy(1)));
+    // SAFETY: nothing executes a fake's text.
+    let modified = unsafe { engine.modify_direct(ops, new) };
+    assert!(matches!(modified, Err(RegisterError::NotQuiescent(_))), "{modified:?}");
+    engine.add(kernel.module(0)).unwrap();
+    engine.for_each_callsite(|status| assert_eq!(status.state, Ok(State::Enabled(new)), "{:?}", status.name));
+    assert_eq!(engine.unregister(ops), Ok(6));
+}
+#[test]
+fn a_region_that_is_refused_is_as_it_was() {
+    let (kernel, engine, _) = with_module(FAR, 4);
+    let exclusive = || &*Box::leak(Box::new(Ops::new(callback).with_flags(OpsFlags::IPMODIFY)));
+    let (first, second) = (exclusive(), exclusive());
+    let all_but = |name| [Rule::name(name).negated()];
+    engine.register(first, &Filter::new(&all_but("g"))).unwrap();
+    let refused = |fault| {
+        let region = kernel.module(0);
+        let before = kernel.snapshot();
+        kernel.set_fault(fault);
+        let error = engine.add(region).unwrap_err();
+        kernel.repair();
+        assert!(kernel.snapshot() == before, "{fault:?}: {error}");
+        engine.survey()
+    };
+    // Made ready, a veneer written, called.
+    let faults = (0..3).map(Fault::Round).chain((0..3).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
+    for fault in faults {
+        let survey = refused(Some(fault));
+        assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
+    }
+    // In the module the two exclude each other, and nowhere else.
+    engine.register(second, &Filter::new(&all_but("f"))).unwrap();
+    assert_eq!(refused(None).enabled, 2);
+    engine.unregister(second).unwrap();
+    engine.add(kernel.module(0)).unwrap();
+    assert_eq!(engine.unregister(first), Ok(5));
+}
+
+#[test]
+fn a_region_that_could_not_be_put_back_leaves_no_stub_in_use() {
+    let (kernel, engine, _) = with_module(FAR, 8);
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    // Two pages are made ready, a veneer is written, the first page's callsites are; the second page gets no alias, and
+    // on the way back the first doesn't either.
+    kernel.set_fault(Some(Fault::AliasesFrom(4)));
+    engine.add(kernel.module(0)).unwrap_err();
+    kernel.repair();
+    assert_eq!(engine.unregister(ops), Ok(2));
+    assert_eq!(stubs_left(&engine), (0, 0));
+}
+#[test]
+fn a_veneer_that_no_callsite_of_the_region_goes_to_makes_room_for_another() {
+    let names: Vec<_> = (0..2 * STUB_VENEERS).map(|number| format!("f{number}")).collect();
+    let mut text = FakeText::new(BASE);
+    for name in &names {
+        text.function(name, COMPILED);
+    }
+    let mut module = FakeText::new(FAR);
+    module.function("far", COMPILED);
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    engine.add(kernel.module(0)).unwrap();
+    for name in &names {
+        let ops = ops();
+        let (here, far) = (Rule::name(name), Rule::name("far"));
+        assert_eq!(engine.register(ops, &Filter::new(&[here, far])), Ok(2));
+        // Its stub stays in use, but not from far away.
+        assert_eq!(engine.set_filter(ops, &Filter::new(&[here])), Ok(1));
+    }
+    assert_eq!(stubs_left(&engine).0, names.len());
+}

@@ -1,0 +1,115 @@
+//! A region's veneers to stubs that its BLs don't reach.
+//!
+//! Floor 4. Linux gives a module two, for its two entry stubs (`FTRACE_PLT_IDX`, `FTRACE_REGS_PLT_IDX`); here there is one
+//! for each set of ops that a callsite of the region has, in room that the module's loader sets aside.
+
+use super::sets::Destination;
+use crate::address::{TextAddr, TextRange};
+use crate::insn::EncodeError;
+use crate::plt::{ENTRY_BYTES, STUB_VENEERS, Veneer};
+use crate::stub::LANDING_PAD_BYTES;
+use crate::table::Target;
+use crate::text::{PokeError, TextPoke};
+
+/// The most that a region has.
+const MAX_VENEERS: usize = STUB_VENEERS;
+
+/// Room for veneers, and for which set each is.
+pub(super) struct Veneers {
+    room: TextRange,
+    /// # Invariants
+    ///
+    /// The veneer of each place in `room` jumps to the stub of this set; [`Target::NONE`] where there is none.
+    sets: [Target; MAX_VENEERS],
+    /// How many callsites of the region go there.
+    callsites: [u32; MAX_VENEERS],
+}
+
+/// Why there is no veneer.
+pub(super) enum VeneerError {
+    Full(TextRange),
+    Reach(EncodeError),
+    Text(PokeError),
+}
+
+impl Veneers {
+    /// No veneers yet, in this room.
+    #[cfg(feature = "module")]
+    pub(super) const fn new(room: TextRange) -> Self {
+        Self { room, sets: [Target::NONE; MAX_VENEERS], callsites: [0; MAX_VENEERS] }
+    }
+
+    /// Where they are.
+    pub(super) const fn room(&self) -> TextRange {
+        self.room
+    }
+
+    fn places(&self) -> usize {
+        usize::try_from(self.room.len() / ENTRY_BYTES).unwrap_or(MAX_VENEERS).min(MAX_VENEERS)
+    }
+
+    fn place(&self, number: usize) -> TextAddr {
+        self.room.start.offset(number as i64 * ENTRY_BYTES as i64)
+    }
+
+    fn find(&self, set: Target) -> Option<usize> {
+        if set == Target::NONE { None } else { self.sets.iter().position(|other| *other == set) }
+    }
+
+    /// Where the callsites of a set go, with its veneer instead of its stub.
+    pub(super) fn instead_of(&self, set: Target, destination: Destination) -> Destination {
+        let entry = |stub| self.find(set).map_or(stub, |number| self.place(number));
+        match destination {
+            Destination::Nowhere => Destination::Nowhere,
+            Destination::Stub(stub) => Destination::Stub(entry(stub)),
+            Destination::Direct { trampoline, entry: stub } => Destination::Direct { trampoline, entry: entry(stub) },
+        }
+    }
+
+    /// Makes the veneer of a set, if there is none.
+    pub(super) fn make(
+        &mut self,
+        set: Target,
+        destination: Destination,
+        poke: TextPoke<'_>,
+    ) -> Result<(), VeneerError> {
+        let (Destination::Stub(stub) | Destination::Direct { entry: stub, .. }) = destination else { return Ok(()) };
+        if self.find(set).is_some() {
+            return Ok(());
+        }
+        let free = self.sets[..self.places()].iter().position(|set| *set == Target::NONE);
+        let number = free.ok_or(VeneerError::Full(self.room))?;
+        let at = self.place(number);
+        // A BR needs the landing pad.
+        let veneer = Veneer::jump(at, stub.offset(-LANDING_PAD_BYTES)).map_err(VeneerError::Reach)?;
+        // SAFETY: the loader set the room aside in mapped text for us alone, and no callsite goes to this place.
+        unsafe { poke.write_code(at, &veneer.words()) }.map_err(VeneerError::Text)?;
+        // INVARIANT: just written.
+        self.sets[number] = set;
+        Ok(())
+    }
+
+    /// So many callsites of the region went from one set to another.
+    pub(super) fn count(&mut self, from: Target, to: Target, callsites: u32) {
+        if let Some(number) = self.find(from) {
+            self.callsites[number] = self.callsites[number].saturating_sub(callsites);
+        }
+        if let Some(number) = self.find(to) {
+            self.callsites[number] += callsites;
+        }
+    }
+
+    /// Whether there is a veneer that no callsite goes to.
+    pub(super) fn has_unused(&self) -> bool {
+        self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != Target::NONE && callsites == 0)
+    }
+
+    /// Forgets the veneers that no callsite goes to. Nobody can be inside them any more, or on the way there.
+    pub(super) fn collect(&mut self) {
+        for (set, callsites) in self.sets.iter_mut().zip(self.callsites) {
+            if callsites == 0 {
+                *set = Target::NONE;
+            }
+        }
+    }
+}

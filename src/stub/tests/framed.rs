@@ -1,0 +1,210 @@
+//! Stubs with a register frame, as an assembler's text.
+
+use crate::address::{TextAddr, TextRange};
+use crate::entry::{Stub, Stubs};
+use crate::insn::Insn;
+use crate::ops::{Callback, Ops, OpsFlags};
+use crate::platform::{BaseRegister, ContextBase};
+use crate::stub::{Code, Ground, Recipe};
+use std::boxed::Box;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+const ROOM: u64 = 0xffff_8000_8000_0000;
+
+const fn at(offset: u64) -> TextAddr {
+    TextAddr::new(ROOM + offset)
+}
+
+fn stubs() -> Stubs {
+    let stub = |entry: u64| Stub { entry: at(entry), base: at(entry), offset: at(entry + 8) };
+    let (text, room) = (TextRange::new(at(0x10_0000), at(0x11_0000)), TextRange::new(at(0), at(0x1_0000)));
+    Stubs {
+        caller: stub(0x10_0000),
+        regs_caller: stub(0x10_1000),
+        returning: stub(0x10_4000),
+        miss: at(0x10_2000),
+        skip: at(0x10_3000),
+        text: [text, TextRange::EMPTY],
+        room,
+    }
+}
+
+fn ops(callback: u64, flags: OpsFlags) -> &'static Ops {
+    // SAFETY: not zero, and nobody calls it.
+    let callback = unsafe { core::mem::transmute::<usize, Callback>(callback as usize) };
+    Box::leak(Box::new(Ops::new(callback).with_flags(flags)))
+}
+
+const NEAR: u64 = ROOM + 0x20_0000;
+const FAR: u64 = 0xffff_0000_1234_5678;
+
+const EL1: ContextBase = ContextBase { register: BaseRegister::TpidrEl1, offset: 0x40 };
+
+fn ground(context: ContextBase) -> Ground {
+    Ground { stubs: stubs(), context, cpu: None, atomics: false }
+}
+
+fn code(callbacks: &[&'static Ops], direct: Option<TextAddr>, base: ContextBase) -> Box<Code> {
+    let recipe = Recipe { parts: &[], callbacks, direct };
+    let mut code = Box::new(Code::EMPTY);
+    recipe.code(&mut code, at(0x100), &ground(base)).unwrap();
+    assert!(code.words().len() * 4 <= recipe.bytes());
+    code
+}
+
+/// The instructions, and the literals behind them, with zeros up to where the first can stand.
+fn text(code: &Code, instructions: usize) -> (Vec<String>, Vec<u64>) {
+    let (instructions, literals) = code.words().split_at(instructions);
+    let text: Vec<String> = instructions.iter().map(|word| Insn::decode(*word).to_string()).collect();
+    assert!(!text.iter().any(|line| line.starts_with(".inst") || line.starts_with("udf")), "{text:?}");
+    let (padding, literals) = literals.split_at(literals.len() % 2);
+    assert!(padding.iter().all(|word| *word == 0));
+    (text, literals.chunks(2).map(|half| u64::from(half[0]) | u64::from(half[1]) << 32).collect())
+}
+
+fn address(ops: &'static Ops) -> u64 {
+    core::ptr::from_ref(ops).addr() as u64
+}
+
+/// What is between the guard and the arguments, and behind the callback.
+const SAVE: [&str; 9] = [
+    "stp x29, x9, [sp, #-96]!",
+    "stp x0, x1, [sp, #16]",
+    "stp x2, x3, [sp, #32]",
+    "stp x4, x5, [sp, #48]",
+    "stp x6, x7, [sp, #64]",
+    "stp x8, x10, [sp, #80]",
+    "mov x29, sp",
+    "stp x29, x30, [sp, #-16]!",
+    "mov x29, sp",
+];
+const RESTORE: [&str; 7] = [
+    "ldp x6, x7, [sp, #80]",
+    "ldp x4, x5, [sp, #64]",
+    "ldp x2, x3, [sp, #48]",
+    "ldp x0, x1, [sp, #32]",
+    "ldp x29, x9, [sp], #16",
+    "ldp x29, x30, [sp], #96",
+    "ret x9",
+];
+
+#[test]
+fn one_callback_is_called_by_a_bl_and_guarded() {
+    let ops = ops(NEAR, OpsFlags::empty());
+    let guard = ["bti c", "mrs x10, TPIDR_EL1", "cbz x10, #120", "ldr x11, [x10, #64]", "cbnz x11, #100"];
+    let call = ["sub x0, x30, #4", "mov x1, x9", "mov x3, x29", "ldr x2, #72", "bl #2096820"];
+    let busy = ["add x10, x10, #64", "adr x11, #16", "b #1056388"];
+    let not_ready = ["adr x11, #8", "b #1060476"];
+    let expected = [
+        &guard[..],
+        &["str x10, [x10, #64]"],
+        &SAVE,
+        &call,
+        &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #64]"],
+        &RESTORE,
+        &busy,
+        &not_ready,
+    ];
+    let (text, literals) = text(&code(&[ops], None, EL1), 34);
+    assert_eq!(text, expected.concat());
+    assert_eq!(literals, [0, address(ops), 0, 0]);
+}
+
+#[test]
+fn a_recursion_safe_callback_is_called_whatever_the_guard_was_and_leaves_it_so() {
+    let ops = ops(NEAR, OpsFlags::RECURSION_SAFE);
+    let guard = ["bti c", "mrs x10, TPIDR_EL1", "cbz x10, #112", "ldr x11, [x10, #64]", "str x10, [x10, #64]"];
+    let call = ["sub x0, x30, #4", "mov x1, x9", "mov x3, x29", "ldr x2, #64", "bl #2096820"];
+    let expected = [
+        &guard[..],
+        &SAVE,
+        &["stp x11, xzr, [sp, #-16]!"],
+        &call,
+        &["ldp x11, x12, [sp], #16", "ldp x8, x10, [sp, #96]", "str x11, [x10, #64]"],
+        &RESTORE,
+        &["adr x11, #8", "b #1060484"],
+    ];
+    let (text, literals) = text(&code(&[ops], None, EL1), 32);
+    assert_eq!(text, expected.concat());
+    assert_eq!(literals, [1, address(ops), 0, 0]);
+}
+
+#[test]
+fn a_callback_out_of_reach_is_called_by_a_blr_and_a_context_may_be_far_from_its_base() {
+    let ops = ops(FAR, OpsFlags::empty());
+    let base = ContextBase { register: BaseRegister::SpEl0, offset: 4088 };
+    let guard = ["bti c", "mrs x10, SP_EL0", "cbz x10, #124", "ldr x11, [x10, #4088]", "cbnz x11, #104"];
+    let call = ["sub x0, x30, #4", "mov x1, x9", "mov x3, x29", "ldr x2, #80", "ldr x16, #100", "blr x16"];
+    let expected = [
+        &guard[..],
+        &["str x10, [x10, #4088]"],
+        &SAVE,
+        &call,
+        &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #4088]"],
+        &RESTORE,
+        &["add x10, x10, #4088", "adr x11, #20", "b #1056384"],
+        &["adr x11, #12", "b #1060472"],
+    ];
+    let (text, literals) = text(&code(&[ops], None, base), 35);
+    assert_eq!(text, expected.concat());
+    assert_eq!(literals, [0, address(ops), 0, 0, FAR]);
+}
+
+#[test]
+fn the_base_is_in_the_register_that_the_platform_says() {
+    for (register, name) in [
+        (BaseRegister::TpidrEl1, "TPIDR_EL1"),
+        (BaseRegister::TpidrEl2, "TPIDR_EL2"),
+        (BaseRegister::TpidrEl0, "TPIDR_EL0"),
+        (BaseRegister::TpidrroEl0, "TPIDRRO_EL0"),
+        (BaseRegister::SpEl0, "SP_EL0"),
+    ] {
+        let code = code(&[ops(NEAR, OpsFlags::empty())], None, ContextBase { register, offset: 0 });
+        assert_eq!(Insn::decode(code.words()[1]).to_string(), std::format!("mrs x10, {name}"));
+    }
+}
+
+#[test]
+fn several_callbacks_are_a_list_and_a_jump_to_who_walks_it() {
+    let (first, second) = (ops(NEAR, OpsFlags::empty()), ops(FAR, OpsFlags::RECURSION_SAFE));
+    let trampoline = at(0x30_0000);
+    let (live, literals) = text(&code(&[first, second], Some(trampoline), EL1), 3);
+    assert_eq!(live, ["bti c", "adr x11, #12", "b #1048312"]);
+    assert_eq!(literals, [1, address(first), address(second), 0, trampoline.get()]);
+    // One that wants all registers has them saved for all; alone, it is a list as well.
+    let all = ops(NEAR, OpsFlags::SAVE_REGS);
+    let (alone, literals) = text(&code(&[all], None, EL1), 3);
+    assert_eq!(alone, ["bti c", "adr x17, #12", "b #1052408"]);
+    assert_eq!(literals, [0, address(all), 0, 0]);
+    assert_eq!(text(&code(&[first, all], None, EL1), 3).0, alone);
+    // One callback with a trampoline behind it too.
+    let (beside, literals) = text(&code(&[first], Some(trampoline), EL1), 3);
+    assert_eq!(beside, live);
+    assert_eq!(literals, [0, address(first), 0, trampoline.get()]);
+}
+
+#[test]
+fn a_trampoline_alone_is_a_jump() {
+    let near = code(&[], Some(at(0x30_0000)), EL1);
+    assert_eq!(text(&near, 2), (Vec::from(["bti c", "b #3145468"].map(String::from)), Vec::new()));
+    let (far, _) = text(&code(&[], Some(TextAddr::new(FAR)), EL1), 5);
+    assert_eq!(far, ["bti c", "mov x16, #-43400", "movk x16, #4660, lsl #16", "movk x16, #0, lsl #32", "br x16"]);
+}
+
+#[test]
+fn a_stub_for_as_many_as_there_can_be_has_room() {
+    let all: Vec<_> = (0..crate::stub::MAX_MEMBERS).map(|_| ops(NEAR, OpsFlags::empty())).collect();
+    let (_, literals) = text(&code(&all, Some(at(0x30_0000)), EL1), 3);
+    assert_eq!(literals.len(), crate::stub::MAX_MEMBERS + 3);
+    assert!(literals[1..].iter().zip(&all).all(|(literal, ops)| *literal == address(ops)));
+}
+
+#[test]
+fn what_is_out_of_reach_is_an_error() {
+    let mut far = stubs();
+    far.skip = TextAddr::new(FAR);
+    let callbacks = [ops(NEAR, OpsFlags::empty())];
+    let recipe = Recipe { parts: &[], callbacks: &callbacks, direct: None };
+    assert!(recipe.code(&mut Box::new(Code::EMPTY), at(0x100), &Ground { stubs: far, ..ground(EL1) }).is_err());
+}

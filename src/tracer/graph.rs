@@ -1,0 +1,29 @@
+//! The graph tracer: which calls each call made, and how long each took.
+//!
+//! Floor 5. A probe that writes one record a call, at the exit, with the time of the entry: a reader puts calls inside each
+//! other by these times and by the depth. So a call that has not returned yet is not there.
+
+use super::kernel::{Recording, recorder};
+use crate::ops::{Entry, Exit, Probe};
+use core::marker::PhantomData;
+
+/// The probe: `Ops::returning::<Graph<K, DEPTH>>()` records calls that are inside less than `DEPTH` hooked ones.
+#[derive(Debug)]
+pub struct Graph<K, const DEPTH: usize = { usize::MAX }>(PhantomData<K>);
+
+impl<K: Recording, const DEPTH: usize> Probe for Graph<K, DEPTH> {
+    const ENTRY: bool = false;
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        None
+    }
+
+    #[inline]
+    fn exit(call: &mut Exit<'_>, (): &()) {
+        let depth = call.depth();
+        if DEPTH == usize::MAX || depth < DEPTH {
+            recorder::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
+        }
+    }
+}

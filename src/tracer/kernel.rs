@@ -1,0 +1,69 @@
+//! What tracers that record ask of a kernel.
+//!
+//! Floor 5.
+
+use super::event::Recorder;
+use super::ring::Ring;
+use super::ticks;
+
+/// Where a kernel's tracers record. Implemented by a type of the kernel's own that has no values, since the stubs call a
+/// tracer's handlers without any.
+///
+/// ```
+/// use fentry::tracer::graph::Graph;
+/// use fentry::tracer::kernel::Recording;
+/// use fentry::tracer::ring::{Mode, Ring, RingBlock};
+/// use fentry::Ops;
+///
+/// static MEMORY: [RingBlock; 16] = [const { RingBlock::new() }; 16];
+/// static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+///
+/// struct OneCpu;
+/// impl Recording for OneCpu {
+///     fn ring() -> &'static Ring {
+///         &RING
+///     }
+///     fn task() -> u32 {
+///         1
+///     }
+/// }
+///
+/// static CALLS: Ops = Ops::returning::<Graph<OneCpu>>();
+/// ```
+pub trait Recording: 'static {
+    /// The running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another CPU's by
+    /// the time that it is written to.
+    fn ring() -> &'static Ring;
+
+    /// The running task's number; 0 where a CPU runs no task.
+    fn task() -> u32;
+}
+
+/// A type of the kernel's own that keeps what a tracer finds, in a `static`.
+///
+/// ```
+/// use fentry::tracer::kernel::Keeps;
+/// use fentry::tracer::latency::{Histogram, Latency};
+/// use fentry::Ops;
+///
+/// static READS: Histogram = Histogram::new();
+///
+/// struct Reads;
+/// impl Keeps<Histogram> for Reads {
+///     fn kept() -> &'static Histogram {
+///         &READS
+///     }
+/// }
+///
+/// static TIME_READS: Ops = Ops::returning::<Latency<Reads>>();
+/// ```
+pub trait Keeps<T: 'static>: 'static {
+    /// Where it is.
+    fn kept() -> &'static T;
+}
+
+/// A recorder on the running CPU's ring.
+#[inline]
+pub(super) fn recorder<K: Recording>() -> Recorder<'static, impl Fn() -> u64> {
+    Recorder { ring: K::ring(), task: K::task(), clock: ticks }
+}

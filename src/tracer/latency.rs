@@ -1,0 +1,128 @@
+//! How long a function's calls take: a histogram, and a trigger for those that take too long.
+//!
+//! Floor 5.
+
+use super::kernel::Keeps;
+use crate::ops::{Entry, Exit, Probe};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A probe that puts each call into a histogram: `Ops::returning::<Latency<K>>()`, where `K` keeps the [`Histogram`].
+#[derive(Debug)]
+pub struct Latency<K>(PhantomData<K>);
+
+impl<K: Keeps<Histogram>> Probe for Latency<K> {
+    const ENTRY: bool = false;
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        None
+    }
+
+    #[inline]
+    fn exit(call: &mut Exit<'_>, (): &()) {
+        K::kept().add(call.ticks());
+    }
+}
+
+/// Counts by powers of two.
+#[derive(Debug)]
+pub struct Histogram {
+    counts: [AtomicU64; 65],
+}
+
+/// One column of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// The least number of ticks in it.
+    pub from: u64,
+    /// The most.
+    pub to: u64,
+    /// How many calls took so many.
+    pub count: u64,
+}
+
+impl Histogram {
+    /// An empty one.
+    pub const fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; 65] }
+    }
+
+    /// Adds a number of ticks.
+    #[inline]
+    pub fn add(&self, ticks: u64) {
+        // Bucket n holds the numbers of n significant bits.
+        let bits = u64::BITS - ticks.leading_zeros();
+        if let Some(count) = self.counts.get(bits as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The columns from the first that is not empty to the last.
+    pub fn buckets(&self) -> impl Iterator<Item = Bucket> {
+        let holds = |count: &AtomicU64| count.load(Ordering::Relaxed) > 0;
+        let first = self.counts.iter().position(holds).unwrap_or(0);
+        let end = self.counts.iter().rposition(holds).map_or(0, |last| last + 1);
+        (first..end).map(|bits| {
+            let to = u64::MAX.checked_shr(u64::BITS - bits as u32).unwrap_or(0);
+            let from = if bits == 0 { 0 } else { 1 << (bits - 1) };
+            Bucket { from, to, count: self.counts[bits].load(Ordering::Relaxed) }
+        })
+    }
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What shall happen when a call took too long.
+pub trait Slow: 'static {
+    /// From how many ticks on.
+    fn limit() -> u64;
+
+    /// It did. In the exit handler: with the result, and before the caller goes on.
+    fn slow(call: &mut Exit<'_>, ticks: u64);
+}
+
+/// A probe that looks for calls that take long: `Ops::returning::<SlowerThan<S>>()`.
+#[derive(Debug)]
+pub struct SlowerThan<S>(PhantomData<S>);
+
+impl<S: Slow> Probe for SlowerThan<S> {
+    const ENTRY: bool = false;
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        None
+    }
+
+    #[inline]
+    fn exit(call: &mut Exit<'_>, (): &()) {
+        let ticks = call.ticks();
+        if ticks >= S::limit() {
+            S::slow(call, ticks);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Bucket, Histogram};
+    use std::vec::Vec;
+    extern crate std;
+
+    #[test]
+    fn each_number_is_in_the_column_of_its_power_of_two() {
+        let histogram = Histogram::new();
+        assert_eq!(histogram.buckets().count(), 0);
+        [0, 1, 2, 3, 4, 7, 8, 9, 9].into_iter().for_each(|ticks| histogram.add(ticks));
+        let buckets: Vec<_> = histogram.buckets().map(|Bucket { from, to, count }| (from, to, count)).collect();
+        assert_eq!(buckets, [(0, 0, 1), (1, 1, 1), (2, 3, 2), (4, 7, 2), (8, 15, 3)]);
+        let histogram = Histogram::new();
+        histogram.add(u64::MAX);
+        let last = histogram.buckets().next();
+        assert_eq!(last, Some(Bucket { from: 1 << 63, to: u64::MAX, count: 1 }));
+    }
+}

@@ -1,0 +1,371 @@
+//! A session: what a command line asks to be traced, from its words to the bytes that leave the kernel.
+//!
+//! Floor 5. A kernel that wants to be traced by whoever boots it reads a few words of its command line, in any order:
+//!
+//! | word | what it asks for |
+//! |---|---|
+//! | `tracer=graph` | calls with their nesting, durations and results (the default) |
+//! | `tracer=function` | calls with their callers |
+//! | `tracer=profile` | only how often each function was called and how long it took |
+//! | `filter=RULE` | the functions, as [`Rule::parse`] reads it: a name, a glob, `!` before what is left out; several times |
+//! | `depth=N` | of the graph, calls that are inside less than N others |
+//! | `args=N` | of the function tracer, the first N arguments, 8 at most |
+//!
+//! Other words are the kernel's own. `cargo xtask trace` boots kernels with such words, and with `trace-file=PATH`, which
+//! the kernel reads itself: where the dump is to go.
+//!
+//! ```no_run
+//! use fentry::tracer::kernel::{Keeps, Recording};
+//! use fentry::tracer::profiler::{Profile, ProfileSlot};
+//! use fentry::tracer::ring::{Mode, Ring, RingBlock};
+//! use fentry::tracer::session::{Options, Session};
+//!
+//! static MEMORY: [RingBlock; 16] = [const { RingBlock::new() }; 16];
+//! static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+//! static SLOTS: [ProfileSlot; 512] = [const { ProfileSlot::new() }; 512];
+//! static PROFILE: Profile = Profile::new(&SLOTS);
+//! static SESSION: Session<OneCpu> = Session::new();
+//!
+//! struct OneCpu;
+//! impl Recording for OneCpu {
+//!     fn ring() -> &'static Ring {
+//!         &RING
+//!     }
+//!     fn task() -> u32 {
+//!         1
+//!     }
+//! }
+//! impl Keeps<Profile> for OneCpu {
+//!     fn kept() -> &'static Profile {
+//!         &PROFILE
+//!     }
+//! }
+//! impl Keeps<Session<OneCpu>> for OneCpu {
+//!     fn kept() -> &'static Session<OneCpu> {
+//!         &SESSION
+//!     }
+//! }
+//!
+//! # fn trace(engine: &fentry::Engine, line: &str, ticks_per_second: u64) -> Result<(), Box<dyn std::error::Error>> {
+//! let options = Options::parse(line.split(' ')).map_err(|error| error.to_string())?;
+//! SESSION.start(engine, &options).map_err(|error| error.to_string())?;
+//! // ... the kernel works ...
+//! SESSION.stop(engine)?;
+//! let mut file = std::fs::File::create("trace.dump")?;
+//! SESSION.dump(|bytes| std::io::Write::write_all(&mut file, bytes), ticks_per_second, &[&RING], [(1, "main")])?;
+//! # Ok(())
+//! # }
+//! ```
+
+use super::dump::{DumpWriter, Reading};
+use super::event::MAX_ARGUMENTS;
+use super::kernel::{Keeps, Recording, recorder};
+use super::profiler::{Profile, Profiler};
+use super::ring::Ring;
+use crate::address::TextAddr;
+use crate::engine::{Engine, RegisterError};
+use crate::filter::{Filter, GlobError, Rule};
+use crate::ops::{Entry, Exit, Ops, Probe};
+use crate::regs::FtraceRegs;
+use arrayvec::ArrayVec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// The most rules of a session's filter.
+pub const MAX_RULES: usize = 32;
+
+/// What is done at each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tracer {
+    /// Calls are recorded with their returns.
+    Graph = 1,
+    /// Calls are recorded.
+    Function = 2,
+    /// Calls are counted and timed.
+    Profile = 3,
+}
+
+/// What the words of a command line ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options<'a> {
+    /// What is done at each call.
+    pub tracer: Tracer,
+    /// Of which functions; all, if there are no rules.
+    pub rules: ArrayVec<Rule<'a>, MAX_RULES>,
+    /// The graph has calls that are inside less than this many others.
+    pub depth: usize,
+    /// How many arguments the function tracer records.
+    pub arguments: usize,
+}
+
+/// A word that can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptionError<'a> {
+    /// The word.
+    pub word: &'a str,
+    /// What is wrong with it.
+    pub cause: OptionCause,
+}
+
+/// What is wrong with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OptionCause {
+    /// There is no such tracer.
+    Tracer,
+    /// The rule is no glob.
+    Rule(GlobError),
+    /// There are [`MAX_RULES`] rules already.
+    TooManyRules,
+    /// It should end in a number.
+    Number,
+    /// A call has no more than eight arguments in registers.
+    Arguments,
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The word {:?}: ", self.word)?;
+        match self.cause {
+            OptionCause::Tracer => f.write_str("there are the tracers graph, function and profile"),
+            OptionCause::Rule(error) => write!(f, "{error}"),
+            OptionCause::TooManyRules => write!(f, "there are {MAX_RULES} rules already"),
+            OptionCause::Number => f.write_str("a number should stand behind the ="),
+            OptionCause::Arguments => write!(f, "a call has {MAX_ARGUMENTS} arguments in registers"),
+        }
+    }
+}
+
+impl core::error::Error for OptionError<'_> {}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { tracer: Tracer::Graph, rules: ArrayVec::new(), depth: usize::MAX, arguments: 0 }
+    }
+}
+
+impl<'a> Options<'a> {
+    /// What these words ask for; of two that contradict each other, the later one.
+    ///
+    /// # Errors
+    ///
+    /// The first word that begins as one of the session's own and goes on wrong.
+    pub fn parse(words: impl IntoIterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
+        let mut options = Self::default();
+        for word in words {
+            options.take(word).map_err(|cause| OptionError { word, cause })?;
+        }
+        Ok(options)
+    }
+
+    fn take(&mut self, word: &'a str) -> Result<(), OptionCause> {
+        let number = |text: &str| text.parse().map_err(|_| OptionCause::Number);
+        match word.split_once('=') {
+            Some(("tracer", "graph")) => self.tracer = Tracer::Graph,
+            Some(("tracer", "function")) => self.tracer = Tracer::Function,
+            Some(("tracer", "profile")) => self.tracer = Tracer::Profile,
+            Some(("tracer", _)) => return Err(OptionCause::Tracer),
+            Some(("filter", rule)) => {
+                let rule = Rule::parse(rule).map_err(OptionCause::Rule)?;
+                self.rules.try_push(rule).map_err(|_| OptionCause::TooManyRules)?;
+            }
+            Some(("depth", depth)) => self.depth = number(depth)?,
+            Some(("args", count)) => {
+                self.arguments = number(count)?;
+                if self.arguments > MAX_ARGUMENTS {
+                    return Err(OptionCause::Arguments);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The ops of a kernel's sessions, one at a time; in a `static`.
+///
+/// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and this session.
+pub struct Session<K> {
+    graph: Ops,
+    function: Ops,
+    profile: Ops,
+    /// The [`Tracer`] that was started last, as a number; 0 for none.
+    tracer: AtomicU8,
+    depth: AtomicUsize,
+    arguments: AtomicUsize,
+    kernel: PhantomData<fn() -> K>,
+}
+
+impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
+    /// One that has not begun.
+    pub const fn new() -> Self {
+        Self {
+            graph: Ops::returning::<DepthLimited<K>>(),
+            function: Ops::new(record::<K>),
+            profile: Ops::returning::<Profiler<K>>(),
+            tracer: AtomicU8::new(0),
+            depth: AtomicUsize::new(usize::MAX),
+            arguments: AtomicUsize::new(0),
+            kernel: PhantomData,
+        }
+    }
+
+    /// Has the functions traced from now on; returns how many those are. A profile begins anew.
+    ///
+    /// Returns are hooked where threads have shadow stacks.
+    ///
+    /// # Errors
+    ///
+    /// The engine's own, [`RegisterError::AlreadyRegistered`] if the session has begun. Nothing is traced then.
+    /// [`RegisterError::NothingSelected`] has the rule's place among the options' own.
+    pub fn start(&'static self, engine: &Engine, options: &Options<'_>) -> Result<usize, RegisterError> {
+        if self.tracer.compare_exchange(0, options.tracer as u8, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return Err(RegisterError::AlreadyRegistered);
+        }
+        self.depth.store(options.depth, Ordering::Relaxed);
+        self.arguments.store(options.arguments, Ordering::Relaxed);
+        let profile: &Profile = K::kept();
+        profile.clear();
+        let registered = engine.register(self.ops(options.tracer), &Filter::new(&options.rules));
+        if registered.is_err() {
+            self.tracer.store(0, Ordering::Relaxed);
+        }
+        registered
+    }
+
+    /// Has nothing traced any more; returns how many functions were. Another one may be started.
+    ///
+    /// # Errors
+    ///
+    /// The engine's own, [`RegisterError::NotRegistered`] if there is nothing to stop.
+    pub fn stop(&'static self, engine: &Engine) -> Result<usize, RegisterError> {
+        let tracer = self.running().ok_or(RegisterError::NotRegistered)?;
+        let count = engine.unregister(self.ops(tracer))?;
+        self.tracer.store(0, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// Writes a dump of what was recorded into a sink, and takes it out of the rings, one for each CPU: [`DumpWriter`] has
+    /// the arguments. The tasks are those that have names.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn dump<'n, E>(
+        &self,
+        sink: impl FnMut(&[u8]) -> Result<(), E>,
+        ticks_per_second: u64,
+        rings: &[&Ring],
+        tasks: impl IntoIterator<Item = (u32, &'n str)>,
+    ) -> Result<(), E> {
+        let mut writer = DumpWriter::begin(sink, ticks_per_second, rings)?;
+        tasks.into_iter().try_for_each(|(number, name)| writer.task(number, name))?;
+        writer.pull(Reading::Consume)?;
+        writer.profile(K::kept())?;
+        writer.finish()
+    }
+
+    fn running(&self) -> Option<Tracer> {
+        let number = self.tracer.load(Ordering::Relaxed);
+        [Tracer::Graph, Tracer::Function, Tracer::Profile].into_iter().find(|tracer| *tracer as u8 == number)
+    }
+
+    const fn ops(&self, tracer: Tracer) -> &Ops {
+        match tracer {
+            Tracer::Graph => &self.graph,
+            Tracer::Function => &self.function,
+            Tracer::Profile => &self.profile,
+        }
+    }
+}
+
+impl<K: Recording + Keeps<Profile> + Keeps<Self>> Default for Session<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K> fmt::Debug for Session<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("tracer", &self.tracer).finish_non_exhaustive()
+    }
+}
+
+/// The graph tracer with a limit that is known when the kernel runs.
+struct DepthLimited<K>(PhantomData<K>);
+
+impl<K: Recording + Keeps<Session<K>>> Probe for DepthLimited<K> {
+    const ENTRY: bool = false;
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        None
+    }
+
+    #[inline]
+    fn exit(call: &mut Exit<'_>, (): &()) {
+        let depth = call.depth();
+        if depth < K::kept().depth.load(Ordering::Relaxed) {
+            recorder::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
+        }
+    }
+}
+
+extern "C" fn record<K: Recording + Keeps<Session<K>>>(
+    ip: TextAddr,
+    parent_ip: TextAddr,
+    _: &'static Ops,
+    regs: &mut FtraceRegs,
+) {
+    let arguments = regs.arguments();
+    let count = K::kept().arguments.load(Ordering::Relaxed);
+    recorder::<K>().function(ip, parent_ip, arguments.get(..count).unwrap_or(&arguments));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_RULES, OptionCause, OptionError, Options, Tracer};
+    use crate::filter::{GlobError, Rule};
+    use std::string::ToString;
+    use std::vec::Vec;
+    extern crate std;
+
+    fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
+        Options::parse(line.split(' '))
+    }
+
+    #[test]
+    fn words_say_what_is_traced_and_others_are_left_alone() {
+        assert_eq!(parse(""), Ok(Options::default()));
+        let line = "root=sda tracer=function filter=disk::* verbose filter=!disk::poll depth=4 args=3 filters=x";
+        let options = parse(line).unwrap();
+        assert_eq!((options.tracer, options.depth, options.arguments), (Tracer::Function, 4, 3));
+        assert_eq!(&options.rules[..], [Rule::parse("disk::*").unwrap(), Rule::parse("!disk::poll").unwrap()]);
+        assert_eq!(parse("tracer=graph tracer=profile").unwrap().tracer, Tracer::Profile);
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        for (word, cause) in [
+            ("tracer=grph", OptionCause::Tracer),
+            ("filter=disk::[a", OptionCause::Rule(GlobError::OpenClass(6))),
+            ("depth=", OptionCause::Number),
+            ("depth=-1", OptionCause::Number),
+            ("args=9", OptionCause::Arguments),
+        ] {
+            let line = ["quiet", word, "depth=1"].join(" ");
+            assert_eq!(parse(&line), Err(OptionError { word, cause }));
+            assert!(parse(&line).unwrap_err().to_string().contains(word));
+        }
+    }
+
+    #[test]
+    fn more_rules_than_there_is_room_for_are_refused() {
+        let words: Vec<_> = (0..=MAX_RULES).map(|_| "filter=a*").collect();
+        assert_eq!(Options::parse(words[1..].iter().copied()).unwrap().rules.len(), MAX_RULES);
+        let error = Options::parse(words.iter().copied()).unwrap_err();
+        assert_eq!(error, OptionError { word: "filter=a*", cause: OptionCause::TooManyRules });
+    }
+}
