@@ -1,0 +1,184 @@
+//! What hooks and tracers cost: guest instructions for each call, beyond the disabled callsite.
+//!
+//! Counted by the emulator, so they repeat exactly. The function returns at once, and all that a tracer meets is in its
+//! usual state: the function is in the profile, the ring's block has room.
+#![no_std]
+#![no_main]
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use fentry::ops::{Entry, Exit, Probe};
+use fentry::shadow::ShadowStack;
+use fentry::tracer::function::function;
+use fentry::tracer::graph::Graph;
+use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::tracer::latency::{Histogram, Latency, Slow, SlowerThan};
+use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
+use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::tracer::stack::{DeepestStack, Stacks, deepest};
+use fentry::{Engine, Filter, Ops, Rule, TextAddr};
+use support::{count, percpu, println};
+
+support::boot_tests! {
+    return_hooks_cost_few_instructions,
+    recording_costs_few_instructions,
+    what_is_kept_in_memory_costs_few_instructions,
+}
+
+static SHADOW: ShadowStack<8> = ShadowStack::new();
+
+fn engine() -> &'static Engine {
+    static GIVEN: AtomicBool = AtomicBool::new(false);
+    let (engine, _) = support::engine();
+    if !GIVEN.swap(true, Ordering::Relaxed) {
+        // SAFETY: this test runs on the boot CPU, and nothing is hooked yet.
+        unsafe { percpu::this().trace.set_shadow_stack(&SHADOW) };
+    }
+    engine
+}
+
+/// As small as a traced function can be.
+#[inline(never)]
+extern "C" fn empty() {
+    // SAFETY: no instruction at all.
+    unsafe { core::arch::asm!("", options(nomem, nostack, preserves_flags)) };
+}
+
+/// The instructions of a hundred calls.
+fn of_calls() -> Option<u32> {
+    let counter = count::start()?;
+    let start = counter.instructions();
+    for _ in 0..100 {
+        empty();
+    }
+    Some(counter.instructions().wrapping_sub(start))
+}
+
+/// Prints what a call costs with this ops on it, and looks that it is not more than `most` in a kernel without SIMD
+/// registers. Where there are any, each handler that is called costs eight instructions more.
+fn assert_cost(what: &str, ops: &'static Ops, most: u32) {
+    let engine = engine();
+    let Some(plain) = of_calls() else {
+        println!("(this machine counts no instructions)");
+        return;
+    };
+    let rules = [Rule::address(TextAddr::new((empty as *const ()).addr() as u64))];
+    engine.register(ops, &Filter::new(&rules)).expect("there is room");
+    // Once before, so that what is only done the first time is done.
+    let cost = of_calls().and_then(|_| Some((of_calls()? - plain) as f32 / 100.0)).unwrap_or(0.0);
+    engine.unregister(ops).expect("it is registered");
+    println!("{what:42} {cost:6.1} instructions a call");
+    if !cfg!(target_feature = "neon") {
+        assert!(cost <= most as f32, "{what}: {cost} instructions, where {most} are allowed");
+    }
+}
+
+struct Empty<const ENTRY: bool>;
+
+impl<const ENTRY: bool> Probe for Empty<ENTRY> {
+    const ENTRY: bool = ENTRY;
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn exit(_: &mut Exit<'_>, (): &()) {}
+}
+
+fn return_hooks_cost_few_instructions() {
+    static EXIT: Ops = Ops::returning::<Empty<false>>();
+    static BOTH: Ops = Ops::returning::<Empty<true>>();
+    assert_cost("an exit handler", &EXIT, 59);
+    assert_cost("an entry and an exit handler", &BOTH, 90);
+}
+
+static BLOCKS: [RingBlock; 64] = [const { RingBlock::new() }; 64];
+static RING: Ring = Ring::new(&BLOCKS, Mode::Overwrite);
+
+struct Kernel;
+
+impl Recording for Kernel {
+    #[inline]
+    fn ring() -> &'static Ring {
+        &RING
+    }
+
+    #[inline]
+    fn task() -> u32 {
+        1
+    }
+}
+
+fn recording_costs_few_instructions() {
+    static FUNCTION: Ops = function::<Kernel, 0>();
+    static ARGUMENTS: Ops = function::<Kernel, 3>();
+    static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
+    static SHALLOW: Ops = Ops::returning::<Graph<Kernel, 4>>();
+    assert_cost("function, recorded", &FUNCTION, 90);
+    assert_cost("function with three arguments, recorded", &ARGUMENTS, 100);
+    assert_cost("graph, recorded", &GRAPH, 136);
+    assert_cost("graph to a depth of 4, recorded", &SHALLOW, 136);
+}
+
+static SLOTS: [ProfileSlot; 64] = [const { ProfileSlot::new() }; 64];
+static PROFILE: Profile = Profile::new(&SLOTS);
+static HISTOGRAM: Histogram = Histogram::new();
+static DEEPEST: DeepestStack = DeepestStack::new();
+
+impl Keeps<Profile> for Kernel {
+    #[inline]
+    fn kept() -> &'static Profile {
+        &PROFILE
+    }
+}
+
+impl Keeps<Histogram> for Kernel {
+    #[inline]
+    fn kept() -> &'static Histogram {
+        &HISTOGRAM
+    }
+}
+
+impl Keeps<DeepestStack> for Kernel {
+    #[inline]
+    fn kept() -> &'static DeepestStack {
+        &DEEPEST
+    }
+}
+
+// SAFETY: the boot stack is mapped.
+unsafe impl Stacks for Kernel {
+    #[inline]
+    fn stack() -> Range<u64> {
+        unsafe extern "C" {
+            static __boot_stack_start: u8;
+            static boot_stack_end: u8;
+        }
+        (&raw const __boot_stack_start).addr() as u64..(&raw const boot_stack_end).addr() as u64
+    }
+}
+
+/// Ticks: as a kernel has it that can be told otherwise while it runs.
+static LIMIT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+impl Slow for Kernel {
+    #[inline]
+    fn limit() -> u64 {
+        LIMIT.load(Ordering::Relaxed)
+    }
+
+    fn slow(_: &mut Exit<'_>, _: u64) {}
+}
+
+fn what_is_kept_in_memory_costs_few_instructions() {
+    static PROFILER: Ops = Ops::returning::<Profiler<Kernel>>();
+    static LATENCY: Ops = Ops::returning::<Latency<Kernel>>();
+    static SLOW: Ops = Ops::returning::<SlowerThan<Kernel>>();
+    static DEEP: Ops = deepest::<Kernel>();
+    assert_cost("profiler", &PROFILER, 102);
+    assert_cost("latency histogram", &LATENCY, 72);
+    assert_cost("slower than", &SLOW, 62);
+    assert_cost("deepest stack", &DEEP, 57);
+    assert!(PROFILE.functions().all(|function| function.hits == 200));
+}
