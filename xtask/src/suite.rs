@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::bench;
 use crate::console::{self, Verdict};
@@ -11,8 +11,12 @@ use crate::kernel_build::{self, Image};
 use crate::progress::{Step, in_words};
 use crate::qemu::{self, Boot, Outcome};
 use crate::toolchain::RustSource;
+use crate::trace::{self, proof::Proved};
 use crate::variant::Variant;
 use crate::workspace::{Kernel, KernelKind, Workspace};
+
+/// The name of what traces the demo.
+const TRACE: &str = "trace";
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -54,6 +58,7 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
             for kind in KernelKind::ALL {
                 rows.extend(boot_kernels(workspace, source, variant, kind, selection));
             }
+            rows.extend(trace_demo(workspace, source, variant, selection));
         }
     }
     Ok(summarise(&rows, started.elapsed()))
@@ -83,6 +88,9 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
     for variant in &selection.variants {
         for kernel in kernels_for(workspace, variant, selection) {
             println!("{variant}: {}", kernel.name);
+        }
+        if traced_kernel(workspace, variant, selection).is_some() {
+            println!("{variant}: {TRACE}");
         }
     }
 }
@@ -146,6 +154,41 @@ fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
     (count != Count::default()).then(|| Row { what, count, took: started.elapsed() })
+}
+
+/// The kernel that is traced, if that is selected.
+fn traced_kernel(workspace: &Workspace, variant: &Variant, selection: &Selection) -> Option<Kernel> {
+    let is_selected = selection.filter.as_deref().is_none_or(|filter| TRACE.contains(filter));
+    let kernel = workspace.kernels().into_iter().find(|kernel| kernel.name == trace::proof::KERNEL)?;
+    (is_selected && workspace.settings(&kernel).allows(variant)).then_some(kernel)
+}
+
+/// Traces the demo, and has the traces checked.
+fn trace_demo(workspace: &Workspace, source: &RustSource, variant: &Variant, selection: &Selection) -> Option<Row> {
+    let kernel = traced_kernel(workspace, variant, selection)?;
+    let what = format!("{variant}: {TRACE}");
+    let (step, started) = (Step::start(what.clone()), Instant::now());
+    let directory = workspace.target_dir.join("trace").join(variant.name);
+    let proved = kernel_build::build(workspace, source, variant, &[kernel], &step).and_then(|images| {
+        let image = images.first().context("no kernel was built")?;
+        trace::proof::run(&image.path, variant, &directory, &step)
+    });
+    let count = match proved {
+        Ok(Proved { traces, left_out }) => {
+            step.finish(&format!("{traces} passed"));
+            for reader in left_out {
+                eprintln!("    LEFT OUT: {reader} is not installed, and read nothing");
+            }
+            Count { passed: traces, failed: 0 }
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("    {error:#}");
+            eprintln!("    the traces: {}", directory.display());
+            Count { passed: 0, failed: 1 }
+        }
+    };
+    Some(Row { what, count, took: started.elapsed() })
 }
 
 /// Judges a boot. The bench kernel must also have told what `cargo xtask bench` reads; `whole` says that all its cases ran.

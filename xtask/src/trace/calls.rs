@@ -17,7 +17,7 @@ use super::model::{Context, Event, EventKind, Trace};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) ip: u64,
-    /// Where it returns to, if its entry is in the trace.
+    /// Where it returns to, if that is known.
     pub(super) parent: Option<u64>,
     depth: u32,
     /// If its exit is in the trace.
@@ -104,7 +104,7 @@ impl Thread {
             }
             EventKind::Entry { ip, parent, depth } => {
                 self.leave_unseen_from(depth);
-                let call = Call { ip, parent: Some(parent), depth, duration_ns: None, retval: None };
+                let call = Call { ip, parent, depth, duration_ns: None, retval: None };
                 self.enter_at(self.steps.len(), time_ns, cpu, call);
             }
             EventKind::Exit { ip, depth, entry_time_ns, retval } => {

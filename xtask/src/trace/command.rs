@@ -3,33 +3,95 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::model::Trace;
+use super::record::{self, Recording, Tracer};
 use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
+use crate::kernel_build;
 use crate::progress::Step;
+use crate::setup;
+use crate::variant::Variant;
+use crate::workspace::Workspace;
 
-/// Write a recorded trace as other tools read it
+/// The kernel that is traced where none is named, and its own functions.
+pub(crate) const KERNEL: &str = "demo";
+pub(super) const WORKLOAD: &str = "demo::workload::*";
+
+/// Trace a kernel, and write the trace as other tools read it
+///
+/// Boots the demo, or the kernel that you name, in QEMU. The kernel is told on its command line what to trace and where
+/// to leave its records (fentry::tracer::session); names come from its image. What is left in the output directory can
+/// be written again, in other formats, with --from.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo xtask trace --from trace.json --format uftrace && uftrace replay\n  \
-                        cargo xtask trace --from trace.json --format svg --output flames.svg")]
+#[command(after_help = "Examples:\n  cargo xtask trace\n  \
+                        cargo xtask trace --cpus 4 --filter '*' --filter '!support::*' --format all\n  \
+                        cargo xtask trace --tracer profile --filter 'alloc::*'\n  \
+                        cargo xtask trace --image kernel.elf --tracer function --args 2\n  \
+                        cargo xtask trace --from target/trace/trace.dump --image kernel.elf --format svg")]
 pub(crate) struct TraceArgs {
-    /// The trace, in the interchange form: JSON
-    #[arg(long, value_name = "FILE")]
-    from: PathBuf,
-    /// What to write
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Where to write it [default: by the format, in the current directory]
+    /// What to record of each call
+    #[arg(long, value_enum, default_value_t = Tracer::Graph)]
+    tracer: Tracer,
+    /// Functions by name or glob; with ! before it, functions to leave out; may be repeated [default: the demo's own;
+    /// of other kernels, all]
+    #[arg(long = "filter", value_name = "GLOB")]
+    filters: Vec<String>,
+    /// Of the graph, only calls that are inside less than N others
+    #[arg(long, value_name = "N")]
+    depth: Option<u32>,
+    /// Of the function tracer, record the first N arguments
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=8))]
+    args: Option<u32>,
+    /// The number of CPUs [default: the kernel's own]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
+    cpus: Option<u32>,
+    /// The kernel to build and trace
+    #[arg(long, value_name = "NAME", default_value = KERNEL)]
+    kernel: String,
+    /// The variant to build
+    #[arg(long, value_name = "NAME", default_value = Variant::default().name, value_parser = Variant::named)]
+    variant: &'static Variant,
+    /// An image to trace instead, of a kernel that reads these words and semihosting's files
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "variant"])]
+    image: Option<PathBuf>,
+    /// QEMU's name of the CPU [default: the variant's]
+    #[arg(long)]
+    cpu: Option<String>,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "TEXT")]
+    append: Option<String>,
+    /// Write records that a kernel left earlier; boots nothing
+    #[arg(long, value_name = "FILE", requires = "image")]
+    from: Option<PathBuf>,
+    /// What to write; may be repeated
+    #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
+    formats: Vec<Choice>,
+    /// Where to write it: a file for one format, a directory for several [default: by the format, in target/trace]
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
+    /// End the boot after this many seconds
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    timeout_secs: u64,
 }
 
 /// What can be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Text,
+    Uftrace,
+    TraceDat,
+    Perfetto,
+    Folded,
+    Svg,
+}
+
+/// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum Choice {
     /// Text, as Linux's tracers print it
     Text,
     /// A data directory for uftrace
@@ -43,11 +105,30 @@ enum Format {
     Folded,
     /// A flame graph
     Svg,
+    /// All of them
+    All,
+}
+
+impl Choice {
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Text => Some(Format::Text),
+            Self::Uftrace => Some(Format::Uftrace),
+            Self::TraceDat => Some(Format::TraceDat),
+            Self::Perfetto => Some(Format::Perfetto),
+            Self::Folded => Some(Format::Folded),
+            Self::Svg => Some(Format::Svg),
+            Self::All => None,
+        }
+    }
 }
 
 impl Format {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Text, Self::Uftrace, Self::TraceDat, Self::Perfetto, Self::Folded, Self::Svg];
+
     /// The name that its readers look for, or the usual one.
-    fn default_output(self) -> &'static str {
+    pub(super) fn default_output(self) -> &'static str {
         match self {
             Self::Text => "trace.txt",
             Self::Uftrace => "uftrace.data",
@@ -58,7 +139,20 @@ impl Format {
         }
     }
 
-    fn write(self, trace: &Trace, output: &Path) -> Result<()> {
+    /// What to do with the file.
+    fn how_to_read(self, output: &Path) -> String {
+        let output = output.display();
+        match self {
+            Self::Text => output.to_string(),
+            Self::Uftrace => format!("uftrace replay -d {output}"),
+            Self::TraceDat => format!("trace-cmd report -i {output}"),
+            Self::Perfetto => format!("{output}, in https://ui.perfetto.dev or chrome://tracing"),
+            Self::Folded => format!("{output}, for flame graph tools"),
+            Self::Svg => format!("{output}, in a browser"),
+        }
+    }
+
+    pub(super) fn write(self, trace: &Trace, output: &Path) -> Result<()> {
         if self == Self::Uftrace {
             return uftrace::write(trace, output);
         }
@@ -75,21 +169,99 @@ impl Format {
     }
 }
 
-/// Reads the trace, writes it, and prints the summary.
+/// Has a kernel record, writes the trace, and prints the summary.
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
-    let TraceArgs { from, format, output } = args;
-    let step = Step::start(format!("reading {}", from.display()));
-    let contents = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-    let trace = Trace::from_interchange(&contents).with_context(|| format!("cannot use {}", from.display()))?;
+    let workspace = Workspace::load()?;
+    let directory = workspace.target_dir.join("trace");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let (dump, image) = match (&args.from, &args.image) {
+        (Some(from), Some(image)) => (from.clone(), image.clone()),
+        _ => {
+            let recording = recording(&workspace, args)?;
+            let dump = directory.join("trace.dump");
+            recording.run(&dump)?;
+            (dump, recording.image)
+        }
+    };
+    let step = Step::start("reading the records");
+    let trace = record::read(&dump, &image)?;
     step.finish(&format!("{} events", trace.events.len()));
-    let output = output.clone().unwrap_or_else(|| format.default_output().into());
-    let step = Step::start(format!("writing {}", output.display()));
-    format.write(&trace, &output).with_context(|| format!("cannot write {}", output.display()))?;
-    step.finish("done");
+    let written = write_all(&trace, &args.formats, args.output.as_deref(), &directory)?;
     let mut table = Vec::new();
     summary::write(&trace, &mut table)?;
     println!("\n{}", String::from_utf8_lossy(&table).trim_end());
+    println!();
+    written.iter().for_each(|(format, output)| println!("{}", format.how_to_read(output)));
+    println!("{}, for --from", dump.display());
     Ok(())
+}
+
+/// What shall be recorded; builds the kernel if it is one of this repository's.
+fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
+    let (image, settings) = match &args.image {
+        Some(image) => (image.clone(), None),
+        None => {
+            let kernels = workspace.kernels();
+            let kernel = kernels.into_iter().find(|kernel| kernel.name == args.kernel);
+            let kernel = kernel.with_context(|| format!("there is no kernel {}", args.kernel))?;
+            let settings = workspace.settings(&kernel);
+            let source = setup::run(workspace, None)?;
+            let step = Step::start(format!("building {} for {}", kernel.name, args.variant));
+            let images = kernel_build::build(workspace, &source, args.variant, &[kernel], &step)?;
+            step.finish("done");
+            (images.into_iter().next().context("no kernel was built")?.path, Some(settings))
+        }
+    };
+    let is_demo = args.image.is_none() && args.kernel == KERNEL;
+    let filters = if args.filters.is_empty() && is_demo { vec![WORKLOAD.to_owned()] } else { args.filters.clone() };
+    Ok(Recording {
+        image,
+        tracer: args.tracer,
+        filters,
+        depth: args.depth,
+        args: args.args,
+        append: args.append.clone(),
+        cpu: args.cpu.clone().unwrap_or_else(|| args.variant.cpu.to_owned()),
+        cpus: args.cpus.or(settings.as_ref().map(|settings| settings.cpus)).unwrap_or(1),
+        icount: settings.is_some_and(|settings| settings.icount),
+        limit: Duration::from_secs(args.timeout_secs),
+    })
+}
+
+/// Writes the formats, and says which went where.
+fn write_all(
+    trace: &Trace,
+    choices: &[Choice],
+    output: Option<&Path>,
+    directory: &Path,
+) -> Result<Vec<(Format, PathBuf)>> {
+    let is_chosen = |format: &Format| choices.iter().any(|choice| choice.format().is_none_or(|one| one == *format));
+    let mut formats: Vec<Format> = Format::ALL.into_iter().filter(is_chosen).collect();
+    if !trace.profile.is_empty() {
+        // There are no events to show.
+        ensure!(
+            choices.iter().all(|choice| matches!(choice, Choice::Text | Choice::All)),
+            "a profile is a table, and can be written as text only"
+        );
+        formats = vec![Format::Text];
+    }
+    let several = choices.len() > 1 || choices.contains(&Choice::All);
+    let mut written = Vec::new();
+    for format in formats {
+        let output = match output {
+            Some(output) if several => output.join(format.default_output()),
+            Some(output) => output.to_owned(),
+            None => directory.join(format.default_output()),
+        };
+        if several && let Some(parent) = output.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        }
+        let step = Step::start(format!("writing {}", output.display()));
+        format.write(trace, &output).with_context(|| format!("cannot write {}", output.display()))?;
+        step.finish("done");
+        written.push((format, output));
+    }
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -100,11 +272,10 @@ mod tests {
     #[test]
     fn every_format_is_written_where_it_is_asked_for() {
         let scratch = Scratch::new("command");
-        let from = scratch.0.join("input.json");
-        std::fs::write(&from, fixture::damaged().to_interchange()).unwrap();
-        for format in Format::value_variants() {
-            let output = scratch.0.join(format.default_output());
-            run(&TraceArgs { from: from.clone(), format: *format, output: Some(output.clone()) }).unwrap();
+        let output = scratch.0.join("all");
+        let written = write_all(&fixture::damaged(), &[Choice::All], Some(&output), Path::new("nowhere")).unwrap();
+        assert_eq!(written.len(), Format::ALL.len());
+        for (format, output) in written {
             let file = if output.is_dir() { output.join("info") } else { output };
             let begins: &[u8] = match format {
                 Format::Text => b"# tracer: function_graph\n",
@@ -116,19 +287,37 @@ mod tests {
             };
             assert!(std::fs::read(&file).unwrap().starts_with(begins), "{format:?}");
         }
+        let one = scratch.0.join("one.svg");
+        let written = write_all(&fixture::graph(), &[Choice::Svg], Some(&one), Path::new("nowhere")).unwrap();
+        assert_eq!(written, [(Format::Svg, one.clone())]);
+        assert!(one.is_file());
+        let two = [Choice::Text, Choice::Folded, Choice::Text];
+        let written = write_all(&fixture::graph(), &two, None, &scratch.0).unwrap();
+        assert_eq!(
+            written,
+            [Format::Text, Format::Folded].map(|format| (format, scratch.0.join(format.default_output())))
+        );
+    }
+
+    #[test]
+    fn a_profile_is_written_as_text_only() {
+        let scratch = Scratch::new("profile");
+        let trace = fixture::profile();
+        let written = write_all(&trace, &[Choice::All], None, &scratch.0).unwrap();
+        assert_eq!(written, [(Format::Text, scratch.0.join("trace.txt"))]);
+        let table = std::fs::read_to_string(&written[0].1).unwrap();
+        assert!(table.lines().nth(1).is_some_and(|line| line.ends_with("kernel::step")), "{table}");
+        let error = write_all(&trace, &[Choice::Svg], None, &scratch.0).unwrap_err();
+        assert!(error.to_string().contains("text only"), "{error}");
     }
 
     #[test]
     fn errors_name_the_file() {
         let scratch = Scratch::new("errors");
-        let from = scratch.0.join("input.json");
-        std::fs::write(&from, "[]").unwrap();
-        let args = TraceArgs { from: from.clone(), format: Format::Text, output: None };
-        let error = format!("{:#}", run(&args).unwrap_err());
-        assert!(error.contains("input.json") && error.contains("interchange form"), "{error}");
-        std::fs::write(&from, fixture::graph().to_interchange()).unwrap();
-        let output = Some(scratch.0.join("nowhere/trace.txt"));
-        let error = format!("{:#}", run(&TraceArgs { output, ..args }).unwrap_err());
-        assert!(error.contains("nowhere/trace.txt"), "{error}");
+        let output = scratch.0.join("nowhere/trace.txt");
+        let error = write_all(&fixture::graph(), &[Choice::Text], Some(&output), &scratch.0).unwrap_err();
+        assert!(format!("{error:#}").contains("nowhere/trace.txt"), "{error:#}");
+        let error = record::read(&scratch.0.join("dump"), &scratch.0.join("kernel.elf")).unwrap_err();
+        assert!(format!("{error:#}").contains("kernel.elf"), "{error:#}");
     }
 }

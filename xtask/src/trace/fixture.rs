@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::model::{Cpu, Event, EventKind, Symbol, Task, Trace};
+use super::model::{Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
 
 /// With this variable set, the tests write the expected files instead of comparing:
 /// `FENTRY_RENEW_GOLDEN=1 cargo test --package xtask trace`
@@ -29,7 +29,7 @@ pub(super) fn function(number: u64) -> u64 {
 }
 
 pub(super) fn entry(time_ns: u64, ip: u64, depth: u32) -> Event {
-    Event { time_ns, cpu: 0, task: 7, kind: EventKind::Entry { ip, parent: TEXT + 0x10, depth } }
+    Event { time_ns, cpu: 0, task: 7, kind: EventKind::Entry { ip, parent: Some(TEXT + 0x10), depth } }
 }
 
 pub(super) fn exit(time_ns: u64, ip: u64, depth: u32, entry_time_ns: u64) -> Event {
@@ -55,6 +55,8 @@ pub(super) fn of_events(events: Vec<Event>) -> Trace {
         symbols: symbols.collect(),
         tasks: vec![task(7, "worker"), task(12, "disk reader")],
         events,
+        profile: Vec::new(),
+        left_out: LeftOut::default(),
     }
 }
 
@@ -94,7 +96,7 @@ impl Script {
         let parent = callers.last().map_or(0xffff_0000, |ip| ip + 0x24);
         let depth = u32::try_from(callers.len()).unwrap();
         self.open.push((self.task, function(number), self.time_ns));
-        self.add(EventKind::Entry { ip: function(number), parent, depth })
+        self.add(EventKind::Entry { ip: function(number), parent: Some(parent), depth })
     }
 
     fn leave(&mut self, retval: Option<u64>) -> &mut Self {
@@ -167,6 +169,20 @@ pub(super) fn damaged() -> Trace {
     ]);
     trace.cpus[0].lost = 3;
     trace
+}
+
+/// What a profiler counted.
+pub(super) fn profile() -> Trace {
+    let profiled = |number, hits, total_ns, own_ns, min_ns, max_ns| Profiled {
+        ip: function(number),
+        hits,
+        total_ns,
+        own_ns,
+        min_ns,
+        max_ns,
+    };
+    let profile = vec![profiled(1, 1, 70_000, 9_500, 70_000, 70_000), profiled(2, 40, 60_500, 60_500, 1_000, 2_016)];
+    Trace { profile, left_out: LeftOut { unprofiled: 3, ..LeftOut::default() }, ..of_events(Vec::new()) }
 }
 
 /// A directory that goes away with its owner.

@@ -1,4 +1,4 @@
-//! `cargo xtask trace`: a recorded trace, written as other people's tools read it.
+//! `cargo xtask trace`: a kernel that records, and its trace, written as other people's tools read it.
 //!
 //! | file | what reads it |
 //! |---|---|
@@ -10,14 +10,17 @@
 //! | `summary` | people: one table |
 //!
 //! Each takes a [`model::Trace`] and knows nothing of kernels. `calls` pairs entries and exits for those that need calls.
+//! `record` boots a kernel, `recorded` reads what it wrote, `proof` has it all checked.
 
 mod calls;
 mod command;
 mod flamegraph;
 mod folded;
-mod interchange;
 mod model;
 mod perfetto;
+pub(crate) mod proof;
+mod record;
+mod recorded;
 mod summary;
 mod text;
 mod trace_dat;

@@ -1,19 +1,17 @@
 //! A recorded trace, as the exporters take it: what happened, in the order of time, with the names for it.
 //!
-//! Where it comes from is not their concern. Today that is the interchange form (see [`super::interchange`]).
+//! Where it comes from is not their concern; `recorded` makes it of a kernel's dump.
 
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};
-use serde::{Deserialize, Serialize};
 
 /// The task that stands for no task at all: what a CPU runs of its own. As for Linux's idle tasks, there is one on each
 /// CPU.
 pub(super) const NO_TASK: u32 = 0;
 
 /// A trace. All times are nanoseconds since boot; the symbols are by address, the events by time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     /// The frequency of the counter that the times were read from.
     pub(crate) counter_hz: u64,
@@ -23,11 +21,36 @@ pub(crate) struct Trace {
     pub(crate) symbols: Vec<Symbol>,
     pub(crate) tasks: Vec<Task>,
     pub(crate) events: Vec<Event>,
+    /// What a profiler counted in the kernel; a trace has this or events.
+    pub(crate) profile: Vec<Profiled>,
+    pub(crate) left_out: LeftOut,
+}
+
+/// A function's calls, counted and timed in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Profiled {
+    pub(crate) ip: u64,
+    pub(crate) hits: u64,
+    pub(crate) total_ns: u64,
+    /// Without the calls inside that were counted too.
+    pub(crate) own_ns: u64,
+    pub(crate) min_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+/// What was recorded and is not in the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    /// Records that their writers gave up.
+    pub(crate) void: u64,
+    /// Records of kinds of the kernel's own.
+    pub(crate) user: u64,
+    /// Calls that the profiler had no room for.
+    pub(crate) unprofiled: u64,
 }
 
 /// A CPU that was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) id: u32,
     /// How many of its events were not kept.
@@ -35,8 +58,7 @@ pub(crate) struct Cpu {
 }
 
 /// A function of the kernel or of a module.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Symbol {
     pub(crate) addr: u64,
     pub(crate) size: u64,
@@ -44,27 +66,24 @@ pub(crate) struct Symbol {
 }
 
 /// A task that has a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Task {
     pub(crate) id: u32,
     pub(crate) name: String,
 }
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) time_ns: u64,
     pub(crate) cpu: u32,
     /// The task's identifier; 0 where there is no task.
     pub(crate) task: u32,
-    #[serde(flatten)]
     pub(crate) kind: EventKind,
 }
 
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EventKind {
     /// A function was called; when it returns is not recorded.
     Function {
@@ -72,14 +91,13 @@ pub(crate) enum EventKind {
         /// Where it returns to.
         parent: u64,
         /// The argument registers that were recorded, from x0 on.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         args: Vec<u64>,
     },
     /// A function was called, and its return is recorded too.
     Entry {
         ip: u64,
-        /// Where it returns to.
-        parent: u64,
+        /// Where it returns to, where that was recorded.
+        parent: Option<u64>,
         /// How many recorded calls it is inside of.
         depth: u32,
     },
@@ -90,7 +108,6 @@ pub(crate) enum EventKind {
         depth: u32,
         entry_time_ns: u64,
         /// x0, where it was recorded.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         retval: Option<u64>,
     },
     /// The kernel's own words.

@@ -52,9 +52,8 @@ fn event(trace: &Trace, thread: &Thread, kind: StepKind) -> Value {
         StepKind::Enter(call) => {
             let call = &thread.calls[call];
             let mut event = json!({"name": trace.name_at(call.ip), "cat": "call", "ph": "B"});
-            match call.parent {
-                Some(parent) => event["args"]["caller"] = json!(trace.name_at(parent)),
-                None => event["args"]["note"] = json!("the entry is not in the trace"),
+            if let Some(parent) = call.parent {
+                event["args"]["caller"] = json!(trace.name_at(parent));
             }
             event
         }

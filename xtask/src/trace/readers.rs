@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::fixture::{self, Scratch};
-use super::model::{Context, EventKind, Trace};
-use super::{calls, folded, text, trace_dat, uftrace};
+use super::model::{EventKind, Trace};
+use super::{calls, folded, proof, text, trace_dat, uftrace};
 
 /// Whether a reader can be run. Where not, that is said past the test's captured output.
 fn is_installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
+    let found = proof::is_installed(program);
     if !found {
         let missing =
             format!("LEFT OUT: {program} is not installed; `cargo xtask setup --trace-readers` installs it\n");
@@ -26,11 +25,11 @@ fn is_installed(program: &str) -> bool {
 
 /// What a reader prints; it must not complain.
 fn read_with(program: &str, args: &[&str], input: &Path) -> String {
-    let option = if program == "uftrace" { "-d" } else { "-i" };
-    let output = Command::new(program).args(args).arg(option).arg(input).output().unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && complaints.is_empty(), "{program} {args:?}: {}: {complaints}", output.status);
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(proof::read_with(program, args, input).unwrap()).unwrap()
+}
+
+fn replayed(directory: &Path) -> BTreeMap<u32, Vec<(usize, String)>> {
+    proof::replayed(directory).unwrap()
 }
 
 fn uftrace_directory(trace: &Trace, scratch: &Scratch) -> PathBuf {
@@ -53,51 +52,6 @@ fn text_of(trace: &Trace) -> String {
     String::from_utf8(out).unwrap()
 }
 
-/// The part of the trace that one context recorded.
-fn part_of(trace: &Trace, context: Context) -> Trace {
-    let mut part = trace.clone();
-    part.events.retain(|event| event.context() == context);
-    part
-}
-
-/// Calls and returns of a graph, each with its indentation: `(2, "f() {")`, `(2, "}")`.
-fn graph_lines<'a>(bodies: impl Iterator<Item = &'a str>) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    for body in bodies {
-        let words = body.trim_start();
-        let indent = body.len() - words.len();
-        // Comments are the reader's own.
-        let code = words.split("/*").next().unwrap().trim_end();
-        // So are the values, before the end of what returned them.
-        let code = match code.split_once(" = ") {
-            Some((returned, _)) => format!("{returned};").replace("};", "}"),
-            None => code.to_owned(),
-        };
-        match code.strip_suffix("();") {
-            _ if code.is_empty() => {}
-            Some(leaf) => lines.extend([(indent, format!("{leaf}() {{")), (indent, "}".to_owned())]),
-            None => lines.push((indent, code)),
-        }
-    }
-    lines
-}
-
-/// What stands behind the bar of the function graph format.
-fn bodies(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.split_once("|  ")?.1))
-}
-
-/// What `uftrace replay` shows of each task.
-fn replayed(directory: &Path) -> BTreeMap<u32, Vec<(usize, String)>> {
-    let replay = read_with("uftrace", &["replay", "--no-pager", "--color=no", "-f", "tid"], directory);
-    let mut bodies = BTreeMap::<u32, Vec<&str>>::new();
-    for line in replay.lines().filter(|line| line.contains('[')) {
-        let (tid, body) = line.split_once("] | ").unwrap();
-        bodies.entry(tid.trim_start_matches([' ', '[']).parse().unwrap()).or_default().push(body);
-    }
-    bodies.into_iter().map(|(tid, bodies)| (tid, graph_lines(bodies.into_iter()))).collect()
-}
-
 #[test]
 fn uftrace_replays_the_graph_that_the_text_shows() {
     if !is_installed("uftrace") {
@@ -105,14 +59,7 @@ fn uftrace_replays_the_graph_that_the_text_shows() {
     }
     let scratch = Scratch::new("replay");
     let trace = fixture::graph();
-    let mut shown = replayed(&uftrace_directory(&trace, &scratch));
-    for thread in calls::threads(&trace) {
-        let text = text_of(&part_of(&trace, thread.context));
-        let expected = graph_lines(bodies(&text));
-        assert!(!expected.is_empty());
-        assert_eq!(shown.remove(&trace.context_number(thread.context)), Some(expected), "{:?}", thread.context);
-    }
-    assert!(shown.is_empty());
+    proof::compare_replay(&trace, &uftrace_directory(&trace, &scratch)).unwrap();
 }
 
 #[test]
@@ -136,15 +83,15 @@ fn uftrace_takes_addresses_of_the_upper_half() {
     let low = fixture::graph();
     let expected = replayed(&uftrace_directory(&low, &scratch));
     for base in [0xffff_0000_0000_0000, 0xffff_8000_0000_0000, 0xffff_ffff_8000_0000_u64] {
-        let mut json: Value = serde_json::from_str(&low.to_interchange()).unwrap();
-        for (list, field) in [("symbols", "addr"), ("events", "ip")] {
-            for item in json["trace"][list].as_array_mut().unwrap() {
-                if let Some(addr) = item[field].as_u64() {
-                    item[field] = (addr + base - 0x4000_0000).into();
-                }
+        let mut high = low.clone();
+        let raised = |addr: u64| addr - 0x4000_0000 + base;
+        high.symbols.iter_mut().for_each(|symbol| symbol.addr = raised(symbol.addr));
+        for event in &mut high.events {
+            if let EventKind::Entry { ip, .. } | EventKind::Exit { ip, .. } = &mut event.kind {
+                *ip = raised(*ip);
             }
         }
-        let high = Trace::from_interchange(json.to_string().as_bytes()).unwrap();
+        high.check().unwrap();
         assert_eq!(replayed(&uftrace_directory(&high, &scratch)), expected, "{base:#x}");
     }
 }
@@ -165,18 +112,6 @@ fn uftrace_names_tasks_and_markers() {
     assert!(replay.contains("/* marker:half_done:_50_% */"), "{replay}");
 }
 
-/// A duration as uftrace prints it, in nanoseconds; none at all is 0.
-fn nanoseconds(duration: &str) -> f64 {
-    let Some((number, unit)) = duration.trim().split_once(' ') else { return 0.0 };
-    let scale = match unit.trim() {
-        "us" => 1e3,
-        "ms" => 1e6,
-        "s" => 1e9,
-        other => panic!("what unit is {other}"),
-    };
-    number.parse::<f64>().unwrap() * scale
-}
-
 #[test]
 fn uftrace_reports_the_times_that_the_summary_has() {
     if !is_installed("uftrace") {
@@ -184,27 +119,7 @@ fn uftrace_reports_the_times_that_the_summary_has() {
     }
     let scratch = Scratch::new("report");
     let trace = fixture::graph();
-    let report = read_with("uftrace", &["report", "--no-pager"], &uftrace_directory(&trace, &scratch));
-    let mut reported = BTreeMap::new();
-    // Three columns of 12, then the name.
-    for line in report.lines().skip(2) {
-        let (total, rest) = line.split_at(12);
-        let (own, rest) = rest.split_at(12);
-        let (calls, name) = rest.split_at(12);
-        let figures = (calls.trim().parse::<u64>().unwrap(), nanoseconds(total), nanoseconds(own));
-        reported.insert(name.trim().to_owned(), figures);
-    }
-    let rows = super::summary::rows(&trace);
-    assert_eq!(rows.len(), reported.len(), "{report}");
-    for (name, row) in rows {
-        let (calls, total, own) = reported[&name];
-        assert_eq!(calls, row.calls, "{name}");
-        // uftrace shows a thousandth of its unit.
-        for (theirs, ours) in [(total, row.total), (own, row.own)] {
-            let ours = ours as f64;
-            assert!((theirs - ours).abs() <= ours.max(1.0) * 0.002, "{name}: {theirs} is not {ours}");
-        }
-    }
+    proof::compare_report(&trace, &uftrace_directory(&trace, &scratch)).unwrap();
 }
 
 #[test]
@@ -295,45 +210,7 @@ fn trace_cmd_reports_the_graph_that_the_text_shows() {
     }
     let scratch = Scratch::new("report-graph");
     for trace in [fixture::graph(), fixture::damaged()] {
-        let report = read_with("trace-cmd", &["report"], &trace_dat_file(&trace, &scratch));
-        // The CPU, the duration, and the line of the graph.
-        let mut shown = Vec::new();
-        for line in report.lines().filter(|line| line.contains(": funcgraph_")) {
-            let (_, after) = line.split_once(" [").unwrap();
-            let (cpu, after) = after.split_once("] ").unwrap();
-            let (_, graph) = after.split_once(": funcgraph_").unwrap();
-            let (duration, body) = graph.split_once(": ").unwrap().1.split_once("|  ").unwrap();
-            shown.push((cpu.parse::<u32>().unwrap(), micros_in(duration), body.trim_end().to_owned()));
-        }
-        let text = text_of(&trace);
-        let mut expected = Vec::new();
-        for line in text.lines().filter(|line| !line.starts_with('#') && !line.contains("|  /*")) {
-            let Some((head, body)) = line.split_once("|  ") else { continue };
-            let (cpu, duration) = head.split_once(')').unwrap();
-            let body = body.split("/*").next().unwrap().trim_end();
-            expected.push((cpu.trim().parse().unwrap(), micros_in(duration), without_spaces_inside(body)));
-        }
-        assert_eq!(shown, expected);
-        for cpu in &trace.cpus {
-            let dropped = format!("CPU:{} [{} EVENTS DROPPED]", cpu.id, cpu.lost);
-            assert_eq!(report.contains(&dropped), cpu.lost > 0, "{report}");
-        }
-    }
-}
-
-/// The whole microseconds in the column of durations. The marks are left out: trace-cmd has fewer than Linux.
-fn micros_in(column: &str) -> Option<u64> {
-    let number = column.trim().trim_start_matches(|mark: char| !mark.is_ascii_digit()).strip_suffix(" us")?;
-    number.split('.').next()?.parse().ok()
-}
-
-/// A line of a graph with its indentation, and the name in it as trace-cmd shows it.
-fn without_spaces_inside(body: &str) -> String {
-    let words = body.trim_start();
-    let indent = &body[..body.len() - words.len()];
-    match words.split_once("()") {
-        Some((name, rest)) => format!("{indent}{}(){rest}", without_spaces(name)),
-        None => body.to_owned(),
+        proof::compare_trace_cmd(&trace, &trace_dat_file(&trace, &scratch)).unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::calls::{self, StepKind};
-use super::model::{EventKind, Trace};
+use super::model::{EventKind, LeftOut, Profiled, Trace};
 
 /// The functions that are shown; the rest is counted.
 const MAX_FUNCTIONS: usize = 40;
@@ -26,35 +26,58 @@ pub(super) struct Row {
 
 /// Writes the tables, the functions by their self time.
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+    write_functions(trace, MAX_FUNCTIONS, out)?;
+    writeln!(out)?;
+    // A profile has none.
+    for cpu in trace.cpus.iter().filter(|_| trace.profile.is_empty()) {
+        let events = trace.events.iter().filter(|event| event.cpu == cpu.id).count();
+        writeln!(out, "CPU {}: {events} events, {} lost", cpu.id, cpu.lost)?;
+    }
+    let per_tick = 1e9 / trace.counter_hz as f64;
+    if trace.profile.is_empty() {
+        let span = micros(trace.end_time_ns() - trace.start_time_ns);
+        write!(out, "{} events in {span} us; ", trace.events.len())?;
+    }
+    writeln!(out, "the clock ticks every {per_tick:.1} ns")?;
+    let LeftOut { void, user, unprofiled } = trace.left_out;
+    for (count, what) in [
+        (void, "records that were given up"),
+        (user, "records of the kernel's own kinds"),
+        (unprofiled, "calls of functions that the profiler had no room for"),
+    ] {
+        if count > 0 {
+            writeln!(out, "left out: {count} {what}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the table of functions, so many of them.
+pub(super) fn write_functions(trace: &Trace, most: usize, out: &mut impl Write) -> Result<()> {
     let rows = rows(trace);
     writeln!(
         out,
         "{:>9}  {:>14}  {:>14}  {:>14}  {:>14}  {:>14}  FUNCTION",
         "CALLS", "TOTAL us", "SELF us", "AVERAGE us", "MIN us", "MAX us"
     )?;
-    for (name, row) in rows.iter().take(MAX_FUNCTIONS) {
+    for (name, row) in rows.iter().take(most) {
         let time = |value: u64| if row.timed > 0 { micros(value) } else { "-".to_owned() };
         let average = row.total.checked_div(row.timed).unwrap_or(0);
         let times = [row.total, row.own, average, row.min, row.max].map(|value| format!("{:>14}", time(value)));
         writeln!(out, "{:>9}  {}  {name}", row.calls, times.join("  "))?;
     }
-    if let Some(more) = rows.len().checked_sub(MAX_FUNCTIONS).filter(|more| *more > 0) {
+    if let Some(more) = rows.len().checked_sub(most).filter(|more| *more > 0) {
         writeln!(out, "{more:>9}  more functions")?;
     }
-    writeln!(out)?;
-    for cpu in &trace.cpus {
-        let events = trace.events.iter().filter(|event| event.cpu == cpu.id).count();
-        writeln!(out, "CPU {}: {events} events, {} lost", cpu.id, cpu.lost)?;
-    }
-    let span = micros(trace.end_time_ns() - trace.start_time_ns);
-    let per_tick = 1e9 / trace.counter_hz as f64;
-    writeln!(out, "{} events in {span} us; the clock ticks every {per_tick:.1} ns", trace.events.len())?;
     Ok(())
 }
 
 /// A row for each name, the one with the most self time first.
 pub(super) fn rows(trace: &Trace) -> Vec<(String, Row)> {
     let mut by_ip = HashMap::<u64, Row>::new();
+    for &Profiled { ip, hits, total_ns: total, own_ns: own, min_ns: min, max_ns: max } in &trace.profile {
+        by_ip.entry(ip).or_default().add(&Row { calls: hits, timed: hits, total, own, min, max });
+    }
     for thread in calls::threads(trace) {
         thread.for_each_call(|left| by_ip.entry(left.call.ip).or_default().count(left.call.duration_ns, left.self_ns));
         for step in &thread.steps {
@@ -116,6 +139,7 @@ mod tests {
         expect_golden("graph.summary", table_of(&fixture::graph()).as_bytes());
         expect_golden("functions.summary", table_of(&fixture::functions()).as_bytes());
         expect_golden("damaged.summary", table_of(&fixture::damaged()).as_bytes());
+        expect_golden("profile.summary", table_of(&fixture::profile()).as_bytes());
     }
 
     #[test]

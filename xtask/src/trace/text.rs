@@ -1,5 +1,5 @@
 //! Text as Linux's `trace` file has it: the format of its function tracer, or of its function graph tracer where the
-//! trace has returns. Tools that read those files read these.
+//! trace has returns. Tools that read those files read these. A profile is a table.
 //!
 //! Unlike the other exporters, this one shows the events as they are: what is missing is not put in.
 
@@ -26,6 +26,9 @@ const LOWEST_ERROR: i64 = -4095;
 
 /// Writes the trace in the format that fits its events.
 pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+    if !trace.profile.is_empty() {
+        return super::summary::write_functions(trace, usize::MAX, out);
+    }
     let has_returns =
         trace.events.iter().any(|event| matches!(event.kind, EventKind::Entry { .. } | EventKind::Exit { .. }));
     if has_returns { Graph::new(trace).write(out) } else { write_functions(trace, out) }

@@ -1,0 +1,143 @@
+//! Having a kernel record: it is booted with words that say what, and leaves a dump in a file.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
+
+use super::model::Trace;
+use crate::progress::Step;
+use crate::qemu::{self, Boot, End};
+use crate::symbols;
+
+/// What is done at each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Tracer {
+    /// Calls with their nesting, durations and results
+    Graph,
+    /// Calls with their callers
+    Function,
+    /// Only counts and times
+    Profile,
+}
+
+/// What a kernel shall record, and how it is booted for that.
+#[derive(Clone, Debug)]
+pub(crate) struct Recording {
+    pub(crate) image: PathBuf,
+    pub(crate) tracer: Tracer,
+    pub(crate) filters: Vec<String>,
+    pub(crate) depth: Option<u32>,
+    pub(crate) args: Option<u32>,
+    /// More words for the kernel.
+    pub(crate) append: Option<String>,
+    pub(crate) cpu: String,
+    pub(crate) cpus: u32,
+    pub(crate) icount: bool,
+    pub(crate) limit: Duration,
+}
+
+impl Recording {
+    /// Boots the kernel, which writes its dump into the file, and shows that.
+    pub(crate) fn run(&self, dump: &Path) -> Result<()> {
+        let step = Step::start(format!("recording {}", self.image.display()));
+        let written = self.boot_noting(dump, |line| step.note(line))?;
+        step.finish(&format!("{written} bytes"));
+        Ok(())
+    }
+
+    /// The same, unseen.
+    pub(crate) fn boot(&self, dump: &Path) -> Result<()> {
+        self.boot_noting(dump, |_| {}).map(drop)
+    }
+
+    /// Gives each console line to `note`; returns how long the dump is.
+    fn boot_noting(&self, dump: &Path, note: impl FnMut(&str)) -> Result<u64> {
+        match std::fs::remove_file(dump) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot replace {}", dump.display()));
+            }
+            _ => {}
+        }
+        let boot = Boot {
+            cpu: self.cpu.clone(),
+            cpus: self.cpus,
+            limit: Some(self.limit),
+            gdb: false,
+            icount: self.icount,
+            append: Some(self.command_line(dump)?),
+            more: Vec::new(),
+        };
+        let outcome = qemu::boot(&self.image, &boot, note)?;
+        let shown = outcome.last_lines();
+        match outcome.end {
+            End::Exit(0) => {}
+            End::Exit(status) => bail!("the kernel left with status {status}; it said:\n{shown}"),
+            End::Killed => bail!("QEMU was killed; the kernel said:\n{shown}"),
+            End::Hung => bail!("the boot was ended after {} s; the kernel said:\n{shown}", self.limit.as_secs()),
+        }
+        let written = std::fs::metadata(dump).map(|file| file.len());
+        written.map_err(|_| {
+            anyhow!(
+                "the kernel wrote no trace: it should read trace-file=PATH from its command line, as \
+                 fentry::tracer::session says; it said:\n{shown}"
+            )
+        })
+    }
+
+    /// The words for the kernel.
+    fn command_line(&self, dump: &Path) -> Result<String> {
+        let dump = std::path::absolute(dump)?;
+        let tracer = self.tracer.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
+        let mut words = vec![format!("trace-file={}", dump.display()), format!("tracer={tracer}")];
+        words.extend(self.filters.iter().map(|filter| format!("filter={filter}")));
+        words.extend(self.depth.map(|depth| format!("depth={depth}")));
+        words.extend(self.args.map(|args| format!("args={args}")));
+        let mut line = words.iter().map(|word| quoted(word)).collect::<Result<Vec<_>>>()?.join(" ");
+        if let Some(more) = &self.append {
+            line = format!("{line} {more}");
+        }
+        Ok(line)
+    }
+}
+
+/// A word as semihosting's readers of command lines take it.
+fn quoted(word: &str) -> Result<String> {
+    ensure!(!word.contains(['"', '\n', '\0']), "a kernel's command line has no place for {word:?}");
+    Ok(if word.contains([' ', '\t', '\'']) { format!("\"{word}\"") } else { word.to_owned() })
+}
+
+/// Reads a dump with the names of the kernel that wrote it.
+pub(crate) fn read(dump: &Path, image: &Path) -> Result<Trace> {
+    let elf = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let symbols = symbols::read_image(&elf).with_context(|| format!("cannot use {}", image.display()))?;
+    let bytes = std::fs::read(dump).with_context(|| format!("cannot read {}", dump.display()))?;
+    Trace::from_dump(&bytes, &symbols.functions).with_context(|| format!("cannot use {}", dump.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_says_what_was_asked_for() {
+        let recording = Recording {
+            image: "kernel".into(),
+            tracer: Tracer::Profile,
+            filters: vec!["disk::*".into(), "!<disk::Disk as io::Read>::*".into()],
+            depth: Some(3),
+            args: None,
+            append: Some("quiet root=\"a b\"".into()),
+            cpu: "max".into(),
+            cpus: 2,
+            icount: false,
+            limit: Duration::from_secs(1),
+        };
+        let expected = "\"trace-file=/some where/dump\" tracer=profile filter=disk::* \
+                        \"filter=!<disk::Disk as io::Read>::*\" depth=3 quiet root=\"a b\"";
+        assert_eq!(recording.command_line(Path::new("/some where/dump")).unwrap(), expected);
+        let odd = Recording { filters: vec!["say \"hi\"".into()], ..recording };
+        assert!(odd.command_line(Path::new("dump")).is_err());
+    }
+}
