@@ -109,7 +109,7 @@
 //!
 //! static WATCH: Ops = Ops::new(watch);
 //!
-//! fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
 //!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
 //! }
 //!
@@ -121,6 +121,17 @@
 //! }
 //! ```
 //! What a callback may do is said at [`Callback`](crate::ops::Callback).
+//!
+//! # More than callbacks
+//! - *Returns.* [`Ops::returning`](crate::Ops::returning) has handlers called at a function's entry and exit. Each thread's
+//!   context needs a [`ShadowStack`](crate::shadow::ShadowStack), given to it once with
+//!   [`set_shadow_stack`](crate::TraceContext::set_shadow_stack).
+//! - *Counters and the flight recorder.* [`Ops::counter`](crate::Ops::counter) works everywhere. With a
+//!   [`CpuArea`](crate::cpu_area::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
+//!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.
+//! - *Tracers.* [`tracer`](crate::tracer) has them ready made; [`tracer::session`](crate::tracer::session) turns on what a
+//!   command line asks for, as `cargo xtask trace` does.
+//! - *Direct calls.* [`direct`](crate::direct).
 //!
 //! # Names
 //! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,
