@@ -155,8 +155,10 @@ impl Engine {
             let _ = registry.let_go(self.tools());
         } else {
             // Some callsites called it for a moment, or still do. Unless nobody can be on the way any more, it stays
-            // registered, so that it can be unregistered.
+            // registered, so that it can be unregistered. Calls that were hooked meanwhile return unseen.
+            ops.handle_exits(false);
             registry.forget(number, self.tools());
+            ops.handle_exits(registry.members.find(ops).is_some());
         }
         done
     }

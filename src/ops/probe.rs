@@ -60,7 +60,10 @@ pub trait Probe {
     const ENTRY: bool = true;
 
     /// At the entry; `None` if this call's exit doesn't matter.
-    fn entry(call: &mut Entry<'_>) -> Option<Self::Data>;
+    fn entry(call: &mut Entry<'_>) -> Option<Self::Data> {
+        let _ = call;
+        None
+    }
 
     /// At the exit.
     fn exit(call: &mut Exit<'_>, data: &Self::Data);

@@ -4,7 +4,7 @@
 //! other by these times and by the depth. So a call that has not returned yet is not there.
 
 use super::kernel::{Recording, recorder};
-use crate::ops::{Entry, Exit, Probe};
+use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 
 /// The probe: `Ops::returning::<Graph<K, DEPTH>>()` records calls that are inside less than `DEPTH` hooked ones.
@@ -14,10 +14,6 @@ pub struct Graph<K, const DEPTH: usize = { usize::MAX }>(PhantomData<K>);
 impl<K: Recording, const DEPTH: usize> Probe for Graph<K, DEPTH> {
     const ENTRY: bool = false;
     type Data = ();
-
-    fn entry(_: &mut Entry<'_>) -> Option<()> {
-        None
-    }
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {

@@ -3,7 +3,7 @@
 //! Floor 5.
 
 use super::kernel::Keeps;
-use crate::ops::{Entry, Exit, Probe};
+use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,10 +14,6 @@ pub struct Latency<K>(PhantomData<K>);
 impl<K: Keeps<Histogram>> Probe for Latency<K> {
     const ENTRY: bool = false;
     type Data = ();
-
-    fn entry(_: &mut Entry<'_>) -> Option<()> {
-        None
-    }
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
@@ -93,10 +89,6 @@ pub struct SlowerThan<S>(PhantomData<S>);
 impl<S: Slow> Probe for SlowerThan<S> {
     const ENTRY: bool = false;
     type Data = ();
-
-    fn entry(_: &mut Entry<'_>) -> Option<()> {
-        None
-    }
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {

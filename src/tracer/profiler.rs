@@ -5,7 +5,7 @@
 
 use super::kernel::Keeps;
 use crate::address::TextAddr;
-use crate::ops::{Entry, Exit, Probe};
+use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,10 +17,6 @@ pub struct Profiler<K>(PhantomData<K>);
 impl<K: Keeps<Profile>> Probe for Profiler<K> {
     const ENTRY: bool = false;
     type Data = ();
-
-    fn entry(_: &mut Entry<'_>) -> Option<()> {
-        None
-    }
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {

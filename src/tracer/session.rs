@@ -186,7 +186,7 @@ impl<'a> Options<'a> {
 
 /// The ops of a kernel's sessions, one at a time; in a `static`.
 ///
-/// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and this session.
+/// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and its `Session`.
 pub struct Session<K> {
     graph: Ops,
     function: Ops,
