@@ -3,7 +3,7 @@
 //! Floor 2. A callsite calls a direct trampoline itself, so the trampoline must keep to the convention of
 //! [direct calls](crate::ops#direct-calls). Assembly can, and the macro `direct_trampoline!` makes it around a Rust
 //! function: it leaves the same picture on the stack as a stub does (see [`regs`](crate::regs)), so the
-//! function gets the same [`FtraceRegs`](crate::FtraceRegs) as a callback, and backtraces show the traced function.
+//! function gets the same view of the registers as a callback, and backtraces show the traced function.
 
 use crate::address::TextAddr;
 
@@ -31,16 +31,16 @@ impl Trampoline {
 #[doc(hidden)]
 #[cfg(target_arch = "aarch64")]
 pub mod layout {
-    use crate::regs::FtraceRegs;
+    use crate::regs::SavedRegs;
     use core::mem::offset_of;
 
-    pub const X0: usize = offset_of!(FtraceRegs, x);
+    pub const X0: usize = offset_of!(SavedRegs, x);
     pub const X8: usize = X0 + 64;
-    pub const REST: usize = size_of::<FtraceRegs>() - 16;
-    const _: () = assert!(offset_of!(FtraceRegs, context) == X8 + 8 && offset_of!(FtraceRegs, caller_record) == 16);
+    pub const REST: usize = size_of::<SavedRegs>() - 16;
+    const _: () = assert!(offset_of!(SavedRegs, context) == X8 + 8 && offset_of!(SavedRegs, caller_record) == 16);
 }
 
-/// The direct [`Trampoline`] that calls a function `extern "C" fn(&mut FtraceRegs)` and goes on as that leaves the registers:
+/// The direct [`Trampoline`] that calls a function `extern "C" fn(FtraceRegs<'_>)` and goes on as that leaves the registers:
 /// in the traced function, or where [`set_pc`](crate::FtraceRegs::set_pc) or
 /// [`return_early`](crate::FtraceRegs::return_early) send it. A constant expression; for kernels only.
 ///
@@ -48,7 +48,7 @@ pub mod layout {
 /// [`unregister`](crate::Engine::unregister) wait for who is inside it.
 ///
 /// ```ignore
-/// extern "C" fn on_open(regs: &mut FtraceRegs) {
+/// extern "C" fn on_open(regs: FtraceRegs<'_>) {
 ///     OPENED.fetch_add(1, Ordering::Relaxed);
 /// }
 ///
@@ -58,7 +58,7 @@ pub mod layout {
 #[macro_export]
 macro_rules! direct_trampoline {
     ($function:path) => {{
-        const _: extern "C" fn(&mut $crate::FtraceRegs) = $function;
+        const _: extern "C" fn($crate::FtraceRegs<'_>) = $function;
 
         #[unsafe(naked)]
         unsafe extern "C" fn __fentry_direct_trampoline() {

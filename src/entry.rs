@@ -42,7 +42,7 @@ use crate::platform::{BaseRegister, ContextBase};
 #[cfg(target_os = "none")]
 use crate::recursion::TraceContext;
 #[cfg(target_os = "none")]
-use crate::regs::{FtraceRegs, PtRegs};
+use crate::regs::{PtRegs, SavedRegs};
 #[cfg(target_os = "none")]
 use core::mem::offset_of;
 
@@ -186,7 +186,7 @@ macro_rules! stub_assembly {
             "    b     fentry_miss",
             ".endm",
 
-            // Where x29 is the FtraceRegs: calls every ops of the list at x11, and returns to the function.
+            // Where x29 is the SavedRegs: calls every ops of the list at x11, and returns to the function.
             ".macro fentry_call_list_and_return context=, drop=",
             $save_simd,
             "    stp   x21, x22, [sp, #-32]!",
@@ -317,9 +317,11 @@ macro_rules! stub_assembly {
             "    .global fentry_miss",
             "    .hidden fentry_miss",
             "fentry_miss:",
-            "    ldr   x12, [x10, {MISSES}]",
-            "    add   x12, x12, #1",
-            "    str   x12, [x10, {MISSES}]",
+            "    add   x12, x10, {MISSES}",
+            "5:  ldxr  x13, [x12]",                     // an interrupt may miss one as well
+            "    add   x13, x13, #1",
+            "    stxr  w14, x13, [x12]",
+            "    cbnz  w14, 5b",
             "1:  ldr   x12, [x11, #8]!",
             "    cbz   x12, 3f",
             "    add   x12, x12, {OPS_MISSES}",
@@ -353,13 +355,13 @@ macro_rules! stub_assembly {
             FLAGS = const offset_of!(Ops, flags),
             OPS_MISSES = const offset_of!(Ops, misses),
             RECURSION_SAFE = const OpsFlags::RECURSION_SAFE.bits().trailing_zeros(),
-            X0 = const offset_of!(FtraceRegs, x),
-            X8 = const offset_of!(FtraceRegs, x) + 64,
-            REST = const size_of::<FtraceRegs>() - 16,
-            LIVE = const size_of::<FtraceRegs>(),
+            X0 = const offset_of!(SavedRegs, x),
+            X8 = const offset_of!(SavedRegs, x) + 64,
+            REST = const size_of::<SavedRegs>() - 16,
+            LIVE = const size_of::<SavedRegs>(),
             PT_REGS = const size_of::<PtRegs>(),
-            ALL_SAVED = const FtraceRegs::ALL_SAVED,
-            CONTEXT_MASK = const !FtraceRegs::ALL_SAVED as i64,
+            ALL_SAVED = const SavedRegs::ALL_SAVED,
+            CONTEXT_MASK = const !SavedRegs::ALL_SAVED as i64,
         );
     };
 }
@@ -367,8 +369,8 @@ macro_rules! stub_assembly {
 // `stp x8, x10` writes x8 and the context; the rest is pairs of neighbours.
 #[cfg(target_os = "none")]
 const _: () = assert!(
-    offset_of!(FtraceRegs, caller_record) == 16
-        && offset_of!(FtraceRegs, context) == offset_of!(FtraceRegs, x) + 72
+    offset_of!(SavedRegs, caller_record) == 16
+        && offset_of!(SavedRegs, context) == offset_of!(SavedRegs, x) + 72
         && offset_of!(PtRegs, sp) == 248
         && offset_of!(PtRegs, pstate) == 264
 );

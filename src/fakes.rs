@@ -7,7 +7,7 @@
 //! use fentry::fakes::{COMPILED, FakeText};
 //! use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 //!
-//! extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+//! extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 //! static OPS: Ops = Ops::new(callback);
 //!
 //! let mut text = FakeText::new(0xffff_8000_8000_0000);
@@ -34,6 +34,7 @@ use crate::platform::{ALIAS_BYTES, AliasError, BaseRegister, ContextBase, CpuTim
 use crate::plt::{ENTRY_BYTES, STUB_VENEERS};
 #[cfg(feature = "module")]
 use crate::region::NewRegion;
+use crate::regs::{FtraceRegs, PtRegs, SavedRegs};
 use crate::symbols::{self, Symbols};
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
@@ -513,5 +514,38 @@ unsafe impl Machine for FakeKernel {
 
     fn restore_interrupts(&self, _mask: InterruptMask) {
         self.note(Event::Restore);
+    }
+}
+
+/// Registers as a stub saves them, to try a callback with.
+#[derive(Debug)]
+#[repr(C)]
+pub struct FakeRegs {
+    all: PtRegs,
+    live: SavedRegs,
+}
+
+impl FakeRegs {
+    /// Those that are live at a function's entry.
+    pub const fn new(regs: &PtRegs) -> Self {
+        Self { all: *regs, live: SavedRegs::from_pt_regs(regs) }
+    }
+
+    /// As for an ops with [`SAVE_REGS`](crate::OpsFlags::SAVE_REGS).
+    #[must_use]
+    pub const fn with_all_saved(mut self) -> Self {
+        self.live.context |= SavedRegs::ALL_SAVED;
+        self
+    }
+
+    /// What a callback is given.
+    pub const fn view(&mut self) -> FtraceRegs<'_> {
+        let live = NonNull::from_mut(self).cast::<SavedRegs>();
+        // SAFETY: inside this object.
+        let live = unsafe { live.byte_add(core::mem::offset_of!(Self, live)) };
+        // SAFETY:
+        // 1. This object is borrowed as long as the view lives.
+        // 2. The other registers lie directly below, in the same object.
+        unsafe { FtraceRegs::new(live) }
     }
 }

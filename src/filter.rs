@@ -52,6 +52,15 @@ impl<'a> Filter<'a> {
         chosen && !self.takes_away(name, function, module)
     }
 
+    /// Whether a rule selects the function by its name or its address, and not by a glob.
+    pub(crate) fn asks_for(&self, name: &str, function: TextAddr) -> bool {
+        self.rules.iter().any(|rule| match rule.pattern {
+            Pattern::Glob(_) => false,
+            Pattern::Name(own) => rule.sign == Sign::Select && own == name,
+            Pattern::Address(own) => rule.sign == Sign::Select && own == function,
+        })
+    }
+
     /// Whether there is a negative rule at all.
     pub(crate) const fn any_takes_away(&self) -> bool {
         self.any_takes_away

@@ -82,7 +82,8 @@
 //! Where that register holds zero, nothing is traced: so it is safe to have everything traced while a CPU starts.
 //! A kernel with interrupts tells the context when a handler begins and ends
 //! ([`enter`](crate::TraceContext::enter), [`leave`](crate::TraceContext::leave)), so that what handlers call while they
-//! interrupt a callback is traced too.
+//! interrupt a callback is traced too. A context whose task was killed is made as new by
+//! [`reset`](crate::TraceContext::reset) before another task gets it.
 //!
 //! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
 //! what else is asked.
@@ -109,7 +110,7 @@
 //!
 //! static WATCH: Ops = Ops::new(watch);
 //!
-//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: FtraceRegs<'_>) {
 //!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
 //! }
 //!
@@ -125,7 +126,10 @@
 //! # More than callbacks
 //! - *Returns.* [`Ops::returning`](crate::Ops::returning) has handlers called at a function's entry and exit. Each thread's
 //!   context needs a [`ShadowStack`](crate::shadow::ShadowStack), given to it once with
-//!   [`set_shadow_stack`](crate::TraceContext::set_shadow_stack).
+//!   [`set_shadow_stack`](crate::TraceContext::set_shadow_stack), and should be told where the thread's stack is
+//!   ([`set_stack_bounds`](crate::TraceContext::set_stack_bounds)): so calls that never return are noticed early. What
+//!   [can't be hooked](crate::ops::Probe#what-cant-be-hooked) ends, if it is, in
+//!   [`lost_return`](crate::Platform::lost_return).
 //! - *Counters and the flight recorder.* [`Ops::counter`](crate::Ops::counter) works everywhere. With a
 //!   [`CpuArea`](crate::cpu_area::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
 //!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.

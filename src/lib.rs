@@ -10,7 +10,7 @@
 //!
 //! static WATCH: Ops = Ops::new(watch);
 //!
-//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: FtraceRegs<'_>) {
 //!     log::info!("{ip} <- {parent_ip} {:x?}", regs.arguments());
 //! }
 //!

@@ -8,7 +8,7 @@
 //!
 //! static WATCH: Ops = Ops::new(watch).with_flags(OpsFlags::SAVE_REGS);
 //!
-//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+//! extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: FtraceRegs<'_>) {
 //!     log::info!("{ip} from {parent_ip}: {:x?}", regs.arguments());
 //! }
 //! ```
@@ -17,7 +17,7 @@
 //!
 //! ```compile_fail,E0597
 //! # use fentry::{Engine, Filter, FtraceRegs, Ops, TextAddr};
-//! # extern "C" fn watch(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+//! # extern "C" fn watch(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 //! fn trace(engine: &Engine) {
 //!     let watch = Ops::new(watch);
 //!     let _ = engine.register(&watch, &Filter::ALL);
@@ -53,8 +53,12 @@
 //! instructions in the callsite's stub. They save no registers, and no guard stops them: they see every call, those of a
 //! callback, an interrupt handler and an NMI among them. [`Engine::hits`](crate::Engine::hits) reads a counter.
 
+mod exits;
 mod probe;
 
+#[cfg(target_os = "none")]
+pub(crate) use exits::EXITS;
+pub(crate) use exits::HookId;
 pub use probe::{Entry, Exit, Probe};
 pub(crate) use probe::{EntryHandler, ExitHandler};
 
@@ -64,7 +68,7 @@ use crate::flight::MAX_ARGUMENTS;
 use crate::hits::CallsiteHits;
 use crate::regs::FtraceRegs;
 use core::fmt;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use probe::Handlers;
 
 /// What a traced function's entry calls: the callsite's address, the address that the function will return to, the ops,
@@ -75,7 +79,7 @@ use probe::Handlers;
 /// register or unregister anything. It must not unwind.
 ///
 /// `extern "C"`, because stubs call it.
-pub type Callback = extern "C" fn(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs);
+pub type Callback = extern "C" fn(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>);
 
 bitflags::bitflags! {
     /// What an ops asks of the engine.
@@ -128,8 +132,8 @@ pub struct Ops {
     pub(crate) flags: OpsFlags,
     pub(crate) entry: Option<EntryHandler>,
     exit: Option<ExitHandler>,
-    /// The exit handler, or one that does nothing while the ops is not registered: what the return stub calls.
-    pub(crate) exit_now: AtomicPtr<()>,
+    /// The [`HookId`] of this registration, if the ops hooks returns: what its frames hold. 0 while it is not registered.
+    pub(crate) hook: AtomicU64,
     made: Made,
     data: usize,
     /// What was counted elsewhere than on a CPU of its own.
@@ -145,7 +149,7 @@ impl Ops {
             flags: OpsFlags::empty(),
             entry: None,
             exit: None,
-            exit_now: AtomicPtr::new(core::ptr::null_mut()),
+            hook: AtomicU64::new(0),
             made: Made::Action(Action::Callback),
             data: 0,
             hits: AtomicU64::new(0),
@@ -163,11 +167,15 @@ impl Ops {
         Self { entry, exit: Some(exit), made: Made::Action(Action::Return), ..Self::new(probe::hook) }
     }
 
-    /// From now on the exits of calls that are under way are handled, or not any more.
-    pub(crate) fn handle_exits(&self, handle: bool) {
-        let nothing: ExitHandler = probe::no_exit;
-        let handler = self.exit.filter(|_| handle).unwrap_or(nothing);
-        self.exit_now.store(handler as *mut (), Ordering::Release);
+    /// Whether the exits of calls that are hooked for it now will be handled.
+    #[cfg(test)]
+    pub(crate) fn handles_exits(&self) -> bool {
+        exits::are_handled(self.hook.load(Ordering::Relaxed))
+    }
+
+    /// What its exits are handled by, if it hooks returns.
+    pub(crate) const fn exit_handler(&self) -> Option<ExitHandler> {
+        self.exit
     }
 
     /// An ops that has its callsites call this trampoline.
@@ -247,7 +255,7 @@ impl Ops {
 }
 
 /// For an ops whose stub calls nothing.
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 impl fmt::Debug for Ops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::cpu_area::CpuArea;
+use crate::recursion::TraceContext;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -27,7 +28,7 @@ pub const ALIAS_BYTES: u64 = 4096;
 /// - a task that is moved to another CPU in the middle of kernel code has a DSB ISH executed on the CPU that it leaves, so
 ///   that maintenance which it began there is complete, and a context synchronisation event on the CPU that it comes to;
 /// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
-///   register holds either zero or a valid base, and the [`TraceContext`](crate::TraceContext) at the offset belongs to the
+///   register holds either zero or a valid base, and the [`TraceContext`] at the offset belongs to the
 ///   thread of execution that reads it;
 /// - [`cpu_base`](Self::cpu_base), where it is `Some`, tells the truth as well: in every context in which a traced function
 ///   may run, that register holds either zero or a valid base, and a [`CpuArea`] stands at the offset for ever. It should be
@@ -38,7 +39,7 @@ pub const ALIAS_BYTES: u64 = 4096;
 /// None of the methods may wait for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
 /// that wait for each other there must answer each other.
 pub unsafe trait Platform: Sync {
-    /// Where the entry stubs find the [`TraceContext`](crate::TraceContext) of whoever is running. Asked once, at init.
+    /// Where the entry stubs find the [`TraceContext`] of whoever is running. Asked once, at init.
     fn context_base(&self) -> ContextBase;
 
     /// Where the stubs of [counters](crate::Ops::counter) and [recorders](crate::Ops::recorder) find the [`CpuArea`] of the
@@ -122,9 +123,23 @@ pub unsafe trait Platform: Sync {
     fn relax(&self) {
         core::hint::spin_loop();
     }
+
+    /// Shows every [`TraceContext`] there is, so that [`lost_return`](Self::lost_return) can be told
+    /// whose a call was. Nothing, if this isn't implemented.
+    fn for_each_context(&self, show: &mut dyn FnMut(&TraceContext)) {
+        let _ = show;
+    }
+
+    /// A function whose return was hooked has returned, and its call is not among those of the running thread: nobody
+    /// knows where to go on. The kernel must end here, in whatever way it ends when it can't go on.
+    ///
+    /// Called where the function returned, with interrupts as they were. If this isn't implemented, it panics.
+    fn lost_return(&self, lost: &LostReturn) -> ! {
+        panic!("{lost}")
+    }
 }
 
-/// How the stubs reach the running thread's [`TraceContext`](crate::TraceContext), or the running CPU's [`CpuArea`]: a base
+/// How the stubs reach the running thread's [`TraceContext`], or the running CPU's [`CpuArea`]: a base
 /// register and an offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextBase {
@@ -149,6 +164,48 @@ pub enum BaseRegister {
     /// SP_EL0, as Linux keeps `current` in it.
     SpEl0,
 }
+
+/// A return whose call is not on the running thread's shadow stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostReturn {
+    /// The SP of the return, and so of the call.
+    pub sp: u64,
+    /// The address of the [`TraceContext`] of the running thread, as the base register has it; `None` where that is zero.
+    pub context: Option<u64>,
+    /// The call, if [`Platform::for_each_context`] shows a context that has it.
+    pub call: Option<LostCall>,
+}
+
+/// A call that was found in another context than that of the thread that returns from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostCall {
+    /// The function, by its callsite.
+    pub function: TextAddr,
+    /// Where it should have returned to.
+    pub return_address: TextAddr,
+    /// The address of the context that it was called in.
+    pub context: u64,
+}
+
+impl fmt::Display for LostReturn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sp = self.sp;
+        match self.call {
+            Some(LostCall { function, return_address, context }) => write!(
+                f,
+                "The function at {function}, called with SP {sp:#x} to return to {return_address}, has returned in \
+                 another context than the one at {context:#x} in which it was called: "
+            )?,
+            None => write!(f, "A hooked function has returned with SP {sp:#x}, and no context has its call: ")?,
+        }
+        match self.context {
+            Some(context) => write!(f, "the base register leads to {context:#x}"),
+            None => f.write_str("the base register is zero"),
+        }
+    }
+}
+
+impl core::error::Error for LostReturn {}
 
 /// The platform could not give a writable alias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,8 @@
 //! ```
 
 use crate::address::{TextAddr, TextRange};
-use crate::shadow::{ShadowFrame, ShadowStack};
+use crate::shadow::{HookedCalls, ShadowStack};
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What kind of context is running; each can be inside a callback once.
@@ -45,15 +46,10 @@ pub enum Level {
 #[repr(C, align(16))]
 pub struct TraceContext {
     pub(crate) busy: AtomicU64,
-    /// Behind the frame of the innermost call whose return is hooked; equal to `shadow_end` where there is no shadow stack.
-    pub(crate) shadow_top: AtomicU64,
-    pub(crate) shadow_end: AtomicU64,
-    shadow_start: AtomicU64,
+    pub(crate) calls: HookedCalls,
     level: AtomicU32,
     below: AtomicU32,
     pub(crate) misses: AtomicU64,
-    pub(crate) overflows: AtomicU64,
-    pub(crate) abandoned: AtomicU64,
 }
 
 impl TraceContext {
@@ -62,69 +58,94 @@ impl TraceContext {
         // INVARIANT: the thread's level, nothing interrupted.
         Self {
             busy: AtomicU64::new(0),
+            calls: HookedCalls::new(),
             level: AtomicU32::new(Level::Thread as u32),
             below: AtomicU32::new(0),
             misses: AtomicU64::new(0),
-            shadow_top: AtomicU64::new(0),
-            shadow_end: AtomicU64::new(0),
-            shadow_start: AtomicU64::new(0),
-            overflows: AtomicU64::new(0),
-            abandoned: AtomicU64::new(0),
         }
     }
 
-    /// Gives it a shadow stack, without which no return is hooked. Given again, to a context whose task has ended, it is empty
-    /// again.
+    /// Gives it a shadow stack, without which no return is hooked, and makes it as new: at [`Level::Thread`], inside no
+    /// callback and no hooked call. What it has counted stays.
+    ///
+    /// [`set_stack_bounds`](Self::set_stack_bounds) should be told as well.
     ///
     /// # Safety
     ///
-    /// - The stack is no other context's, and lives as long as this one is in use.
-    /// - No hooked call of this thread of execution returns any more.
+    /// 1. The stack is no other context's, and lives as long as this one is in use.
+    /// 2. No hooked call of this thread of execution returns any more.
+    /// 3. It is inside no callback, or will never go on there: its task has ended, for example.
+    /// 4. It is inside no exception handler that has [entered](Self::enter) a level.
     pub unsafe fn set_shadow_stack<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
-        let [start, end] = stack.bounds();
-        // The end last: until then there is no room.
-        self.shadow_end.store(0, Ordering::Relaxed);
-        self.shadow_start.store(start, Ordering::Relaxed);
-        self.shadow_top.store(start, Ordering::Relaxed);
-        self.shadow_end.store(end, Ordering::Relaxed);
+        self.leave_everything();
+        // SAFETY: our caller's first two promises.
+        unsafe { self.calls.give(stack) };
+    }
+
+    /// Makes it as new, for another task: at [`Level::Thread`], inside no callback and no hooked call. What it has counted
+    /// stays, and so do its shadow stack and the bounds of its stack.
+    ///
+    /// A task that is killed leaves its context inside whatever it was inside of; a context that is used again without this
+    /// may never be traced any more, nor ever be quiescent.
+    ///
+    /// # Safety
+    ///
+    /// As for [`set_shadow_stack`](Self::set_shadow_stack), from 2 on.
+    pub unsafe fn reset(&self) {
+        self.leave_everything();
+        // SAFETY: our caller's promise that no hooked call returns.
+        unsafe { self.calls.reset() };
+    }
+
+    fn leave_everything(&self) {
+        // INVARIANT: as in `new`.
+        self.level.store(Level::Thread as u32, Ordering::Relaxed);
+        self.below.store(0, Ordering::Relaxed);
+        self.busy.store(0, Ordering::Relaxed);
+    }
+
+    /// Tells where the thread's stack is, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
+    ///
+    /// With it, hooked calls on that stack that never returned are dropped at the next hooked call, however they ended;
+    /// without, only when a hooked call around them returns. What runs on other stacks, exception handlers for example,
+    /// is not touched by it.
+    ///
+    /// Wrong bounds let frames of calls that are still going on be dropped: those returns are
+    /// [lost](crate::Platform::lost_return). So they are where a function calls another one, not by a tail call, with
+    /// the SP that it was called with itself; compilers don't do that.
+    pub fn set_stack_bounds(&self, stack: Range<u64>) {
+        self.calls.set_stack_bounds(stack.start, stack.end);
     }
 
     /// How many calls are inside each other now whose return is hooked.
     #[inline]
     pub fn depth(&self) -> usize {
-        let bytes = self.shadow_top.load(Ordering::Relaxed).wrapping_sub(self.shadow_start.load(Ordering::Relaxed));
-        bytes as usize / size_of::<ShadowFrame>()
-    }
-
-    /// The hooked calls around which there are less than `below` others, from the innermost outwards: around how many, where
-    /// each returns to, and with which SP.
-    pub(crate) fn hooked(&self, below: usize) -> impl Iterator<Item = (usize, u64, u64)> + use<> {
-        let [start, top] = [&self.shadow_start, &self.shadow_top].map(|word| word.load(Ordering::Relaxed));
-        let frames = top.wrapping_sub(start) as usize / size_of::<ShadowFrame>();
-        (0..frames.min(below)).rev().map(move |number| {
-            let at = core::ptr::with_exposed_provenance::<ShadowFrame>(start as usize).wrapping_add(number);
-            // SAFETY: between the start and the top of a shadow stack, which lives as long as this context is in use. A
-            // frame in the making holds some number; an interrupt's are gone when it is over.
-            let ShadowFrame { return_address, sp, .. } = unsafe { at.read_volatile() };
-            (number, return_address, sp)
-        })
+        self.calls.depth()
     }
 
     /// How many calls were not hooked because the shadow stack was full, or there is none.
     pub fn overflows(&self) -> u64 {
-        self.overflows.load(Ordering::Relaxed)
+        self.calls.overflows.load(Ordering::Relaxed)
     }
 
-    /// How many hooked calls never returned, as far as a later return has shown it.
+    /// How many hooked calls never returned, as far as a later call or return has shown it.
     pub fn abandoned(&self) -> u64 {
-        self.abandoned.load(Ordering::Relaxed)
+        self.calls.abandoned.load(Ordering::Relaxed)
     }
 
     /// Tells that an exception handler of this level begins; returns what [`leave`](Self::leave) must be given at its end.
     ///
     /// A kernel that never calls this is traced all the same; what its interrupt handlers call while they interrupt a
     /// callback is then counted as a miss.
-    pub fn enter(&self, level: Level) -> Outer {
+    ///
+    /// # Safety
+    ///
+    /// 1. The context is that of the thread of execution that calls this.
+    /// 2. The result is given to [`leave`](Self::leave) of the same context, by the same thread of execution, before what
+    ///    was interrupted goes on.
+    /// 3. Of several handlers inside each other, the one that entered last leaves first; and a callback that is called
+    ///    between the two calls has ended before the second.
+    pub unsafe fn enter(&self, level: Level) -> Outer {
         let outer = Outer {
             busy: self.busy.load(Ordering::Relaxed),
             level: self.level.load(Ordering::Relaxed),
@@ -139,7 +160,11 @@ impl TraceContext {
     }
 
     /// Tells that the exception handler is over.
-    pub fn leave(&self, outer: Outer) {
+    ///
+    /// # Safety
+    ///
+    /// 1. `outer` is what the call of [`enter`](Self::enter) has returned that this one ends, with what is promised there.
+    pub unsafe fn leave(&self, outer: Outer) {
         // INVARIANT: an `Outer` holds what was here.
         self.busy.store(outer.busy, Ordering::Relaxed);
         self.level.store(outer.level, Ordering::Relaxed);
@@ -163,15 +188,6 @@ impl TraceContext {
     }
 }
 
-#[cfg(test)]
-impl TraceContext {
-    /// As if so many calls were hooked.
-    pub(crate) fn pretend_depth(&self, calls: u64) {
-        let top = self.shadow_start.load(Ordering::Relaxed) + calls * size_of::<ShadowFrame>() as u64;
-        self.shadow_top.store(top, Ordering::Relaxed);
-    }
-}
-
 impl Default for TraceContext {
     fn default() -> Self {
         Self::new()
@@ -189,9 +205,33 @@ pub struct Outer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, TraceContext};
+    use super::{Level, Outer, TraceContext};
     use crate::address::{TextAddr, TextRange};
     use core::sync::atomic::Ordering;
+
+    fn enter(context: &TraceContext, level: Level) -> Outer {
+        // SAFETY: these tests leave in the reverse order, and nothing else uses the context.
+        unsafe { context.enter(level) }
+    }
+
+    fn leave(context: &TraceContext, outer: Outer) {
+        // SAFETY: as above.
+        unsafe { context.leave(outer) };
+    }
+
+    #[test]
+    fn a_context_whose_task_was_killed_inside_everything_is_as_new() {
+        let context = TraceContext::new();
+        context.busy.store(1, Ordering::Relaxed);
+        let _ = enter(&context, Level::Irq);
+        context.busy.store(1, Ordering::Relaxed);
+        // SAFETY: nothing goes on.
+        unsafe { context.reset() };
+        assert!(!is_busy(&context) && !context.in_callback());
+        let outer = enter(&context, Level::Irq);
+        assert!(!is_busy(&context), "the handler's level was not inside a callback");
+        leave(&context, outer);
+    }
 
     fn is_busy(context: &TraceContext) -> bool {
         context.busy.load(Ordering::Relaxed) != 0
@@ -206,39 +246,39 @@ mod tests {
         context.busy.store(1, Ordering::Relaxed);
         assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
         // Neither for the handler that interrupted the callback.
-        let outer = context.enter(Level::Irq);
+        let outer = enter(&context, Level::Irq);
         assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
-        context.leave(outer);
+        leave(&context, outer);
     }
 
     #[test]
     fn each_level_can_be_inside_a_callback_once() {
         let context = TraceContext::new();
         context.busy.store(1, Ordering::Relaxed);
-        let thread = context.enter(Level::Irq);
+        let thread = enter(&context, Level::Irq);
         assert!(!is_busy(&context), "the handler's own level");
         context.busy.store(1, Ordering::Relaxed);
-        let irq = context.enter(Level::Nmi);
+        let irq = enter(&context, Level::Nmi);
         assert!(!is_busy(&context));
-        let nmi = context.enter(Level::Irq);
+        let nmi = enter(&context, Level::Irq);
         assert!(is_busy(&context), "the same level once more, inside its own callback");
-        context.leave(nmi);
+        leave(&context, nmi);
         assert!(!is_busy(&context));
-        context.leave(irq);
+        leave(&context, irq);
         assert!(is_busy(&context));
         context.busy.store(0, Ordering::Relaxed);
-        context.leave(thread);
+        leave(&context, thread);
         assert!(is_busy(&context), "the thread's callback goes on");
     }
 
     #[test]
     fn a_handler_that_interrupts_no_callback_leaves_no_trace() {
         let context = TraceContext::new();
-        let thread = context.enter(Level::Irq);
-        let irq = context.enter(Level::Irq);
+        let thread = enter(&context, Level::Irq);
+        let irq = enter(&context, Level::Irq);
         assert!(!is_busy(&context) && !context.in_callback());
-        context.leave(irq);
-        context.leave(thread);
+        leave(&context, irq);
+        leave(&context, thread);
         assert!(!context.in_callback());
     }
 }

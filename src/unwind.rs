@@ -9,7 +9,7 @@
 
 use crate::address::TextAddr;
 use crate::recursion::TraceContext;
-use crate::shadow::return_stub;
+use crate::shadow::{ShadowFrame, return_stub};
 use core::ops::Range;
 
 /// Return addresses, from the innermost record outwards.
@@ -42,9 +42,15 @@ impl<'a> Frames<'a> {
         Self { record, bounds, hooked: None }
     }
 
-    /// The same, with the real return addresses of calls whose return is hooked in this context, the walked thread's own.
+    /// Shows the real return addresses of calls whose return is hooked in this context.
+    ///
+    /// # Safety
+    ///
+    /// 1. The context is that of the thread that is walked.
+    /// 2. That thread is the running one, or it does not run while this is used.
+    /// 3. The context and its shadow stack live, and no other stack is given to it, for as long as this is used.
     #[must_use]
-    pub fn with_returns(self, context: &'a TraceContext) -> Self {
+    pub unsafe fn with_returns(self, context: &'a TraceContext) -> Self {
         Self { hooked: Some(Hooked::of(context, return_stub())), ..self }
     }
 
@@ -95,14 +101,14 @@ impl Iterator for Frames<'_> {
 #[derive(Clone, Debug)]
 struct Hooked<'a> {
     context: &'a TraceContext,
-    /// How many there are around the last one that it came to. Not how many it is past: whoever walks may be hooked itself.
-    around: usize,
+    /// The address of the last frame that it came to. Not how many it is past: whoever walks may be hooked itself.
+    last: usize,
     stub: u64,
 }
 
 impl<'a> Hooked<'a> {
-    fn of(context: &'a TraceContext, stub: TextAddr) -> Self {
-        Self { context, around: usize::MAX, stub: stub.get() }
+    const fn of(context: &'a TraceContext, stub: TextAddr) -> Self {
+        Self { context, last: usize::MAX, stub: stub.get() }
     }
 
     /// Where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
@@ -112,13 +118,16 @@ impl<'a> Hooked<'a> {
         }
         // The call was made with an SP above its record; those with a lower one are further in, and those beyond the end are
         // an interrupt's on a stack of its own. Where several hooks nest at one function, all but the outermost return to
-        // the stub.
+        // the stub. What returns nowhere is in the making.
         let on_the_stack = record + 1..=end;
-        let found = self.context.hooked(self.around);
-        let mut found = found.filter(|(_, original, sp)| on_the_stack.contains(sp) && *original != self.stub);
-        let Some((around, original, _)) = found.next() else { return address };
-        self.around = around;
-        original
+        let place = |frame: &ShadowFrame| core::ptr::from_ref(frame).addr();
+        let mut frames = self.context.calls.iter().filter(|frame| place(frame) < self.last);
+        let is_it = |frame: &&ShadowFrame| {
+            on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address())
+        };
+        let Some(frame) = frames.find(is_it) else { return address };
+        self.last = place(frame);
+        frame.return_address()
     }
 }
 
@@ -171,19 +180,24 @@ mod tests {
     #[test]
     fn the_return_stub_is_replaced_by_where_the_call_really_returns() {
         const STUB: u64 = 0x7000;
-        // Outside to inside: one call, two hooks at one function, one call, one on another stack, two of who walks.
-        let frames = [(30, 0x300), (20, 0x200), (STUB, 0x200), (10, 0x100), (40, 0x9000), (50, 0x40), (50, 0x40)];
-        let stack = ShadowStack::<8>::with_frames(&frames);
+        // Outside to inside: one call, two hooks at one function, one call, one on another stack.
+        let frames = [(30, 0x300), (20, 0x200), (STUB, 0x200), (10, 0x100), (40, 0x9000)];
+        let stack = ShadowStack::<8>::new();
         let context = TraceContext::new();
-        // SAFETY: it is this context's, and outlives it here.
+        // SAFETY: it is this context's, and outlives it here; nothing returns.
         unsafe { context.set_shadow_stack(&stack) };
-        context.pretend_depth(5);
+        context.calls.push_all(&frames);
         let mut hooked = Hooked::of(&context, TextAddr::new(STUB));
         let walked = [(STUB, 0xf0), (5, 0x180), (STUB, 0x1f0), (STUB, 0x2f0), (STUB, 0x3f0)];
         let originals = walked.map(|(address, record)| {
             // Who walks is hooked as well, at each step with another depth.
-            context.pretend_depth(5 + record % 3);
-            hooked.original(address, record, 0x1000)
+            let own = [(50, 0x40), (50, 0x30), (50, 0x20)];
+            context.calls.push_all(&own[..(record % 3) as usize]);
+            let original = hooked.original(address, record, 0x1000);
+            while context.depth() > frames.len() {
+                context.calls.give_back(context.calls.iter().next().unwrap());
+            }
+            original
         });
         assert_eq!(originals, [10, 5, 20, 30, STUB]);
     }

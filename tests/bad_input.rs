@@ -36,7 +36,7 @@ extern "C" fn bystander(value: u64) -> u64 {
     black_box(value) + 2
 }
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
     // SAFETY: the traced functions take any number.
     unsafe { regs.set_argument(0, 100) };
 }

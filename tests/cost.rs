@@ -24,7 +24,7 @@ support::boot_tests! {
 
 static OPS: Ops = Ops::new(nothing);
 
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 /// Their addresses, in ascending order.
 fn addresses() -> Vec<TextAddr> {

@@ -362,7 +362,7 @@ core::arch::global_asm!(
 static PASSED: AtomicU64 = AtomicU64::new(0);
 static CALLED: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn count(ip: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn count(ip: TextAddr, _: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     assert_eq!((ip, regs.argument(2)), (call_addr_of_four(), Some(33)));
     CALLED.fetch_add(1, Ordering::Relaxed);
 }
@@ -428,7 +428,7 @@ fn counters_and_recorders_stand_beside_callbacks_and_a_direct_trampoline() {
 
 /// A counter has no guard.
 fn a_callback_is_counted_inside_a_callback() {
-    extern "C" fn calls_first(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn calls_first(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
         black_box(first)(0);
     }
     static OPS: Ops = Ops::new(calls_first);

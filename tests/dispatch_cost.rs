@@ -44,15 +44,15 @@ extern "C" fn other() {
 
 /// Has a frame record, as this kernel is compiled.
 #[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]
-extern "C" fn nothing_compiled(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn nothing_compiled(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 #[unsafe(naked)]
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     naked_asm!("hint #34", "ret")
 }
 
 #[unsafe(naked)]
-extern "C" fn direct_nothing(_: &mut FtraceRegs) {
+extern "C" fn direct_nothing(_: FtraceRegs<'_>) {
     naked_asm!("hint #34", "ret")
 }
 

@@ -53,7 +53,7 @@ fn every_callsite_is_decoded() -> Result<(), String> {
 
 static SEEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-extern "C" fn see(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn see(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     let values = [ip.get(), parent_ip.get(), regs.argument(0).unwrap_or(0), regs.argument(1).unwrap_or(0)];
     for (seen, value) in SEEN.iter().zip(values) {
         seen.store(value, Ordering::Relaxed);
@@ -79,7 +79,7 @@ fn a_callback_sees_the_call() {
 }
 
 fn an_argument_can_be_changed() {
-    extern "C" fn change(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn change(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
         // SAFETY: `add` is right with any numbers.
         unsafe { regs.set_argument(1, 1000) };
     }
@@ -92,7 +92,7 @@ fn an_argument_can_be_changed() {
 }
 
 fn a_function_can_be_answered_for() {
-    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
         // SAFETY: the ops has IPMODIFY, and `add` returns a number.
         unsafe { regs.return_early(7) };
     }
@@ -105,7 +105,7 @@ fn a_function_can_be_answered_for() {
 
 fn all_callsites_at_once_and_text_is_as_before() {
     static CALLS: AtomicUsize = AtomicUsize::new(0);
-    extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
         CALLS.fetch_add(1, Ordering::Relaxed);
     }
     static OPS: Ops = Ops::new(count);

@@ -88,7 +88,7 @@ static OTHER: Ops = Ops::new(callback);
 static TOGETHER: [&[&Ops]; 3] = [&[&LIVE], &[&FULL], &[&LIVE, &OTHER]];
 
 #[inline(never)]
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     let calls = CALLBACKS.fetch_add(1, Ordering::Relaxed);
     if calls.is_multiple_of(4) {
         // Inside a callback it isn't traced, and the stub turns back.

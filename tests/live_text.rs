@@ -31,7 +31,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 static LIVE: Ops = Ops::new(count);
 static FULL: Ops = Ops::new(count).with_flags(OpsFlags::SAVE_REGS);
 
-extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     CALLS.fetch_add(1, Ordering::Relaxed);
 }
 

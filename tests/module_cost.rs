@@ -23,7 +23,7 @@ support::boot_tests! {
 
 static OPS: Ops = Ops::new(nothing);
 
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 /// Loads, calls and unloads each module, and prints what that cost; the instructions for each callsite of the thousand.
 fn costs(what: &str) -> Result<Option<u32>, LoadError> {

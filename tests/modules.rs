@@ -185,7 +185,7 @@ static PLACE: AtomicU64 = AtomicU64::new(0);
 /// One bit for each eight bytes of the window: a callsite there was called from.
 static SEEN: [AtomicU64; WINDOW as usize / 512] = [const { AtomicU64::new(0) }; WINDOW as usize / 512];
 
-extern "C" fn see(ip: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn see(ip: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     let offset = ip.get().wrapping_sub(PLACE.load(Ordering::Relaxed));
     if offset < WINDOW {
         SEEN[offset as usize / 512].fetch_or(1 << (offset / 8 % 64), Ordering::Relaxed);
@@ -241,7 +241,7 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
 fn a_module_calls_a_trampoline_of_the_kernel_at_every_distance() -> Result<(), String> {
     static DIRECT: Ops = Ops::direct_call(fentry::direct_trampoline!(one_more));
     static OPS: Ops = Ops::new(see);
-    extern "C" fn one_more(regs: &mut FtraceRegs) {
+    extern "C" fn one_more(mut regs: FtraceRegs<'_>) {
         let a = regs.argument(0).unwrap_or_default();
         // SAFETY: the function adds up whatever numbers it is given.
         unsafe { regs.set_argument(0, a + 1) };
@@ -287,7 +287,7 @@ extern "C" fn busy(number: u64) -> u64 {
 static MADE: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
 static TRACED: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
 
-extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     TRACED[percpu::this().index()].fetch_add(1, Ordering::Relaxed);
 }
 

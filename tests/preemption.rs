@@ -316,7 +316,7 @@ impl Probe for Carried {
     type Data = (u64, u32, u32);
 
     fn entry(call: &mut Entry<'_>) -> Option<Self::Data> {
-        assert!(!EPOCHS[call.ops.data()].load(Ordering::Acquire).is_multiple_of(2), "an entry of no registered ops");
+        assert!(!EPOCHS[call.ops().data()].load(Ordering::Acquire).is_multiple_of(2), "an entry of no registered ops");
         take_some_time();
         let task = current().expect("a task runs");
         Some((call.regs.argument(0)?, task.number() as u32, percpu::this().index() as u32))
@@ -344,7 +344,7 @@ fn take_some_time() {
 }
 
 /// Takes so long that it is often preempted.
-extern "C" fn callback(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, ops: &'static Ops, _: FtraceRegs<'_>) {
     let epoch = EPOCHS[ops.data()].load(Ordering::Acquire);
     assert!(!epoch.is_multiple_of(2), "an ops calls that is not registered");
     let task = current().expect("a task runs");

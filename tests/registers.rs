@@ -228,7 +228,7 @@ global_asm!(
     returned_d = const offset_of!(Seen, returned_d),
 );
 
-extern "C" fn trashing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn trashing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     trash();
 }
 
@@ -236,7 +236,7 @@ fn address(function: *const ()) -> TextAddr {
     TextAddr::new(function.addr() as u64)
 }
 
-extern "C" fn trashing_direct(_: &mut FtraceRegs) {
+extern "C" fn trashing_direct(_: FtraceRegs<'_>) {
     trash();
 }
 
@@ -374,7 +374,7 @@ fn counters_and_recorders_keep_every_live_register() {
 
 static mut SHOWN: Option<PtRegs> = None;
 
-extern "C" fn show(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn show(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     assert_eq!(regs.return_address(), parent_ip);
     // SAFETY: one CPU.
     unsafe { SHOWN = regs.pt_regs().copied() };
@@ -488,7 +488,7 @@ static PARENT: AtomicU64 = AtomicU64::new(0);
 
 #[inline(never)]
 fn a_tail_call_is_traced_with_the_callers_caller() {
-    extern "C" fn note(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn note(_: TextAddr, parent_ip: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
         PARENT.store(parent_ip.get(), Ordering::Relaxed);
         trash();
     }
@@ -528,10 +528,10 @@ fn a_backtrace_in_a_callback_names_the_function_and_its_callers() {
             place.store(address.get(), Ordering::Relaxed);
         }
     }
-    extern "C" fn walk(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn walk(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
         note();
     }
-    extern "C" fn walk_direct(_: &mut FtraceRegs) {
+    extern "C" fn walk_direct(_: FtraceRegs<'_>) {
         note();
     }
     static LIVE: Ops = Ops::new(walk);

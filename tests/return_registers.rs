@@ -262,7 +262,7 @@ static EXIT: Ops = Ops::returning::<Trash<false>>();
 static BOTH: Ops = Ops::returning::<Trash<true>>();
 static CALLBACK: Ops = Ops::new(trashing);
 
-extern "C" fn trashing(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn trashing(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     CALLBACKS.fetch_add(1, Ordering::Relaxed);
     assert_eq!(regs.pt_regs().is_some(), ops.flags().contains(OpsFlags::SAVE_REGS));
     trash();

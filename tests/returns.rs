@@ -198,8 +198,8 @@ fn several_hooks_at_one_function_nest() {
     impl Probe for Note {
         type Data = usize;
         fn entry(call: &mut Entry<'_>) -> Option<usize> {
-            SEEN.lock().push((call.ops.data() as u64, 0));
-            Some(call.ops.data())
+            SEEN.lock().push((call.ops().data() as u64, 0));
+            Some(call.ops().data())
         }
         fn exit(call: &mut Exit<'_>, number: &usize) {
             SEEN.lock().push((*number as u64, call.value()));
@@ -211,7 +211,7 @@ fn several_hooks_at_one_function_nest() {
         Ops::returning::<Note>().with_data(3),
     ];
     static WATCH: Ops = Ops::new(watch);
-    extern "C" fn watch(_: TextAddr, parent: TextAddr, _: &'static Ops, regs: &mut fentry::FtraceRegs) {
+    extern "C" fn watch(_: TextAddr, parent: TextAddr, _: &'static Ops, regs: fentry::FtraceRegs<'_>) {
         assert_eq!(parent, regs.return_address());
         SEEN.lock().push((9, 0));
     }
@@ -377,7 +377,7 @@ fn a_context_whose_task_ended_inside_hooked_calls_can_be_used_again() {
 }
 
 fn a_call_that_a_callback_answers_is_not_hooked() {
-    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut fentry::FtraceRegs) {
+    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: fentry::FtraceRegs<'_>) {
         // SAFETY: the ops asks for IPMODIFY; any number is a result of `square`.
         unsafe { regs.return_early(5) };
     }

@@ -62,7 +62,7 @@ fn a_filter_can_not_name_them() {
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static INNER_CALLS: AtomicU64 = AtomicU64::new(0);
 
-extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     CALLS.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -77,7 +77,7 @@ fn traced() {
 }
 
 fn a_callback_that_calls_traced_functions_does_not_loop() {
-    extern "C" fn calls_traced_functions(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+    extern "C" fn calls_traced_functions(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
         CALLS.fetch_add(1, Ordering::Relaxed);
         helper();
     }

@@ -15,7 +15,7 @@ use crate::cpu_area::CpuArea;
 use crate::entry::Stubs;
 use crate::hits::CallsiteHits;
 use crate::insn::{EncodeError, UImm};
-use crate::ops::{Action, Ops};
+use crate::ops::{Action, ExitHandler, HookId, Ops};
 use crate::platform::ContextBase;
 use crate::stub::Ground;
 #[cfg(target_os = "none")]
@@ -85,11 +85,22 @@ fn reaches_all(base: ContextBase) -> Result<(), EncodeError> {
     UImm::<12>::new(u32::from(base.offset) + u32::from(CpuArea::LAST)).map(drop)
 }
 
+/// Gives an ops what its frames are known by.
+fn hook(ops: &'static Ops, exit: ExitHandler) -> Result<HookId, RegisterError> {
+    let hook = HookId::take(ops, exit).ok_or(RegisterError::TooManyOps)?;
+    // It has one where another engine has it.
+    if ops.hook.compare_exchange(0, hook.get(), Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        hook.give_back();
+        return Err(RegisterError::AlreadyRegistered);
+    }
+    Ok(hook)
+}
+
 impl Registry {
-    /// Gives an ops a number, and what it counts with.
+    /// Gives an ops a number, and what it counts or hooks with.
     pub(super) fn add(&mut self, member: Member) -> Result<usize, RegisterError> {
         let has_cpu = self.ground.as_ref().is_some_and(|ground| ground.cpu.is_some());
-        let action = member.action;
+        let (action, ops) = (member.action, member.ops);
         if matches!(action, Action::Record { .. }) && !has_cpu {
             return Err(RegisterError::NoCpuArea);
         }
@@ -97,12 +108,27 @@ impl Registry {
         if matches!(action, Action::Count) && has_cpu {
             self.members.give_counter(number);
         }
+        if let Some(exit) = ops.exit_handler() {
+            let hooked = hook(ops, exit);
+            if let (Some(member), Ok(hook)) = (self.members.get_mut(number), hooked) {
+                member.hook = Some(hook);
+            }
+            if let Err(error) = hooked {
+                drop(self.members.remove(number));
+                return Err(error);
+            }
+        }
         Ok(number)
     }
 
     /// Takes the number away again. Nobody can be inside a stub that was made for this ops any more.
     pub(super) fn remove(&mut self, number: usize, tools: Tools) {
-        let Some(Member { ops, counter: Some(counter), .. }) = self.members.remove(number) else { return };
+        let Some(Member { ops, counter, hook, .. }) = self.members.remove(number) else { return };
+        if let Some(hook) = hook {
+            ops.hook.store(0, Ordering::Relaxed);
+            hook.give_back();
+        }
+        let Some(counter) = counter else { return };
         let mut hits = 0_u64;
         tools.platform.for_each_cpu_area(&mut |area| hits = hits.wrapping_add(area.take_hits(counter.into())));
         ops.hits.fetch_add(hits, Ordering::Relaxed);

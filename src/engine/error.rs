@@ -89,6 +89,19 @@ pub enum RegisterError {
     },
     /// The filter as a whole selects no callsite.
     EmptySelection,
+    /// A rule asks for a function that returns twice to one call, and the ops hooks returns
+    /// ([`Probe`](crate::ops::Probe) says why not).
+    ReturnsTwice {
+        /// The function.
+        function: TextAddr,
+        /// Its name.
+        name: &'static str,
+    },
+    /// A stub would be longer than the engine has reckoned.
+    StubTooLong {
+        /// How many bytes it has room for.
+        bytes: usize,
+    },
     /// A callsite is not in the state that the change starts from, or can't reach what it shall call.
     Callsite(StateError),
     /// The callsites don't call the ops any more, but a CPU may still be inside its callback: unregister again to wait again.
@@ -115,6 +128,12 @@ impl fmt::Display for RegisterError {
             Self::NoCounter { function, name } => {
                 let name = name.unwrap_or_default();
                 write!(f, "The function {name} at {function} is outside of what the ops has counters for")
+            }
+            Self::ReturnsTwice { function, name } => {
+                write!(f, "The function {name} at {function} returns twice to one call: its return can't be hooked")
+            }
+            Self::StubTooLong { bytes } => {
+                write!(f, "A stub would be longer than the {bytes} bytes that it has room for")
             }
             Self::Permanent => f.write_str("The ops is permanent"),
             Self::Conflict { function, name } => {

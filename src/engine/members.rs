@@ -6,7 +6,7 @@ use super::error::RegisterError;
 use super::spans::Spans;
 use crate::cpu_area::COUNTERS;
 use crate::filter::Filter;
-use crate::ops::{Action, Ops, OpsFlags};
+use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::stub::MAX_MEMBERS;
 use arrayvec::ArrayVec;
 
@@ -23,6 +23,8 @@ pub(super) struct Member {
     pub(super) action: Action,
     /// The counter that it has in each CPU's area.
     pub(super) counter: Option<u8>,
+    /// What its frames are known by, if it hooks returns.
+    pub(super) hook: Option<HookId>,
     /// The earlier are called first.
     serial: u64,
     /// Nobody's any more, but a CPU may still be inside a stub that was made for it.
@@ -45,6 +47,7 @@ impl Member {
             ops,
             action: ops.action(),
             counter: None,
+            hook: None,
             serial: 0,
             retired: false,
             leaving: false,
@@ -60,9 +63,21 @@ impl Member {
         !self.retired && !self.leaving
     }
 
+    /// Its callsites are gone: exits of calls that are under way are not handled any more.
+    pub(super) fn leave(&mut self) {
+        self.spans.clear();
+        self.leaving = true;
+        self.hook.into_iter().for_each(HookId::suspend);
+    }
+
+    /// It is to have callsites again.
+    pub(super) fn stay(&mut self) {
+        self.leaving = false;
+        self.hook.into_iter().for_each(HookId::resume);
+    }
+
     /// Takes over another one's filter, for regions that are yet to come.
     pub(super) fn take_filter(&mut self, other: Self) {
-        self.leaving = false;
         #[cfg(feature = "module")]
         {
             self.filter = other.filter;

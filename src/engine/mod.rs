@@ -32,7 +32,7 @@ pub use show::{OpsStatus, Statistics, Status, Survey};
 
 use crate::address::TextAddr;
 use crate::filter::Filter;
-use crate::ops::{Action, Ops, OpsFlags};
+use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 use crate::table::Census;
@@ -109,6 +109,7 @@ impl Engine {
             region.table.dissolve();
             return Err(error);
         }
+        crate::returns::set_platform(self.platform);
         registry.regions.push(region);
         registry.sets.room.set(ground.stubs.room);
         registry.ground = Some(ground);
@@ -138,7 +139,6 @@ impl Engine {
             return Err(RegisterError::AlreadyRegistered);
         }
         let number = registry.add(member)?;
-        ops.handle_exits(true);
         let done = registry.plan_adding(number, filter).and_then(|count| match count {
             0 if !filter.awaits_module() => Err(RegisterError::EmptySelection),
             count => Ok(count),
@@ -155,15 +155,20 @@ impl Engine {
             let _ = registry.let_go(self.tools());
         } else {
             // Some callsites called it for a moment, or still do. Unless nobody can be on the way any more, it stays
-            // registered, so that it can be unregistered. Calls that were hooked meanwhile return unseen.
-            ops.handle_exits(false);
+            // registered, so that it can be unregistered. If it goes, calls that were hooked meanwhile return unseen.
+            let hook = registry.members.get(number).and_then(|member| member.hook);
+            hook.into_iter().for_each(HookId::suspend);
             registry.forget(number, self.tools());
-            ops.handle_exits(registry.members.find(ops).is_some());
+            if registry.members.get(number).is_some() {
+                hook.into_iter().for_each(HookId::resume);
+            }
         }
         done
     }
 
-    /// Has `ops` not told of anything any more, and waits until nobody is inside its callback.
+    /// Unregisters `ops`, and waits until no CPU is inside its callback; returns how many functions it had.
+    ///
+    /// Calls that are under way then, and whose returns `ops` has hooked, return unseen, also if it is registered again.
     ///
     /// # Errors
     ///
@@ -175,17 +180,15 @@ impl Engine {
             return Err(RegisterError::Permanent);
         }
         let mut count = 0;
-        // What returns from now on has no handler called.
-        ops.handle_exits(false);
         // Where a trampoline was replaced in part only, there are two.
         while let Some(number) = registry.members.find(ops) {
-            count += registry.replan(number, None).inspect_err(|_| ops.handle_exits(true))?.0;
+            count += registry.replan(number, None)?.0;
             // Every CPU fetches something else now. One that fetched the BL before may still be between it and the
             // callback's end.
-            registry.carry_out(self.tools()).inspect_err(|_| ops.handle_exits(true))?;
+            registry.carry_out(self.tools())?;
+            // Not before: as long as entries are seen, so are exits. From here on those lack theirs that are under way.
             if let Some(member) = registry.members.get_mut(number) {
-                member.spans.clear();
-                member.leaving = true;
+                member.leave();
             }
             registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
             registry.remove(number, self.tools());
@@ -205,10 +208,18 @@ impl Engine {
         let mut registry = self.lock();
         let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
         let (_, selected) = registry.replan(number, Some(filter))?;
-        registry.settle(number, self.tools())?;
+        // It may have been on its way out; then its exits are handled again, before the first entry is.
+        let was_leaving = registry.members.get(number).is_some_and(|member| member.leaving);
+        registry.members.get_mut(number).into_iter().for_each(Member::stay);
+        let settled = registry.settle(number, self.tools());
         if let Some(old) = registry.members.get_mut(number) {
-            old.take_filter(member);
+            match settled {
+                Ok(()) => old.take_filter(member),
+                Err(_) if was_leaving => old.leave(),
+                Err(_) => {}
+            }
         }
+        settled?;
         registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
     }
 

@@ -19,6 +19,27 @@ use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke};
 use core::ops::{ControlFlow, Range};
 
+/// The functions that return twice to one call, by the names that compilers know as well (GCC's `special_function_p`).
+const RETURNING_TWICE: [&str; 11] = [
+    "setjmp",
+    "_setjmp",
+    "__setjmp",
+    "sigsetjmp",
+    "_sigsetjmp",
+    "__sigsetjmp",
+    "savectx",
+    "vfork",
+    "__vfork",
+    "getcontext",
+    "__getcontext",
+];
+
+/// A function whose return can't be hooked was asked for.
+pub(super) struct ReturnsTwice {
+    pub(super) function: TextAddr,
+    pub(super) name: &'static str,
+}
+
 /// A piece of text with its callsites.
 pub(super) struct Region {
     pub(super) text: TextRange,
@@ -206,6 +227,38 @@ impl Region {
             }
         }
         Ok((matched, changes))
+    }
+
+    /// Plans that functions which return twice to one call lose an ops that hooks returns; how many planned changes that
+    /// takes away.
+    ///
+    /// # Errors
+    ///
+    /// A rule of the filter asks for such a function by its name or its address.
+    pub(super) fn plan_returning_twice(
+        &mut self,
+        filter: &Filter<'_>,
+        change: &mut Change<'_>,
+    ) -> Result<usize, ReturnsTwice> {
+        let Some(symbols) = self.symbols else { return Ok(0) };
+        let mut taken_away = 0;
+        for name in RETURNING_TWICE {
+            for symbol in symbols.lookup_name(name) {
+                let function = TextAddr::new(symbol.addr);
+                let Some(index) = self.table.find(function) else { continue };
+                let before = self.table.get(index).map(Record::next);
+                // Taking an ops away excludes nothing.
+                let _ = self.plan(index, change);
+                if before == self.table.get(index).map(Record::next) {
+                    continue;
+                }
+                if filter.asks_for(name, function) {
+                    return Err(ReturnsTwice { function, name });
+                }
+                taken_away += 1;
+            }
+        }
+        Ok(taken_away)
     }
 
     /// The callsites that a rule can match: all for a glob, the few that have the name or the address else.

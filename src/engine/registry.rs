@@ -6,7 +6,7 @@
 use super::change::{Change, Refused};
 use super::error::{InitError, RegisterError};
 use super::members::Members;
-use super::region::Region;
+use super::region::{Region, ReturnsTwice};
 use super::sets::{SetError, Sets, StubError};
 use super::show::Statistics;
 use super::spans::Spans;
@@ -101,7 +101,22 @@ impl Registry {
             SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
             SelectError::Refused(refused) => self.refused(refused),
         })?;
-        self.check_counters(number).map(|()| count)
+        let left_out = self.leave_out(number, filter)?;
+        self.check_counters(number).map(|()| count - left_out)
+    }
+
+    /// Takes those functions out of the plan whose returns can't be hooked, if the ops of this number hooks returns; how
+    /// many planned changes that takes away.
+    fn leave_out(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        if self.members.get(number).is_none_or(|member| member.hook.is_none()) {
+            return Ok(0);
+        }
+        let mut change = Change::removing(&mut self.sets, &self.members, number);
+        let mut left_out = 0;
+        for region in &mut self.regions {
+            left_out += region.plan_returning_twice(filter, &mut change)?;
+        }
+        Ok(left_out)
     }
 
     /// Plans that no callsite has the ops of this number; how many changes that adds.
@@ -203,6 +218,7 @@ impl Registry {
             StubError::Room => RegisterError::NoRoom { room: self.sets.room.text() },
             StubError::Reach(error) => RegisterError::Stub(error),
             StubError::Text(error) => RegisterError::Text { error, function: None },
+            StubError::TooLong { bytes } => RegisterError::StubTooLong { bytes },
         })?;
         for region in &mut self.regions {
             region.make_veneers(&self.sets, tools.poke()).map_err(|error| match error {
@@ -267,6 +283,12 @@ impl Registry {
     /// The name of a function of the kernel's own. (A module's names go when it goes.)
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
         self.region_of(addr).filter(|region| region.is_permanent()).and_then(|region| region.name(addr))
+    }
+}
+
+impl From<ReturnsTwice> for RegisterError {
+    fn from(ReturnsTwice { function, name }: ReturnsTwice) -> Self {
+        Self::ReturnsTwice { function, name }
     }
 }
 

@@ -63,6 +63,7 @@ pub(super) enum StubError {
     Room,
     Reach(EncodeError),
     Text(PokeError),
+    TooLong { bytes: usize },
 }
 
 /// All sets.
@@ -297,7 +298,9 @@ fn make_stub(
     let block = room.take(recipe.bytes()).ok_or(StubError::Room)?;
     let at = room.start(block);
     let written = recipe.code(code, at, ground).map_err(StubError::Reach).and_then(|()| {
-        debug_assert!(code.words().len() <= Room::words(block));
+        if !code.fits(Room::words(block)) {
+            return Err(StubError::TooLong { bytes: 4 * Room::words(block) });
+        }
         // SAFETY: the block is ours and inside the room, which `Stubs` promises to be mapped and nobody else's; no callsite
         // goes there before this has returned.
         unsafe { poke.write_code(at, code.words()) }.map_err(StubError::Text)

@@ -4,54 +4,66 @@
 //! [shadow stack](crate::shadow), and the return stub's takes its place, before the function signs or spills it. The
 //! [return stub](crate::returns) keeps every register that carries a result, calls the exit handler, and returns to the real
 //! caller.
-//!
-//! ```
-//! use fentry::ops::{Entry, Exit, Ops, Probe};
-//!
-//! struct SlowReads;
-//!
-//! impl Probe for SlowReads {
-//!     /// Of the entry, for the exit: the block that is read.
-//!     type Data = u64;
-//!
-//!     fn entry(call: &mut Entry<'_>) -> Option<u64> {
-//!         // `None` would let this call go unobserved.
-//!         call.regs.argument(0)
-//!     }
-//!
-//!     fn exit(call: &mut Exit<'_>, block: &u64) {
-//!         if call.ticks() > 1000 {
-//!             log::info!("{} of block {block} took {} ticks: {:#x}", call.ip(), call.ticks(), call.value());
-//!         }
-//!     }
-//! }
-//!
-//! static SLOW_READS: Ops = Ops::returning::<SlowReads>();
-//! ```
-//!
-//! # Order
-//! Several such ops at one function nest: the exit handler of the one that was registered last runs first. A handler whose
-//! ops was unregistered since the call's entry is not called any more.
-//!
-//! # What can't be hooked
-//! A function that returns in another thread than it was called in, or rather where the platform's
-//! [base register](crate::platform::ContextBase) leads to another context: the kernel's switch of tasks, if it is compiled
-//! with a callsite. It would look for its return address on the other thread's shadow stack. Filters must leave it out.
 
 use super::Ops;
+use super::exits::ops_of;
 use crate::address::TextAddr;
 use crate::clock::ticks;
 use crate::recursion::TraceContext;
-use crate::regs::FtraceRegs;
-use crate::shadow::{DATA_BYTES, ShadowFrame, return_stub};
+use crate::regs::{FtraceRegs, SavedRegs};
+use crate::shadow::{DATA_BYTES, HookedCall, ShadowFrame, return_stub};
 use core::fmt;
 use core::marker::PhantomData;
-use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
 
 /// What happens at a function's entry and at its exit.
 ///
 /// Both run where the call runs, as a [`Callback`](super::Callback) does, and under the same rules.
+///
+/// ```
+/// use fentry::ops::{Entry, Exit, Ops, Probe};
+///
+/// struct SlowReads;
+///
+/// impl Probe for SlowReads {
+///     /// Of the entry, for the exit: the block that is read.
+///     type Data = u64;
+///
+///     fn entry(call: &mut Entry<'_>) -> Option<u64> {
+///         // `None` would let this call go unobserved.
+///         call.regs.argument(0)
+///     }
+///
+///     fn exit(call: &mut Exit<'_>, block: &u64) {
+///         if call.ticks() > 1000 {
+///             log::info!("{} of block {block} took {} ticks: {:#x}", call.ip(), call.ticks(), call.value());
+///         }
+///     }
+/// }
+///
+/// static SLOW_READS: Ops = Ops::returning::<SlowReads>();
+/// ```
+///
+/// # Order
+/// Several such ops at one function nest: the exit handler of the one that was registered last runs first. A handler whose
+/// ops was unregistered since the call's entry is not called any more.
+///
+/// # What can't be hooked
+/// Filters must leave these out:
+///
+/// - a function that returns in another thread than it was called in, or rather where the platform's
+///   [base register](crate::platform::ContextBase) leads to another context: the kernel's switch of tasks, if it is
+///   compiled with a callsite. Its return address is on the other thread's shadow stack;
+/// - code that switches stacks inside one context, as coroutines do, between the call and the return of hooked functions
+///   on both: a return drops the frames of calls that it finds above its own, whatever stack they were on;
+/// - a thread that is made as a copy of another one's stack: its context has none of the other's calls.
+///
+/// Such a return ends in [`Platform::lost_return`](crate::Platform::lost_return), which tells the function.
+///
+/// A function that returns twice to one call (`setjmp`) is not told from another one that its caller calls later, so it
+/// would return to the wrong place. Where the symbols are known, those that compilers know by name (`setjmp`, `sigsetjmp`,
+/// `savectx`, `vfork`, `getcontext`, with underscores before them or not) are left out, and refused where a rule names
+/// them. A kernel that has such a function under another name must compile it without a callsite.
 pub trait Probe {
     /// What the entry hands to the exit: at most [`DATA_BYTES`] bytes, aligned to 8 at most.
     type Data: Copy + 'static;
@@ -76,48 +88,63 @@ pub struct Entry<'a> {
     pub ip: TextAddr,
     /// Where the function will return to.
     pub parent_ip: TextAddr,
-    /// The ops.
-    pub ops: &'static Ops,
     /// The arguments.
-    pub regs: &'a mut FtraceRegs,
+    pub regs: FtraceRegs<'a>,
+    frame: &'a ShadowFrame,
+}
+
+impl Entry<'_> {
+    /// The ops.
+    #[inline]
+    pub fn ops(&self) -> &Ops {
+        // SAFETY: the ops is registered, so the slot is its own, and it is not let go, nor its slot given back, while
+        // anybody is inside its entry handler.
+        unsafe { &*ops_of(self.frame.hook.load(Ordering::Relaxed)) }
+    }
 }
 
 /// A call, at its exit.
 pub struct Exit<'a> {
     frame: &'a ShadowFrame,
-    pub(crate) regs: &'a mut FtraceRegs,
+    pub(crate) regs: FtraceRegs<'a>,
 }
 
 impl Exit<'_> {
     /// The callsite: the `ip` of the call's entry.
-    pub const fn ip(&self) -> TextAddr {
+    #[inline]
+    pub fn ip(&self) -> TextAddr {
         self.frame.ip()
     }
 
     /// Where it returns to. For the outer of several ops at one function, the return stub.
-    pub const fn parent_ip(&self) -> TextAddr {
-        TextAddr::new(self.frame.return_address)
+    #[inline]
+    pub fn parent_ip(&self) -> TextAddr {
+        TextAddr::new(self.frame.return_address())
     }
 
     /// x0: the result, where it is a number or a pointer (AAPCS64 6.5).
+    #[inline]
     pub const fn value(&self) -> u64 {
-        self.regs.x[0]
+        self.regs.saved().x[0]
     }
 
     /// x0 to x7: results of up to 16 bytes are in x0 and x1.
+    #[inline]
     pub const fn values(&self) -> [u64; 8] {
         self.regs.arguments()
     }
 
     /// CNTVCT_EL0 at the entry.
-    pub const fn entry_time(&self) -> u64 {
-        self.frame.entry_time
+    #[inline]
+    pub fn entry_time(&self) -> u64 {
+        self.frame.entry_time.load(Ordering::Relaxed)
     }
 
-    /// The ticks of CNTVCT_EL0 since the entry.
+    /// The ticks of CNTVCT_EL0 since the entry. A CPU may read its counter a little early, or the call may have gone on to
+    /// another one: what would be less than nothing is 0.
     #[inline]
     pub fn ticks(&self) -> u64 {
-        ticks().wrapping_sub(self.frame.entry_time)
+        ticks().saturating_sub(self.entry_time())
     }
 
     /// How many hooked calls this one is inside.
@@ -129,9 +156,10 @@ impl Exit<'_> {
 
     /// The ops.
     #[inline]
-    pub fn ops(&self) -> &'static Ops {
-        // SAFETY: the stub took it from the `&'static Ops` that was registered.
-        unsafe { &*core::ptr::with_exposed_provenance::<Ops>(self.frame.ops as usize) }
+    pub fn ops(&self) -> &Ops {
+        // SAFETY: the return stub has found the hook's slot with the frame's id, and an ops is not let go, nor its slot
+        // given back, while anybody is inside its exit handler.
+        unsafe { &*ops_of(self.frame.hook.load(Ordering::Relaxed)) }
     }
 
     /// Adds this call's time to what the one around it has inside, and returns how much of it was inside calls of its own:
@@ -139,18 +167,19 @@ impl Exit<'_> {
     #[inline]
     pub fn settle(&mut self) -> (u64, u64) {
         let ticks = self.ticks();
-        let inside = self.frame.inside;
-        let around = core::ptr::from_ref(self.frame).addr() - size_of::<ShadowFrame>();
-        // SAFETY: the frame below the top one, or the lowest, on the shadow stack of this thread, which nobody else touches now.
-        let around = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<ShadowFrame>(around) };
+        let inside = self.frame.inside.load(Ordering::Relaxed);
+        // SAFETY: the frame below this one, or the lowest, on the same shadow stack.
+        let around = unsafe { &*core::ptr::from_ref(self.frame).wrapping_sub(1) };
         // Two hooks at one function are one call.
-        around.inside += if around.sp == self.frame.sp { inside } else { ticks };
+        let settled = if around.sp() == self.frame.sp() { inside } else { ticks };
+        // Only this thread's calls inside that one settle there, one after the other.
+        around.inside.store(around.inside.load(Ordering::Relaxed).wrapping_add(settled), Ordering::Relaxed);
         (ticks, inside)
     }
 
     #[inline]
     fn context(&self) -> Option<&TraceContext> {
-        let context = core::ptr::with_exposed_provenance::<TraceContext>(self.regs.context as usize);
+        let context = core::ptr::with_exposed_provenance::<TraceContext>(self.regs.saved().context as usize);
         // SAFETY: the return stub put it there; a test that made these registers itself put zero.
         unsafe { context.as_ref() }
     }
@@ -159,9 +188,11 @@ impl Exit<'_> {
     ///
     /// # Safety
     ///
-    /// The caller must be sound when it is given that value.
+    /// 1. The caller must be sound when it is given that value.
+    #[inline]
     pub const unsafe fn set_value(&mut self, value: u64) {
-        self.regs.x[0] = value;
+        // SAFETY: our caller's promise.
+        unsafe { self.regs.set_x0(value) };
     }
 }
 
@@ -171,17 +202,13 @@ impl fmt::Debug for Exit<'_> {
     }
 }
 
-/// What the stubs call at an entry: 0 to let the call go.
-pub(crate) type EntryHandler = extern "C" fn(
-    ip: TextAddr,
-    parent_ip: TextAddr,
-    ops: &'static Ops,
-    regs: &mut FtraceRegs,
-    data: &mut MaybeUninit<[u64; DATA_BYTES / 8]>,
-) -> u64;
+/// What the stubs call at an entry: the call's frame, filled but for its time, or null to let the call go.
+pub(crate) type EntryHandler =
+    unsafe extern "C" fn(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame;
 
-/// What the return stub calls.
-pub(crate) type ExitHandler = extern "C" fn(frame: &ShadowFrame, regs: &mut FtraceRegs);
+/// What the return stub calls: the frame, which it returns so that the stub need not look for it again.
+pub(crate) type ExitHandler =
+    unsafe extern "C" fn(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame;
 
 /// A probe's handlers as the stubs call them.
 pub(crate) struct Handlers<P>(PhantomData<P>);
@@ -196,64 +223,63 @@ impl<P: Probe> Handlers<P> {
     pub(crate) const NOTHING_TO_HAND_OVER: () =
         assert!(P::ENTRY || size_of::<P::Data>() == 0, "a probe without an entry hands nothing over");
 
-    pub(crate) extern "C" fn entry(
-        ip: TextAddr,
-        parent_ip: TextAddr,
-        ops: &'static Ops,
-        regs: &mut FtraceRegs,
-        data: &mut MaybeUninit<[u64; DATA_BYTES / 8]>,
-    ) -> u64 {
+    /// # Safety
+    ///
+    /// 1. `frame` is the top frame of the running thread's shadow stack, made for an ops of this probe that is registered.
+    pub(crate) unsafe extern "C" fn entry(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame {
         let () = Self::DATA_FITS;
-        match P::entry(&mut Entry { ip, parent_ip, ops, regs }) {
-            None => 0,
+        // SAFETY: our caller's promise.
+        let call = unsafe { &*frame };
+        let (ip, parent_ip) = (call.ip(), call.return_address());
+        match P::entry(&mut Entry { ip, parent_ip: TextAddr::new(parent_ip), regs, frame: call }) {
+            None => core::ptr::null(),
             Some(value) => {
-                // SAFETY: it fits and is aligned, as the constant has looked at.
-                unsafe { data.as_mut_ptr().cast::<P::Data>().write(value) };
-                1
+                // SAFETY: it fits and is aligned, as the constant has looked at; nobody reads the data before the exit.
+                unsafe { call.data.get().cast::<P::Data>().write(value) };
+                frame
             }
         }
     }
 
-    pub(crate) extern "C" fn exit(frame: &ShadowFrame, regs: &mut FtraceRegs) {
+    /// # Safety
+    ///
+    /// 1. `frame` is the top frame of the running thread's shadow stack, made for an ops of this probe, whose
+    ///    [`entry`](Self::entry) has returned it if the probe has one.
+    pub(crate) unsafe extern "C" fn exit(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame {
         let () = Self::DATA_FITS;
-        // SAFETY: `entry` wrote it there, for a frame with the same ops.
-        let data = unsafe { *frame.data.as_ptr().cast::<P::Data>() };
-        P::exit(&mut Exit { frame, regs }, &data);
+        // SAFETY: our caller's promise.
+        let call = unsafe { &*frame };
+        // SAFETY: `entry` wrote it there, or it has no size.
+        let data = unsafe { *call.data.get().cast::<P::Data>() };
+        P::exit(&mut Exit { frame: call, regs }, &data);
+        frame
     }
 }
 
-/// The exit handler of an ops that is not registered.
-pub(crate) extern "C" fn no_exit(_: &ShadowFrame, _: &mut FtraceRegs) {}
-
-/// The callback of a returning ops where it is one of several at a function: hooks the return.
-pub(crate) extern "C" fn hook(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
-    let context = core::ptr::with_exposed_provenance::<TraceContext>((regs.context & !FtraceRegs::ALL_SAVED) as usize);
+/// The callback of a returning ops where it is one of several at a function, or where a stub of its own doesn't know at once
+/// whether there is room: hooks the return.
+pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut regs: FtraceRegs<'_>) {
+    let address = regs.saved().context & !SavedRegs::ALL_SAVED;
+    let context = core::ptr::with_exposed_provenance::<TraceContext>(address as usize);
     // SAFETY: the stub that walks the list put it there, from the register that the platform promises to hold it.
     let Some(context) = (unsafe { context.as_ref() }) else { return };
     // A callback before us has answered for the function: it neither runs nor returns.
-    if regs.pc() == regs.return_address() {
+    if regs.is_answered() {
         return;
     }
-    let top = context.shadow_top.load(Ordering::Relaxed);
-    if top >= context.shadow_end.load(Ordering::Relaxed) {
-        context.overflows.fetch_add(1, Ordering::Relaxed);
-        return;
+    let (return_address, function, sp) = (regs.return_address().get(), ip.offset(4).get(), regs.stack_pointer());
+    let hook = ops.hook.load(Ordering::Relaxed);
+    let Some(frame) = context.calls.push(HookedCall { return_address, function, sp, hook }) else { return };
+    if let Some(entry) = ops.entry {
+        // SAFETY: just pushed, for this ops, whose callback we are.
+        let declined = unsafe { entry(frame, regs.reborrow()) }.is_null();
+        // Nor does a function run for which its own entry has answered.
+        if declined || regs.is_answered() {
+            context.calls.give_back(frame);
+            return;
+        }
     }
-    // Taken before it is filled: an interrupt goes on above.
-    context.shadow_top.store(top + size_of::<ShadowFrame>() as u64, Ordering::Relaxed);
-    // SAFETY: below the end of the shadow stack that the context was given; what is above the old top is nobody's.
-    let frame = unsafe { &mut *core::ptr::with_exposed_provenance_mut::<ShadowFrame>(top as usize) };
-    frame.return_address = regs.return_address().get();
-    frame.function = ip.offset(4).get();
-    frame.sp = regs.stack_pointer();
-    (frame.ops, frame.inside) = (core::ptr::from_ref(ops).expose_provenance() as u64, 0);
-    if let Some(entry) = ops.entry
-        && entry(ip, parent_ip, ops, regs, &mut frame.data) == 0
-    {
-        context.shadow_top.store(top, Ordering::Relaxed);
-        return;
-    }
-    frame.entry_time = ticks();
+    frame.entry_time.store(ticks(), Ordering::Relaxed);
     // SAFETY: the return stub returns to the address that is here now.
     unsafe { regs.set_return_address(return_stub()) };
 }

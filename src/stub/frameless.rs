@@ -139,7 +139,7 @@ const ARGUMENTS: [Reg; MAX_ARGUMENTS] = [Reg::X0, Reg::X1, Reg::X2, Reg::X3];
 
 impl Code {
     /// Adds one to the word at x10.
-    fn increment(&mut self, atomics: bool) -> Result<(), EncodeError> {
+    pub(super) fn increment(&mut self, atomics: bool) -> Result<(), EncodeError> {
         if atomics {
             self.insn(Insn::move_wide(MoveWide::Zero, Reg::X11, 1, 0)?);
             // STADD

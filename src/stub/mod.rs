@@ -31,7 +31,7 @@ use crate::callsite::BTI_C;
 use crate::entry::Stubs;
 use crate::insn::seq::plt;
 use crate::insn::{
-    AdrOffset, Branch, BranchOffset, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, Width, Zero,
+    AdrOffset, Branch, BranchOffset, Cond, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, Width, Zero,
 };
 use crate::ops::{Action, Ops, OpsFlags};
 use crate::platform::ContextBase;
@@ -80,6 +80,8 @@ pub(crate) struct Recipe<'a> {
 pub(crate) struct Code {
     at: TextAddr,
     words: ArrayVec<u32, MAX_WORDS>,
+    /// Whether something was left out because there was no room for it.
+    is_cut: bool,
     /// The parts' literals, which stand at the end, and where they are loaded.
     literals: ArrayVec<(Forward, u64), MAX_MEMBERS>,
 }
@@ -124,11 +126,12 @@ impl Recipe<'_> {
 impl Code {
     /// Nothing yet.
     pub(crate) const EMPTY: Self =
-        Self { at: TextAddr::new(0), words: ArrayVec::new_const(), literals: ArrayVec::new_const() };
+        Self { at: TextAddr::new(0), words: ArrayVec::new_const(), is_cut: false, literals: ArrayVec::new_const() };
 
     fn begin(&mut self, at: TextAddr) {
         self.at = at;
         self.words.clear();
+        self.is_cut = false;
         self.literals.clear();
     }
 
@@ -137,20 +140,23 @@ impl Code {
         &self.words
     }
 
+    /// Whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and [`Recipe::bytes`] hold the
+    /// longest stub.
+    pub(crate) fn fits(&self, words: usize) -> bool {
+        !self.is_cut && self.words.len() <= words
+    }
+
     /// Where the next word will be.
     fn here(&self) -> TextAddr {
         self.at.offset(self.words.len() as i64 * 4)
     }
 
-    /// `MAX_WORDS` holds the longest stub, so nothing is ever left out.
     fn word(&mut self, word: u32) {
-        debug_assert!(!self.words.is_full());
-        let _ = self.words.try_push(word);
+        self.is_cut |= self.words.try_push(word).is_err();
     }
 
     fn words_of(&mut self, words: &[u32]) {
-        debug_assert!(self.words.remaining_capacity() >= words.len());
-        let _ = self.words.try_extend_from_slice(words);
+        self.is_cut |= self.words.try_extend_from_slice(words).is_err();
     }
 
     fn insn(&mut self, insn: Insn) {
@@ -192,6 +198,13 @@ impl Code {
         Ok(())
     }
 
+    /// B.cond from there to here.
+    fn branch_if_here(&mut self, from: Forward, cond: Cond) -> Result<(), EncodeError> {
+        let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
+        self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
+        Ok(())
+    }
+
     /// LDR of the literal at `at`.
     fn load_from(&mut self, place: Forward, rt: Reg, at: TextAddr) -> Result<(), EncodeError> {
         let offset = CondOffset::between(self.address(&place).get(), at.get())?;
@@ -202,8 +215,7 @@ impl Code {
     /// LDR X10 of a number that will stand at the end.
     fn load_x10(&mut self, value: u64) {
         let place = self.forward();
-        debug_assert!(!self.literals.is_full());
-        let _ = self.literals.try_push((place, value));
+        self.is_cut |= self.literals.try_push((place, value)).is_err();
     }
 
     fn place_literals(&mut self) -> Result<(), EncodeError> {

@@ -8,17 +8,17 @@ use crate::insn::{
     Branch, BranchOffset, Direction, EncodeError, Insn, PairAccess, PairMode, PairSize, Reg, RegOrSp, SimdMemory, VReg,
     pair_offset,
 };
-use crate::regs::FtraceRegs;
+use crate::regs::SavedRegs;
 use core::mem::offset_of;
 
 /// q0 to q7 carry arguments (AAPCS64 6.1.2); without SIMD registers in the ABI there are none to keep.
 pub(super) const HAS_SIMD: bool = cfg!(target_feature = "neon");
 
-pub(super) const X0: i64 = offset_of!(FtraceRegs, x) as i64;
+pub(super) const X0: i64 = offset_of!(SavedRegs, x) as i64;
 const RECORD: i64 = 16;
-const REST: i64 = size_of::<FtraceRegs>() as i64 - RECORD;
+const REST: i64 = size_of::<SavedRegs>() as i64 - RECORD;
 
-/// Where SP is the FtraceRegs but for the function's record, and then the whole.
+/// Where SP is the SavedRegs but for the function's record, and then the whole.
 pub(super) const SAVE: [u32; 9] = [
     pair(PairAccess::StoreX, Reg::X29, Reg::X9, PairMode::PreIndex, -REST),
     pair(PairAccess::StoreX, Reg::X0, Reg::X1, PairMode::Offset, X0 - RECORD),
@@ -31,7 +31,7 @@ pub(super) const SAVE: [u32; 9] = [
     MOV_X29_SP,
 ];
 
-/// x0 = ip, x1 = parent_ip, x3 = the FtraceRegs; x2 comes from a literal.
+/// x0 = ip, x1 = parent_ip, x3 = the SavedRegs; x2 comes from a literal.
 pub(super) const ARGUMENTS: [u32; 3] = [
     encoded(Insn::sub_imm(RegOrSp::X0, RegOrSp::X30, 4)),
     Insn::mov(Reg::X1, Reg::X9).encode(),

@@ -8,36 +8,40 @@ use super::{Code, Forward, Ground};
 use crate::address::TextAddr;
 use crate::entry::{Stubs, add, mrs};
 use crate::insn::{
-    AddSub, AdrOffset, ArithShift, BitPos, Branch, BranchOffset, DataImm, DataReg, EncodeError, Flags, Insn,
-    PairAccess, PairMode, Reg, RegOrSp, SysReg, Width, Zero,
+    AddSub, AdrOffset, ArithShift, BitPos, Branch, BranchOffset, CompareWith, Cond, DataImm, DataReg, EncodeError,
+    Flags, Insn, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
 };
-use crate::ops::Ops;
+use crate::ops::{Ops, OpsFlags};
 use crate::platform::ContextBase;
 use crate::recursion::TraceContext;
+use crate::regs::SavedRegs;
 use crate::shadow::ShadowFrame;
 use core::mem::offset_of;
+use core::sync::atomic::Ordering;
 
 /// The most bytes that it takes.
-pub(super) const MAX_BYTES: usize = 4 * (70 + 2 * SAVE_SIMD.len() + 14);
+pub(super) const MAX_BYTES: usize = 4 * (86 + 2 * SAVE_SIMD.len() + 16);
 
 const FRAME: u32 = size_of::<ShadowFrame>() as u32;
-const SP: i64 = offset_of!(ShadowFrame, sp) as i64;
 const TIME: i64 = offset_of!(ShadowFrame, entry_time) as i64;
-const OPS: i64 = offset_of!(ShadowFrame, ops) as i64;
-const DATA: u32 = offset_of!(ShadowFrame, data) as u32;
-
-// Pairs of neighbours are stored at once.
-const _: () = assert!(
-    SP == 16
-        && TIME == 24
-        && offset_of!(ShadowFrame, function) == 8
-        && offset_of!(ShadowFrame, inside) as i64 == OPS + 8
-);
+const HOOK: i64 = offset_of!(ShadowFrame, hook) as i64;
+/// From `top`: the SP of the frame below, whose neighbour is the first word of the one that would be taken.
+const SP_BELOW: i64 = offset_of!(ShadowFrame, sp) as i64 - FRAME as i64;
 
 const MOV_X13_SP: u32 = encoded(Insn::add_imm(RegOrSp::X13, RegOrSp::SP, 0));
 const MRS_X14_CNTVCT: u32 = Insn::mrs(Reg::X14, SysReg::CNTVCT_EL0).encode();
-const X12_IS_ROOM: u32 = subtract(Reg::X12, Reg::X12, Reg::X11);
-/// `return_address` and `function`.
+const LOAD_SP_AND_FIRST: u32 = pair_at(PairAccess::LoadX, Reg::X14, Reg::X12, RegOrSp::X11, PairMode::Offset, SP_BELOW);
+const CMP_X13_X14: u32 = add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X13, Reg::X14);
+/// `CCMP X12, #0, #0, LO`: equal if the SP is below that of the top frame, and the next frame is free.
+const AND_IS_FREE: u32 = {
+    let (Ok(none), Ok(nzcv)) = (UImm::new(0), UImm::new(0)) else { panic!("zero fits") };
+    let with = CompareWith::Imm(none);
+    Insn::DataReg(DataReg::CondCompare { op: AddSub::Sub, width: Width::X, rn: Reg::X12, with, nzcv, cond: Cond::Lo })
+        .encode()
+};
+/// SP and the hook's id, which make the frame tell who it is; then what makes it valid, so last: `return_address` and
+/// `function`.
+const STORE_HOOK_AND_SP: u32 = pair_at(PairAccess::StoreX, Reg::X15, Reg::X13, RegOrSp::X11, PairMode::Offset, HOOK);
 const STORE_ADDRESSES: u32 = pair_at(PairAccess::StoreX, Reg::X9, Reg::X30, RegOrSp::X11, PairMode::Offset, 0);
 
 /// Appends the stub to `code`, which has its landing pad.
@@ -46,47 +50,61 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, ground: &Ground) -> R
     let context = Context { base: *base };
     code.word(mrs(base.register));
     let not_ready = code.forward();
-    // x11 = the frame, x12 = what is left of the stack: never less than a frame, but nothing at all.
+    // x12 = `busy`, x11 = the frame
     context.load_busy_and_top(code)?;
     let in_callback = code.forward();
-    code.word(context.load(Reg::X12, offset_of!(TraceContext, shadow_end))?);
-    code.word(X12_IS_ROOM);
-    let full = code.forward();
-    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)));
-    let busy = ops.entry.is_some();
-    context.store_busy_and_top(code, busy)?;
+    code.word(LOAD_SP_AND_FIRST);
     code.word(MOV_X13_SP);
-
+    code.word(CMP_X13_X14);
+    code.word(AND_IS_FREE);
+    let stale_or_full = code.forward();
+    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)));
     let declined = match ops.entry {
         None => {
+            context.store_top(code, Reg::X12)?;
             without_entry(code, ops, stubs)?;
             None
         }
         Some(entry) => {
+            context.store_busy_and_top(code)?;
             let entry = TextAddr::new((entry as *const ()).addr() as u64);
             Some(with_entry(code, ops, entry, stubs, &context)?)
         }
     };
-    if let Some(declined) = declined {
-        // The handler has let the call go: its frame is given back, and all is as without.
-        code.branch_here(declined, Zero::Zero, Width::X, Reg::X0)?;
+    if let Some(Declined { by_handler, answered }) = declined {
+        // The handler has let the call go, or answered for the function: all is as without, but for where it goes on.
+        code.branch_here(by_handler, Zero::Zero, Width::X, Reg::X0)?;
+        if let Some(answered) = answered {
+            code.branch_if_here(answered, Cond::Eq)?;
+        }
+        code.word(context.load(Reg::X11, offset_of!(TraceContext, calls.top))?);
         code.word(encoded(Insn::sub_imm(RegOrSp::X11, RegOrSp::X11, FRAME)));
-        code.word(context.store(Reg::X11, offset_of!(TraceContext, shadow_top))?);
+        code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
+        context.store_top(code, Reg::X11)?;
         code.words_of(&RESTORE);
     }
 
-    let mut lists = [None, None];
+    let mut lists = [None, None, None];
     code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12)?;
     code.word(add(base.offset)?);
     lists[0] = Some(code.forward());
     code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.miss.get())?).encode());
-    code.branch_here(full, Zero::Zero, Width::X, Reg::X12)?;
-    code.word(context.load(Reg::X12, offset_of!(TraceContext, overflows))?);
+
+    // Not simply full: `hook` finds out what is over, what only looks so, and whether there is room then.
+    code.branch_if_here(stale_or_full, Cond::Ne)?;
+    code.word(CMP_X13_X14);
+    let stale = code.forward();
     code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X12, 1)));
-    code.word(context.store(Reg::X12, offset_of!(TraceContext, overflows))?);
+    let not_the_end = code.forward();
+    context.count_overflow(code)?;
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
     lists[1] = Some(code.forward());
     code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.skip.get())?).encode());
+    code.branch_if_here(stale, Cond::Hs)?;
+    code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12)?;
+    lists[2] = Some(code.forward());
+    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.caller.entry.get())?).encode());
+
     code.align();
     for from in lists.into_iter().flatten() {
         let offset = AdrOffset::between(code.address(&from).get(), code.here().get())?;
@@ -99,76 +117,93 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, ground: &Ground) -> R
 /// Fills the frame, and returns to the function.
 fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<(), EncodeError> {
     code.word(MRS_X14_CNTVCT);
+    code.word(store_time(Reg::X14));
+    let load_hook = code.forward();
+    code.word(STORE_HOOK_AND_SP);
     code.word(STORE_ADDRESSES);
-    code.word(pair_at(PairAccess::StoreX, Reg::X13, Reg::X14, RegOrSp::X11, PairMode::Offset, SP));
-    let load_ops = code.forward();
-    code.word(pair_at(PairAccess::StoreX, Reg::X15, Reg::XZR, RegOrSp::X11, PairMode::Offset, OPS));
     code.word(Insn::mov(Reg::X10, Reg::X30).encode());
     let load_stub = code.forward();
     code.word(Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode());
-    literals(code, ops, stubs, (load_ops, Reg::X15), (load_stub, Reg::X30))
+    literals(code, ops, stubs, load_hook, load_stub)
 }
 
-/// Fills the frame, calls the handler, and returns to the function; where it goes if the handler lets the call go.
+/// Where the stub goes if the call is not hooked after all.
+struct Declined {
+    by_handler: Forward,
+    answered: Option<Forward>,
+}
+
+/// Fills the frame, calls the handler, and returns to the function.
 fn with_entry(
     code: &mut Code,
     ops: &'static Ops,
     entry: TextAddr,
     stubs: &Stubs,
     context: &Context,
-) -> Result<Forward, EncodeError> {
+) -> Result<Declined, EncodeError> {
+    let load_hook = code.forward();
+    code.word(store_time(Reg::XZR));
+    code.word(STORE_HOOK_AND_SP);
     code.word(STORE_ADDRESSES);
-    code.word(encoded(Insn::str(Reg::X13, RegOrSp::X11, SP)));
     code.words_of(&SAVE);
     if HAS_SIMD {
         code.words_of(&SAVE_SIMD);
     }
-    code.word(encoded(Insn::sub_imm(RegOrSp::X0, RegOrSp::X30, 4)));
-    code.word(Insn::mov(Reg::X1, Reg::X9).encode());
-    let load_ops = code.forward();
-    code.word(pair_at(PairAccess::StoreX, Reg::X2, Reg::XZR, RegOrSp::X11, PairMode::Offset, OPS));
-    code.word(Insn::mov(Reg::X3, Reg::X29).encode());
-    code.word(encoded(Insn::add_imm(RegOrSp::X4, RegOrSp::X11, DATA)));
+    code.word(Insn::mov(Reg::X0, Reg::X11).encode());
+    code.word(Insn::mov(Reg::X1, Reg::X29).encode());
     let load_entry = code.call(entry);
     if HAS_SIMD {
         code.words_of(&RESTORE_SIMD);
     }
     code.word(LOAD_CONTEXT);
     code.word(context.store(Reg::XZR, offset_of!(TraceContext, busy))?);
-    code.word(context.load(Reg::X11, offset_of!(TraceContext, shadow_top))?);
-    let declined = code.forward();
+    let by_handler = code.forward();
+    let answered = if ops.flags().contains(OpsFlags::IPMODIFY) {
+        let (pc, return_address) =
+            (offset_of!(SavedRegs, function_record) + 8, offset_of!(SavedRegs, caller_record) + 8);
+        code.word(encoded(Insn::ldr(Reg::X12, RegOrSp::SP, pc as i64)));
+        code.word(encoded(Insn::ldr(Reg::X13, RegOrSp::SP, return_address as i64)));
+        code.word(add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X12, Reg::X13));
+        Some(code.forward())
+    } else {
+        None
+    };
     code.word(MRS_X14_CNTVCT);
-    let time = TIME - i64::from(FRAME);
-    code.word(encoded(Insn::str(Reg::X14, RegOrSp::X11, time)));
+    code.word(encoded(Insn::str(Reg::X14, RegOrSp::X0, TIME)));
     let [restore @ .., ret] = RESTORE;
     code.words_of(&restore);
     let load_stub = code.forward();
     code.word(ret);
-    literals(code, ops, stubs, (load_ops, Reg::X2), (load_stub, Reg::X30))?;
+    literals(code, ops, stubs, load_hook, load_stub)?;
     if let Some(from) = load_entry {
         let at = code.here();
         code.load_from(from, Reg::X16, at)?;
         code.literal(entry.get());
     }
-    Ok(declined)
+    Ok(Declined { by_handler, answered })
 }
 
-/// The addresses of the ops and of the return stub, for these two loads.
+/// The hook's id, to X15, and the address of the return stub, to X30, for these two loads.
 fn literals(
     code: &mut Code,
     ops: &'static Ops,
     stubs: &Stubs,
-    (load_ops, ops_to): (Forward, Reg),
-    (load_stub, stub_to): (Forward, Reg),
+    load_hook: Forward,
+    load_stub: Forward,
 ) -> Result<(), EncodeError> {
     code.align();
     let at = code.here();
-    code.load_from(load_ops, ops_to, at)?;
-    code.literal(core::ptr::from_ref(ops).expose_provenance() as u64);
+    code.load_from(load_hook, Reg::X15, at)?;
+    code.literal(ops.hook.load(Ordering::Relaxed));
     let at = code.here();
-    code.load_from(load_stub, stub_to, at)?;
+    code.load_from(load_stub, Reg::X30, at)?;
     code.literal(stubs.returning.entry.get());
     Ok(())
+}
+
+/// `entry_time`, and nothing `inside`.
+const fn store_time(time: Reg) -> u32 {
+    pair_at(PairAccess::StoreX, time, Reg::XZR, RegOrSp::X11, PairMode::Offset, TIME)
 }
 
 /// The fields of the context, from the base in x10.
@@ -181,9 +216,9 @@ impl Context {
         Insn::ldr(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
     }
 
-    /// x12 = `busy`, x11 = `shadow_top`: neighbours, which one LDP loads where its offset reaches.
+    /// x12 = `busy`, x11 = `top`: neighbours, which one LDP loads where its offset reaches.
     fn load_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
-        let (busy, top) = (offset_of!(TraceContext, busy), offset_of!(TraceContext, shadow_top));
+        let (busy, top) = (offset_of!(TraceContext, busy), offset_of!(TraceContext, calls.top));
         let at = i64::from(self.base.offset) + busy as i64;
         match Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X11, RegOrSp::X10, PairMode::Offset, at) {
             Ok(insn) => code.word(insn.encode()),
@@ -192,15 +227,21 @@ impl Context {
         Ok(())
     }
 
-    /// `shadow_top` = x12, and, if it shall be, `busy` = x10.
-    fn store_busy_and_top(&self, code: &mut Code, set_busy: bool) -> Result<(), EncodeError> {
-        let (busy, top) = (offset_of!(TraceContext, busy), offset_of!(TraceContext, shadow_top));
+    fn store_top(&self, code: &mut Code, top: Reg) -> Result<(), EncodeError> {
+        code.word(self.store(top, offset_of!(TraceContext, calls.top))?);
+        Ok(())
+    }
+
+    /// `top` = x12, and `busy` = x10.
+    fn store_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
+        let busy = offset_of!(TraceContext, busy);
         let at = i64::from(self.base.offset) + busy as i64;
-        let store_top = self.store(Reg::X12, top)?;
         match Insn::pair(PairAccess::StoreX, Reg::X10, Reg::X12, RegOrSp::X10, PairMode::Offset, at) {
-            _ if !set_busy => code.word(store_top),
             Ok(insn) => code.word(insn.encode()),
-            Err(_) => code.words_of(&[store_top, self.store(Reg::X10, busy)?]),
+            Err(_) => {
+                self.store_top(code, Reg::X12)?;
+                code.word(self.store(Reg::X10, busy)?);
+            }
         }
         Ok(())
     }
@@ -208,9 +249,16 @@ impl Context {
     fn store(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
         Insn::str(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
     }
+
+    /// With an exclusive store, which an interrupt that counts as well makes fail.
+    fn count_overflow(&self, code: &mut Code) -> Result<(), EncodeError> {
+        let at = u32::from(self.base.offset) + offset_of!(TraceContext, calls.overflows) as u32;
+        code.insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, at)?);
+        code.increment(false)
+    }
 }
 
-const fn subtract(rd: Reg, rn: Reg, rm: Reg) -> u32 {
+const fn add_sub(op: AddSub, flags: Flags, rd: Reg, rn: Reg, rm: Reg) -> u32 {
     let (shift, amount) = (ArithShift::Lsl, BitPos::zero(Width::X));
-    Insn::DataReg(DataReg::AddSub { op: AddSub::Sub, flags: Flags::Kept, rd, rn, rm, shift, amount }).encode()
+    Insn::DataReg(DataReg::AddSub { op, flags, rd, rn, rm, shift, amount }).encode()
 }

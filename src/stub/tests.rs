@@ -18,7 +18,7 @@ use std::boxed::Box;
 use std::string::String;
 use std::vec::Vec;
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 static HITS: AtomicU64 = AtomicU64::new(0);
 static CALLSITES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];

@@ -19,9 +19,9 @@ extern "C" fn record<K: Recording, const ARGUMENTS: usize>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,
-    regs: &mut FtraceRegs,
+    regs: FtraceRegs<'_>,
 ) {
     // x0 to x7 where they were saved: not copied first.
-    let arguments = regs.x.get(..ARGUMENTS.min(MAX_ARGUMENTS)).unwrap_or_default();
+    let arguments = regs.saved().x.get(..ARGUMENTS.min(MAX_ARGUMENTS)).unwrap_or_default();
     recorder::<K>().function(ip, parent_ip, arguments);
 }

@@ -317,7 +317,7 @@ extern "C" fn record<K: Recording + Keeps<Session<K>>>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,
-    regs: &mut FtraceRegs,
+    regs: FtraceRegs<'_>,
 ) {
     let arguments = regs.arguments();
     let count = K::kept().arguments.load(Ordering::Relaxed);

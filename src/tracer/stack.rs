@@ -28,7 +28,7 @@ pub const fn deepest<K: Stacks>() -> Ops {
     Ops::new(look::<K>)
 }
 
-extern "C" fn look<K: Stacks>(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn look<K: Stacks>(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     let deepest = K::kept();
     let sp = regs.stack_pointer();
     let stack = K::stack();

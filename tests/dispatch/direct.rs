@@ -20,7 +20,7 @@ unsafe extern "C" fn answers_55() {
     naked_asm!("hint #34", "mov x0, #55", "mov x30, x9", "ret x9")
 }
 
-extern "C" fn notes(regs: &mut FtraceRegs) {
+extern "C" fn notes(mut regs: FtraceRegs<'_>) {
     push(9);
     // Behind the callsite: BTI C, MOV, BL at most.
     assert!(regs.pc() > address(0) && regs.pc() <= address(0).offset(12));
@@ -29,7 +29,7 @@ extern "C" fn notes(regs: &mut FtraceRegs) {
     unsafe { regs.set_argument(0, x + 1) };
 }
 
-extern "C" fn answers_66(regs: &mut FtraceRegs) {
+extern "C" fn answers_66(mut regs: FtraceRegs<'_>) {
     push(9);
     // SAFETY: the target returns a number. A direct trampoline may do what an ops with IPMODIFY may.
     unsafe { regs.return_early(66) };

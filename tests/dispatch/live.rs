@@ -20,7 +20,7 @@ impl Tally {
     }
 }
 
-extern "C" fn count(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn count(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     let tally = regs.argument(1).unwrap_or_default() as usize;
     if tally != 0 {
         // SAFETY: a call with a second argument that isn't 0 has a tally there, borrowed for the call.

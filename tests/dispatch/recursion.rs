@@ -14,7 +14,7 @@ const INNER: usize = 1;
 static DEPTH: AtomicU64 = AtomicU64::new(0);
 
 /// Calls a traced function, unless it is called from there itself.
-extern "C" fn calls(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn calls(_: TextAddr, _: TextAddr, ops: &'static Ops, _: FtraceRegs<'_>) {
     push(ops.data() as u64);
     if DEPTH.fetch_add(1, Ordering::Relaxed) == 0 {
         assert_eq!(call(INNER, 3, 0), answer(INNER, 3));
@@ -22,7 +22,7 @@ extern "C" fn calls(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceR
     DEPTH.fetch_sub(1, Ordering::Relaxed);
 }
 
-extern "C" fn calls_nothing(_: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn calls_nothing(_: TextAddr, _: TextAddr, ops: &'static Ops, _: FtraceRegs<'_>) {
     push(ops.data() as u64);
 }
 
@@ -82,7 +82,7 @@ fn tick(_: &ExceptionFrame) {
 }
 
 /// In the thread waits for the handler; in the handler calls what is traced.
-extern "C" fn waits(ip: TextAddr, _: TextAddr, ops: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn waits(ip: TextAddr, _: TextAddr, ops: &'static Ops, _: FtraceRegs<'_>) {
     push(ops.data() as u64);
     let handler = targets::address(FROM_HANDLER);
     if ip >= handler && ip < handler.offset(16) {

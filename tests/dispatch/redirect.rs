@@ -12,19 +12,19 @@ extern "C" fn elsewhere(x: u64, _: u64) -> u64 {
     core::hint::black_box(x) + 10_000
 }
 
-extern "C" fn redirect(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
-    note(ip, parent_ip, ops, regs);
+extern "C" fn redirect(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, mut regs: FtraceRegs<'_>) {
+    note(ip, parent_ip, ops, regs.reborrow());
     // SAFETY: the ops has IPMODIFY, and the function the same signature.
     unsafe { regs.set_pc(TextAddr::new((elsewhere as *const ()).addr() as u64)) };
 }
 
-extern "C" fn answer_for(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
-    note(ip, parent_ip, ops, regs);
+extern "C" fn answer_for(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, mut regs: FtraceRegs<'_>) {
+    note(ip, parent_ip, ops, regs.reborrow());
     // SAFETY: the ops has IPMODIFY, and the function returns a number.
     unsafe { regs.return_early(77) };
 }
 
-extern "C" fn nothing(_: &mut FtraceRegs) {}
+extern "C" fn nothing(_: FtraceRegs<'_>) {}
 
 static REDIRECT: Ops = Ops::new(redirect).with_data(1).with_flags(OpsFlags::IPMODIFY);
 static REDIRECT_FULL: Ops = Ops::new(redirect).with_data(1).with_flags(OpsFlags::IPMODIFY.union(OpsFlags::SAVE_REGS));

@@ -56,7 +56,7 @@ pub(crate) fn filters_may_overlap_or_not() {
     }
 }
 
-extern "C" fn trampoline(_: &mut FtraceRegs) {
+extern "C" fn trampoline(_: FtraceRegs<'_>) {
     push(3);
 }
 

@@ -12,7 +12,7 @@ static LENGTH: AtomicUsize = AtomicUsize::new(0);
 const ALL_REGISTERS: u64 = 1 << 32;
 
 /// Notes who was told, from a callback.
-pub(crate) extern "C" fn note(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+pub(crate) extern "C" fn note(_: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     let all = if regs.pt_regs().is_some() { ALL_REGISTERS } else { 0 };
     push(ops.data() as u64 | all);
 }

@@ -357,7 +357,7 @@ impl Probe for EpochOfBoth {
     type Data = ();
 
     fn entry(call: &mut Entry<'_>) -> Option<()> {
-        assert!(!EPOCHS[call.ops.data()].load(Ordering::Acquire).is_multiple_of(2), "an entry");
+        assert!(!EPOCHS[call.ops().data()].load(Ordering::Acquire).is_multiple_of(2), "an entry");
         Some(())
     }
 

@@ -54,11 +54,11 @@ impl Kind {
     }
 }
 
-extern "C" fn live(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn live(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     count(ip, ops, regs);
 }
 
-extern "C" fn full(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn full(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     assert!(regs.pt_regs().is_some(), "an ops that wants all registers has not got them");
     count(ip, ops, regs);
 }

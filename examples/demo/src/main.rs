@@ -115,7 +115,7 @@ fn trace_the_workload(engine: &Engine, symbols: Symbols<'static>) -> Result<(), 
 }
 
 fn change_an_argument(engine: &Engine) -> Result<(), RegisterError> {
-    extern "C" fn buy_one_get_one_free(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn buy_one_get_one_free(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
         let quantity = regs.argument(0).unwrap_or(0);
         // SAFETY: `price` takes any quantity.
         unsafe { regs.set_argument(0, quantity.div_ceil(2)) };
@@ -132,12 +132,12 @@ fn change_an_argument(engine: &Engine) -> Result<(), RegisterError> {
 }
 
 fn replace_a_function(engine: &Engine) -> Result<(), RegisterError> {
-    extern "C" fn load_the_die(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn load_the_die(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
         let replacement = workload::loaded_roll as extern "C" fn(u64) -> u64;
         // SAFETY: the ops has IPMODIFY, and both functions have the same signature.
         unsafe { regs.set_pc(TextAddr::new((replacement as *const ()).addr() as u64)) };
     }
-    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+    extern "C" fn answer(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
         // SAFETY: the ops has IPMODIFY, and `roll` returns a number.
         unsafe { regs.return_early(1000) };
     }

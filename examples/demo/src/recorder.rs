@@ -21,7 +21,7 @@ static RECORDED: AtomicUsize = AtomicUsize::new(0);
 static LOG: [[AtomicU64; 6]; CALLS] = [const { [const { AtomicU64::new(0) }; 6] }; CALLS];
 
 /// The callback that writes calls down.
-pub(crate) extern "C" fn record(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+pub(crate) extern "C" fn record(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     let Some(slot) = LOG.get(RECORDED.fetch_add(1, Ordering::Relaxed)) else { return };
     let [a, b, c, ..] = regs.arguments();
     for (word, value) in slot.iter().zip([support::interrupts::now_ns(), ip.get(), parent_ip.get(), a, b, c]) {
@@ -51,7 +51,7 @@ pub(crate) fn clear() {
 static HITS: [AtomicU32; 1 << 17] = [const { AtomicU32::new(0) }; 1 << 17];
 
 /// The callback that counts: `data` is the start of the text.
-pub(crate) extern "C" fn count(ip: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+pub(crate) extern "C" fn count(ip: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     if let Some(hits) = HITS.get(slot_of(ip)) {
         hits.fetch_add(1, Ordering::Relaxed);
     }

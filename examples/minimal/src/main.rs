@@ -64,7 +64,7 @@ static CONTEXT: TraceContext = TraceContext::new();
 /// 6. What is called at each entry of `greet`.
 static WATCH: Ops = Ops::new(watch);
 
-extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs: FtraceRegs<'_>) {
     let [times, volume, ..] = regs.arguments();
     // SAFETY: fentry.ld puts the symbols around the table, which nobody can write.
     match unsafe { Symbols::linked() } {

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod batch;
+mod exits;
 mod failure;
 mod init;
 mod random;
@@ -27,7 +28,7 @@ const PREFIXED: Form = Form { landing_pad: LandingPad::None, prefix: Prefix::Lit
 const PADDED_PREFIXED: Form = Form { landing_pad: LandingPad::BtiC, prefix: Prefix::Literal };
 const FORMS: [Form; 4] = [COMPILED, PADDED, PREFIXED, PADDED_PREFIXED];
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 fn ops() -> &'static Ops {
     Box::leak(Box::new(Ops::new(callback)))

@@ -28,8 +28,8 @@ const FUNCTIONS: usize = 24;
 const MODULES: [(u64, usize); 3] = [(BASE + (16 << 20), 8), (BASE + (1 << 30), 6), (BASE - (6 << 30), 6)];
 const TRAMPOLINES: [u64; 4] = [BASE + 0x10_0000, BASE + 0x20_0000, BASE + (1 << 30) - 0x1000, BASE - (9 << 30)];
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
-extern "C" fn other(_: TextAddr, _: TextAddr, _: &'static Ops, regs: &mut FtraceRegs) {
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
+extern "C" fn other(_: TextAddr, _: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
     assert_eq!(regs.argument(0), None);
 }
 

@@ -6,9 +6,8 @@ use crate::callsite::{State, StateError};
 use crate::engine::{Engine, Image, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
-use crate::ops::{Exit, Ops, OpsFlags, Probe};
+use crate::ops::{Ops, OpsFlags};
 use crate::text::Undone;
-use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::format;
 use std::string::String;
@@ -306,22 +305,4 @@ fn every_callsite_tells_its_ops_and_the_engine_what_it_did() {
     assert_eq!((statistics.regions, statistics.callsites, statistics.ops, statistics.sets), (1, 3, 2, 2));
     assert_eq!((statistics.batches, statistics.changes, statistics.failures), (2, 4, 0));
     assert!(statistics.stub_bytes > 0);
-}
-
-#[test]
-fn an_ops_that_could_not_be_registered_has_no_exit_handled() {
-    struct Nothing;
-    impl Probe for Nothing {
-        type Data = ();
-        fn exit(_: &mut Exit<'_>, (): &()) {}
-    }
-    let (_, engine, _) = ready(1);
-    let [gone, refused]: [&'static Ops; 2] = [(); 2].map(|()| &*Box::leak(Box::new(Ops::returning::<Nothing>())));
-    let handler = |ops: &Ops| ops.exit_now.load(Ordering::Relaxed);
-    engine.register(gone, &Filter::ALL).unwrap();
-    let registered = handler(gone);
-    engine.unregister(gone).unwrap();
-    assert_ne!(handler(gone), registered);
-    engine.register(refused, &Filter::new(&[Rule::name("nosuch")])).unwrap_err();
-    assert_eq!(handler(refused), handler(gone));
 }

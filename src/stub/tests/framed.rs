@@ -2,10 +2,13 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::entry::{Stub, Stubs};
-use crate::insn::Insn;
-use crate::ops::{Callback, Ops, OpsFlags};
+use crate::insn::{Branch, DataImm, Insn, Reg};
+use crate::ops::{Callback, EntryHandler, Exit, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
+use crate::recursion::TraceContext;
 use crate::stub::{Code, Ground, Recipe};
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -207,4 +210,152 @@ fn what_is_out_of_reach_is_an_error() {
     let callbacks = [ops(NEAR, OpsFlags::empty())];
     let recipe = Recipe { parts: &[], callbacks: &callbacks, direct: None };
     assert!(recipe.code(&mut Box::new(Code::EMPTY), at(0x100), &Ground { stubs: far, ..ground(EL1) }).is_err());
+}
+
+struct Empty<const ENTRY: bool>;
+impl<const ENTRY: bool> Probe for Empty<ENTRY> {
+    const ENTRY: bool = ENTRY;
+    type Data = ();
+    fn exit(_: &mut Exit<'_>, (): &()) {}
+}
+
+/// An ops that hooks returns and is registered under this id, with its entry handler at `entry`.
+fn returning(entry: Option<u64>, flags: OpsFlags) -> &'static Ops {
+    let mut ops = if entry.is_some() { Ops::returning::<Empty<true>>() } else { Ops::returning::<Empty<false>>() };
+    if let Some(entry) = entry {
+        // SAFETY: not zero, and nobody calls it.
+        ops.entry = Some(unsafe { core::mem::transmute::<usize, EntryHandler>(entry as usize) });
+    }
+    ops.hook.store(HOOK, Ordering::Relaxed);
+    Box::leak(Box::new(ops.with_flags(flags)))
+}
+
+const HOOK: u64 = 0x0007_0120;
+const RETURN_STUB: u64 = ROOM + 0x10_4000;
+
+/// Takes the frame, if it is a new call and there is room.
+const TAKE: [&str; 6] =
+    ["ldp x14, x12, [x11, #-8]", "mov x13, sp", "cmp x13, x14", "ccmp x12, #0, #0, lo", "b.ne", "add x12, x11, #64"];
+
+/// The lines, with the distances left out that depend on how long the parts are.
+fn without_distances(lines: &[String]) -> Vec<String> {
+    let cut = |line: &String| match line.split_once(" #") {
+        Some((head, _)) if line.starts_with('b') => head.trim_end().to_string(),
+        _ if line.starts_with("cb") || line.starts_with("adr") || line.starts_with("ldr x30, #") => {
+            line.split(" #").next().unwrap_or(line).to_string()
+        }
+        _ if line.starts_with("ldr x15, #") => "ldr x15,".to_string(),
+        _ => line.clone(),
+    };
+    lines.iter().map(cut).collect()
+}
+
+#[test]
+fn a_hook_without_an_entry_saves_nothing_and_ends_behind_the_function() {
+    let ops = returning(None, OpsFlags::empty());
+    let code = code(&[ops], None, EL1);
+    let expected = [
+        &["bti c", "mrs x10, TPIDR_EL1", "cbz x10,", "ldp x12, x11, [x10, #64]", "cbnz x12,"][..],
+        &TAKE,
+        &["str x12, [x10, #72]", "mrs x14, CNTVCT_EL0", "stp x14, xzr, [x11, #16]", "ldr x15,"],
+        &["stp x15, x13, [x11, #48]", "stp x9, x30, [x11]", "mov x10, x30", "ldr x30,", "ret x10"],
+    ];
+    assert_eq!(lines(&code)[..20], expected.concat());
+    assert_eq!([20, 22].map(|place| literal(&code, place)), [HOOK, RETURN_STUB]);
+    assert_is_list(&code, ops);
+}
+
+/// What the stub's words say, with the distances left out that depend on how long its parts are.
+fn lines(code: &Code) -> Vec<String> {
+    let text: Vec<String> = code.words().iter().map(|word| Insn::decode(*word).to_string()).collect();
+    without_distances(&text)
+}
+
+fn literal(code: &Code, place: usize) -> u64 {
+    u64::from(code.words()[place]) | u64::from(code.words()[place + 1]) << 32
+}
+
+fn has(lines: &[String], expected: &[&str]) -> bool {
+    lines.windows(expected.len()).any(|window| window == expected)
+}
+
+/// The last words are the list of this ops, and three jumps lead to its ADR.
+fn assert_is_list(code: &Code, ops: &'static Ops) {
+    let words = code.words();
+    let list = words.len() - 8;
+    assert_eq!([0, 2, 4, 6].map(|n| literal(code, list + n)), [0, address(ops), 0, 0]);
+    let mut targets = Vec::new();
+    for (place, pair) in words.windows(2).enumerate() {
+        let [Insn::DataImm(DataImm::Adr { rd: Reg::X11, offset }), Insn::Branch(Branch::B { offset: to })] =
+            [pair[0], pair[1]].map(Insn::decode)
+        else {
+            continue;
+        };
+        let here = at(0x100 + place as u64 * 4).get();
+        assert_eq!(offset.target(here), at(0x100 + list as u64 * 4).get());
+        targets.push(to.target(here + 4));
+    }
+    let Stubs { miss, skip, caller, .. } = stubs();
+    assert_eq!(targets, [miss.get(), skip.get(), caller.entry.get()]);
+}
+
+#[test]
+fn a_hook_with_an_entry_calls_it_under_the_guard_with_the_frame() {
+    let handler = returning(Some(NEAR), OpsFlags::empty());
+    let stub = code(&[handler], None, EL1);
+    let words = lines(&stub);
+    let call = words.iter().position(|line| line == "bl").unwrap();
+    let before = [
+        &["bti c", "mrs x10, TPIDR_EL1", "cbz x10,", "ldp x12, x11, [x10, #64]", "cbnz x12,"][..],
+        &TAKE,
+        &["stp x10, x12, [x10, #64]", "ldr x15,", "stp xzr, xzr, [x11, #16]", "stp x15, x13, [x11, #48]"],
+        &["stp x9, x30, [x11]"],
+        &SAVE,
+        &["mov x0, x11", "mov x1, x29"],
+    ];
+    assert_eq!(words[..call], before.concat());
+    let behind = [
+        &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #64]", "cbz x0,"][..],
+        &["mrs x14, CNTVCT_EL0", "str x14, [x0, #16]"],
+        &RESTORE[..RESTORE.len() - 1],
+        &["ldr x30,", "ret x9"],
+    ];
+    let behind = behind.concat();
+    assert_eq!(words[call + 1..call + 1 + behind.len()], behind);
+    assert_is_list(&stub, handler);
+    // What may answer for the function is looked at; and what is declined or answered gives its frame back.
+    let may_answer = returning(Some(NEAR), OpsFlags::IPMODIFY);
+    let lines = lines(&code(&[may_answer], None, EL1));
+    assert!(has(&lines, &["ldr x12, [sp, #8]", "ldr x13, [sp, #24]", "cmp x12, x13", "b.eq"]), "{lines:#?}");
+    let given_back = ["ldr x11, [x10, #72]", "sub x11, x11, #64", "str xzr, [x11]", "str x11, [x10, #72]"];
+    assert!(has(&lines, &given_back), "{lines:#?}");
+}
+
+#[test]
+fn a_full_stack_is_counted_by_an_exclusive_store() {
+    let code = code(&[returning(None, OpsFlags::empty())], None, EL1);
+    let lines = lines(&code);
+    let overflows = 64 + offset_of!(TraceContext, calls.overflows);
+    let expected = [
+        "cmp x13, x14",
+        "b.hs",
+        "add x12, x12, #1",
+        "cbnz x12,",
+        &std::format!("add x10, x10, #{overflows}"),
+        "ldxr x11, [x10]",
+        "add x11, x11, #1",
+        "stxr w12, x11, [x10]",
+        "cbnz w12,",
+    ];
+    assert!(has(&lines, &expected), "{lines:#?}");
+}
+
+#[test]
+fn a_stub_that_is_cut_or_longer_than_its_room_does_not_fit() {
+    let code = code(&[returning(None, OpsFlags::empty())], None, EL1);
+    let words = code.words().len();
+    assert!(code.fits(words) && !code.fits(words - 1));
+    let mut cut = Box::new(Code::EMPTY);
+    (0..=crate::stub::MAX_WORDS).for_each(|_| cut.word(0));
+    assert!(!cut.fits(usize::MAX));
 }

@@ -31,7 +31,7 @@ const ALL_CACHES: [CacheType; 4] = [
     CacheType::from_ctr(0xb444_c004),
 ];
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 /// An ops with a stub that has no list, and one with a stub that is little else.
 static OPS: [Ops; 2] = [Ops::new(callback), Ops::new(callback).with_flags(OpsFlags::SAVE_REGS)];

@@ -33,7 +33,7 @@ const fn staying(caches: CacheType) -> Rules {
     Rules { caches, fetching: Fetching::Eager, migration: Migration::Never }
 }
 
-extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 static OPS: Ops = Ops::new(callback);
 
 /// An engine with a function at each of these offsets.

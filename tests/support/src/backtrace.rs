@@ -28,7 +28,11 @@ pub fn callers(fp: u64) -> impl Iterator<Item = TextAddr> {
         // SAFETY: a stack of this kernel is mapped, and never given back.
         let frames = unsafe { Frames::new(fp, stack) };
         match percpu::try_this() {
-            Some(this) => frames.with_returns(&this.trace),
+            // SAFETY:
+            // 1. The running thread walks its own stack.
+            // 2. It is the running one.
+            // 3. Contexts and shadow stacks of this kernel are never given back, and none is given meanwhile.
+            Some(this) => unsafe { frames.with_returns(&this.trace) },
             None => frames,
         }
     });

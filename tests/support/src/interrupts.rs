@@ -116,7 +116,11 @@ pub(crate) fn init_cpu() {
 /// Serves the interrupt that is pending.
 pub(crate) fn handle(frame: &mut ExceptionFrame) {
     let this = percpu::this();
-    let outer = this.trace.enter(Level::Irq);
+    // SAFETY:
+    // 1. The context of the CPU, whose only thread is interrupted; where tasks have contexts, of the one interrupted.
+    // 2. `leave` is below, on the only way out.
+    // 3. Handlers nest, and callbacks inside this one end inside it.
+    let outer = unsafe { this.trace.enter(Level::Irq) };
     smp::note_quiescence(this, Some(TextAddr::new(frame.elr)));
     // None: it was withdrawn between the exception and now.
     if let Some(interrupt) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {
@@ -129,7 +133,8 @@ pub(crate) fn handle(frame: &mut ExceptionFrame) {
         }
         GicCpuInterface::end_interrupt(interrupt, InterruptGroup::Group1);
     }
-    this.trace.leave(outer);
+    // SAFETY: `outer` is this handler's own.
+    unsafe { this.trace.leave(outer) };
 }
 
 /// What is called at each tick, on the CPU that has it, with what it interrupted.

@@ -159,6 +159,10 @@ pub(crate) fn init() {
     let boot = &BLOCKS[0];
     boot.stack_reserve.store((&raw const __boot_stack_start).addr() as u64 + RESERVE, Ordering::Relaxed);
     boot.stack_top.store((&raw const boot_stack_end).addr() as u64, Ordering::Relaxed);
+    for block in &BLOCKS {
+        let [reserve, top] = [&block.stack_reserve, &block.stack_top].map(|bound| bound.load(Ordering::Relaxed));
+        block.trace.set_stack_bounds(reserve - RESERVE..top);
+    }
     install(boot);
 }
 

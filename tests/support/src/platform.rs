@@ -1,11 +1,12 @@
 //! What fentry asks of a kernel, answered by this one.
 
 use crate::{emulator, memory, percpu, smp};
+use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::{CpuArea, Platform, TextAddr, TextRange};
+use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, LostReturn};
+use fentry::{CpuArea, Platform, TextAddr, TextRange, TraceContext};
 
 /// This kernel, as the engine sees it.
 #[derive(Debug)]
@@ -60,11 +61,45 @@ unsafe impl Platform for TestPlatform {
         smp::quiesce(stubs)
     }
 
+    fn for_each_context(&self, show: &mut dyn FnMut(&TraceContext)) {
+        (0..percpu::MAX_CPUS).for_each(|cpu| show(&percpu::of(cpu).trace));
+    }
+
+    fn lost_return(&self, lost: &LostReturn) -> ! {
+        let Some(base) = LOST.lock().as_mut().map(|expected| {
+            expected.lost = Some(*lost);
+            expected.base
+        }) else {
+            panic!("{lost}")
+        };
+        // SAFETY: this CPU's own base, as before the test changed it; `catch` waits for the exception.
+        unsafe { asm!("msr tpidr_el1, {}", "brk #1", in(reg) base, options(noreturn)) }
+    }
+
     fn relax(&self) {
         // The engine calls this outside of callbacks and stubs.
         smp::note_quiescence(percpu::this(), None);
         smp::wait();
     }
+}
+
+/// A return that a test expects to be lost.
+struct Expected {
+    /// The base register of the CPU that runs the test.
+    base: u64,
+    lost: Option<LostReturn>,
+}
+
+static LOST: spin::Mutex<Option<Expected>> = spin::Mutex::new(None);
+
+/// Calls `f`, in which a hooked function returns in another context than it was called in; what the engine says of it.
+pub fn expect_lost_return(f: impl FnOnce()) -> LostReturn {
+    let base = core::ptr::from_ref(percpu::this()).addr() as u64;
+    *LOST.lock() = Some(Expected { base, lost: None });
+    let ended = crate::exceptions::catch(f);
+    let expected = LOST.lock().take().expect("it was put there");
+    assert!(ended.is_err(), "nothing was lost");
+    expected.lost.expect("something else ended it")
 }
 
 /// One service of the platform: how often it was asked for, and when it is to fail.

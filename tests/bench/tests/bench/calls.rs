@@ -21,7 +21,7 @@ const OTHER: usize = 1;
 
 /// As small as a callback can be.
 #[unsafe(naked)]
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     naked_asm!("hint #34", "ret")
 }
 

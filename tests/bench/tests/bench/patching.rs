@@ -10,7 +10,7 @@ use generated::COUNT;
 
 static OPS: Ops = Ops::new(nothing);
 
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {}
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 /// Registers and unregisters, and counts both, when it has been done once and the stubs and tables are warm.
 fn registered(filter: &Filter<'_>, selected: usize) -> (u32, u32) {

@@ -12,7 +12,7 @@ const ROUNDS: u32 = if cfg!(debug_assertions) { 1 } else { 4 };
 
 static COUNT: Ops = Ops::new(count);
 
-extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: &mut FtraceRegs) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     if let Some(this) = percpu::try_this() {
         CALLS[this.index()].fetch_add(1, Ordering::Relaxed);
     }
