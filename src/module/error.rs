@@ -65,6 +65,15 @@ pub enum LoadError {
         /// Its name.
         name: String,
     },
+    /// A COMMON symbol's alignment is not a power of two, or larger than a page.
+    CommonAlignment {
+        /// The symbol's index.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// The alignment.
+        alignment: u64,
+    },
     /// A relocation's place is not inside its section.
     RelocationPlace {
         /// The section's index.
@@ -201,6 +210,10 @@ impl fmt::Display for LoadError {
                 write!(f, "The relocations of section {section} name symbol {symbol}, which isn't there")
             }
             Self::SymbolPlace { index, name } => write!(f, "The symbol {index} ({name}) is not inside a section"),
+            Self::CommonAlignment { index, name, alignment } => {
+                let what = "is no power of two up to a page";
+                write!(f, "The alignment {alignment:#x} of the COMMON symbol {index} ({name}) {what}")
+            }
             Self::RelocationPlace { section, offset } => {
                 write!(f, "The relocation at {offset:#x} of section {section} is not inside it")
             }
