@@ -11,8 +11,10 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
+#[cfg(feature = "module")]
+use alloc::boxed::Box;
 use core::fmt;
-use core::ops::Range;
+use core::ops::{Deref, DerefMut, Range};
 
 /// How the section's entries give an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,6 +211,39 @@ impl fmt::Display for TableError {
 
 impl core::error::Error for TableError {}
 
+/// The memory that a table is in.
+pub(crate) enum Slots {
+    /// A section that was given to the engine for ever.
+    Section(&'static mut [u64]),
+    /// A module's entries, freed with the table.
+    #[cfg(feature = "module")]
+    Owned(Box<[u64]>),
+}
+
+impl Deref for Slots {
+    type Target = [u64];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u64] {
+        match self {
+            Self::Section(slots) => slots,
+            #[cfg(feature = "module")]
+            Self::Owned(slots) => slots,
+        }
+    }
+}
+
+impl DerefMut for Slots {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [u64] {
+        match self {
+            Self::Section(slots) => slots,
+            #[cfg(feature = "module")]
+            Self::Owned(slots) => slots,
+        }
+    }
+}
+
 /// The sorted records of one region, and the entries set aside.
 pub(crate) struct Table {
     text: TextRange,
@@ -217,7 +252,7 @@ pub(crate) struct Table {
     ///
     /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two alike; `slots[accepted..]` are entries'
     /// addresses, sorted.
-    slots: &'static mut [u64],
+    slots: Slots,
     accepted: usize,
 }
 
@@ -227,11 +262,12 @@ impl Table {
     pub(crate) fn build(
         text: TextRange,
         excluded: TextRange,
-        slots: &'static mut [u64],
+        mut memory: Slots,
         encoding: Encoding,
         layout: Option<Layout>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, Census), TableError> {
+        let slots = &mut *memory;
         if slots.is_empty() {
             return Err(TableError::Empty);
         }
@@ -270,7 +306,7 @@ impl Table {
         census.refused = slots.len() - census.accepted - census.excluded;
         slots[census.accepted..].sort_unstable();
         // INVARIANT: accepted records were moved to the front in the order of their sorted entries.
-        Ok((Self { text, layout, slots, accepted: census.accepted }, census))
+        Ok((Self { text, layout, slots: memory, accepted: census.accepted }, census))
     }
 
     /// The accepted callsites' count.
@@ -410,7 +446,7 @@ impl Table {
     }
 
     /// Makes the section's entries out of the records again, absolute, so that a failed init can be tried anew.
-    pub(crate) fn dissolve(self) -> &'static mut [u64] {
+    pub(crate) fn dissolve(mut self) -> Slots {
         for slot in &mut self.slots[..self.accepted] {
             let callsite = Record(*slot).callsite(self.text.start);
             *slot = match callsite.form().prefix {

@@ -7,48 +7,30 @@ use super::Engine;
 use super::change::Change;
 use super::error::RegisterError;
 use super::members::{MAX_OPS, Member};
-use super::region::Region;
-use super::registry::Registry;
+use super::region::{Origin, Region};
+use super::registry::{Registry, Tools};
 use super::veneers::Veneers;
 use crate::address::TextRange;
 use crate::plt::reaches;
-use crate::region::{NewRegion, RegionError, RegionToken, Regions};
-use crate::symbols::Symbols;
-use crate::table::{Encoding, Table};
+use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
+use crate::symbols::OwnedSymbols;
+use crate::table::{Encoding, Slots, Table};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
-use alloc::boxed::Box;
+use alloc::string::String;
 use arrayvec::ArrayVec;
-use core::ptr::NonNull;
-
-/// What a region keeps alive, to be given back when it goes.
-pub(super) struct Owned {
-    slots: NonNull<[u64]>,
-    symbols: NonNull<[u8]>,
-    module: Box<str>,
-}
-
-impl Owned {
-    /// The module's name.
-    pub(super) const fn module(&self) -> &str {
-        &self.module
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        // SAFETY: it came from `Box::leak` in `add`, and whoever drops this has dropped what borrowed it.
-        drop(unsafe { Box::from_raw(self.slots.as_ptr()) });
-        // SAFETY: the same.
-        drop(unsafe { Box::from_raw(self.symbols.as_ptr()) });
-    }
-}
 
 /// The engine traces modules.
 ///
 /// A filter that was registered before a module was loaded applies to it as well; that it selects nothing there is no error.
-impl Regions for Engine {
-    fn add(&self, new: NewRegion<'_>) -> Result<RegionToken, RegionError> {
+// SAFETY:
+// 1. Callsites are written as those of the image are, each word checked before; a veneer is written into its room before a
+//    callsite goes there.
+// 2. A region whose `add` fails is taken out of the registry, and only what is in there is ever read or written.
+// 3. So it is by `remove`, after its callsites were disabled and every CPU was quiescent.
+// 4. A region is found by the number of its token, which no other one has.
+unsafe impl Regions for Engine {
+    unsafe fn add(&self, new: NewRegion<'_>) -> Result<RegionToken, RegionError> {
         let mut registry = self.lock();
         let registry = &mut *registry;
         let text = new.text;
@@ -59,16 +41,20 @@ impl Regions for Engine {
         if registry.regions.is_full() {
             return Err(refuse("there is no room for one more region"));
         }
+        if !text.start.is_aligned() || !new.veneers.start.is_aligned() {
+            return Err(refuse("it does not begin at an instruction"));
+        }
         let place = registry.regions.partition_point(|region| region.text.start < text.start);
         let overlaps = |region: &Region| region.text.start < text.end && text.start < region.text.end;
         if registry.regions.iter().any(overlaps) {
             return Err(refuse("it overlaps a region that is there already"));
         }
-        let region = self.build(new, registry.sets.room.text()).map_err(refuse)?;
+        let token = RegionToken::fresh();
+        // SAFETY: our caller's promises are those that `build` wants.
+        let region = unsafe { self.build(new, registry.sets.room.text(), &token) }.map_err(refuse)?;
         registry.regions.insert(place, region);
         match self.apply_filters_to(registry, place) {
-            // The start of its text tells a region for as long as it is there.
-            Ok(()) => Ok(RegionToken(text.start.get())),
+            Ok(()) => Ok(token),
             Err(reason) => {
                 let mut region = registry.regions.remove(place);
                 region.give_up(&mut registry.sets);
@@ -79,51 +65,62 @@ impl Regions for Engine {
         }
     }
 
-    fn remove(&self, token: RegionToken) -> Result<(), RegionError> {
+    fn remove(&self, token: RegionToken) -> Result<(), NotRemoved> {
         let mut registry = self.lock();
-        let registry = &mut *registry;
+        match registry.remove_region(token.number(), self.tools()) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(NotRemoved { token, error }),
+        }
+    }
+}
+
+impl Registry {
+    /// Takes the callsites of a module's region back, and then the region.
+    fn remove_region(&mut self, token: u64, tools: Tools) -> Result<(), RegionError> {
         let unknown = RegionError { text: TextRange::EMPTY, reason: "there is no such region" };
-        let known = |region: &Region| region.text.start.get() == token.0 && !region.is_permanent();
-        let place = registry.regions.iter().position(known).ok_or(unknown)?;
-        let region = &mut registry.regions[place];
+        let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
+        let region = &mut self.regions[place];
         let text = region.text;
         let refuse = |reason| RegionError { text, reason };
-        let planned = region.plan_all(&mut Change::clearing(&mut registry.sets, &registry.members));
-        debug_assert!(planned.is_ok(), "nothing excludes nothing");
-        registry.carry_out(self.tools()).map_err(|_| refuse("its callsites could not be disabled"))?;
-        let quiescent = registry.let_go_of_all(self.tools());
-        quiescent.map_err(|_| refuse("a CPU may still be inside a callback"))?;
-        drop(registry.regions.remove(place));
+        if region.plan_all(&mut Change::clearing(&mut self.sets, &self.members)).is_err() {
+            debug_assert!(false, "nothing excludes nothing");
+            self.withdraw();
+            return Err(refuse("its callsites could not be disabled"));
+        }
+        self.carry_out(tools).map_err(|_| refuse("its callsites could not be disabled"))?;
+        self.let_go_of_all(tools).map_err(|_| refuse("a CPU may still be inside a callback"))?;
+        drop(self.regions.remove(place));
         Ok(())
     }
 }
 
 impl Engine {
     /// Builds the table of a region and makes its callsites ready.
-    fn build(&self, new: NewRegion<'_>, stubs: TextRange) -> Result<Region, &'static str> {
-        let NewRegion { module, text, entries, layout, symbols, veneers, .. } = new;
+    ///
+    /// # Safety
+    ///
+    /// As for [`Regions::add`].
+    unsafe fn build(&self, new: NewRegion<'_>, stubs: TextRange, token: &RegionToken) -> Result<Region, &'static str> {
+        let NewRegion { module, text, entries, layout, symbols, veneers } = new;
+        let mut name = String::new();
+        name.try_reserve_exact(module.len()).map_err(|_| "the heap has no memory for its name")?;
+        name.push_str(module);
         let ends = |range: TextRange| [range.start, range.end.offset(-4)];
         let near = ends(text).into_iter().all(|from| ends(stubs).into_iter().all(|stub| reaches(from, stub)));
         let veneers = (!near).then(|| Veneers::new(veneers));
-        let mut owned = Owned {
-            slots: NonNull::from(Box::leak(entries.into_boxed_slice())),
-            symbols: NonNull::from(Box::leak(symbols)),
-            module: module.into(),
-        };
-        // SAFETY: leaked above, and given to this region's table alone, which is gone before `owned` is dropped.
-        let slots = unsafe { owned.slots.as_mut() };
-        // SAFETY: leaked above; the names are gone before `owned` is dropped.
-        let names = Symbols::parse(unsafe { owned.symbols.as_ref() }).ok();
-        let machine = self.machine;
+        let (slots, machine) = (Slots::Owned(entries.into_boxed_slice()), self.machine);
         let read = |at| {
-            // SAFETY: the table asks for aligned addresses inside the text only, which the loader has mapped.
+            // SAFETY: the table asks for aligned addresses inside the text only, which is mapped: our caller's promise 1.
             unsafe { machine.load(at) }
         };
         let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), read) else {
             return Err("its callsite section can't be used");
         };
-        let region = Region::of_module(text, table, names, veneers, owned);
-        // SAFETY: callsites lie inside the text, which is mapped, and nothing runs it before the loader calls init.
+        let symbols = OwnedSymbols::parse(symbols).ok();
+        let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };
+        let region = Region::of_module(text, table, veneers, origin);
+        // SAFETY: callsites lie inside the text, which is mapped, is written by nobody else, and isn't executed yet: our
+        // caller's promises 1 to 3.
         let ready = unsafe { self.tools().poke().apply_quiet(&|| region.to_ready()) };
         ready.map(|()| region).map_err(|_| "its text could not be written")
     }

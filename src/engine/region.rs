@@ -12,11 +12,15 @@ use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Change as WordChange, LiveWord, State, StateError};
 use crate::filter::{Filter, Pattern, Rule};
 use crate::plt::reaches;
+#[cfg(feature = "module")]
+use crate::symbols::OwnedSymbols;
 use crate::symbols::{Cursor, Symbols};
-use crate::table::{Census, Planned, Record, Run, Table, TableError, Target};
+use crate::table::{Census, Planned, Record, Run, Slots, Table, TableError, Target};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke};
+#[cfg(feature = "module")]
+use alloc::boxed::Box;
 use core::ops::{ControlFlow, Range};
 
 /// The functions that return twice to one call, by the names that compilers know as well (GCC's `special_function_p`).
@@ -45,14 +49,49 @@ pub(super) struct Region {
     pub(super) text: TextRange,
     pub(super) excluded: TextRange,
     pub(super) table: Table,
-    pub(super) symbols: Option<Symbols<'static>>,
+    pub(super) origin: Origin,
     /// Where stubs are out of BL's reach.
     pub(super) veneers: Option<Veneers>,
     /// The records between which there are planned changes.
     planned: Planned,
-    /// What a module's region keeps alive; last, so that what borrows it is dropped before it.
+}
+
+/// Whose text it is, and the names in it.
+pub(super) enum Origin {
+    /// The kernel's own, which is there for ever.
+    Kernel(Option<Symbols<'static>>),
+    /// A module's, which goes when the region does.
     #[cfg(feature = "module")]
-    owned: Option<super::modules::Owned>,
+    Module {
+        /// Of the region's token: text is freed and reused, so its address doesn't tell what is there.
+        number: u64,
+        name: Box<str>,
+        symbols: Option<OwnedSymbols>,
+    },
+}
+
+impl Origin {
+    fn symbols(&self) -> Option<Symbols<'_>> {
+        match self {
+            Self::Kernel(symbols) => *symbols,
+            #[cfg(feature = "module")]
+            Self::Module { symbols, .. } => symbols.as_ref().map(OwnedSymbols::get),
+        }
+    }
+
+    /// The names of functions, for asking for one after the other.
+    fn names(&self) -> Names<'_> {
+        Names(self.symbols().map(|symbols| symbols.cursor()))
+    }
+
+    /// The name of the module that it belongs to.
+    fn module(&self) -> Option<&str> {
+        match self {
+            Self::Kernel(_) => None,
+            #[cfg(feature = "module")]
+            Self::Module { name, .. } => Some(name),
+        }
+    }
 }
 
 impl Region {
@@ -68,45 +107,27 @@ impl Region {
         }
         // SAFETY: `Image::new`'s caller gave the section to the engine; alignment was looked at.
         let slots = unsafe { core::slice::from_raw_parts_mut(section, section_bytes / size_of::<u64>()) };
+        let slots = Slots::Section(slots);
         let read = |at| {
             // SAFETY: the table asks for aligned addresses inside `text` only, which `Image::new`'s caller promises to be
             // mapped.
             unsafe { machine.load(at) }
         };
         let (table, census) = Table::build(text, excluded, slots, encoding, layout, read).map_err(InitError::Table)?;
-        let region = Self {
-            text,
-            excluded,
-            table,
-            symbols,
-            veneers: None,
-            planned: Planned::NONE,
-            #[cfg(feature = "module")]
-            owned: None,
-        };
-        Ok((region, census))
+        let origin = Origin::Kernel(symbols);
+        Ok((Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE }, census))
     }
 
     /// A module's text.
     #[cfg(feature = "module")]
-    pub(super) const fn of_module(
-        text: TextRange,
-        table: Table,
-        symbols: Option<Symbols<'static>>,
-        veneers: Option<Veneers>,
-        owned: super::modules::Owned,
-    ) -> Self {
-        Self { text, excluded: TextRange::EMPTY, table, symbols, veneers, planned: Planned::NONE, owned: Some(owned) }
+    pub(super) const fn of_module(text: TextRange, table: Table, veneers: Option<Veneers>, origin: Origin) -> Self {
+        Self { text, excluded: TextRange::EMPTY, table, origin, veneers, planned: Planned::NONE }
     }
 
-    /// Whether the region, and with it its functions' names, is there for ever.
-    pub(super) const fn is_permanent(&self) -> bool {
-        #[cfg(feature = "module")]
-        {
-            self.owned.is_none()
-        }
-        #[cfg(not(feature = "module"))]
-        true
+    /// Whether this token's number is the region's.
+    #[cfg(feature = "module")]
+    pub(super) const fn is_of(&self, token: u64) -> bool {
+        matches!(self.origin, Origin::Module { number, .. } if number == token)
     }
 
     /// What makes every callsite ready: MOV X9, LR.
@@ -133,15 +154,15 @@ impl Region {
         }
     }
 
-    /// Changes what is planned for the callsite at `index`; how many planned changes that adds.
-    fn plan(&mut self, index: usize, change: &mut Change<'_>) -> Result<usize, Refused> {
-        let Some(record) = self.table.get(index) else { return Ok(0) };
-        let next = change.next(record.next()).map_err(|error| self.refused(index, error))?;
+    /// Changes what is planned for the callsite at `index`; how many planned changes that adds. Of a region's parts, so that
+    /// its names can be walked meanwhile.
+    fn plan(table: &mut Table, planned: &mut Planned, index: usize, change: &mut Change<'_>) -> Result<usize, Refused> {
+        let Some(record) = table.get(index) else { return Ok(0) };
+        let next = change.next(record.next()).map_err(|error| refused(table, index, error))?;
         if record.next() == next {
             return Ok(0);
         }
-        let planned = self.table.plan(index, next);
-        self.planned.add(planned);
+        planned.add(table.plan(index, next));
         Ok(1)
     }
 
@@ -163,24 +184,9 @@ impl Region {
             }
             Err((index, error)) => {
                 self.planned.add(Planned::within(span.start..index));
-                Err(self.refused(index, error))
+                Err(refused(&self.table, index, error))
             }
         }
-    }
-
-    fn refused(&self, index: usize, error: SetError) -> Refused {
-        let function = self.table.callsite(index).map_or(self.text.start, |callsite| callsite.function());
-        Refused { function, error }
-    }
-
-    /// The module that it belongs to.
-    fn module(&self) -> Option<&str> {
-        #[cfg(feature = "module")]
-        {
-            self.owned.as_ref().map(super::modules::Owned::module)
-        }
-        #[cfg(not(feature = "module"))]
-        None
     }
 
     /// Changes what is planned for every callsite that the filter selects here, if any.
@@ -191,11 +197,12 @@ impl Region {
 
     /// Changes what is planned for every callsite that the filter as a whole selects.
     pub(super) fn plan_selected(&mut self, filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, Refused> {
-        let (mut changes, mut names) = (0, self.names());
-        for index in 0..self.table.len() {
-            let Some(function) = self.function(index) else { continue };
-            if filter.selects(names.of(function), function, self.module()) {
-                changes += self.plan(index, change)?;
+        let Self { table, planned, origin, .. } = self;
+        let (mut changes, mut names) = (0, origin.names());
+        for index in 0..table.len() {
+            let Some(function) = function(table, index) else { continue };
+            if filter.selects(names.of(function), function, origin.module()) {
+                changes += Self::plan(table, planned, index, change)?;
             }
         }
         Ok(changes)
@@ -209,20 +216,22 @@ impl Region {
         filter: &Filter<'_>,
         change: &mut Change<'_>,
     ) -> Result<(bool, usize), Refused> {
-        if !rule.concerns(self.module()) {
+        if !rule.concerns(self.origin.module()) {
             return Ok((false, 0));
         }
-        let (mut matched, mut changes, mut names) = (false, 0, self.names());
+        let candidates = self.candidates(rule);
+        let Self { table, planned, origin, .. } = self;
+        let (mut matched, mut changes, mut names) = (false, 0, origin.names());
         // An address is its own candidate; a name is looked up only where it decides.
         let by_address = matches!(rule.pattern, Pattern::Address(_));
         let by_name = !by_address || filter.any_takes_away();
-        for index in self.candidates(rule) {
-            let Some(function) = self.function(index) else { continue };
+        for index in candidates {
+            let Some(function) = function(table, index) else { continue };
             let name = if by_name { names.of(function) } else { None };
             if by_address || rule.matches(name, function) {
                 matched = true;
-                if !filter.any_takes_away() || !filter.takes_away(name, function, self.module()) {
-                    changes += self.plan(index, change)?;
+                if !filter.any_takes_away() || !filter.takes_away(name, function, origin.module()) {
+                    changes += Self::plan(table, planned, index, change)?;
                 }
             }
         }
@@ -268,7 +277,7 @@ impl Region {
             Pattern::Glob(_) => 0..self.table.len(),
             Pattern::Address(addr) => at(addr),
             Pattern::Name(name) => {
-                let found = self.symbols.into_iter().flat_map(|symbols| symbols.lookup_name(name));
+                let found = self.origin.symbols().into_iter().flat_map(|symbols| symbols.lookup_name(name));
                 // Instances of one generic function share a name; they need not be neighbours.
                 found.map(|symbol| at(TextAddr::new(symbol.addr))).filter(|range| !range.is_empty()).fold(
                     0..0,
@@ -278,12 +287,6 @@ impl Region {
                 )
             }
         }
-    }
-
-    /// The function of the callsite at `index`.
-    #[inline]
-    fn function(&self, index: usize) -> Option<TextAddr> {
-        self.table.callsite(index).map(|callsite| callsite.function())
     }
 
     /// Whether every planned change can be made. Where the first and the last callsite reach all of the room that stubs
@@ -444,13 +447,33 @@ impl Region {
     }
 
     /// The names of functions, for asking for one after the other.
-    pub(super) fn names(&self) -> Names {
-        Names(self.symbols.map(|symbols| symbols.cursor()))
+    pub(super) fn names(&self) -> Names<'_> {
+        self.origin.names()
     }
 
-    pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
-        self.symbols.and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
+    pub(super) fn name(&self, addr: TextAddr) -> Option<&str> {
+        self.origin.symbols().and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
     }
+
+    /// The same if the name is there for ever: that of a function of the kernel's own.
+    pub(super) fn permanent_name(&self, addr: TextAddr) -> Option<&'static str> {
+        match &self.origin {
+            Origin::Kernel(symbols) => symbols.as_ref()?.lookup_addr(addr.get()).map(|found| found.symbol.name),
+            #[cfg(feature = "module")]
+            Origin::Module { .. } => None,
+        }
+    }
+}
+
+/// The function of the callsite at `index`.
+#[inline]
+fn function(table: &Table, index: usize) -> Option<TextAddr> {
+    table.callsite(index).map(|callsite| callsite.function())
+}
+
+/// The callsite at `index`, which is there, can't be changed so.
+fn refused(table: &Table, index: usize, error: SetError) -> Refused {
+    Refused { function: function(table, index).unwrap_or(TextAddr::new(0)), error }
 }
 
 /// Calls `each` with a change of every callsite of the run.
@@ -468,11 +491,11 @@ fn for_each_of<B>(
 }
 
 /// The names of a region's functions, one after the other: in the order of their addresses, none is searched for.
-pub(super) struct Names(Option<Cursor<'static>>);
+pub(super) struct Names<'a>(Option<Cursor<'a>>);
 
-impl Names {
+impl<'a> Names<'a> {
     #[inline(always)]
-    pub(super) fn of(&mut self, function: TextAddr) -> Option<&'static str> {
+    pub(super) fn of(&mut self, function: TextAddr) -> Option<&'a str> {
         self.0.as_mut()?.name_at(function.get())
     }
 }

@@ -282,7 +282,7 @@ impl Registry {
 
     /// The name of a function of the kernel's own. (A module's names go when it goes.)
     pub(super) fn name(&self, addr: TextAddr) -> Option<&'static str> {
-        self.region_of(addr).filter(|region| region.is_permanent()).and_then(|region| region.name(addr))
+        self.region_of(addr)?.permanent_name(addr)
     }
 }
 

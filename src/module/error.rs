@@ -20,7 +20,7 @@ pub(super) fn owned(text: &str) -> Result<String, LoadError> {
     Ok(own)
 }
 
-/// Why a module was not loaded. Whatever the reason, nothing of it is left.
+/// Why a module was not loaded. Nothing of it is left, unless that is what it says ([`Kept`](Self::Kept)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadError {
@@ -64,6 +64,15 @@ pub enum LoadError {
         index: usize,
         /// Its name.
         name: String,
+    },
+    /// A COMMON symbol's alignment is not a power of two, or larger than a page.
+    CommonAlignment {
+        /// The symbol's index.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// The alignment.
+        alignment: u64,
     },
     /// A relocation's place is not inside its section.
     RelocationPlace {
@@ -158,6 +167,45 @@ pub enum LoadError {
     Region(RegionError),
     /// The module's init function returned this.
     Init(i32),
+    /// The module was given up, but the tracing of its text could not be ended: its memory is kept, for ever.
+    Kept {
+        /// Why it was given up.
+        cause: StartError,
+        /// Why its text is still traced.
+        error: RegionError,
+        /// How much memory is kept.
+        bytes: usize,
+    },
+}
+
+/// Why a module that was complete was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Its text can't be traced.
+    Region(RegionError),
+    /// Its init function returned this.
+    Init(i32),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Region(error) => error.fmt(f),
+            Self::Init(status) => write!(f, "The module's init function failed with {status}"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl From<StartError> for LoadError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Region(error) => Self::Region(error),
+            StartError::Init(status) => Self::Init(status),
+        }
+    }
 }
 
 /// What is wrong with a section.
@@ -201,6 +249,10 @@ impl fmt::Display for LoadError {
                 write!(f, "The relocations of section {section} name symbol {symbol}, which isn't there")
             }
             Self::SymbolPlace { index, name } => write!(f, "The symbol {index} ({name}) is not inside a section"),
+            Self::CommonAlignment { index, name, alignment } => {
+                let what = "is no power of two up to a page";
+                write!(f, "The alignment {alignment:#x} of the COMMON symbol {index} ({name}) {what}")
+            }
             Self::RelocationPlace { section, offset } => {
                 write!(f, "The relocation at {offset:#x} of section {section} is not inside it")
             }
@@ -237,7 +289,8 @@ impl fmt::Display for LoadError {
             Self::AlreadyLoaded(name) => write!(f, "The module {name} is loaded already"),
             Self::Cpu(error) => write!(f, "{error}"),
             Self::Region(error) => write!(f, "{error}"),
-            Self::Init(status) => write!(f, "The module's init function failed with {status}"),
+            Self::Init(status) => StartError::Init(*status).fmt(f),
+            Self::Kept { cause, error, bytes } => write!(f, "{cause}; its {bytes:#x} bytes are kept: {error}"),
         }
     }
 }
@@ -256,19 +309,13 @@ impl From<TryReserveError> for LoadError {
     }
 }
 
-impl From<RegionError> for LoadError {
-    fn from(error: RegionError) -> Self {
-        Self::Region(error)
-    }
-}
-
 impl From<CpuTimeout> for LoadError {
     fn from(error: CpuTimeout) -> Self {
         Self::Cpu(error)
     }
 }
 
-/// Why a module was not unloaded. It is as it was.
+/// Why a module was not unloaded. It is still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UnloadError {
@@ -279,7 +326,7 @@ pub enum UnloadError {
         /// How many modules and holders of a use.
         users: usize,
     },
-    /// Tracing of its text could not be ended.
+    /// Tracing of its text could not be ended. Its exit function has been called; unload it again to try again.
     Region(RegionError),
 }
 

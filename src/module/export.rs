@@ -32,7 +32,7 @@ impl Export {
     }
 
     fn name(&self) -> &'static str {
-        // SAFETY: made from a `&'static str` of this length.
+        // SAFETY: made from a `&'static str` of this length, or what `Exports::linked`'s caller promises to be like one.
         let bytes = unsafe { core::slice::from_raw_parts(self.name, self.name_bytes) };
         core::str::from_utf8(bytes).unwrap_or("")
     }
@@ -80,7 +80,8 @@ pub struct Exports<'k> {
 }
 
 impl<'k> Exports<'k> {
-    /// Takes names and addresses.
+    /// Takes names and addresses. That each address is what modules take it for, whoever [loads](super::Modules::load) one
+    /// promises.
     ///
     /// # Errors
     ///
@@ -103,15 +104,23 @@ impl<'k> Exports<'k> {
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    #[cfg(target_os = "none")]
-    pub fn linked() -> Result<Self, LoadError> {
+    ///
+    /// # Safety
+    ///
+    /// 1. The linker script defines `__fentry_exports_start` and `__fentry_exports_stop` around the section
+    ///    `.fentry.exports`, aligned to 8 bytes, and nothing but records is in it.
+    /// 2. It is mapped readable, and written by nobody. A position-independent kernel has relocated itself.
+    /// 3. A record that [`export!`](crate::export) didn't make, such as one in C, has a name of that many bytes, which stays
+    ///    as long as the kernel.
+    #[cfg(any(target_os = "none", doc))]
+    pub unsafe fn linked() -> Result<Self, LoadError> {
         unsafe extern "C" {
             static __fentry_exports_start: Export;
             static __fentry_exports_stop: Export;
         }
         let (start, stop) = (&raw const __fentry_exports_start, &raw const __fentry_exports_stop);
-        let count = (stop.addr() - start.addr()) / size_of::<Export>();
-        // SAFETY: the linker script puts nothing but the records of `export!` between the two.
+        let count = stop.addr().wrapping_sub(start.addr()) / size_of::<Export>();
+        // SAFETY: our caller's first and second promise.
         let records = unsafe { core::slice::from_raw_parts(start, count) };
         Self::new(records.iter().map(|export| (export.name(), export.address.addr() as u64)))
     }

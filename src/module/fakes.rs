@@ -2,7 +2,6 @@
 
 use super::memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
 use core::ptr::NonNull;
-use std::boxed::Box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -20,7 +19,8 @@ pub enum MemoryFault {
 struct Lent {
     segment: Segment,
     address: u64,
-    buffer: Box<[u8]>,
+    /// Not a box: the loader has a pointer into it, and moving a box ends what such a pointer may do.
+    buffer: Vec<u8>,
     permission: Option<Permission>,
 }
 
@@ -81,8 +81,8 @@ impl Lent {
     }
 }
 
-// SAFETY: each allocation is a buffer of its own until it is freed; addresses are never dereferenced, because nothing
-// executes a fake's text.
+// SAFETY: (1) to (3) Each allocation is a buffer of its own until it is freed; addresses are never dereferenced, because
+// nothing executes a fake's text. (4) There are no translations. (5) `allocate` lends a buffer of any length.
 unsafe impl ModuleMemory for FakeMemory {
     fn allocate(&self, request: &Request) -> Result<Allocation, MemoryError> {
         let Request { segment, bytes, placement } = *request;
@@ -104,13 +104,14 @@ unsafe impl ModuleMemory for FakeMemory {
         {
             address = other.address + other.buffer.len() as u64;
         }
-        let mut buffer = std::vec![0xaa; bytes].into_boxed_slice();
-        let writable = NonNull::from(&mut *buffer).cast();
+        let mut buffer = std::vec![0xaa; bytes];
+        let writable = NonNull::new(buffer.as_mut_ptr());
+        let writable = writable.ok_or(MemoryError { segment, bytes, reason: "there is none at all" })?;
         state.lent.push(Lent { segment, address, buffer, permission: None });
         Ok(Allocation { segment, address, bytes, writable })
     }
 
-    fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
+    unsafe fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
         let mut state = self.state();
         let number = state.protections;
         state.protections += 1;

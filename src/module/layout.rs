@@ -9,7 +9,7 @@
 //!   data               sections | COMMON symbols
 //! ```
 
-use super::error::{LoadError, SectionCause};
+use super::error::{LoadError, SectionCause, owned};
 use super::export;
 use super::memory::Segment;
 use super::object::{Object, Section, SymbolPlace};
@@ -90,7 +90,8 @@ impl Layout {
             if symbol.place == SymbolPlace::Common {
                 // A COMMON symbol's value is its alignment.
                 if !symbol.value.is_power_of_two() || symbol.value > page_bytes {
-                    return Err(symbol.misplaced(index));
+                    let name = owned(symbol.name.text().unwrap_or_default())?;
+                    return Err(LoadError::CommonAlignment { index, name, alignment: symbol.value });
                 }
                 layout.commons.try_reserve(1)?;
                 let spot = layout.append(Segment::Data, symbol.value, symbol.bytes)?;

@@ -3,17 +3,17 @@
 //! Floor 4 within the loader.
 
 use super::apply::{Entries, Linking};
-use super::error::{LoadError, UnloadError, owned};
+use super::error::{LoadError, StartError, UnloadError, owned};
 use super::export::{Exports, RECORD_BYTES, SECTION};
 use super::layout::{Erratum843419, Layout, Spot};
 use super::memory::{ModuleMemory, Placement, Segment};
 use super::object::Object;
-use super::place::Placed;
+use super::place::{Kept, Placed};
 use super::symbols::{self, Values};
 use super::{EXIT, INIT};
 use crate::address::{TextAddr, TextRange};
 use crate::platform::Platform;
-use crate::region::{NewRegion, RegionToken, Regions};
+use crate::region::{NewRegion, Regions};
 use crate::text::Machine;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -32,7 +32,7 @@ pub struct Kernel<'k> {
     pub regions: &'k dyn Regions,
     /// Whether a CPU has it.
     pub erratum_843419: Erratum843419,
-    /// Calls a function of a module: [`call`] on the CPU that this is compiled for.
+    /// Calls a function of a module, under the contract of [`call`], which does it on the CPU that this is compiled for.
     pub call: unsafe fn(TextAddr) -> i32,
 }
 
@@ -49,11 +49,12 @@ impl fmt::Debug for Kernel<'_> {
 ///
 /// # Safety
 ///
-/// There is such a function, and calling it now is sound.
+/// 1. There is such a function, mapped executable on this CPU.
+/// 2. Calling it now is sound.
 #[cfg(target_arch = "aarch64")]
 pub unsafe fn call(function: TextAddr) -> i32 {
     let result: u64;
-    // SAFETY: our caller's promise; the function keeps the procedure call standard.
+    // SAFETY: our caller's promises; an `extern "C"` function keeps the procedure call standard.
     unsafe {
         core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
     }
@@ -84,7 +85,6 @@ pub struct Module<'k> {
     uses: Vec<ModuleId>,
     holders: usize,
     exit: Option<TextAddr>,
-    region: Option<RegionToken>,
     callsites: Vec<u64>,
     stub_veneers: Option<TextRange>,
 }
@@ -100,7 +100,8 @@ impl Module<'_> {
         &self.name
     }
 
-    /// The addresses of a segment; empty where it has none, or none any more.
+    /// The addresses of a segment; empty where it has none, or none any more. An init segment that is still there holds text
+    /// whose tracing could not be ended; unloading tries again.
     pub fn range(&self, segment: Segment) -> TextRange {
         self.placed.range(segment)
     }
@@ -145,12 +146,17 @@ impl<'k> Modules<'k> {
     ///
     /// # Errors
     ///
-    /// [`LoadError`]; nothing is left of the module then.
+    /// [`LoadError`]; nothing is left of the module then, unless it is [`LoadError::Kept`].
     ///
     /// # Safety
     ///
-    /// The object's code is to be trusted as the kernel's own: its init function is called, and what it exports is called
-    /// by modules after it. A wrong file is an error; a wrong program isn't noticed.
+    /// A wrong file is an error; a wrong program isn't noticed. The caller promises:
+    ///
+    /// 1. The object's code is sound in this kernel, as the kernel's own: its init function is called here and now, and what
+    ///    it exports is called by modules after it.
+    /// 2. What the kernel and the loaded modules export is what the object takes it for.
+    /// 3. Once its init function has returned, nothing uses the object's init sections any more, which are freed; if it has
+    ///    returned another number than 0, nothing uses anything of it.
     pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
         if self.find(name).is_some() {
             return Err(LoadError::AlreadyLoaded(owned(name)?));
@@ -158,22 +164,18 @@ impl<'k> Modules<'k> {
         self.loaded.try_reserve(1)?;
         let object = Object::parse(file)?;
         let (mut module, init) = self.link(name, &object, placement)?;
-        let init_region = self.add_regions(&mut module, init.regions)?;
-        // SAFETY: the function is the module's, complete and executable; our caller vouches for what it does.
-        let status = init.function.map_or(0, |function| unsafe { (self.kernel.call)(function) });
-        let ended = init_region.map_or(Ok(()), |region| self.kernel.regions.remove(region));
-        if let Err(error) = ended {
-            // Text that is still traced can't be freed.
-            core::mem::forget(module);
-            return Err(error.into());
+        // SAFETY: `link` has just made the two, and our caller vouches for the function.
+        if let Err(cause) = unsafe { self.start(&mut module, init) } {
+            return Err(match module.placed.give_up() {
+                Ok(()) => cause.into(),
+                Err(Kept { error, bytes }) => LoadError::Kept { cause, error, bytes },
+            });
         }
-        if status != 0 {
-            self.remove_region(module)?;
-            return Err(LoadError::Init(status));
+        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's third
+        // promise.
+        if let Err(error) = unsafe { module.placed.free_init() } {
+            log::warn!("fentry: the init sections of module {name} are kept until it is unloaded: {error}");
         }
-        // SAFETY: init has returned, and nothing else ran there; whoever kept a pointer into init data broke its promise
-        // to be sound.
-        unsafe { module.placed.free_init() };
         let id = module.id;
         self.next_id += 1;
         self.loaded.push(module);
@@ -186,13 +188,13 @@ impl<'k> Modules<'k> {
 
     /// Everything up to the point where the module could run.
     fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
-        let Kernel { memory, platform, machine, erratum_843419: erratum, .. } = self.kernel;
+        let Kernel { memory, platform, machine, regions, erratum_843419: erratum, .. } = self.kernel;
         let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
         let mut uses = Vec::new();
         let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
         layout.add_tables(object, &values, erratum)?;
 
-        let mut placed = Placed::allocate(memory, &layout.bytes, placement)?;
+        let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
         let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum);
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
@@ -201,21 +203,21 @@ impl<'k> Modules<'k> {
         platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();
-        let mut regions = [None, None];
+        let mut texts = [None, None];
         let [text, init_text] = entries;
         callsites.try_reserve_exact(text.addresses.len())?;
         callsites.extend_from_slice(&text.addresses);
         let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
-        for ((region, (segment, entries)), veneers) in regions.iter_mut().zip(of_segments).zip(veneers) {
-            let range = placed.range(segment);
+        for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
+            let text = placed.range(segment);
             if let Some(veneers) = veneers.filter(|_| !entries.addresses.is_empty()) {
-                let symbols = symbols::table(object, &layout, segment, range.start.get())?;
-                *region = Some(Parts { text: range, entries, symbols, veneers });
+                let symbols = symbols::table(object, &layout, segment, text.start.get())?;
+                *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
         let functions = symbols::functions(object, &layout, [INIT, EXIT]);
         let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
-        let init = Init { function: init, regions };
+        let init = Init { function: init, texts };
         let module = Module {
             id: ModuleId(self.next_id),
             name: owned(name)?,
@@ -224,51 +226,33 @@ impl<'k> Modules<'k> {
             exports,
             uses,
             holders: 0,
-            region: None,
             callsites,
             stub_veneers: veneers[0],
         };
         Ok((module, init))
     }
 
-    /// Hands the text to whoever traces; returns the region of the init text.
-    fn add_regions(
-        &self,
-        module: &mut Module<'k>,
-        parts: [Option<Parts>; 2],
-    ) -> Result<Option<RegionToken>, LoadError> {
-        let [text, init] = parts;
-        let add = |parts: Option<Parts>| {
-            let Some(Parts { text, entries: Entries { addresses: entries, form: layout }, symbols, veneers }) = parts
-            else {
-                return Ok(None);
-            };
-            let module = &module.name;
-            self.kernel.regions.add(NewRegion { module, text, entries, layout, symbols, veneers }).map(Some)
-        };
-        let text = add(text)?;
-        match add(init) {
-            Ok(init) => {
-                module.region = text;
-                Ok(init)
-            }
-            Err(error) => {
-                if let Some(text) = text {
-                    self.kernel.regions.remove(text)?;
-                }
-                Err(error.into())
-            }
+    /// Hands the module's texts to whoever traces, and calls its init function.
+    ///
+    /// # Safety
+    ///
+    /// 1. Both come from one call of [`link`](Self::link), and nothing of the module has run.
+    /// 2. Calling the init function is sound.
+    unsafe fn start(&self, module: &mut Module<'k>, init: Init) -> Result<(), StartError> {
+        let Module { name, placed, .. } = module;
+        for Parts { segment, text, entries, symbols, veneers } in init.texts.into_iter().flatten() {
+            let Entries { addresses: entries, form: layout } = entries;
+            let region = NewRegion { module: name, text, entries, layout, symbols, veneers };
+            // SAFETY: (1) `link` made the parts, and has protected the module. (2) Nothing has run it; where this fails, the
+            // module is given up before it does.
+            unsafe { placed.hand_over(segment, region) }.map_err(StartError::Region)?;
         }
-    }
-
-    /// Ends the tracing of a module that is given up, and frees it.
-    fn remove_region(&self, mut module: Module<'k>) -> Result<(), LoadError> {
-        let removed = module.region.take().map_or(Ok(()), |region| self.kernel.regions.remove(region));
-        if let Err(error) = removed {
-            core::mem::forget(module);
-            return Err(error.into());
+        // SAFETY: (1) The function is in the module's text, which is executable on every CPU since `link`. (2) Our caller's
+        // second promise.
+        match init.function.map_or(0, |function| unsafe { (self.kernel.call)(function) }) {
+            0 => Ok(()),
+            status => Err(StartError::Init(status)),
         }
-        Ok(())
     }
 
     /// What the kernel or a module exports by this name. The module is noted in `uses`.
@@ -315,27 +299,30 @@ impl<'k> Modules<'k> {
     ///
     /// # Errors
     ///
-    /// [`UnloadError`]; the module is as it was then.
+    /// [`UnloadError`]; the module is still there then.
     ///
     /// # Safety
     ///
-    /// No CPU executes the module's functions now or later, its exit function left aside, and after that has returned
-    /// nothing has a pointer into the module: what it registered, its exit function takes back.
+    /// 1. No CPU executes the module's functions now or later, its exit function left aside, which is called here and now.
+    ///    What else the module registered, its exit function takes back.
+    /// 2. Once that has returned, nobody has a pointer into the module. A call that one of its ops has hooked and that is
+    ///    still under way is not meant: it returns by the engine's own memory, if [`unregister`](crate::Engine::unregister)
+    ///    has returned `Ok`.
+    /// 3. That is so as well if this returns [`UnloadError::Region`] and is called again; the exit function is called once.
     pub unsafe fn unload(&mut self, id: ModuleId) -> Result<(), UnloadError> {
         let index = self.loaded.iter().position(|module| module.id == id).ok_or(UnloadError::NotLoaded)?;
         let users = self.users(id);
         if users > 0 {
             return Err(UnloadError::InUse { users });
         }
-        if let Some(exit) = self.loaded[index].exit {
-            // SAFETY: the function is the module's; that it is sound is our caller's word from when it was loaded.
+        // Not again, if its text can't be taken back and this is tried anew.
+        if let Some(exit) = self.loaded[index].exit.take() {
+            // SAFETY: (1) The function is in the module's text. (2) Our caller's first promise, and that it is sound is our
+            // caller's word from when the module was loaded.
             unsafe { (self.kernel.call)(exit) };
-            // Not again, if the region can't be removed and this is tried anew.
-            self.loaded[index].exit = None;
         }
-        if let Some(region) = self.loaded[index].region {
-            self.kernel.regions.remove(region).map_err(UnloadError::Region)?;
-        }
+        self.loaded[index].placed.take_back_all().map_err(UnloadError::Region)?;
+        // Nobody traces it any more, and nobody uses it: our caller's promises.
         drop(self.loaded.remove(index));
         Ok(())
     }
@@ -391,11 +378,12 @@ impl Drop for Modules<'_> {
 /// What is needed once, to start a module.
 struct Init {
     function: Option<TextAddr>,
-    regions: [Option<Parts>; 2],
+    texts: [Option<Parts>; 2],
 }
 
 /// What a region is made of.
 struct Parts {
+    segment: Segment,
     text: TextRange,
     entries: Entries,
     symbols: alloc::boxed::Box<[u8]>,

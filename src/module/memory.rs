@@ -137,14 +137,17 @@ impl core::error::Error for MemoryError {}
 /// The loader writes through what this trait returns and lets CPUs execute it. An implementation promises of each
 /// [`Allocation`] that [`allocate`](Self::allocate) returns, until [`free`](Self::free) is given it back:
 ///
-/// - `bytes` bytes from `address` on are the allocation's alone, and so are those from `writable` on; both are the same
-///   physical memory (Normal Inner Shareable Write-Back), and `address` is a multiple of the page size;
-/// - until [`protect`](Self::protect), `writable` may be written and read, and `address` is mapped readable, but not
-///   executable;
-/// - after it, `address` has that permission, and no mapping of text but what
-///   [`Platform::map_alias`](crate::Platform::map_alias) gives is writable.
+/// 1. `bytes` bytes from `address` on are the allocation's alone, and so are those from `writable` on; both are the same
+///    physical memory (Normal Inner Shareable Write-Back), and `address` is a multiple of the page size;
+/// 2. until [`protect`](Self::protect), `writable` may be written and read, and `address` is mapped readable, but not
+///    executable;
+/// 3. after it, `address` has that permission, and no mapping of text but what
+///    [`Platform::map_alias`](crate::Platform::map_alias) gives is writable.
 ///
-/// `free` forgets every translation of the memory on every CPU before the memory is given to somebody else.
+/// And of all of them:
+///
+/// 4. `free` forgets every translation of the memory on every CPU before the memory is given to somebody else;
+/// 5. whatever [`Request`] it is given, `allocate` does nothing but allocate or refuse.
 pub unsafe trait ModuleMemory: Sync {
     /// The size of a page: the unit of permissions. A power of two, 4096 at least.
     fn page_bytes(&self) -> usize {
@@ -163,13 +166,18 @@ pub unsafe trait ModuleMemory: Sync {
     /// # Errors
     ///
     /// The permission could not be set. The allocation is freed then.
-    fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError>;
+    ///
+    /// # Safety
+    ///
+    /// 1. `allocation` came from this object and has not been freed yet.
+    /// 2. Its holder writes it no more by `writable`, and has let no CPU execute it yet.
+    unsafe fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError>;
 
     /// Takes memory back.
     ///
     /// # Safety
     ///
-    /// - `allocation` came from this object and has not been freed yet.
-    /// - Nothing uses the memory any more: no CPU executes it, and nobody has a pointer into it.
+    /// 1. `allocation` came from this object and has not been freed yet.
+    /// 2. Nothing uses the memory any more: no CPU executes it, and nobody has a pointer into it.
     unsafe fn free(&self, allocation: Allocation);
 }

@@ -8,7 +8,8 @@
 //!         ─> caches, permissions, CPUs ─> regions added ─> init called ─> init segments freed
 //! ```
 //!
-//! Until the last arrow any failure gives back all that was taken, in the opposite order.
+//! Until the last arrow any failure gives back all that was taken, in the opposite order. What can't be taken back is text
+//! whose tracing can't be ended: then the module's memory is kept, and the error says so.
 //!
 //! # Supports
 //! - ELF64, little-endian, AArch64, ET_REL: what `ld -r` makes of objects from rustc, GCC and Clang, in the small code model;
@@ -40,8 +41,8 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-pub use crate::region::{NewRegion, RegionError, RegionToken, Regions, Untraced};
-pub use error::{LoadError, SectionCause, UnloadError};
+pub use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions, Untraced};
+pub use error::{LoadError, SectionCause, StartError, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;
 pub use list::{Kernel, Module, ModuleId, Modules, call};

@@ -1,19 +1,25 @@
-//! A module's memory: allocated, written, given its permissions, freed.
+//! A module's memory: allocated, written, given its permissions, traced, freed.
 //!
 //! Floor 2 within the loader, and the only file of it that touches memory. What has been allocated is freed when a
 //! [`Placed`] is dropped, so whatever goes wrong between allocation and success gives everything back.
+//!
+//! The one exception is text that whoever traces it does not let go: as long as it is traced it may be read and written, and
+//! a CPU may come back to it out of a callback. Each text therefore holds its region's token, there is one way to free a
+//! segment and one to give up a module, and both ask for the text first. Where it is refused, the memory stays for ever.
 
 use super::error::LoadError;
-use super::layout::Spot;
+use super::layout::{Spot, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
 use crate::address::{TextAddr, TextRange};
+use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
 use crate::text::{Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
 
-/// The memory of one module.
+/// The memory of one module, and the tracing of its texts.
 pub(crate) struct Placed<'k> {
     memory: &'k dyn ModuleMemory,
+    regions: &'k dyn Regions,
     pieces: [Option<Piece>; Segment::ALL.len()],
 }
 
@@ -25,22 +31,34 @@ struct Piece {
     state: PieceState,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 enum PieceState {
     /// The loader may write it.
     Writable,
     /// It has its final permission.
     Protected,
+    /// The same, and somebody traces it.
+    Traced(RegionToken),
+}
+
+/// Text that is still traced, so that the module's memory was kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    /// Why it is still traced.
+    pub(crate) error: RegionError,
+    /// How much memory that is.
+    pub(crate) bytes: usize,
 }
 
 impl<'k> Placed<'k> {
     /// Allocates every segment that has bytes, and fills it with zeros.
     pub(crate) fn allocate(
         memory: &'k dyn ModuleMemory,
+        regions: &'k dyn Regions,
         bytes: &[u64; Segment::ALL.len()],
         placement: Placement,
     ) -> Result<Self, LoadError> {
-        let mut placed = Self { memory, pieces: [const { None }; 6] };
+        let mut placed = Self { memory, regions, pieces: [const { None }; 6] };
         let page_bytes = memory.page_bytes();
         let mut placement = placement;
         for segment in Segment::ALL {
@@ -131,27 +149,106 @@ impl<'k> Placed<'k> {
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
                 cache::make_visible(machine, &cache::Contiguous { at: start, bytes: piece.bytes });
             }
-            self.memory.protect(&piece.allocation, segment.permission())?;
+            // SAFETY: (1) It came from this object and is in `pieces` until it is freed. (2) `window` gives no way to write it
+            // once its state is another, and nothing executes it before all of the module is protected.
+            unsafe { self.memory.protect(&piece.allocation, segment.permission()) }?;
             piece.state = PieceState::Protected;
         }
         Ok(())
     }
 
+    /// Hands a text over to whoever traces.
+    ///
+    /// # Errors
+    ///
+    /// It isn't traced then.
+    ///
+    /// # Safety
+    ///
+    /// 1. The region is this segment of the module, which is linked and protected, with the entries that the object has for
+    ///    it and the veneers that the loader set aside in it.
+    /// 2. No CPU executes the segment before this has returned; if it returns an error, none ever does.
+    pub(crate) unsafe fn hand_over(&mut self, segment: Segment, region: NewRegion<'_>) -> Result<(), RegionError> {
+        let Some(piece) = &mut self.pieces[segment.index()] else {
+            return Err(RegionError { text: region.text, reason: "the module has no such segment" });
+        };
+        // SAFETY:
+        // 1. The segment is mapped for this module alone, and `free` asks for the region back first.
+        // 2. It is protected, so that `window` gives no way to write it any more.
+        // 3. Our caller's second promise.
+        // 4. and 5. Our caller's first promise.
+        let token = unsafe { self.regions.add(region) }?;
+        piece.state = PieceState::Traced(token);
+        Ok(())
+    }
+
+    /// Ends the tracing of a segment, if it is traced.
+    ///
+    /// # Errors
+    ///
+    /// It is still traced then.
+    pub(crate) fn take_back(&mut self, segment: Segment) -> Result<(), RegionError> {
+        let Some(piece) = &mut self.pieces[segment.index()] else { return Ok(()) };
+        match core::mem::replace(&mut piece.state, PieceState::Protected) {
+            PieceState::Traced(token) => self.regions.remove(token).map_err(|NotRemoved { token, error }| {
+                piece.state = PieceState::Traced(token);
+                error
+            }),
+            state => {
+                piece.state = state;
+                Ok(())
+            }
+        }
+    }
+
+    /// The same for every text.
+    pub(crate) fn take_back_all(&mut self) -> Result<(), RegionError> {
+        // Each is asked for, whatever became of the one before.
+        TEXTS.into_iter().map(|segment| self.take_back(segment)).fold(Ok(()), Result::and)
+    }
+
     /// Frees the init segments.
+    ///
+    /// # Errors
+    ///
+    /// The init text is still traced, and all of them are still there.
     ///
     /// # Safety
     ///
     /// Nothing executes them or has a pointer into them.
-    pub(crate) unsafe fn free_init(&mut self) {
+    pub(crate) unsafe fn free_init(&mut self) -> Result<(), RegionError> {
+        self.take_back(Segment::InitText)?;
         for segment in Segment::ALL.into_iter().filter(|segment| segment.is_init()) {
             self.free(segment);
         }
+        Ok(())
     }
 
+    /// Frees everything, or, where text can't be taken back, forgets it.
+    ///
+    /// # Errors
+    ///
+    /// What was kept. All of the module is: a CPU that may still be in a callback goes on in its functions.
+    pub(crate) fn give_up(mut self) -> Result<(), Kept> {
+        self.release()
+    }
+
+    fn release(&mut self) -> Result<(), Kept> {
+        let taken_back = self.take_back_all();
+        if let Err(error) = taken_back {
+            let kept = self.pieces.iter_mut().filter_map(Option::take);
+            return Err(Kept { error, bytes: kept.map(|piece| piece.allocation.bytes).sum() });
+        }
+        Segment::ALL.into_iter().rev().for_each(|segment| self.free(segment));
+        Ok(())
+    }
+
+    /// Frees a segment that isn't traced.
     fn free(&mut self, segment: Segment) {
-        if let Some(piece) = self.pieces[segment.index()].take() {
-            // SAFETY: it came from this object and was taken out of here, so this happens once; whoever drops the module
-            // or frees its init segments promises that nothing uses them.
+        let piece = self.pieces[segment.index()].take_if(|piece| !matches!(piece.state, PieceState::Traced(_)));
+        if let Some(piece) = piece {
+            // SAFETY: (1) It came from this object, and was taken out of here, so this happens once. (2) Nobody traces it;
+            // whoever drops the module, or frees its init segments, promises that nothing else uses them.
             unsafe { self.memory.free(piece.allocation) };
         }
     }
@@ -159,7 +256,9 @@ impl<'k> Placed<'k> {
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        Segment::ALL.into_iter().rev().for_each(|segment| self.free(segment));
+        if let Err(Kept { error, bytes }) = self.release() {
+            log::error!("fentry: {bytes:#x} bytes of a module are kept for ever: {error}");
+        }
     }
 }
 

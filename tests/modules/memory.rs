@@ -31,13 +31,17 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, PAGE).expect("the loader asks for whole pages")
 }
 
-// SAFETY: the pages are the allocator's, given to nobody else; the heap's own mapping is writable for ever, the second one
-// is read-only until it gets its permission; both are Normal memory. Unmapping forgets the translations on all CPUs.
+// SAFETY: (1) The pages are the allocator's, given to nobody else, and Normal memory by both mappings. (2) and (3) The heap's
+// own mapping is writable for ever, the second one is read-only until it gets its permission. (4) Unmapping forgets the
+// translations on all CPUs. (5) What the allocator must not be asked for is refused.
 unsafe impl ModuleMemory for Pages {
     fn allocate(&self, request: &Request) -> Result<Allocation, MemoryError> {
         let Request { segment, bytes, placement } = *request;
         let error = |reason| MemoryError { segment, bytes, reason };
         let Placement::Near(near) = placement else { return Err(error("this kernel wants to know where")) };
+        if bytes == 0 || !bytes.is_multiple_of(PAGE) {
+            return Err(error("that is no number of whole pages"));
+        }
         let mut lent = self.0.lock();
         let mut address = near.get() as usize & !(PAGE - 1);
         while let Some(other) =
@@ -45,7 +49,7 @@ unsafe impl ModuleMemory for Pages {
         {
             address = other.address + other.bytes;
         }
-        // SAFETY: the loader never asks for nothing.
+        // SAFETY: it is not nothing.
         let pages = unsafe { alloc(layout(bytes)) };
         let pages = NonNull::new(pages).ok_or(error("the heap is used up"))?;
         let physical = pages.addr().get();
@@ -58,7 +62,7 @@ unsafe impl ModuleMemory for Pages {
         Ok(Allocation { segment, address: address as u64, bytes, writable: pages })
     }
 
-    fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
+    unsafe fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
         let Allocation { segment, address, bytes, writable } = *allocation;
         let access = match permission {
             Permission::ReadExecute => Access::Execute,

@@ -17,6 +17,7 @@ use crate::address::TextAddr;
 use crate::callsite::{Form, LandingPad, Layout, Prefix};
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::ops::Ops;
+use crate::region::{RegionError, RegionToken, Regions as _};
 use crate::regs::FtraceRegs;
 use std::boxed::Box;
 use std::format;
@@ -65,6 +66,12 @@ fn ready(count: usize) -> (&'static FakeKernel, Engine, Vec<TextAddr>) {
 fn init(kernel: &FakeKernel, engine: &Engine) -> Result<super::InitReport, InitError> {
     // SAFETY: nothing executes a fake's text.
     unsafe { engine.init(kernel.image().with_layout(Layout::Mixed)) }
+}
+
+/// Loads the module of this number.
+fn load(kernel: &FakeKernel, engine: &Engine, number: usize) -> Result<RegionToken, RegionError> {
+    // SAFETY: nothing executes a fake's text, and its modules' texts are there for ever.
+    unsafe { engine.add(kernel.module(number)) }
 }
 
 /// How many sets of ops the engine has, and how many bytes their stubs take.

@@ -1,6 +1,6 @@
 //! Regions that come and go: who is at their callsites, and how far away they may be.
 
-use super::{BASE, FORMS, callback, engine_on, init, ops, stubs_left};
+use super::{BASE, FORMS, callback, engine_on, init, load, ops, stubs_left};
 use crate::address::TextAddr;
 use crate::callsite::State;
 use crate::engine::{Engine, RegisterError};
@@ -8,7 +8,7 @@ use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
 use crate::ops::{Ops, OpsFlags};
 use crate::plt::{STUB_VENEERS, Veneer};
-use crate::region::Regions;
+use crate::region::{RegionToken, Regions as _};
 use std::boxed::Box;
 use std::format;
 use std::vec::Vec;
@@ -40,7 +40,7 @@ fn where_bl_does_not_reach_the_stub_a_veneer_does() {
         let (kernel, engine, functions) = with_module(base, 8);
         let (first, second) = (ops(), ops());
         engine.register(first, &Filter::ALL).unwrap();
-        let token = engine.add(kernel.module(0)).unwrap();
+        let token = load(kernel, &engine, 0).unwrap();
         engine.register(second, &Filter::new(&[Rule::name("m1"), Rule::name("f")])).unwrap();
         let (mut stubs, mut veneers) = (Vec::new(), Vec::new());
         engine.for_each_callsite(|status| {
@@ -70,7 +70,7 @@ fn a_filter_for_a_module_applies_when_it_comes_and_to_no_other_text() {
     let (here, elsewhere, one) = (ops(), ops(), ops());
     assert_eq!(engine.register(here, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
     assert_eq!(engine.register(elsewhere, &Filter::new(&[Rule::parse(&other).unwrap()])), Ok(0));
-    let token = engine.add(kernel.module(0)).unwrap();
+    let token = load(kernel, &engine, 0).unwrap();
     assert_eq!(engine.survey().enabled, 4);
     let named = format!("m1:mod:{module}");
     assert_eq!(engine.register(one, &Filter::new(&[Rule::parse(&named).unwrap()])), Ok(1));
@@ -84,9 +84,8 @@ fn a_filter_for_a_module_applies_when_it_comes_and_to_no_other_text() {
 #[test]
 fn where_there_is_no_room_for_a_veneer_nothing_changes() {
     let (kernel, engine, _) = with_module(FAR, STUB_VENEERS + 1);
-    let region = kernel.module(0);
-    let room = region.veneers;
-    engine.add(region).unwrap();
+    let room = kernel.module(0).veneers;
+    load(kernel, &engine, 0).unwrap();
     let names: Vec<_> = (0..=STUB_VENEERS).map(|number| format!("m{number}")).collect();
     let (last, others) = names.split_last().unwrap();
     for name in others {
@@ -101,16 +100,94 @@ fn where_there_is_no_room_for_a_veneer_nothing_changes() {
 }
 
 #[test]
-fn a_region_that_overlaps_another_or_is_not_there_is_refused() {
+fn a_region_that_overlaps_another_or_begins_at_no_instruction_is_refused() {
     let (kernel, engine, _) = with_module(NEAR, 4);
-    let (region, again) = (kernel.module(0), kernel.module(0));
-    let token = engine.add(region).unwrap();
-    engine.add(again).unwrap_err();
+    let again = kernel.module(0);
+    let token = load(kernel, &engine, 0).unwrap();
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.add(again) }.unwrap_err();
     assert_eq!(engine.survey().disabled + engine.survey().wrong, 6);
     engine.remove(token).unwrap();
-    engine.remove(token).unwrap_err();
+    assert_eq!(engine.survey().disabled, 2);
+    for odd in 1..4 {
+        let mut regions = [kernel.module(0), kernel.module(0)];
+        regions[0].text.start = regions[0].text.start.offset(odd);
+        regions[1].veneers.start = regions[1].veneers.start.offset(odd);
+        for region in regions {
+            // SAFETY: nothing executes a fake's text.
+            unsafe { engine.add(region) }.unwrap_err();
+        }
+    }
     assert_eq!(engine.survey().disabled, 2);
 }
+
+/// Text is freed and reused: what stands there now is another region.
+#[test]
+fn a_token_is_of_the_region_that_it_was_given_for_and_of_no_other() {
+    let (kernel, engine, _) = with_module(NEAR, 4);
+    let (other_kernel, other_engine, _) = with_module(NEAR, 4);
+    let first = load(kernel, &engine, 0).unwrap();
+    let number = first.number();
+    engine.remove(first).unwrap();
+    let second = load(kernel, &engine, 0).unwrap();
+    let other = load(other_kernel, &other_engine, 0).unwrap();
+    assert!(number != second.number() && number != other.number() && second.number() != other.number());
+    // Safe code can make tokens, but none that is anybody's.
+    for stray in [RegionToken::fresh(), other] {
+        let number = stray.number();
+        let not_removed = engine.remove(stray).unwrap_err();
+        assert_eq!(not_removed.token.number(), number);
+        assert_eq!((engine.survey().disabled, other_engine.survey().disabled), (6, 6));
+    }
+    engine.remove(second).unwrap();
+    assert_eq!(engine.survey().disabled, 2);
+}
+
+#[test]
+fn a_region_that_could_not_be_removed_can_be_removed_again_by_its_token() {
+    let (kernel, engine, _) = with_module(FAR, 4);
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    let mut token = load(kernel, &engine, 0).unwrap();
+    for (fault, disabled) in [(Fault::Batch, 0), (Fault::Busy(1), 4)] {
+        kernel.set_fault(Some(fault));
+        token = engine.remove(token).unwrap_err().token;
+        kernel.repair();
+        assert_eq!((engine.statistics().regions, engine.survey().disabled), (2, disabled), "{fault:?}");
+    }
+    engine.remove(token).unwrap();
+    assert_eq!((engine.statistics().regions, engine.unregister(ops)), (1, Ok(2)));
+}
+
+#[test]
+fn a_filter_that_is_set_to_a_module_that_is_not_loaded_applies_when_it_comes() {
+    let (kernel, engine, functions) = with_module(NEAR, 4);
+    let (ops, module) = (ops(), kernel.module(0).module);
+    engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
+    let named = format!("m[13]:mod:{module}");
+    assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::parse(&named).unwrap()])), Ok(0));
+    assert_eq!(engine.survey().enabled, 0);
+    let traced = || {
+        let mut traced = Vec::new();
+        engine.for_each_callsite(|status| {
+            if status.ops().any(|known| core::ptr::eq(known, ops)) {
+                traced.push(status.callsite.function());
+            }
+        });
+        traced
+    };
+    for _ in 0..2 {
+        let token = load(kernel, &engine, 0).unwrap();
+        assert_eq!(traced(), [functions[1], functions[3]]);
+        engine.remove(token).unwrap();
+        assert_eq!(traced(), []);
+    }
+    // And no more once it is set to something else.
+    assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::name("g")])), Ok(1));
+    load(kernel, &engine, 0).unwrap();
+    assert_eq!((traced().len(), engine.survey().enabled), (1, 1));
+}
+
 #[test]
 fn an_ops_that_leaves_is_not_told_of_a_new_region() {
     let (kernel, engine, _) = with_module(NEAR, 4);
@@ -118,7 +195,7 @@ fn an_ops_that_leaves_is_not_told_of_a_new_region() {
     engine.register(ops, &Filter::ALL).unwrap();
     kernel.set_fault(Some(Fault::Busy(1)));
     assert!(matches!(engine.unregister(ops), Err(RegisterError::NotQuiescent(_))));
-    engine.add(kernel.module(0)).unwrap();
+    load(kernel, &engine, 0).unwrap();
     assert_eq!((engine.survey().enabled, engine.survey().disabled), (0, 6));
     // Unless it is given something to do again.
     assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::name("m1")])), Ok(1));
@@ -136,7 +213,7 @@ fn a_trampoline_that_was_replaced_is_not_called_by_a_new_region() {
     // SAFETY: nothing executes a fake's text.
     let modified = unsafe { engine.modify_direct(ops, new) };
     assert!(matches!(modified, Err(RegisterError::NotQuiescent(_))), "{modified:?}");
-    engine.add(kernel.module(0)).unwrap();
+    load(kernel, &engine, 0).unwrap();
     engine.for_each_callsite(|status| assert_eq!(status.state, Ok(State::Enabled(new)), "{:?}", status.name));
     assert_eq!(engine.unregister(ops), Ok(6));
 }
@@ -151,7 +228,8 @@ fn a_region_that_is_refused_is_as_it_was() {
         let region = kernel.module(0);
         let before = kernel.snapshot();
         kernel.set_fault(fault);
-        let error = engine.add(region).unwrap_err();
+        // SAFETY: nothing executes a fake's text.
+        let error = unsafe { engine.add(region) }.unwrap_err();
         kernel.repair();
         assert!(kernel.snapshot() == before, "{fault:?}: {error}");
         engine.survey()
@@ -166,7 +244,7 @@ fn a_region_that_is_refused_is_as_it_was() {
     engine.register(second, &Filter::new(&all_but("f"))).unwrap();
     assert_eq!(refused(None).enabled, 2);
     engine.unregister(second).unwrap();
-    engine.add(kernel.module(0)).unwrap();
+    load(kernel, &engine, 0).unwrap();
     assert_eq!(engine.unregister(first), Ok(5));
 }
 
@@ -178,7 +256,7 @@ fn a_region_that_could_not_be_put_back_leaves_no_stub_in_use() {
     // Two pages are made ready, a veneer is written, the first page's callsites are; the second page gets no alias, and
     // on the way back the first doesn't either.
     kernel.set_fault(Some(Fault::AliasesFrom(4)));
-    engine.add(kernel.module(0)).unwrap_err();
+    load(kernel, &engine, 0).unwrap_err();
     kernel.repair();
     assert_eq!(engine.unregister(ops), Ok(2));
     assert_eq!(stubs_left(&engine), (0, 0));
@@ -195,7 +273,7 @@ fn a_veneer_that_no_callsite_of_the_region_goes_to_makes_room_for_another() {
     text.module(module);
     let (kernel, engine) = engine_on(text);
     init(kernel, &engine).unwrap();
-    engine.add(kernel.module(0)).unwrap();
+    load(kernel, &engine, 0).unwrap();
     for name in &names {
         let ops = ops();
         let (here, far) = (Rule::name(name), Rule::name("far"));

@@ -136,6 +136,29 @@ fn sections_that_can_not_be_placed_are_refused() {
 }
 
 #[test]
+fn a_common_symbol_with_an_alignment_that_pages_do_not_have_is_refused_by_name() {
+    let host = Host::new(FAR);
+    let file = |alignment| {
+        let mut maker = Maker::new();
+        let symbol = maker.symbol("shared", SymbolKind::Data, SymbolSection::Common, 0);
+        // The writer would work the value out from where such a symbol is in zeros of its own.
+        maker.object.symbol_mut(symbol).value = alignment;
+        maker.write()
+    };
+    for alignment in [0, 48, 8192, 1 << 40] {
+        let error = host.error_of(&file(alignment));
+        let LoadError::CommonAlignment { name, alignment: found, .. } = &error else { panic!("{error}") };
+        assert_eq!((name.as_str(), *found), ("shared", alignment));
+        let said = std::format!("The alignment {alignment:#x} of the COMMON symbol ");
+        assert!(error.to_string().starts_with(&said), "{error}");
+    }
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("common", &file(4096), Placement::Anywhere) }.unwrap();
+    assert_eq!(modules.get(id).unwrap().range(Segment::Data).len(), 4);
+}
+
+#[test]
 fn indices_out_of_range_are_refused() {
     let host = Host::new(FAR);
     // A relocation's symbol, a symbol's section and a relocation section's target, each found by what stands before it.

@@ -1,10 +1,12 @@
 //! Objects made for the tests, and a kernel on the host to load them.
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::NOP;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::module::fakes::FakeMemory;
-use crate::module::{Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, RegionError, RegionToken, Regions};
+use crate::module::{
+    Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, NotRemoved, RegionError, RegionToken, Regions,
+};
 use object::write::{Object, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -193,7 +195,9 @@ unsafe fn note_call(function: TextAddr) -> i32 {
 /// A region as it was added.
 #[derive(Debug)]
 pub(super) struct Added {
+    /// Its token's number.
     pub(super) token: u64,
+    pub(super) text: TextRange,
     pub(super) module: String,
     pub(super) entries: Vec<u64>,
     pub(super) symbols: Box<[u8]>,
@@ -205,26 +209,48 @@ pub(super) struct Noted {
     pub(super) regions: Mutex<Vec<Added>>,
     /// Of all that were ever added.
     pub(super) count: Mutex<u64>,
-    /// The number of the one to refuse.
+    /// The one to refuse, by its place among all that are added.
     pub(super) refuse: Mutex<Option<u64>>,
+    /// How many more removals fail.
+    pub(super) stuck: Mutex<usize>,
 }
 
-impl Regions for Noted {
-    fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError> {
+// SAFETY: (1) to (3) It never touches a region. (4) Each is removed by the number of its token.
+unsafe impl Regions for Noted {
+    unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError> {
         let mut count = self.count.lock().unwrap();
-        let token = *count;
+        let number = *count;
         *count += 1;
-        if *self.refuse.lock().unwrap() == Some(token) {
-            return Err(RegionError { text: region.text, reason: "the fault that was asked for" });
+        let NewRegion { module, text, entries, symbols, .. } = region;
+        if *self.refuse.lock().unwrap() == Some(number) {
+            return Err(REFUSED.at(text));
         }
-        let NewRegion { module, entries, symbols, .. } = region;
-        self.regions.lock().unwrap().push(Added { token, module: module.to_string(), entries, symbols });
-        Ok(RegionToken(token))
+        let token = RegionToken::fresh();
+        let module = module.to_string();
+        self.regions.lock().unwrap().push(Added { token: token.number(), text, module, entries, symbols });
+        Ok(token)
     }
 
-    fn remove(&self, region: RegionToken) -> Result<(), RegionError> {
-        self.regions.lock().unwrap().retain(|added| added.token != region.0);
+    fn remove(&self, token: RegionToken) -> Result<(), NotRemoved> {
+        let (mut regions, mut stuck) = (self.regions.lock().unwrap(), self.stuck.lock().unwrap());
+        let place = regions.iter().position(|added| added.token == token.number()).unwrap();
+        if *stuck > 0 {
+            *stuck -= 1;
+            return Err(NotRemoved { token, error: STUCK.at(regions[place].text) });
+        }
+        regions.remove(place);
         Ok(())
+    }
+}
+
+/// What [`Noted`] says.
+pub(super) struct Reason(&'static str);
+pub(super) const REFUSED: Reason = Reason("the fault that was asked for");
+pub(super) const STUCK: Reason = Reason("a CPU does not come out, as was asked for");
+
+impl Reason {
+    pub(super) fn at(&self, text: TextRange) -> RegionError {
+        RegionError { text, reason: self.0 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a good module becomes.
 
-use super::fixture::{ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, Maker, PRINTK, RESULT, RET, sample};
+use super::fixture::{ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, sample};
 use crate::address::TextAddr;
 use crate::module::fakes::MemoryFault;
-use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, UnloadError};
+use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, StartError, UnloadError};
 use crate::plt::{ENTRY_BYTES, STUB_VENEERS, Veneer};
 use crate::symbols::Symbols;
 use object::SymbolKind;
@@ -241,6 +241,83 @@ fn whatever_fails_nothing_is_left() {
     let mut modules = host.modules();
     // SAFETY: nothing of a module is executed here.
     unsafe { modules.load("sample", &file, Placement::Anywhere) }.unwrap();
+}
+
+/// The second region is refused, or init fails, and regions that were added can't be removed.
+#[test]
+fn text_that_is_still_traced_is_not_freed_whatever_the_module_is_given_up_for() {
+    // One removal fails, of one; the first of two, and both.
+    for (refuse, status, stuck) in [(Some(1), 0, 1), (None, -5, 1), (None, -5, 2)] {
+        let host = Host::new(FAR);
+        let mut modules = host.modules();
+        *host.regions.refuse.lock().unwrap() = refuse;
+        *host.regions.stuck.lock().unwrap() = stuck;
+        RESULT.set(status);
+        CALLED.with_borrow_mut(Vec::clear);
+        // SAFETY: nothing of a module is executed here.
+        let result = unsafe { modules.load("sample", &sample(), Placement::Anywhere) };
+        RESULT.set(0);
+        assert_eq!(CALLED.with_borrow(Vec::len), usize::from(refuse.is_none()), "init was called, or was not");
+        assert_eq!(modules.iter().count(), 0);
+
+        let traced: Vec<_> = host.regions.regions.lock().unwrap().iter().map(|region| region.text).collect();
+        assert_eq!(traced.len(), stuck, "{result:?}");
+        for text in &traced {
+            let segment = host.memory.segment_at(text.start.get());
+            let is_there = matches!(segment, Some((_, Some(Permission::ReadExecute))));
+            assert!(is_there, "{text} was freed while it is traced: {result:?}");
+        }
+        let Err(LoadError::Kept { cause, error, bytes }) = result else { panic!("{result:?}") };
+        assert_eq!((error, bytes), (STUCK.at(traced[0]), host.memory.lent_bytes()));
+        match cause {
+            StartError::Region(error) => assert_eq!((error.reason, refuse), (REFUSED.at(error.text).reason, Some(1))),
+            StartError::Init(found) => assert_eq!((found, refuse), (status, None)),
+        }
+
+        // The place is taken for ever, and the name is not.
+        *host.regions.refuse.lock().unwrap() = None;
+        // SAFETY: nothing of a module is executed here.
+        let again = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+        let text = modules.get(again).unwrap().range(Segment::Text);
+        assert!(traced.iter().all(|kept| kept.end <= text.start || text.end <= kept.start));
+    }
+}
+
+/// The module has started by then: it is loaded, and its init text waits.
+#[test]
+fn init_text_that_is_still_traced_stays_until_the_module_is_unloaded() {
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    *host.regions.stuck.lock().unwrap() = 1;
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+    let init = modules.get(id).unwrap().range(Segment::InitText);
+    assert_eq!(host.memory.segment_at(init.start.get()).map(|(segment, _)| segment), Some(Segment::InitText));
+    assert_eq!(host.regions.regions.lock().unwrap().len(), 2);
+    // SAFETY: as above.
+    unsafe { modules.unload(id) }.unwrap();
+    assert!(host.regions.regions.lock().unwrap().is_empty());
+    assert_eq!(host.memory.lent_bytes(), 0);
+}
+
+#[test]
+fn a_module_whose_text_is_still_traced_is_unloaded_the_next_time_and_exits_once() {
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
+    let (text, lent) = (modules.get(id).unwrap().range(Segment::Text), host.memory.lent_bytes());
+    *host.regions.stuck.lock().unwrap() = 2;
+    CALLED.with_borrow_mut(Vec::clear);
+    for _ in 0..2 {
+        // SAFETY: as above.
+        let error = unsafe { modules.unload(id) }.unwrap_err();
+        assert_eq!(error, UnloadError::Region(STUCK.at(text)));
+        assert_eq!((host.memory.lent_bytes(), modules.iter().count()), (lent, 1));
+    }
+    // SAFETY: as above.
+    unsafe { modules.unload(id) }.unwrap();
+    assert_eq!((host.memory.lent_bytes(), CALLED.with_borrow(Vec::len)), (0, 1));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use super::heap::{self, After, spared};
 use crate::address::{TextAddr, TextRange};
 use crate::fakes::FakeKernel;
 use crate::module::{
-    Allocation, Erratum843419, Exports, Kernel, LoadError, MemoryError, ModuleMemory, Modules, NewRegion, Permission,
-    Placement, RegionError, RegionToken, Regions, Request,
+    Allocation, Erratum843419, Exports, Kernel, LoadError, MemoryError, ModuleMemory, Modules, NewRegion, NotRemoved,
+    Permission, Placement, RegionError, RegionToken, Regions, Request,
 };
 use crate::platform::{AliasError, ContextBase, CpuTimeout, Platform};
 use crate::text::{CacheType, InterruptMask, Machine};
@@ -24,8 +24,9 @@ unsafe impl ModuleMemory for Spared<'_> {
         spared(|| self.0.memory.allocate(request))
     }
 
-    fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
-        spared(|| self.0.memory.protect(allocation, permission))
+    unsafe fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError> {
+        // SAFETY: our caller keeps the contract of this same method.
+        spared(|| unsafe { self.0.memory.protect(allocation, permission) })
     }
 
     unsafe fn free(&self, allocation: Allocation) {
@@ -34,12 +35,14 @@ unsafe impl ModuleMemory for Spared<'_> {
     }
 }
 
-impl Regions for Spared<'_> {
-    fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError> {
-        spared(|| self.0.regions.add(region))
+// SAFETY: everything is passed on.
+unsafe impl Regions for Spared<'_> {
+    unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError> {
+        // SAFETY: our caller keeps the contract of this same method.
+        spared(|| unsafe { self.0.regions.add(region) })
     }
 
-    fn remove(&self, region: RegionToken) -> Result<(), RegionError> {
+    fn remove(&self, region: RegionToken) -> Result<(), NotRemoved> {
         spared(|| self.0.regions.remove(region))
     }
 }

@@ -58,7 +58,8 @@ impl Recorded {
         let engine = Engine::with_machine(kernel, kernel);
         // SAFETY: nothing executes a fake's text.
         unsafe { engine.init(kernel.image()) }.unwrap();
-        engine.add(kernel.module(0)).unwrap();
+        // SAFETY: as above.
+        unsafe { engine.add(kernel.module(0)) }.unwrap();
         kernel.take_events();
 
         engine.register(ops, &Filter::new(&[Rule::name(if far { "far" } else { "near" })])).unwrap();
