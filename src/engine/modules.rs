@@ -119,7 +119,8 @@ impl Engine {
             // SAFETY: the table asks for aligned addresses inside the text only, which the loader has mapped.
             unsafe { machine.load(at) }
         };
-        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), read) else {
+        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), names, read)
+        else {
             return Err("its callsite section can't be used");
         };
         let region = Region::of_module(text, table, names, veneers, owned);

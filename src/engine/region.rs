@@ -52,7 +52,14 @@ impl Region {
             // mapped.
             unsafe { machine.load(at) }
         };
-        let (table, census) = Table::build(text, excluded, slots, encoding, layout, read).map_err(InitError::Table)?;
+        let (table, census) =
+            Table::build(text, excluded, slots, encoding, layout, symbols, read).map_err(InitError::Table)?;
+        if census.accepted == 0 {
+            let first = table.refused(excluded, symbols, read).next();
+            table.dissolve();
+            let Census { refused, excluded, .. } = census;
+            return Err(InitError::Table(TableError::NothingAccepted { refused, excluded, first }));
+        }
         let region = Self {
             text,
             excluded,
