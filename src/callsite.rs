@@ -158,6 +158,12 @@ pub enum Refusal {
     OutsideText,
     /// There is another entry for the same instructions.
     Duplicate,
+    /// It has one instruction in common with the callsite of another entry. One of the two is damaged, and nothing tells
+    /// which: both are refused, since a BL in the place of the other's first instruction would lose the return address.
+    Overlapping,
+    /// Its function's symbol is marked STO_AARCH64_VARIANT_PCS (AAELF64 5.5.1): its callers may count on registers that a
+    /// callsite changes.
+    CallingConvention,
     /// It has already been made ready or enabled, by somebody else.
     InUse,
     /// The instructions are not the compiler's.
@@ -173,6 +179,10 @@ impl fmt::Display for Refusal {
             Self::Misaligned => f.write_str("its address is not a multiple of 4"),
             Self::OutsideText => f.write_str("its instructions are not inside the text"),
             Self::Duplicate => f.write_str("another entry names the same instructions"),
+            Self::Overlapping => f.write_str("another entry names one of the two instructions as well"),
+            Self::CallingConvention => {
+                f.write_str("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")
+            }
             Self::InUse => f.write_str("it was made ready or enabled before"),
             Self::NotPatchable { found: [first, second] } => {
                 write!(f, "expected nop; nop and found {}; {}", Insn::decode(*first), Insn::decode(*second))
@@ -316,7 +326,8 @@ impl Callsite {
     ///
     /// # Errors
     ///
-    /// The [`Refusal`], for which `Duplicate` and `InUse` are the caller's to say.
+    /// The [`Refusal`]; `Duplicate`, `Overlapping`, `CallingConvention` and `InUse` are the caller's to say, who knows the
+    /// other entries and the symbols.
     #[inline]
     pub fn decode(
         entry: TextAddr,
@@ -386,6 +397,11 @@ impl Callsite {
             words::Form::Disabled => State::Disabled,
             words::Form::Enabled { offset } => State::Enabled(TextAddr::new(offset.target(self.call_addr().get()))),
         })
+    }
+
+    /// Whether the two have just one of their instructions in common.
+    pub const fn overlaps(&self, other: &Self) -> bool {
+        self.mov.get().abs_diff(other.mov.get()) == 4
     }
 
     /// The first of the two instructions: NOP as compiled, then MOV X9, LR.

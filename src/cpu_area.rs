@@ -13,7 +13,7 @@ use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// How many ops can have a counter of their own on each CPU; more share one between all CPUs.
-pub const COUNTERS: usize = 61;
+pub const COUNTERS: usize = 60;
 
 /// One CPU's hit counters, and its ring.
 ///
@@ -35,11 +35,12 @@ impl CpuArea {
 
     /// Gives the flight recorder these slots on this CPU; until then it records nothing here.
     ///
-    /// Do this before a recorder is registered: what is recorded meanwhile may be lost. Give each CPU its own.
+    /// Do this before a recorder is registered: what is recorded meanwhile may be lost. Give each CPU its own. Of several
+    /// callers one succeeds.
     ///
     /// # Errors
     ///
-    /// [`RingError`]; nothing has changed then.
+    /// [`RingError`]; neither ring nor slots have changed then.
     pub fn set_ring(&self, slots: &'static [Slot]) -> Result<(), RingError> {
         self.ring.set(slots)
     }

@@ -141,7 +141,12 @@ impl FakeText {
         self.words.extend([NOP, NOP, RET]);
         self.entries.push(entry.get());
         let size = self.here().get() - function.get();
-        self.functions.push(symbols::Function { name: name.to_string(), addr: function.get(), size });
+        self.functions.push(symbols::Function {
+            name: name.to_string(),
+            addr: function.get(),
+            size,
+            convention: symbols::Convention::Base,
+        });
         function
     }
 

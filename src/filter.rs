@@ -203,17 +203,21 @@ impl<'a> Rule<'a> {
     ///
     /// [`GlobError`].
     pub fn parse(text: &'a str) -> Result<Self, GlobError> {
-        if let Some(rest) = text.strip_prefix('!') {
-            return Self::parse(rest).map(Self::negated);
-        }
-        // In a path a colon has another beside it.
-        if let Some((pattern, module)) = text.rsplit_once(":mod:")
-            && !pattern.ends_with(':')
-            && !module.starts_with(':')
+        let positive = text.trim_start_matches('!');
+        let sign = if positive.len() == text.len() { Sign::Select } else { Sign::TakeAway };
+        let (mut pattern, mut module) = (positive, None);
+        // In a path a colon has another beside it. A name holds no `:mod:`: of several modules the last one is meant.
+        while let Some((before, name)) = pattern.rsplit_once(":mod:")
+            && !before.ends_with(':')
+            && !name.starts_with(':')
         {
-            let pattern = if pattern.is_empty() { "*" } else { pattern };
-            return Ok(Self::parse(pattern)?.in_module(module));
+            (pattern, module) = (if before.is_empty() { "*" } else { before }, module.or(Some(name)));
         }
+        Ok(Self { sign, module, ..Self::parse_pattern(pattern)? })
+    }
+
+    /// Reads what is left without sign and module.
+    fn parse_pattern(text: &'a str) -> Result<Self, GlobError> {
         if let Some(digits) = text.strip_prefix("0x")
             && let Ok(addr) = u64::from_str_radix(digits, 16)
         {
@@ -317,6 +321,18 @@ mod tests {
             let rules = [Rule::parse(rule).unwrap()];
             assert_eq!(Filter::new(&rules).selects(Some(name), AT, module), expected, "{rule} on {name} of {module:?}");
             assert!(rules[0].to_string().ends_with(rule.trim_start_matches(['!', ':'])), "{}", rules[0]);
+        }
+    }
+
+    #[test]
+    fn a_rule_of_any_length_is_read_without_recursion() {
+        const LENGTH: usize = 2_000_000;
+        for (text, expected) in [
+            ("!".repeat(LENGTH) + "f", Rule::name("f").negated()),
+            (":mod:m".repeat(LENGTH / 6), Rule::glob("*").unwrap().in_module("m")),
+            (std::format!("f{}", ":mod:m".repeat(LENGTH / 6)), Rule::name("f").in_module("m")),
+        ] {
+            assert_eq!(Rule::parse(&text), Ok(expected), "{}", &text[..20]);
         }
     }
 

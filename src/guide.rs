@@ -43,7 +43,9 @@
 //!
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
-//! [`TableError::NotRelocated`](crate::table::TableError::NotRelocated).
+//! [`TableError::NotRelocated`](crate::table::TableError::NotRelocated), or, where the linker left the addresses in place
+//! as well (RELR, `--apply-dynamic-relocs`),
+//! [`TableError::NothingAccepted`](crate::table::TableError::NothingAccepted). A failed init can be tried again.
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through
@@ -136,6 +138,31 @@
 //! - *Tracers.* [`tracer`](crate::tracer) has them ready made; [`tracer::session`](crate::tracer::session) turns on what a
 //!   command line asks for, as `cargo xtask trace` does.
 //! - *Direct calls.* [`direct`](crate::direct).
+//!
+//! # Calling conventions
+//! From init on each callsite writes x9, and while it is enabled x10 to x17, q16 to q31 and the flags: what the AAPCS64
+//! leaves to a function that is called. Some functions are called in another way, and their callers would find other values
+//! in these registers, from init on and with nothing traced:
+//!
+//! | convention | live across the call, or at the entry | what becomes of it |
+//! |---|---|---|
+//! | `aarch64_vector_pcs`, SVE arguments | q8 to q23, or z and p | ELF marks the symbol (STO_AARCH64_VARIANT_PCS): refused, with the [reason](crate::callsite::Refusal::CallingConvention) |
+//! | Clang's `preserve_most` and `preserve_all` | x9 to x15; q8 to q31 too | nothing marks it: leave it out |
+//! | rustc's `extern "rust-cold"` | the same as `preserve_most` | nothing marks it: leave it out |
+//! | nested functions of GCC | x18 at the entry | see below |
+//!
+//! Marks are seen where there are symbols: in the kernel by the table that the last section is about, in modules by their
+//! own. Without a table, and for what is not marked, have the compiler leave the NOPs out:
+//!
+//! - Rust: `#[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]`, with `#![feature(patchable_function_entry)]`;
+//! - GCC and Clang: `__attribute__((patchable_function_entry(0)))`;
+//! - assembly: write no entry.
+//!
+//! *x18* is left alone by the stubs: where it is reserved, for the platform or for a shadow call stack, it is not theirs to
+//! put back, since a callback may return on another CPU than it was called on. But `aarch64-unknown-none` does not reserve
+//! it, and a callback that was compiled so may change it. If your kernel reserves x18, or has nested functions of GCC's that
+//! are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo xtask doctor` says whether there are
+//! functions that take a value in x18, and others that change it.
 //!
 //! # Names
 //! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,

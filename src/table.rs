@@ -11,8 +11,10 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
+use crate::symbols::Symbols;
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
+use core::cmp::Reverse;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 
@@ -191,6 +193,16 @@ pub enum TableError {
     },
     /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
     Empty,
+    /// No entry is a callsite that may be traced. If all are outside the text, the kernel has not relocated itself yet, or
+    /// the entries have another [`Encoding`] than was said.
+    NothingAccepted {
+        /// How many entries are no callsites.
+        refused: usize,
+        /// How many are in text that is never traced.
+        excluded: usize,
+        /// The first of those that are no callsites.
+        first: Option<(TextAddr, Refusal)>,
+    },
 }
 
 impl fmt::Display for TableError {
@@ -201,6 +213,13 @@ impl fmt::Display for TableError {
             }
             Self::NotRelocated { entries } => {
                 write!(f, "The callsite section's {entries} entries are all zero: relocate the kernel before init")
+            }
+            Self::NothingAccepted { refused, excluded, first } => {
+                write!(
+                    f,
+                    "The callsite section has no entry that can be traced: {refused} refused, {excluded} excluded"
+                )?;
+                first.map_or(Ok(()), |(entry, refusal)| write!(f, "; the first, {entry}: {refusal}"))
             }
             Self::Empty => f.write_str(
                 "The callsite section is empty: compile with -fpatchable-function-entry and KEEP the section",
@@ -248,23 +267,26 @@ impl DerefMut for Slots {
 pub(crate) struct Table {
     text: TextRange,
     layout: Layout,
+    /// How the section gave its entries, before they were made absolute.
+    encoding: Encoding,
     /// # Invariants
     ///
-    /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two alike; `slots[accepted..]` are entries'
-    /// addresses, sorted.
+    /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two of which have an instruction in common;
+    /// `slots[accepted..]` are entries' addresses, sorted.
     slots: Slots,
     accepted: usize,
 }
 
 impl Table {
     /// Rewrites a section's entries into a table. `read` gives the instruction at an address inside `text`; entries inside
-    /// `excluded` are set aside. Without a `layout`, [`Layout::detect`] decides.
+    /// `excluded` are set aside, and so are functions that `symbols` mark. Without a `layout`, [`Layout::detect`] decides.
     pub(crate) fn build(
         text: TextRange,
         excluded: TextRange,
         mut memory: Slots,
         encoding: Encoding,
         layout: Option<Layout>,
+        symbols: Option<Symbols<'_>>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, Census), TableError> {
         let slots = &mut *memory;
@@ -285,28 +307,80 @@ impl Table {
         let layout = layout.unwrap_or_else(|| Layout::detect(entries, text, |at| read(at)));
 
         let mut census = Census::default();
-        let mut previous = None;
+        // Where the last callsite ends, and whether another one begins before that.
+        let (mut end, mut crowded) = (TextAddr::new(0), false);
         for index in 0..slots.len() {
             let entry = TextAddr::new(slots[index]);
-            match classify(entry, text, excluded, layout, previous, &mut read) {
-                Ok(callsite) => {
+            match classify(entry, text, excluded, layout, &mut read) {
+                Ok((callsite, State::Compiled)) => {
                     let Some(record) = Record::new(text.start, &callsite) else { continue };
                     census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
                     census.with_literal += usize::from(callsite.literal().is_some());
-                    previous = Some(callsite.mov_addr());
+                    crowded |= callsite.mov_addr() < end;
+                    end = callsite.call_addr().offset(4);
                     // Between `accepted` and here lie entries set aside only: the accepted ones keep their order.
                     slots.swap(census.accepted, index);
                     slots[census.accepted] = record.0;
                     census.accepted += 1;
                 }
                 Err(SetAside::Excluded) => census.excluded += 1,
-                Err(SetAside::Refused(_)) => {}
+                Ok(_) | Err(SetAside::Refused(_)) => {}
             }
         }
-        census.refused = slots.len() - census.accepted - census.excluded;
-        slots[census.accepted..].sort_unstable();
-        // INVARIANT: accepted records were moved to the front in the order of their sorted entries.
-        Ok((Self { text, layout, slots: memory, accepted: census.accepted }, census))
+        let accepted = census.accepted;
+        let mut table = Self { text, layout, encoding, slots: memory, accepted };
+        if crowded {
+            table.set_crowded_aside(&mut census);
+        }
+        if let Some(symbols) = symbols.filter(Symbols::has_variants) {
+            let is_variant = |record: Record| symbols.is_variant(record.callsite(text.start).function().get());
+            table.set_aside(&mut census, |_, record, _| is_variant(record));
+        }
+        census.refused = table.slots.len() - census.accepted - census.excluded;
+        table.slots[census.accepted..].sort_unstable();
+        // INVARIANT: accepted records were moved to the front in the order of their sorted entries, which is that of their
+        // addresses, or were sorted since; those that have an instruction in common are not among them any more.
+        Ok((table, census))
+    }
+
+    /// Of records for the same instructions keeps one; of those that have one instruction in common, none.
+    #[cold]
+    fn set_crowded_aside(&mut self, census: &mut Census) {
+        // A prefixed entry's callsite may lie behind the one of the entry that comes next.
+        self.slots[..self.accepted].sort_unstable_by_key(|slot| (Record(*slot).word_offset(), Reverse(*slot)));
+        let distance = |a: Option<Record>, b: Record| a.map(|a| a.word_offset().abs_diff(b.word_offset()));
+        self.set_aside(census, |before, record, _| distance(before, record) == Some(0));
+        self.set_aside(census, |before, record, after| {
+            distance(before, record) == Some(1) || distance(after, record) == Some(1)
+        });
+    }
+
+    /// Makes entries again of the records that are `unwanted`, which is asked about each with those before and after it.
+    fn set_aside(&mut self, census: &mut Census, unwanted: impl Fn(Option<Record>, Record, Option<Record>) -> bool) {
+        let (mut kept, mut before) = (0, None);
+        for index in 0..self.accepted {
+            let (record, after) = (Record(self.slots[index]), self.get(index + 1));
+            if unwanted(before, record, after) {
+                let callsite = record.callsite(self.text.start);
+                census.with_landing_pad -= usize::from(callsite.form().landing_pad == LandingPad::BtiC);
+                census.with_literal -= usize::from(callsite.literal().is_some());
+                self.slots[index] = self.entry(record);
+            } else {
+                self.slots.swap(kept, index);
+                kept += 1;
+            }
+            before = Some(record);
+        }
+        (self.accepted, census.accepted) = (kept, kept);
+    }
+
+    /// What the section's entry for this record was, as an address.
+    fn entry(&self, record: Record) -> u64 {
+        let callsite = record.callsite(self.text.start);
+        match callsite.form().prefix {
+            Prefix::Literal => callsite.function().offset(-8).get(),
+            Prefix::None => callsite.mov_addr().get(),
+        }
     }
 
     /// The accepted callsites' count.
@@ -428,31 +502,44 @@ impl Table {
     pub(crate) fn refused(
         &self,
         excluded: TextRange,
+        symbols: Option<Symbols<'_>>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> impl Iterator<Item = (TextAddr, Refusal)> {
+        let symbols = symbols.filter(Symbols::has_variants);
         self.slots[self.accepted..].iter().filter_map(move |entry| {
             let entry = TextAddr::new(*entry);
-            // A refused entry's text was never written, so what was wrong with it still is; a duplicate is one whose
-            // callsite is in the table.
-            let known = |callsite: Callsite| self.find(callsite.mov_addr()).map(|_| callsite.mov_addr());
-            let previous = Callsite::decode(entry, self.text, self.layout, &mut read)
-                .ok()
-                .and_then(|(callsite, _)| known(callsite));
-            match classify(entry, self.text, excluded, self.layout, previous, &mut read) {
-                Err(SetAside::Refused(refusal)) => Some((entry, refusal)),
-                Ok(_) | Err(SetAside::Excluded) => None,
-            }
+            // The text of an entry that was set aside was never written, unless it has another entry that was not.
+            let refusal = match classify(entry, self.text, excluded, self.layout, &mut read) {
+                Err(SetAside::Excluded) => return None,
+                Err(SetAside::Refused(refusal)) => refusal,
+                Ok((callsite, _)) if self.has(&callsite) => Refusal::Duplicate,
+                Ok((_, State::Disabled | State::Enabled(_))) => Refusal::InUse,
+                Ok((callsite, State::Compiled)) => {
+                    let function = callsite.function().get();
+                    let is_variant = symbols.is_some_and(|symbols| symbols.is_variant(function));
+                    if is_variant { Refusal::CallingConvention } else { Refusal::Overlapping }
+                }
+            };
+            Some((entry, refusal))
         })
     }
 
-    /// Makes the section's entries out of the records again, absolute, so that a failed init can be tried anew.
+    /// Whether it has a record.
+    fn has(&self, callsite: &Callsite) -> bool {
+        let found = self.find(callsite.mov_addr()).and_then(|index| self.callsite(index));
+        found.is_some_and(|found| found.mov_addr() == callsite.mov_addr())
+    }
+
+    /// Makes the section's entries out of the records again, as the section gave them, so that a failed init can be tried
+    /// anew.
     pub(crate) fn dissolve(mut self) -> Slots {
-        for slot in &mut self.slots[..self.accepted] {
-            let callsite = Record(*slot).callsite(self.text.start);
-            *slot = match callsite.form().prefix {
-                Prefix::Literal => callsite.function().offset(-8).get(),
-                Prefix::None => callsite.mov_addr().get(),
-            };
+        for index in 0..self.accepted {
+            self.slots[index] = self.entry(Record(self.slots[index]));
+        }
+        if self.encoding == Encoding::Relative {
+            for slot in &mut *self.slots {
+                *slot = slot.wrapping_sub(core::ptr::from_ref(slot).addr() as u64);
+            }
         }
         self.slots
     }
@@ -556,32 +643,24 @@ impl fmt::Debug for Table {
     }
 }
 
-/// Why an entry is not in the table.
+/// Why an entry can't be in the table, whatever the others are.
 enum SetAside {
     Excluded,
     Refused(Refusal),
 }
 
-/// What an entry stands for; `previous` is the first instruction of the callsite accepted before it.
+/// The callsite that an entry stands for, and the state that its text says.
 #[inline]
 fn classify(
     entry: TextAddr,
     text: TextRange,
     excluded: TextRange,
     layout: Layout,
-    previous: Option<TextAddr>,
     read: &mut impl FnMut(TextAddr) -> u32,
-) -> Result<Callsite, SetAside> {
+) -> Result<(Callsite, State), SetAside> {
     if excluded.contains(entry) {
         return Err(SetAside::Excluded);
     }
     #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
-    let (callsite, state) = Callsite::decode(entry, text, layout, |at| read(at)).map_err(SetAside::Refused)?;
-    if previous == Some(callsite.mov_addr()) {
-        return Err(SetAside::Refused(Refusal::Duplicate));
-    }
-    match state {
-        State::Compiled => Ok(callsite),
-        State::Disabled | State::Enabled(_) => Err(SetAside::Refused(Refusal::InUse)),
-    }
+    Callsite::decode(entry, text, layout, |at| read(at)).map_err(SetAside::Refused)
 }

@@ -36,6 +36,27 @@ extern "C" fn bystander(value: u64) -> u64 {
     black_box(value) + 2
 }
 
+// A function with the room that both kinds of entries name, of a calling convention in which x9 may be live.
+core::arch::global_asm!(
+    ".pushsection .text.vector_function, \"ax\", %progbits",
+    ".balign 8",
+    "    nop",
+    "    nop",
+    ".global vector_function",
+    ".type vector_function, %function",
+    ".variant_pcs vector_function",
+    "vector_function:",
+    "    nop",
+    "    nop",
+    "    ret",
+    ".size vector_function, . - vector_function",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    fn vector_function();
+}
+
 extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
     // SAFETY: the traced functions take any number.
     unsafe { regs.set_argument(0, 100) };
@@ -90,15 +111,19 @@ fn damaged_entries_are_refused_by_address_and_reason() {
         section.iter().copied().find(|entry| (nop.get() - 12..=nop.get()).contains(entry)).unwrap()
     };
     let (good_entry, damaged_entry) = (entry_of(good), entry_of(damaged));
-    // Three entries of functions that nobody misses are replaced.
+    let vector = TextAddr::new((vector_function as *const ()).addr() as u64);
+    let is_prefixed = good_entry < good.get() - 4;
+    let vector_entry = if is_prefixed { vector.get() - 8 } else { vector.get() };
+    // Four entries of functions that nobody misses are replaced.
     let spare: Vec<usize> =
         (0..section.len()).filter(|at| ![good_entry, damaged_entry].contains(&section[*at])).collect();
     section[spare[0]] = good_entry;
     section[spare[1]] = 0x1000;
     section[spare[2]] = good_entry + 2;
+    section[spare[3]] = vector_entry;
 
     let (engine, report) = engine();
-    assert_eq!(report.census.refused, 4);
+    assert_eq!(report.census.refused, 5);
     let mut refused = Vec::new();
     engine.for_each_refusal(|(at, refusal)| refused.push((at.get(), refusal)));
     let mut expected = [
@@ -106,10 +131,12 @@ fn damaged_entries_are_refused_by_address_and_reason() {
         (good_entry, Refusal::Duplicate),
         (good_entry + 2, Refusal::Misaligned),
         (damaged_entry, Refusal::NotPatchable { found: [NOP, DAMAGE] }),
+        (vector_entry, Refusal::CallingConvention),
     ];
     expected.sort_by_key(|(at, _)| *at);
     assert_eq!(refused, expected);
     assert_eq!((word(damaged), word(damaged.offset(4))), (NOP, DAMAGE));
+    assert_eq!((word(vector), word(vector.offset(4))), (NOP, NOP));
 }
 
 fn the_other_callsites_work() {

@@ -36,8 +36,9 @@ impl Image {
     ///
     /// # Safety
     ///
-    /// - The section's bytes are readable, writable, and from now on the engine's alone.
-    /// - `text` is mapped and readable, and stays so.
+    /// 1. The section's bytes are readable, writable, and from now on the engine's alone. After an init that failed they
+    ///    may be another image's.
+    /// 2. `text` is mapped and readable, and stays so.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
         Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None }
@@ -73,10 +74,11 @@ impl Image {
     ///
     /// # Safety
     ///
-    /// - The symbols that the script defines stand around what their names say: text is mapped readable, the callsite
-    ///   section readable and writable.
-    /// - A position-independent kernel has relocated itself.
-    /// - Called once: the section becomes the engine's.
+    /// 1. The symbols that the script defines stand around what their names say: text is mapped readable, the callsite
+    ///    section readable and writable.
+    /// 2. A position-independent kernel has relocated itself.
+    /// 3. Only one image is given to an init that succeeds: the section becomes the engine's. After one that failed, this
+    ///    may be called again.
     #[cfg(target_os = "none")]
     pub unsafe fn linked() -> Self {
         unsafe extern "C" {

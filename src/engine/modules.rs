@@ -4,13 +4,14 @@
 //! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
 
 use super::Engine;
-use super::change::Change;
+use super::change::{Change, Refused};
 use super::error::RegisterError;
 use super::members::{MAX_OPS, Member};
 use super::region::{Origin, Region};
 use super::registry::{Registry, Tools};
 use super::veneers::Veneers;
 use crate::address::TextRange;
+use crate::filter::Filter;
 use crate::plt::reaches;
 use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
 use crate::symbols::OwnedSymbols;
@@ -113,10 +114,12 @@ impl Engine {
             // SAFETY: the table asks for aligned addresses inside the text only, which is mapped: our caller's promise 1.
             unsafe { machine.load(at) }
         };
-        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), read) else {
+        let symbols = OwnedSymbols::parse(symbols).ok();
+        let names = symbols.as_ref().map(OwnedSymbols::get);
+        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), names, read)
+        else {
             return Err("its callsite section can't be used");
         };
-        let symbols = OwnedSymbols::parse(symbols).ok();
         let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };
         let region = Region::of_module(text, table, veneers, origin);
         // SAFETY: callsites lie inside the text, which is mapped, is written by nobody else, and isn't executed yet: our
@@ -132,7 +135,13 @@ impl Engine {
         let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
         let planned = members.iter().filter(told).try_for_each(|(number, member)| {
             let mut change = Change::adding(sets, members, number);
-            member.filter.with(|filter| regions[place].plan_filter(filter, &mut change).map(drop))
+            member.filter.with(|filter| regions[place].plan_filter(filter, &mut change))?;
+            if member.hook.is_some() {
+                // A rule that names one is no reason to refuse a module.
+                let mut change = Change::removing(sets, members, number);
+                let _ = regions[place].plan_returning_twice(&Filter::ALL, &mut change);
+            }
+            Ok::<_, Refused>(())
         });
         if planned.is_err() {
             registry.withdraw();

@@ -71,7 +71,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn symbols(&self) -> Option<Symbols<'_>> {
+    pub(super) fn symbols(&self) -> Option<Symbols<'_>> {
         match self {
             Self::Kernel(symbols) => *symbols,
             #[cfg(feature = "module")]
@@ -113,7 +113,14 @@ impl Region {
             // mapped.
             unsafe { machine.load(at) }
         };
-        let (table, census) = Table::build(text, excluded, slots, encoding, layout, read).map_err(InitError::Table)?;
+        let (table, census) =
+            Table::build(text, excluded, slots, encoding, layout, symbols, read).map_err(InitError::Table)?;
+        if census.accepted == 0 {
+            let first = table.refused(excluded, symbols, read).next();
+            table.dissolve();
+            let Census { refused, excluded, .. } = census;
+            return Err(InitError::Table(TableError::NothingAccepted { refused, excluded, first }));
+        }
         let origin = Origin::Kernel(symbols);
         Ok((Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE }, census))
     }
@@ -249,16 +256,15 @@ impl Region {
         filter: &Filter<'_>,
         change: &mut Change<'_>,
     ) -> Result<usize, ReturnsTwice> {
-        let Some(symbols) = self.symbols else { return Ok(0) };
+        let Self { table, planned, origin, .. } = self;
+        let Some(symbols) = origin.symbols() else { return Ok(0) };
         let mut taken_away = 0;
         for name in RETURNING_TWICE {
             for symbol in symbols.lookup_name(name) {
                 let function = TextAddr::new(symbol.addr);
-                let Some(index) = self.table.find(function) else { continue };
-                let before = self.table.get(index).map(Record::next);
+                let Some(index) = table.find(function) else { continue };
                 // Taking an ops away excludes nothing.
-                let _ = self.plan(index, change);
-                if before == self.table.get(index).map(Record::next) {
+                if Self::plan(table, planned, index, change) != Ok(1) {
                     continue;
                 }
                 if filter.asks_for(name, function) {

@@ -125,7 +125,10 @@ impl Engine {
     pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
         let registry = self.lock();
         for region in &registry.regions {
-            region.table.refused(region.excluded, |at| region.read(self.machine, at)).for_each(&mut show);
+            region
+                .table
+                .refused(region.excluded, region.origin.symbols(), |at| region.read(self.machine, at))
+                .for_each(&mut show);
         }
     }
 

@@ -22,8 +22,7 @@
 //! # Reading
 //! ```text
 //!   seq = slot.seq (acquire); not index + 1: not there
-//!   load      ip, parent, time, arguments
-//!             fence (acquire)
+//!   load      ip, parent, time, arguments (acquire, each)
 //!   slot.seq again; not the same: overwritten meanwhile
 //! ```
 //!
@@ -31,22 +30,35 @@
 //! one that came after W's: the look acquires what W's STLR releases, and whoever took the slot after W read W's sequence
 //! number (or a later one) in order to take it, so its stores come after W's (Arm ARM B2.3.3: the exclusive store is ordered
 //! behind its load, what follows the DMB behind that). If a field is not W's, it is of a V that took the slot after
-//! W. V's BUSY is before V's fields (DMB ISHST), so who has loaded such a field and then looks again (the fence) finds BUSY or
-//! something later still. No number is given twice, so that is not W's.
+//! W. V's BUSY is before V's fields (DMB ISHST), so who has loaded such a field (acquire) and then looks again finds BUSY
+//! or something later still. No number is given twice, so that is not W's.
 //!
-//! `model`, among the tests, runs the instructions that are generated, against the reader below, on a memory that shows
-//! old values wherever it may.
+//! `model`, among the tests, runs the instructions that are generated, against the reader below and the orderings that it
+//! asks for, on a memory that shows old values wherever it may.
 //!
 //! *Everything is counted.* Of the indices below `next`, each was read, was lost, or is still to be read. Lost are those
 //! that were overwritten before, given up by their writers, or passed over while a writer was at them.
+//!
+//! # Giving a ring
+//! The stubs load the slots' address and the mask with one LDP, and there is no order between its halves. So whatever the
+//! mask is while slots may be seen must fit them: it is 0, which is right for any ring, until it is what it stays. Whoever
+//! gives a ring claims it first; a second one finds that and touches neither ring nor slots.
+//!
+//! ```text
+//!   claim     was = ring.claimed, ring.claimed = 1   atomic; was 1: somebody else's
+//!   prepare   every slot.seq = NEVER; ring.mask = size - 1
+//!   publish   ring.slots = slots                     release; the stubs' accesses depend on the address
+//! ```
 
+#[cfg(test)]
+mod giving;
 #[cfg(test)]
 mod model;
 
 use crate::address::TextAddr;
 use core::fmt;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// The most arguments that a record has.
 pub const MAX_ARGUMENTS: usize = 4;
@@ -59,12 +71,54 @@ const BUSY: u64 = 0;
 /// The sequence number of a slot that was never written.
 const NEVER: u64 = u64::MAX;
 
+/// What a ring is made of: an atomic number, or in tests one that is watched.
+pub(crate) trait Number {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+    fn swap(&self, value: u64, order: Ordering) -> u64;
+}
+
+impl Number for AtomicU64 {
+    #[inline]
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+
+    #[inline]
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+
+    #[inline]
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.swap(value, order)
+    }
+}
+
+/// The same for a pointer.
+pub(crate) trait Pointer<T> {
+    fn load(&self, order: Ordering) -> *mut T;
+    fn store(&self, value: *mut T, order: Ordering);
+}
+
+impl<T> Pointer<T> for AtomicPtr<T> {
+    #[inline]
+    fn load(&self, order: Ordering) -> *mut T {
+        self.load(order)
+    }
+
+    #[inline]
+    fn store(&self, value: *mut T, order: Ordering) {
+        self.store(value, order);
+    }
+}
+
 /// Room for one record: 64 bytes.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub struct Slot {
-    seq: AtomicU64,
-    words: [AtomicU64; WORDS],
+pub struct Slot<N = AtomicU64> {
+    seq: N,
+    words: [N; WORDS],
 }
 
 const _: () = assert!(size_of::<Slot>() == 64 && offset_of!(Slot, words) == 8);
@@ -84,14 +138,17 @@ impl Default for Slot {
 
 /// One CPU's ring. The stubs know where its fields are.
 #[repr(C)]
-pub(crate) struct Ring {
+pub(crate) struct Ring<N: 'static = AtomicU64, P = AtomicPtr<Slot<N>>> {
     /// The next index that is given.
-    next: AtomicU64,
+    next: N,
     /// # Invariants
     ///
-    /// Null, or the first of `mask` + 1 slots that are there for ever, a power of two.
-    slots: AtomicPtr<Slot>,
-    mask: AtomicU64,
+    /// Null, or the first of `mask` + 1 slots that are there for ever, a power of two. The mask is 0 for as long as this is
+    /// null, but to the one who has claimed the ring; once this is not null, neither changes any more.
+    slots: P,
+    mask: N,
+    /// 1 once somebody is giving, or has given, the slots.
+    claimed: N,
 }
 
 const _: () = assert!(offset_of!(Ring, next) == 0 && offset_of!(Ring, slots) == 8 && offset_of!(Ring, mask) == 16);
@@ -123,33 +180,37 @@ impl core::error::Error for RingError {}
 impl Ring {
     /// A ring without slots.
     pub(crate) const fn new() -> Self {
-        Self { next: AtomicU64::new(0), slots: AtomicPtr::new(core::ptr::null_mut()), mask: AtomicU64::new(0) }
+        let [next, mask, claimed] = [const { AtomicU64::new(0) }; 3];
+        Self { next, slots: AtomicPtr::new(core::ptr::null_mut()), mask, claimed }
     }
+}
 
-    pub(crate) fn set(&self, slots: &'static [Slot]) -> Result<(), RingError> {
+impl<N: Number, P: Pointer<Slot<N>>> Ring<N, P> {
+    /// Gives the ring its slots; see [above](self#giving-a-ring).
+    pub(crate) fn set(&self, slots: &'static [Slot<N>]) -> Result<(), RingError> {
         if !slots.len().is_power_of_two() {
             return Err(RingError::Size { slots: slots.len() });
         }
-        if !self.slots.load(Ordering::Relaxed).is_null() {
+        if self.claimed.swap(1, Ordering::Relaxed) != 0 {
             return Err(RingError::AlreadySet);
         }
         slots.iter().for_each(|slot| slot.seq.store(NEVER, Ordering::Relaxed));
-        // INVARIANT: the mask first: with the slots before, it would be that of a ring of one slot, which is one of them.
-        self.mask.store(slots.len() as u64 - 1, Ordering::Release);
+        self.mask.store(slots.len() as u64 - 1, Ordering::Relaxed);
         // The stubs write here, by an address that they load as a number.
         let first = slots.as_ptr();
         first.expose_provenance();
+        // INVARIANT: claimed by us alone, and the mask is these slots'.
         self.slots.store(first.cast_mut(), Ordering::Release);
         Ok(())
     }
 
-    fn slots(&self) -> &'static [Slot] {
+    fn slots(&self) -> &'static [Slot<N>] {
         let first = self.slots.load(Ordering::Acquire);
         if first.is_null() {
             return &[];
         }
         let count = self.mask.load(Ordering::Relaxed) as usize + 1;
-        // SAFETY: the invariant; slots are changed by atomic accesses only.
+        // SAFETY: the invariant, with the mask that was stored before the slots; they are changed by atomic accesses only.
         unsafe { core::slice::from_raw_parts(first, count) }
     }
 }
@@ -251,43 +312,34 @@ impl Iterator for Recording<'_> {
     }
 }
 
-/// What a reader does to a slot.
+/// A slot as a reader sees it.
 trait Shared {
-    fn seq_acquire(&self) -> u64;
-    fn word(&self, number: usize) -> u64;
-    fn fence_acquire(&self);
-    fn seq(&self) -> u64;
+    /// Loads a word: 0 is the sequence number, the others are the record's.
+    fn load(&self, word: usize, order: Ordering) -> u64;
 }
 
 impl Shared for Slot {
-    fn seq_acquire(&self) -> u64 {
-        self.seq.load(Ordering::Acquire)
-    }
-
-    fn word(&self, number: usize) -> u64 {
-        self.words.get(number).map_or(0, |word| word.load(Ordering::Relaxed))
-    }
-
-    fn fence_acquire(&self) {
-        fence(Ordering::Acquire);
-    }
-
-    fn seq(&self) -> u64 {
-        self.seq.load(Ordering::Relaxed)
+    #[inline]
+    fn load(&self, word: usize, order: Ordering) -> u64 {
+        match word.checked_sub(1) {
+            None => self.seq.load(order),
+            Some(word) => self.words.get(word).map_or(0, |word| word.load(order)),
+        }
     }
 }
 
 /// The record of this index, if the slot has it, whole.
 fn read(slot: &impl Shared, index: u64) -> Option<Record> {
-    let seq = slot.seq_acquire();
+    let seq = slot.load(0, Ordering::Acquire);
     if seq != index.wrapping_add(1) {
         return None;
     }
-    let [behind, parent, time, arguments @ ..] = core::array::from_fn::<_, WORDS, _>(|number| slot.word(number));
-    slot.fence_acquire();
+    // Each of them before the second look: an ordering of the loads themselves, so that there is no fence to forget.
+    let word = |number| slot.load(1 + number, Ordering::Acquire);
+    let [behind, parent, time, arguments @ ..] = core::array::from_fn::<_, WORDS, _>(word);
     let record =
         Record { index, ip: TextAddr::new(behind).offset(-4), parent_ip: TextAddr::new(parent), time, arguments };
-    (slot.seq() == seq).then_some(record)
+    (slot.load(0, Ordering::Relaxed) == seq).then_some(record)
 }
 
 #[cfg(test)]

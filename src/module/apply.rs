@@ -10,7 +10,7 @@ use super::place::Placed;
 use super::reloc::{Letters, RelocKind};
 use super::symbols::{Target, Values};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{self, Callsite};
+use crate::callsite::{self, Callsite, Refusal};
 use crate::insn::BranchOffset;
 use crate::insn::seq::plt::is_erratum_843419_place;
 use crate::plt::{AdrpInstead, ENTRY_BYTES, STUB_VENEERS, Veneer};
@@ -276,7 +276,8 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
-    /// Sees that every entry of a segment decodes as a callsite.
+    /// Sees that every entry of a segment decodes as a callsite, and that no two of those have one instruction in common.
+    /// Functions of another calling convention are left to whoever traces, who gets the symbols.
     fn check_callsites(&self, segment: Segment, entries: Vec<u64>) -> Result<Entries, LoadError> {
         let text = self.placed.range(segment);
         let read = |at: TextAddr| {
@@ -285,8 +286,18 @@ impl<'a, 'k> Linking<'a, 'k> {
         };
         let addresses = || entries.iter().copied().map(TextAddr::new);
         let form = callsite::Layout::detect(addresses(), text, read);
+        let mut callsites: Vec<(Callsite, TextAddr)> = Vec::new();
+        callsites.try_reserve_exact(entries.len())?;
         for entry in addresses() {
-            Callsite::decode(entry, text, form, read).map_err(|refusal| LoadError::Callsite { entry, refusal })?;
+            let decoded = Callsite::decode(entry, text, form, read);
+            let (callsite, _) = decoded.map_err(|refusal| LoadError::Callsite { entry, refusal })?;
+            callsites.push((callsite, entry));
+        }
+        callsites.sort_unstable_by_key(|(callsite, entry)| (callsite.mov_addr(), *entry));
+        for [(before, _), (callsite, entry)] in callsites.array_windows() {
+            if before.overlaps(callsite) {
+                return Err(LoadError::Callsite { entry: *entry, refusal: Refusal::Overlapping });
+            }
         }
         Ok(Entries { addresses: entries, form })
     }

@@ -4,6 +4,7 @@
 //! checked where it is followed.
 
 use super::error::{LoadError, SectionCause, owned};
+use crate::symbols::Convention;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::fmt;
@@ -82,6 +83,7 @@ pub(crate) struct Symbol<'a> {
     pub(crate) value: u64,
     pub(crate) bytes: u64,
     pub(crate) is_function: bool,
+    pub(crate) convention: Convention,
 }
 
 /// Where a symbol says that it is defined.
@@ -308,6 +310,7 @@ fn symbols<'a>(
             value: entry.st_value(Little),
             bytes: entry.st_size(Little),
             is_function: entry.st_type() == elf::STT_FUNC,
+            convention: Convention::of_st_other(entry.st_other().0),
         };
         symbol.place = match entry.st_shndx(Little) {
             elf::SHN_UNDEF if entry.st_bind() == elf::STB_WEAK => SymbolPlace::WeakUndefined,

@@ -132,9 +132,9 @@ pub(crate) fn table(
             "" => Ok(()),
             // Mangled names of Rust begin so; the demangler takes its time to find nothing in another one.
             _ if name.starts_with("_R") || name.starts_with("_ZN") => {
-                encoder.push(format_args!("{:#}", rustc_demangle::demangle(name)), address, bytes)
+                encoder.push(format_args!("{:#}", rustc_demangle::demangle(name)), address, bytes, symbol.convention)
             }
-            _ => encoder.push(format_args!("{name}"), address, bytes),
+            _ => encoder.push(format_args!("{name}"), address, bytes, symbol.convention),
         }
         .map_err(error)?;
     }

@@ -66,7 +66,7 @@ fn a_count_on_the_cpu_is_ten_instructions_or_eight() {
         bti c
         mrs x10, TPIDR_EL1
         cbz x10, #24
-        add x10, x10, #168
+        add x10, x10, #176
         ldxr x11, [x10]
         add x11, x11, #1
         stxr w12, x11, [x10]
@@ -77,7 +77,7 @@ fn a_count_on_the_cpu_is_ten_instructions_or_eight() {
         bti c
         mrs x10, TPIDR_EL1
         cbz x10, #16
-        add x10, x10, #168
+        add x10, x10, #176
         mov x11, #1
         stadd x11, [x10]
     ";

@@ -1,6 +1,6 @@
 //! The names of one address after the other, as when a table of callsites is walked.
 
-use super::{Symbols, nth};
+use super::Symbols;
 use core::ops::Range;
 
 /// How many symbols further a cursor looks before it searches: a search costs about as much.
@@ -45,7 +45,7 @@ impl<'a> Cursor<'a> {
             }
         }
         let first = self.group.start;
-        let is_inside = !self.group.is_empty() && wanted - self.offset < u64::from(nth(self.symbols.sizes, first));
+        let is_inside = !self.group.is_empty() && wanted - self.offset < self.symbols.size(first);
         is_inside.then(|| self.symbols.name(first))
     }
 

@@ -9,7 +9,7 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::ops::Range;
 
-use super::{ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VERSION, checksum};
+use super::{Convention, ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VARIANT, VERSION, checksum};
 
 /// A function to put into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,13 +20,15 @@ pub struct Function {
     pub addr: u64,
     /// Its length in bytes.
     pub size: u64,
+    /// What its callers may count on.
+    pub convention: Convention,
 }
 
 /// Why a list of functions does not fit into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The function is 4 GiB or more away from the first one, or larger than that.
+    /// The function is 4 GiB or more away from the first one, or larger than 2 GiB.
     TooFar {
         /// The function's name.
         name: String,
@@ -43,7 +45,10 @@ impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooFar { name, addr } => {
-                write!(f, "The function {name} at {addr:#x} is 4 GiB or more away from the first one")
+                write!(
+                    f,
+                    "The function {name} at {addr:#x} is 4 GiB or more away from the first one, or larger than 2 GiB"
+                )
             }
             Self::TooMany => write!(f, "The functions and their names do not fit into 4 GiB"),
             Self::Heap => write!(f, "The heap has no memory for the symbol table"),
@@ -68,8 +73,8 @@ impl From<TryReserveError> for EncodeError {
 /// Where the functions lie too far apart, or are too many; see [`EncodeError`].
 pub fn encode(functions: &[Function], anchor: u64) -> Result<Vec<u8>, EncodeError> {
     let mut encoder = Encoder::new();
-    for Function { name, addr, size } in functions {
-        encoder.push(format_args!("{name}"), *addr, *size)?;
+    for Function { name, addr, size, convention } in functions {
+        encoder.push(format_args!("{name}"), *addr, *size, *convention)?;
     }
     encoder.finish(anchor)
 }
@@ -85,6 +90,7 @@ pub(crate) struct Encoder {
 struct Entry {
     addr: u64,
     size: u64,
+    convention: Convention,
     name: Range<u32>,
 }
 
@@ -111,12 +117,18 @@ impl Encoder {
     }
 
     /// Adds a function.
-    pub(crate) fn push(&mut self, name: fmt::Arguments<'_>, addr: u64, size: u64) -> Result<(), EncodeError> {
+    pub(crate) fn push(
+        &mut self,
+        name: fmt::Arguments<'_>,
+        addr: u64,
+        size: u64,
+        convention: Convention,
+    ) -> Result<(), EncodeError> {
         let start = fit(self.names.0.len())?;
         fmt::write(&mut self.names, name).map_err(|_| EncodeError::Heap)?;
         let name = start..fit(self.names.0.len())?;
         self.functions.try_reserve(1)?;
-        self.functions.push(Entry { addr, size, name });
+        self.functions.push(Entry { addr, size, convention, name });
         Ok(())
     }
 
@@ -146,8 +158,10 @@ impl Encoder {
             bytes.extend_from_slice(&offset.to_le_bytes());
         }
         for entry in &functions {
-            let size = u32::try_from(entry.size).map_err(|_| too_far(entry, &names))?;
-            bytes.extend_from_slice(&size.to_le_bytes());
+            let size = u32::try_from(entry.size).ok().filter(|size| size & VARIANT == 0);
+            let size = size.ok_or_else(|| too_far(entry, &names))?;
+            let mark = if entry.convention == Convention::Variant { VARIANT } else { 0 };
+            bytes.extend_from_slice(&(size | mark).to_le_bytes());
         }
         let mut start = 0_u32;
         for entry in &functions {

@@ -11,14 +11,14 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | the magic `fsym` |
-//! | 4 | the version of this form, 2 |
+//! | 4 | the version of this form, 3 |
 //! | 8 | the base: the lowest symbol's address, as linked |
 //! | 8 | the anchor: the table's own address, as linked, or 0 where it isn't known |
 //! | 4 | `n` |
 //! | 4 | `b`, the length of all names |
 //! | 8 | the checksum of all the rest; see below |
 //! | 4 `n` | each symbol's address, as an offset from the base, ascending |
-//! | 4 `n` | each symbol's size |
+//! | 4 `n` | each symbol's size, in 31 bits; the highest bit is set where its [`Convention`] is a variant |
 //! | 4 `n` | where each symbol's name starts in the names; it ends where the next one's starts |
 //! | 4 `n` | the symbols' indices in the order of their names |
 //! | `b` | the names, in the order of the addresses, with nothing between them |
@@ -33,11 +33,12 @@
 //!
 //! # Examples
 //! ```
-//! use fentry::symbols::{Function, Symbols, encode};
+//! use fentry::symbols::{Convention, Function, Symbols, encode};
 //!
+//! let convention = Convention::Base;
 //! let functions = [
-//!     Function { name: "heap::alloc".into(), addr: 0x4008_0040, size: 0x80 },
-//!     Function { name: "kmain".into(), addr: 0x4008_0000, size: 0x40 },
+//!     Function { name: "heap::alloc".into(), addr: 0x4008_0040, size: 0x80, convention },
+//!     Function { name: "kmain".into(), addr: 0x4008_0000, size: 0x40, convention },
 //! ];
 //! let bytes = encode(&functions, 0).unwrap();
 //! let symbols = Symbols::parse(&bytes).unwrap();
@@ -71,7 +72,7 @@ mod tests;
 /// The first four bytes of a table.
 const MAGIC: [u8; 4] = *b"fsym";
 /// The form that this module reads and writes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Where each field of the header stands, and where the first array starts.
 const VERSION_AT: usize = 4;
 const BASE_AT: usize = 8;
@@ -82,6 +83,8 @@ const SUM_AT: usize = 32;
 const HEADER_LEN: usize = 40;
 /// The bytes that each symbol takes beside its name.
 const ENTRY_LEN: usize = 16;
+/// The bit of a size that says that the symbol's convention is a variant.
+const VARIANT: u32 = 1 << 31;
 
 /// What is wrong with a symbol table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +172,26 @@ impl fmt::Display for SymbolsError {
 
 impl core::error::Error for SymbolsError {}
 
+/// What a function's callers may count on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Convention {
+    /// As far as its symbol says, no more than the base standard promises: x9 to x17 and q16 to q31 are the callee's.
+    #[default]
+    Base,
+    /// The symbol is marked STO_AARCH64_VARIANT_PCS (AAELF64 5.5.1): some of these registers may be live at its entry, or
+    /// across a call of it. `aarch64_vector_pcs` and functions with SVE arguments are so; Clang's `preserve_most` and
+    /// rustc's `extern "rust-cold"` are not marked.
+    Variant,
+}
+
+impl Convention {
+    /// What a symbol's `st_other` says in an ELF file for AArch64.
+    pub const fn of_st_other(st_other: u8) -> Self {
+        const STO_AARCH64_VARIANT_PCS: u8 = 0x80;
+        if st_other & STO_AARCH64_VARIANT_PCS == 0 { Self::Base } else { Self::Variant }
+    }
+}
+
 /// A function: its name and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'a> {
@@ -178,6 +201,8 @@ pub struct Symbol<'a> {
     pub addr: u64,
     /// Its length in bytes.
     pub size: u64,
+    /// What its callers may count on.
+    pub convention: Convention,
 }
 
 /// A place in a function.
@@ -214,6 +239,8 @@ pub struct Symbols<'a> {
     base: u64,
     anchor: u64,
     slide: u64,
+    /// Whether any symbol's convention is a variant.
+    has_variants: bool,
 }
 
 /// Where a table's arrays are.
@@ -240,7 +267,8 @@ impl<'a> Arrays<'a> {
     fn with_names(self, names: &'a str, bytes: &[u8]) -> Symbols<'a> {
         let Self { offsets, sizes, name_starts, by_name, .. } = self;
         let (base, anchor) = (read_u64(bytes, BASE_AT), read_u64(bytes, ANCHOR_AT));
-        Symbols { offsets, sizes, name_starts, by_name, names, base, anchor, slide: 0 }
+        let has_variants = sizes.iter().any(|size| u32::from_le_bytes(*size) & VARIANT != 0);
+        Symbols { offsets, sizes, name_starts, by_name, names, base, anchor, slide: 0, has_variants }
     }
 }
 
@@ -292,12 +320,12 @@ impl<'a> Symbols<'a> {
     /// [`SymbolsError::Absent`] where the kernel was linked without a table, and the others for a damaged one.
     ///
     /// # Safety
-    /// - The linker script defines `__fentry_symbols_start` and `__fentry_symbols_stop` around the section
-    ///   `.fentry.symbols`.
-    /// - What lies between them is mapped, readable, and written by nobody while the kernel runs.
+    /// 1. The linker script defines `__fentry_symbols_start` and `__fentry_symbols_stop` around the section
+    ///    `.fentry.symbols`.
+    /// 2. What lies between them is mapped, readable, and written by nobody while the kernel runs.
     #[cfg(any(target_os = "none", doc))]
     pub unsafe fn linked() -> Result<Symbols<'static>, SymbolsError> {
-        // The linker script defines them, as our caller promises.
+        // The linker script defines them: our caller's first promise.
         unsafe extern "C" {
             static __fentry_symbols_start: [u8; 0];
             static __fentry_symbols_stop: [u8; 0];
@@ -308,7 +336,7 @@ impl<'a> Symbols<'a> {
         if len == 0 {
             return Err(SymbolsError::Absent);
         }
-        // SAFETY: Our caller promises that the bytes between the two symbols are readable and never written.
+        // SAFETY: the bytes between the two symbols are readable and never written: our caller's second promise.
         let bytes = unsafe { core::slice::from_raw_parts(start.cast::<u8>(), len) };
         let symbols = Symbols::parse(bytes)?;
         let slide = match symbols.anchor {
@@ -369,6 +397,20 @@ impl<'a> Symbols<'a> {
             .take_while(move |symbol| symbol.name == name)
     }
 
+    /// Whether [`is_variant`](Self::is_variant) is true of any function.
+    pub(crate) fn has_variants(&self) -> bool {
+        self.has_variants
+    }
+
+    /// Whether a function that begins at this address has a variant convention, by any of its names.
+    pub(crate) fn is_variant(&self, function: u64) -> bool {
+        let group = self.offset(function).and_then(|wanted| Some((wanted, self.group_of(wanted)?)));
+        let is_it = |index: usize, wanted| u64::from(nth(self.offsets, index)) == wanted;
+        group.is_some_and(|(wanted, mut group)| {
+            is_it(group.start, wanted) && group.any(|index| nth(self.sizes, index) & VARIANT != 0)
+        })
+    }
+
     /// Every function, in the order of the addresses.
     pub fn iter(&self) -> Iter<'a> {
         Iter { symbols: *self, next: 0 }
@@ -387,8 +429,18 @@ impl<'a> Symbols<'a> {
         Symbol {
             name: self.name(index),
             addr: self.base.wrapping_add(u64::from(nth(self.offsets, index))).wrapping_add(self.slide),
-            size: u64::from(nth(self.sizes, index)),
+            size: self.size(index),
+            convention: match nth(self.sizes, index) & VARIANT {
+                0 => Convention::Base,
+                _ => Convention::Variant,
+            },
         }
+    }
+
+    /// The length of a symbol in bytes.
+    #[inline]
+    fn size(&self, index: usize) -> u64 {
+        u64::from(nth(self.sizes, index) & !VARIANT)
     }
 
     /// The name of a symbol. It is empty where the table is damaged, which [`Symbols::parse`] lets nobody see.
@@ -420,7 +472,7 @@ impl<'a> Symbols<'a> {
     /// The place `wanted` in this symbol, if it is in it.
     fn location(&self, index: usize, wanted: u64) -> Option<Location<'a>> {
         let offset = wanted - u64::from(nth(self.offsets, index));
-        (offset < u64::from(nth(self.sizes, index))).then(|| Location { symbol: self.symbol(index), offset })
+        (offset < self.size(index)).then(|| Location { symbol: self.symbol(index), offset })
     }
 
     fn check_symbols(&self) -> Result<(), SymbolsError> {
@@ -433,7 +485,7 @@ impl<'a> Symbols<'a> {
                 return Err(SymbolsError::AddressOrder { index });
             }
             before = offset;
-            let last = u64::from(offset) + u64::from(u32::from_le_bytes(*size));
+            let last = u64::from(offset) + u64::from(u32::from_le_bytes(*size) & !VARIANT);
             if self.base.checked_add(last).is_none() {
                 return Err(SymbolsError::AddressRange { index });
             }

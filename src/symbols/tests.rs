@@ -6,18 +6,21 @@ use std::vec::Vec;
 use super::*;
 
 fn function(name: &str, addr: u64, size: u64) -> Function {
-    Function { name: name.into(), addr, size }
+    Function { name: name.into(), addr, size, convention: Convention::Base }
 }
 
-fn sample() -> Vec<u8> {
-    let functions = [
+fn sample_functions() -> [Function; 5] {
+    [
         function("core::fmt::write", 0x4000_1000, 0x100),
         function("main", 0x4000_0000, 0x40),
         function("main_alias", 0x4000_0000, 0x40),
         function("drop_in_place::<str>", 0x4000_1100, 0x10),
         function("drop_in_place::<str>", 0x4000_0040, 0x10),
-    ];
-    encode(&functions, 0x4000_8000).unwrap()
+    ]
+}
+
+fn sample() -> Vec<u8> {
+    encode(&sample_functions(), 0x4000_8000).unwrap()
 }
 
 #[test]
@@ -77,6 +80,32 @@ fn a_kernel_that_runs_elsewhere_sees_its_addresses_there() {
 }
 
 #[test]
+fn a_variant_convention_is_noted_beside_the_size_and_found_by_the_function_s_address() {
+    let mut functions: Vec<Function> = sample_functions().into();
+    assert!(!Symbols::parse(&sample()).unwrap().has_variants());
+    functions[2].convention = Convention::Variant;
+    let bytes = encode(&functions, 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap().relocated(0x1000);
+    assert!(symbols.has_variants());
+    // It is that of a second name of `main`.
+    for (addr, expected) in [(0x4000_1000, true), (0x4000_1004, false), (0x4000_2000, false), (0x4000_0ffc, false)] {
+        assert_eq!(symbols.is_variant(addr), expected, "{addr:#x}");
+    }
+    let conventions = symbols.iter().map(|symbol| (symbol.name, symbol.size, symbol.convention == Convention::Variant));
+    let marked: Vec<_> = conventions.filter(|(.., is_variant)| *is_variant).collect();
+    assert_eq!(marked, [("main_alias", 0x40, true)]);
+    assert_eq!(symbols.cursor().name_at(0x4000_103c), Some("main"));
+}
+
+#[test]
+fn st_other_says_the_convention_beside_the_visibility() {
+    for visibility in 0..4 {
+        assert_eq!(Convention::of_st_other(visibility), Convention::Base);
+        assert_eq!(Convention::of_st_other(0x80 | visibility), Convention::Variant);
+    }
+}
+
+#[test]
 fn an_unknown_address_is_shown_as_a_number() {
     let bytes = sample();
     assert_eq!(Symbols::parse(&bytes).unwrap().display(0x1234).to_string(), "0x1234");
@@ -94,6 +123,9 @@ fn an_empty_table_finds_nothing() {
 fn functions_too_far_apart_are_refused() {
     let far = [function("near", 0, 4), function("far", 1 << 32, 4)];
     assert_eq!(encode(&far, 0), Err(EncodeError::TooFar { name: String::from("far"), addr: 1 << 32 }));
+    let large = [function("most", 0, (1 << 31) - 1), function("large", 4, 1 << 31)];
+    assert!(encode(&large[..1], 0).is_ok());
+    assert_eq!(encode(&large, 0), Err(EncodeError::TooFar { name: String::from("large"), addr: 4 }));
 }
 
 fn with_u32(at: usize, value: u32) -> Vec<u8> {
@@ -130,7 +162,7 @@ fn every_damage_has_its_error() {
     swapped[by_name..by_name + 8].rotate_left(4);
     assert!(matches!(error(&swapped), SymbolsError::Checksum { .. }));
 
-    let mut high = with_u32(sizes, u32::MAX);
+    let mut high = with_u32(sizes, u32::MAX >> 1);
     high[BASE_AT..BASE_AT + 8].copy_from_slice(&(u64::MAX - 0x2000).to_le_bytes());
     assert_eq!(error(&high), SymbolsError::AddressRange { index: 0 });
 

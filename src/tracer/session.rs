@@ -87,6 +87,10 @@ pub enum Tracer {
     Profile = 3,
 }
 
+/// No tracer, and one that is being started: neither can be stopped.
+const NONE: u8 = 0;
+const STARTING: u8 = u8::MAX;
+
 /// What the words of a command line ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options<'a> {
@@ -191,7 +195,7 @@ pub struct Session<K> {
     graph: Ops,
     function: Ops,
     profile: Ops,
-    /// The [`Tracer`] that was started last, as a number; 0 for none.
+    /// The [`Tracer`] that was started last, as a number; [`NONE`] for none, [`STARTING`] while it is being started.
     tracer: AtomicU8,
     depth: AtomicUsize,
     arguments: AtomicUsize,
@@ -205,7 +209,7 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
             graph: Ops::returning::<DepthLimited<K>>(),
             function: Ops::new(record::<K>),
             profile: Ops::returning::<Profiler<K>>(),
-            tracer: AtomicU8::new(0),
+            tracer: AtomicU8::new(NONE),
             depth: AtomicUsize::new(usize::MAX),
             arguments: AtomicUsize::new(0),
             kernel: PhantomData,
@@ -218,20 +222,23 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
     ///
     /// # Errors
     ///
-    /// The engine's own, [`RegisterError::AlreadyRegistered`] if the session has begun. Nothing is traced then.
-    /// [`RegisterError::NothingSelected`] has the rule's place among the options' own.
+    /// The engine's own, [`RegisterError::AlreadyRegistered`] if the session has begun. Nothing is traced then, unless text
+    /// can neither be changed nor be put back: then the session has begun, and [`stop`](Self::stop) can be tried until it
+    /// succeeds. [`RegisterError::NothingSelected`] has the rule's place among the options' own.
     pub fn start(&'static self, engine: &Engine, options: &Options<'_>) -> Result<usize, RegisterError> {
-        if self.tracer.compare_exchange(0, options.tracer as u8, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        if self.tracer.compare_exchange(NONE, STARTING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
             return Err(RegisterError::AlreadyRegistered);
         }
         self.depth.store(options.depth, Ordering::Relaxed);
         self.arguments.store(options.arguments, Ordering::Relaxed);
         let profile: &Profile = K::kept();
         profile.clear();
-        let registered = engine.register(self.ops(options.tracer), &Filter::new(&options.rules));
-        if registered.is_err() {
-            self.tracer.store(0, Ordering::Relaxed);
-        }
+        let ops = self.ops(options.tracer);
+        let registered = engine.register(ops, &Filter::new(&options.rules));
+        // An ops that could not be registered may still have callsites that call it.
+        let has_begun =
+            registered.is_ok() || !matches!(engine.unregister(ops), Ok(_) | Err(RegisterError::NotRegistered));
+        self.tracer.store(if has_begun { options.tracer as u8 } else { NONE }, Ordering::Relaxed);
         registered
     }
 
@@ -243,7 +250,7 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
     pub fn stop(&'static self, engine: &Engine) -> Result<usize, RegisterError> {
         let tracer = self.running().ok_or(RegisterError::NotRegistered)?;
         let count = engine.unregister(self.ops(tracer))?;
-        self.tracer.store(0, Ordering::Relaxed);
+        self.tracer.store(NONE, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -326,8 +333,12 @@ extern "C" fn record<K: Recording + Keeps<Session<K>>>(
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_RULES, OptionCause, OptionError, Options, Tracer};
+    use super::{Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, Recording, Session, Tracer};
+    use crate::engine::{Engine, RegisterError};
+    use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
     use crate::filter::{GlobError, Rule};
+    use crate::tracer::profiler::ProfileSlot;
+    use crate::tracer::ring::{Mode, Ring, RingBlock};
     use std::string::ToString;
     use std::vec::Vec;
     extern crate std;
@@ -367,5 +378,90 @@ mod tests {
         assert_eq!(Options::parse(words[1..].iter().copied()).unwrap().rules.len(), MAX_RULES);
         let error = Options::parse(words.iter().copied()).unwrap_err();
         assert_eq!(error, OptionError { word: "filter=a*", cause: OptionCause::TooManyRules });
+    }
+
+    static MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
+    static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+    static SLOTS: [ProfileSlot; 16] = [const { ProfileSlot::new() }; 16];
+    static PROFILE: Profile = Profile::new(&SLOTS);
+
+    /// A kernel whose sessions are the test's of this number.
+    struct One<const TEST: usize>;
+
+    static SESSIONS: (Session<One<0>>, Session<One<1>>) = (Session::new(), Session::new());
+
+    impl<const TEST: usize> Recording for One<TEST> {
+        fn ring() -> &'static Ring {
+            &RING
+        }
+        fn task() -> u32 {
+            1
+        }
+    }
+
+    impl<const TEST: usize> Keeps<Profile> for One<TEST> {
+        fn kept() -> &'static Profile {
+            &PROFILE
+        }
+    }
+
+    impl Keeps<Session<Self>> for One<0> {
+        fn kept() -> &'static Session<Self> {
+            &SESSIONS.0
+        }
+    }
+
+    impl Keeps<Session<Self>> for One<1> {
+        fn kept() -> &'static Session<Self> {
+            &SESSIONS.1
+        }
+    }
+
+    /// An engine on a kernel with a function in each of two pages.
+    fn engine() -> (&'static FakeKernel, Engine) {
+        let mut text = FakeText::new(0xffff_8000_0000_0000);
+        text.function("one", COMPILED);
+        text.skip_to(4096);
+        text.function("two", COMPILED);
+        text.skip_to(8192);
+        let kernel = text.build();
+        let engine = Engine::with_machine(kernel, kernel);
+        // SAFETY: nothing executes a fake's text.
+        unsafe { engine.init(kernel.image()) }.unwrap();
+        (kernel, engine)
+    }
+
+    #[test]
+    fn a_session_that_can_neither_start_nor_be_undone_is_stopped_like_one_that_has_begun() {
+        let (kernel, engine) = engine();
+        let (session, options) = (&SESSIONS.0, parse("tracer=function").unwrap());
+        // One page is changed, and from then on none can be.
+        kernel.set_fault(Some(Fault::AliasesFrom(2)));
+        assert!(matches!(session.start(&engine, &options), Err(RegisterError::Text { .. })));
+        assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
+        assert_eq!(session.start(&engine, &options), Err(RegisterError::AlreadyRegistered));
+        assert!(matches!(session.stop(&engine), Err(RegisterError::Text { .. })), "it can be tried again");
+        kernel.set_fault(None);
+        session.stop(&engine).unwrap();
+        assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
+        assert_eq!(session.start(&engine, &parse("tracer=graph").unwrap()), Ok(2));
+        assert_eq!(session.stop(&engine), Ok(2));
+    }
+
+    #[test]
+    fn a_session_that_failed_to_start_has_not_begun() {
+        let (kernel, engine) = engine();
+        let (session, options) = (&SESSIONS.1, parse("tracer=function").unwrap());
+        assert_eq!(
+            session.start(&engine, &parse("filter=three").unwrap()),
+            Err(RegisterError::NothingSelected { rule: 0 })
+        );
+        kernel.set_fault(Some(Fault::Cpu(0)));
+        assert!(session.start(&engine, &options).is_err());
+        kernel.set_fault(None);
+        assert_eq!(session.stop(&engine), Err(RegisterError::NotRegistered));
+        assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
+        assert_eq!(session.start(&engine, &options), Ok(2));
+        assert_eq!(session.stop(&engine), Ok(2));
     }
 }

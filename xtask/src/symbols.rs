@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use fentry::symbols::{Function, encode};
+use fentry::symbols::{Convention, Function, encode};
 use object::read::elf::{ElfFile64, ElfSymbol64};
 use object::write::{self, StandardSegment};
 use object::{
@@ -43,6 +43,7 @@ struct Candidate {
     addr: u64,
     size: u64,
     is_local: bool,
+    convention: Convention,
     section_end: u64,
 }
 
@@ -54,7 +55,13 @@ fn functions(image: &Image<'_>) -> Vec<Function> {
         let key = |c: &Candidate| (c.addr, Reverse(c.size), c.is_local, c.name.len());
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
-    candidates.dedup_by(|a, b| (a.addr, &a.name) == (b.addr, &b.name));
+    candidates.dedup_by(|again, kept| {
+        let is_same = (again.addr, &again.name) == (kept.addr, &kept.name);
+        if is_same && again.convention == Convention::Variant {
+            kept.convention = Convention::Variant;
+        }
+        is_same
+    });
     let addrs: Vec<u64> = candidates.iter().map(|candidate| candidate.addr).collect();
     candidates
         .into_iter()
@@ -63,7 +70,8 @@ fn functions(image: &Image<'_>) -> Vec<Function> {
             // A label has no size of its own: it reaches to the next symbol.
             let room = addrs.get(after).copied().unwrap_or(candidate.section_end).min(candidate.section_end);
             let size = if candidate.size == 0 { room - candidate.addr } else { candidate.size };
-            Function { name: candidate.name, addr: candidate.addr, size }
+            let Candidate { name, addr, convention, .. } = candidate;
+            Function { name, addr, size, convention }
         })
         .collect()
 }
@@ -87,6 +95,7 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
         addr: symbol.address(),
         size: symbol.size(),
         is_local: symbol.is_local(),
+        convention: Convention::of_st_other(symbol.elf_symbol().st_other.0),
         section_end,
     })
 }

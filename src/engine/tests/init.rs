@@ -4,12 +4,14 @@ use super::{BASE, COMPILED, FORMS, PADDED, PADDED_PREFIXED, PREFIXED, engine_on,
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Layout, MOV_X9_LR, NOP, Refusal};
 use crate::engine::{Engine, Image, InitError, RegisterError};
-use crate::fakes::{FakeText, Fault};
+use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::Filter;
+use crate::symbols::{Convention, Function, Symbols, encode};
 use crate::table::{Encoding, TableError};
 use crate::text::PokeCause;
 use std::boxed::Box;
 use std::format;
+use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 
@@ -196,6 +198,160 @@ fn relative_entries_give_the_same_callsites() {
     let mut found = Vec::new();
     engine.for_each_callsite(|status| found.push(status.callsite.function()));
     assert_eq!(found, functions);
+}
+
+/// A kernel's image with these entries and all of its text.
+fn image_of(kernel: &FakeKernel, section: &'static mut [u64]) -> Image {
+    let text = TextRange::new(TextAddr::new(BASE), TextAddr::new(BASE + kernel.snapshot().len() as u64 * 4));
+    // SAFETY: the section was leaked by the caller, for images of which one is used at a time.
+    unsafe { Image::new(text, section.as_mut_ptr(), size_of_val(section), kernel.stubs()) }
+}
+
+#[test]
+fn a_failed_init_of_relative_entries_can_be_tried_again() {
+    let mut text = FakeText::new(BASE);
+    let functions = [text.function("f", COMPILED), text.function("g", PREFIXED), text.function("h", PADDED)];
+    let broken = text.words(&[0, 0]);
+    let (kernel, engine) = engine_on(text);
+    let entries = [functions[2].offset(4), functions[1].offset(-8), broken, functions[0]];
+    let section = Box::leak(entries.map(TextAddr::get).to_vec().into_boxed_slice());
+    for entry in &mut *section {
+        *entry = entry.wrapping_sub(core::ptr::from_ref(entry).addr() as u64);
+    }
+    let start = section.as_mut_ptr();
+    let attempt = || {
+        // SAFETY: leaked above, and used by one image at a time.
+        let section = unsafe { core::slice::from_raw_parts_mut(start, 4) };
+        let image = image_of(kernel, section).with_encoding(Encoding::Relative).with_layout(Layout::Mixed);
+        // SAFETY: nothing executes a fake's text.
+        unsafe { engine.init(image) }
+    };
+    for fault in [Fault::Batch, Fault::Write(1), Fault::Cpu(0)] {
+        kernel.set_fault(Some(fault));
+        assert!(matches!(attempt(), Err(InitError::Text(_))), "{fault:?}");
+        kernel.set_fault(None);
+        kernel.repair();
+    }
+    let census = attempt().unwrap().census;
+    assert_eq!((census.accepted, census.with_literal, census.with_landing_pad, census.refused), (3, 1, 1, 1));
+    let mut found = Vec::new();
+    engine.for_each_callsite(|status| found.push(status.callsite.function()));
+    assert_eq!(found, functions);
+}
+
+#[test]
+fn a_section_of_which_nothing_is_accepted_is_an_error_that_leaves_it_as_it_was() {
+    let mut text = FakeText::new(BASE);
+    let functions = [text.function("f", COMPILED), text.function("g", COMPILED)];
+    let (kernel, engine) = engine_on(text);
+    // Where the kernel was linked, and has not relocated itself from yet.
+    let section = Box::leak(functions.map(|function| function.get() - (1 << 40)).to_vec().into_boxed_slice());
+    let start = section.as_mut_ptr();
+    let whole = || {
+        // SAFETY: leaked above, and used by one at a time.
+        unsafe { core::slice::from_raw_parts_mut(start, 2) }
+    };
+    // SAFETY: nothing executes a fake's text.
+    let attempt = |change: fn(Image) -> Image| unsafe { engine.init(change(image_of(kernel, whole()))) };
+    let first = Some((functions[0].offset(-(1 << 40)), Refusal::OutsideText));
+    let nothing = InitError::Table(TableError::NothingAccepted { refused: 2, excluded: 0, first });
+    assert_eq!(attempt(|image| image), Err(nothing));
+    assert!(nothing.to_string().contains("2 refused, 0 excluded"), "{nothing}");
+    // The wrong encoding, and then the kernel relocates itself.
+    let wrong = attempt(|image| image.with_encoding(Encoding::Relative));
+    assert!(matches!(wrong, Err(InitError::Table(TableError::NothingAccepted { refused: 2, .. }))), "{wrong:?}");
+    assert_eq!(engine.register(ops(), &Filter::ALL), Err(RegisterError::NotInitialised));
+    for (entry, function) in whole().iter_mut().zip(functions) {
+        assert_eq!(*entry, function.get() - (1 << 40), "what was there");
+        *entry += 1 << 40;
+    }
+    let own = |image: Image| image.with_excluded(TextRange::new(TextAddr::new(BASE), TextAddr::new(BASE + 4096)));
+    let excluded = InitError::Table(TableError::NothingAccepted { refused: 0, excluded: 2, first: None });
+    assert_eq!(attempt(own), Err(excluded));
+    assert_eq!(attempt(|image| image).map(|report| report.census.accepted), Ok(2));
+}
+
+#[test]
+fn of_callsites_that_overlap_none_is_accepted() {
+    for (name, entries, refused, accepted) in [
+        ("two", vec![0, 4], vec![0, 4], vec![20]),
+        ("three", vec![0, 4, 8], vec![0, 4, 8], vec![20]),
+        ("one of them twice", vec![0, 0, 4], vec![0, 0, 4], vec![20]),
+        ("none", vec![0, 8], vec![], vec![0, 8, 20]),
+        ("a chain", vec![12, 16], vec![12, 16, 20], vec![]),
+    ] {
+        let mut text = FakeText::new(BASE);
+        text.function("good", COMPILED);
+        let nops = text.words(&[NOP; 5]);
+        let next = text.function("next", COMPILED);
+        assert_eq!(next, nops.offset(20));
+        entries.iter().for_each(|entry| text.entry(nops.offset(*entry).get()));
+        let (kernel, engine) = engine_on(text);
+        // SAFETY: nothing executes a fake's text.
+        let census = unsafe { engine.init(kernel.image().with_layout(Layout::Plain)) }.unwrap().census;
+        assert_eq!((census.accepted, census.refused), (1 + accepted.len(), refused.len()), "{name}");
+        let expected = refused.iter().map(|at| (nops.offset(*at).get(), Refusal::Overlapping));
+        assert_eq!(refusals(&engine), expected.collect::<Vec<_>>(), "{name}");
+        for word in (0..28).step_by(4).filter(|word| !accepted.contains(word)) {
+            let at = nops.offset(word);
+            assert!(kernel.word(at) != MOV_X9_LR, "{name}: {word} was written");
+        }
+        assert_eq!(engine.register(ops(), &Filter::ALL), Ok(1 + accepted.len()), "{name}");
+        assert_eq!(engine.survey().wrong, 0, "{name}");
+    }
+}
+
+#[test]
+fn callsites_in_another_order_than_their_entries_overlap_all_the_same() {
+    let mut text = FakeText::new(BASE);
+    let start = text.words(&[NOP, NOP, NOP, NOP, 0]);
+    // As a prefixed one `start` names its third and fourth word; the next one, which can't be prefixed, its second and third.
+    for entry in [start, start.offset(4), start.offset(8)] {
+        text.entry(entry.get());
+    }
+    let good = text.function("good", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    // SAFETY: nothing executes a fake's text.
+    let census = unsafe { engine.init(kernel.image().with_layout(Layout::Mixed)) }.unwrap().census;
+    assert_eq!((census.accepted, census.refused, census.with_literal), (1, 3, 0));
+    assert!(refusals(&engine).iter().all(|(_, refusal)| *refusal == Refusal::Overlapping), "{:?}", refusals(&engine));
+    assert_eq!(kernel.word(good), MOV_X9_LR);
+    assert!((0..4).all(|word| kernel.word(start.offset(4 * word)) == NOP));
+}
+
+#[test]
+fn functions_of_another_calling_convention_are_refused_and_never_written() {
+    for form in FORMS {
+        let mut text = FakeText::new(BASE);
+        let [plain, vector, behind] = ["plain", "vector", "behind"].map(|name| text.function(name, form));
+        let (kernel, engine) = engine_on(text);
+        // Under its second name only, and in the midst of another function.
+        let function = |name: &str, addr: TextAddr, convention| Function {
+            name: name.into(),
+            addr: addr.get(),
+            size: 8,
+            convention,
+        };
+        let symbols = encode(
+            &[
+                function("plain", plain, Convention::Base),
+                function("vector", vector, Convention::Base),
+                function("vector_alias", vector, Convention::Variant),
+                function("inside", behind.offset(4), Convention::Variant),
+            ],
+            0,
+        );
+        let symbols = Symbols::parse(symbols.unwrap().leak()).unwrap();
+        // SAFETY: nothing executes a fake's text.
+        let census = unsafe { engine.init(kernel.image().with_symbols(symbols)) }.unwrap().census;
+        assert_eq!((census.accepted, census.refused), (2, 1), "{form}");
+        let refused = refusals(&engine);
+        assert_eq!(refused.iter().map(|(_, refusal)| *refusal).collect::<Vec<_>>(), [Refusal::CallingConvention]);
+        let entry = vector.get() - 8..vector.get() + 8;
+        assert!(entry.contains(&refused[0].0), "{form}: {:#x}", refused[0].0);
+        assert!((0..4).all(|word| kernel.word(vector.offset(4 * word)) != MOV_X9_LR), "{form}");
+        assert_eq!(engine.register(ops(), &Filter::ALL), Ok(2), "{form}");
+    }
 }
 
 #[test]

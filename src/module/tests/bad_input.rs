@@ -1,7 +1,7 @@
 //! What is no good module: each an error, and nothing left.
 
 use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
-use crate::callsite::Refusal;
+use crate::callsite::{NOP, Refusal};
 use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
 use crate::plt::STUB_VENEERS;
 use object::write::{StandardSection, SymbolSection};
@@ -205,6 +205,12 @@ fn entries_that_are_no_callsites_are_refused() {
         maker.entry(text, 0x10_0000);
     });
     assert!(matches!(beyond, LoadError::Callsite { refusal: Refusal::OutsideText, .. }));
+    let overlapping = error(|maker| {
+        let text = maker.text();
+        let offset = maker.words(text, &[NOP, NOP, NOP]);
+        [4, 0].into_iter().for_each(|word| maker.entry(text, offset + word));
+    });
+    assert_eq!(overlapping, LoadError::Callsite { entry: (FAR + 16).into(), refusal: Refusal::Overlapping });
     let empty = error(|maker| {
         let entries = maker.section("__patchable_function_entries", SectionKind::Data, elf::SHF_ALLOC);
         maker.object.append_section_data(entries, &[0; 8], 8);

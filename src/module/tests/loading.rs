@@ -5,9 +5,9 @@ use crate::address::TextAddr;
 use crate::module::fakes::MemoryFault;
 use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, StartError, UnloadError};
 use crate::plt::{ENTRY_BYTES, STUB_VENEERS, Veneer};
-use crate::symbols::Symbols;
-use object::SymbolKind;
+use crate::symbols::{Convention, Symbols};
 use object::write::{StandardSection, SymbolSection};
+use object::{SymbolFlags, SymbolKind, elf};
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -366,4 +366,23 @@ fn an_absolute_symbol_is_its_value() {
     // SAFETY: nothing of a module is executed here.
     let id = unsafe { modules.load("absolute", &maker.write(), Placement::Anywhere) }.unwrap();
     assert_eq!(host.long(modules.get(id).unwrap().range(Segment::Data).start.get()), 0x1234_5680);
+}
+
+#[test]
+fn a_function_of_another_calling_convention_is_marked_in_the_names_for_whoever_traces() {
+    let mut maker = Maker::new();
+    let text = maker.text();
+    maker.function(text, "plain", &[]);
+    let (vector, _) = maker.function(text, "vector", &[]);
+    let st_info = elf::SymbolInfo::new(elf::STB_GLOBAL, elf::STT_FUNC);
+    maker.object.symbol_mut(vector).flags = SymbolFlags::Elf { st_info, st_other: elf::STO_AARCH64_VARIANT_PCS };
+    let host = Host::new(FAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    unsafe { modules.load("m", &maker.write(), Placement::Anywhere) }.unwrap();
+    let regions = host.regions.regions.lock().unwrap();
+    let symbols = Symbols::parse(&regions[0].symbols).unwrap();
+    let conventions: Vec<_> = symbols.iter().map(|symbol| (symbol.name, symbol.convention)).collect();
+    assert_eq!(conventions, [("plain", Convention::Base), ("vector", Convention::Variant)]);
+    assert!(symbols.is_variant(regions[0].entries[1]) && !symbols.is_variant(regions[0].entries[0]));
 }

@@ -54,9 +54,10 @@
 //!
 //! # Orderings
 //! All stores to a state are read-modify-writes, so whoever reads a state with acquire synchronises with every release of it
-//! before. Four orderings matter: a commit releases and a taking reader acquires the record's words; a reader that lets go
+//! before. A commit releases, and a reader that takes or closes a block acquires, the record's words; a reader that lets go
 //! releases, and a reserve acquires, so that new words are not what the reader still read. The head is released when it
-//! moves and acquired by writers, so that none finds the head's block as it was before it was opened.
+//! moves and acquired by who makes room, so that nobody finds the head's block as it was before it was opened. The tests
+//! fail without any one of these; all other accesses are relaxed.
 //!
 //! # Why it is our own
 //! The maintained crates are for something else: `bbqueue`, `ringbuf`, `rtrb`, `heapless` and `ph-eventing` have one
@@ -319,7 +320,8 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
     /// Reserves in the head's block, if that is open, has room, and does not change meanwhile.
     #[inline]
     fn attempt(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Slot<'_, W>> {
-        let head = self.head.load(Ordering::Acquire);
+        // Whatever is found, the exchange below decides.
+        let head = self.head.load(Ordering::Relaxed);
         let block = self.block(head)?;
         let state = block.look(Ordering::Relaxed);
         let start = state.used();

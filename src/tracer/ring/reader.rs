@@ -28,7 +28,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
     }
 
     fn pass(&self, purpose: Purpose) -> Pass<'_, W, WORDS> {
-        Pass { ring: self, purpose, next: 0, last: self.head.load(Ordering::Acquire) }
+        Pass { ring: self, purpose, next: 0, last: self.head.load(Ordering::Relaxed) }
     }
 }
 

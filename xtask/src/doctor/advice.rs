@@ -64,6 +64,15 @@ pub(super) const REFUSED: &str = "\
 these functions stay untraced, the others work; compile all objects with the same -fpatchable-function-entry
 (=2 or =4,2), and let nothing patch the text before the engine's init";
 
+pub(super) const CONVENTION: &str = "\
+they stay untraced: a callsite would change registers that their callers may keep. To leave the NOPs out:
+  Rust:  #[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]
+  C:     __attribute__((patchable_function_entry(0)))";
+
+pub(super) const FIXED_X18: &str = "\
+callbacks are Rust, and one that runs between a callsite and its function may change x18: compile Rust with
+-Zfixed-x18 (all of it: -Zbuild-std=core,alloc), or leave those functions out of every filter";
+
 pub(super) const ENTRIES: &str = "\
 only whole, unchanged inputs belong between __fentry_callsites_start and __fentry_callsites_stop: KEEP them there with
 nothing else, 8-byte aligned";

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::discriminant;
 
 use fentry::callsite::{Callsite, Form, Layout, Prefix, Refusal, State};
+use fentry::symbols::Convention;
 use fentry::{TextAddr, TextRange};
 
 use super::advice;
@@ -66,6 +67,7 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
     let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
     let layout = Layout::detect(addrs.iter().copied().map(TextAddr::new), text, read);
     let mut survey = Survey::default();
+    let mut decoded = Vec::new();
     for addr in addrs {
         if engine.contains(&addr) {
             survey.excluded += 1;
@@ -73,14 +75,32 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
         }
         let entry = TextAddr::new(addr);
         match Callsite::decode(entry, text, layout, read) {
-            Ok((callsite, _)) if survey.accepted.last() == Some(&callsite) => {
-                survey.refused.push((entry, Refusal::Duplicate));
-            }
-            Ok((callsite, State::Compiled)) => survey.accepted.push(callsite),
+            Ok((callsite, State::Compiled)) => decoded.push((callsite, entry)),
             Ok(_) => survey.refused.push((entry, Refusal::InUse)),
             Err(refusal) => survey.refused.push((entry, refusal)),
         }
     }
+    decoded.sort_by_key(|(callsite, _)| callsite.mov_addr());
+    let neighbours = |index: usize| [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
+    let mut kept: Vec<(Callsite, TextAddr)> = Vec::new();
+    for (callsite, entry) in decoded {
+        if kept.last().is_some_and(|(last, _)| last.mov_addr() == callsite.mov_addr()) {
+            survey.refused.push((entry, Refusal::Duplicate));
+        } else {
+            kept.push((callsite, entry));
+        }
+    }
+    for (index, (callsite, entry)) in kept.iter().enumerate() {
+        let overlaps = |index| kept.get(index).is_some_and(|(other, _)| callsite.overlaps(other));
+        if neighbours(index).any(overlaps) {
+            survey.refused.push((*entry, Refusal::Overlapping));
+        } else if loaded.convention_of(callsite.function().get()) == Convention::Variant {
+            survey.refused.push((*entry, Refusal::CallingConvention));
+        } else {
+            survey.accepted.push(*callsite);
+        }
+    }
+    survey.refused.sort_by_key(|(entry, _)| *entry);
     survey
 }
 
@@ -109,11 +129,14 @@ fn refusals(loaded: &Loaded, survey: &Survey, report: &mut Report) {
             Refusal::NotPatchable { .. } => format!("{addr}  {}: {refusal}", loaded.name_of(addr.get())),
             _ => format!("{addr}  {}", loaded.name_of(addr.get())),
         };
-        report.problem_with_cases(
-            format!("{} entries are refused: {why}", same.len()),
-            shortened(same.iter().map(case).collect()),
-            advice::REFUSED,
-        );
+        let (what, cases) =
+            (format!("{} entries are refused: {why}", same.len()), shortened(same.iter().map(case).collect()));
+        if first == Refusal::CallingConvention {
+            // As it must be: nothing is wrong with such a function.
+            report.hint_with_cases(what, cases, advice::CONVENTION);
+        } else {
+            report.problem_with_cases(what, cases, advice::REFUSED);
+        }
         rest = others;
     }
 }
@@ -133,7 +156,7 @@ fn alignment(loaded: &Loaded, survey: &Survey, report: &mut Report) {
 }
 
 /// The first few of many cases.
-fn shortened(mut cases: Vec<String>) -> Vec<String> {
+pub(super) fn shortened(mut cases: Vec<String>) -> Vec<String> {
     let more = cases.len().saturating_sub(SHOWN);
     cases.truncate(SHOWN);
     cases.extend((more > 0).then(|| format!("and {more} more")));

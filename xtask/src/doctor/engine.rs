@@ -1,4 +1,4 @@
-//! The third question: is the engine itself out of reach of its own tracing, within reach of a BL, and does it know names?
+//! The fourth question: is the engine itself out of reach of its own tracing, within reach of a BL, and does it know names?
 
 use fentry::callsite::Callsite;
 use fentry::symbols::{Symbols, SymbolsError};

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
-use fentry::symbols::Function;
+use fentry::insn::Insn;
+use fentry::symbols::{Convention, Function};
 use object::elf::{self, PT_LOAD};
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, SectionFlags, SymbolIndex};
@@ -106,9 +107,23 @@ impl Loaded {
         let after = self.functions.partition_point(|function| function.addr <= addr);
         let function = after.checked_sub(1).and_then(|index| self.functions.get(index));
         match function.filter(|function| addr - function.addr < function.size) {
-            Some(Function { name, addr: start, size }) => format!("{name}+{:#x}/{size:#x}", addr - start),
+            Some(Function { name, addr: start, size, .. }) => format!("{name}+{:#x}/{size:#x}", addr - start),
             None => "in no function".to_owned(),
         }
+    }
+
+    /// What the callers of a function that begins at `addr` may count on, by any of its names.
+    pub(super) fn convention_of(&self, addr: u64) -> Convention {
+        let first = self.functions.partition_point(|function| function.addr < addr);
+        let mut names = self.functions[first..].iter().take_while(|function| function.addr == addr);
+        let is_variant = names.any(|function| function.convention == Convention::Variant);
+        if is_variant { Convention::Variant } else { Convention::Base }
+    }
+
+    /// The instructions of a function, as far as the file has them.
+    pub(super) fn instructions(&self, function: &Function) -> impl Iterator<Item = Insn> {
+        let bytes = self.bytes(&(function.addr..function.addr.saturating_add(function.size))).unwrap_or_default();
+        bytes.as_chunks().0.iter().map(|word| Insn::decode(u32::from_le_bytes(*word)))
     }
 
     /// The symbols whose names, as mangled, satisfy `wanted`.

@@ -3,6 +3,7 @@
 
 mod advice;
 mod callsites;
+mod conventions;
 mod engine;
 mod loaded;
 mod report;
@@ -32,6 +33,7 @@ fn examine(data: &[u8]) -> Result<Report> {
     let mut report = Report::default();
     let entries = section::examine(&loaded, &mut report);
     let survey = callsites::examine(&loaded, &entries, &mut report);
+    conventions::examine(&loaded, &survey.accepted, &mut report);
     engine::examine(&loaded, &survey.accepted, &mut report);
     Ok(report)
 }

@@ -29,6 +29,9 @@ const GOOD: &str = "
     .data : { *(.data) }
 ";
 
+/// The end of the names of functions that are marked.
+const VARIANT_PCS: &str = "$variant_pcs";
+
 /// A function: its name, its instructions, and which of them the section's entry names.
 type Function<'a> = (&'a str, &'a [u32], Option<u64>);
 
@@ -56,7 +59,12 @@ fn object_file(functions: &[Function<'_>]) -> Vec<u8> {
             scope: SymbolScope::Linkage,
             weak: false,
             section: SymbolSection::Section(text),
-            flags: SymbolFlags::None,
+            flags: if name.ends_with(VARIANT_PCS) {
+                let st_info = elf::SymbolInfo::new(elf::STB_GLOBAL, elf::STT_FUNC);
+                SymbolFlags::Elf { st_info, st_other: elf::STO_AARCH64_VARIANT_PCS }
+            } else {
+                SymbolFlags::None
+            },
         });
         if let Some(offset) = entry {
             let offset_in_section = object.append_section_data(entries, &[0; 8], 8);
@@ -154,6 +162,43 @@ fn a_refused_entry_is_named_with_its_words() {
     assert_says(&report, "broken+0x0/0x10: expected nop; nop and found ret; ret");
     assert_problem(&report, "1 entries are refused: its address is not a multiple of 4", "same -fpatchable");
     assert_says(&report, "inside+0x2/0x10");
+}
+
+#[test]
+fn callsites_that_overlap_are_all_refused() {
+    let nops: Function<'_> = ("nops", &[NOP, NOP, NOP, NOP, RET], Some(0));
+    let again: Function<'_> = ("again", &[NOP, NOP, RET], Some(0));
+    // The entry of `before` is in the midst of `nops`, which comes right behind it.
+    let before: Function<'_> = ("before", &[RET, RET], Some(12));
+    let report = diagnose("overlap", &[PLAIN, before, nops, again], GOOD, &[]);
+    assert_problem(&report, "2 entries are refused: another entry names one of the two", "same -fpatchable");
+    assert_says(&report, "nops+0x0/0x14");
+    assert_says(&report, "nops+0x4/0x14");
+    assert_says(&report, "2 callsites of the form: NOP NOP");
+}
+
+#[test]
+fn a_function_of_another_calling_convention_is_left_out_and_healthy() {
+    let vector: Function<'_> = ("vector$variant_pcs", PADDED.1, Some(4));
+    let report = diagnose("convention", &[PLAIN, vector], GOOD, &[]);
+    assert_says(&report, "1 entries are refused: its function has a calling convention");
+    assert_says(&report, "patchable_function_entry(0)");
+    assert_says(&report, "1 callsites of the form: NOP NOP");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+}
+
+#[test]
+fn functions_that_take_x18_and_rust_that_changes_it_are_a_problem() {
+    const TAKE: u32 = 0xb940_0241;
+    const CHANGE: u32 = 0xaa00_03f2;
+    let nested: Function<'_> = ("nested.0", &[NOP, NOP, TAKE, RET], Some(0));
+    let rust: Function<'_> = ("_RNvCs1234_6kernel8callback", &[NOP, NOP, CHANGE, RET], Some(0));
+    let c: Function<'_> = ("callback", rust.1, Some(0));
+    let report = diagnose("x18", &[nested, rust, c], GOOD, &[]);
+    assert_problem(&report, "1 functions take a value in x18, and 1 Rust functions", "-Zfixed-x18");
+    assert_says(&report, "nested.0");
+    assert_says(&diagnose("x18-c", &[nested, c], GOOD, &[]), "1 functions take a value in x18, and no Rust");
+    assert!(!diagnose("x18-rust", &[PLAIN, rust], GOOD, &[]).to_string().contains("x18"));
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Trace {
         let mut contexts = BTreeMap::<Context, Nest>::new();
         let symbols: Vec<Symbol> = functions
             .iter()
-            .map(|Function { name, addr, size }| Symbol { addr: *addr, size: *size, name: name.clone() })
+            .map(|Function { name, addr, size, .. }| Symbol { addr: *addr, size: *size, name: name.clone() })
             .collect();
         let mut trace = Self {
             counter_hz: dump.ticks_per_second(),
@@ -182,6 +182,7 @@ mod tests {
     use fentry::tracer::ring::{Mode, Ring, RingBlock};
 
     use super::*;
+    use fentry::symbols::Convention;
 
     const HERTZ: u64 = 62_500_000;
 
@@ -190,7 +191,9 @@ mod tests {
     }
 
     fn functions() -> Vec<Function> {
-        (1..=9).map(|n| Function { name: format!("f{n}"), addr: 0x1000 * n, size: 0x800 }).collect()
+        (1..=9)
+            .map(|n| Function { name: format!("f{n}"), addr: 0x1000 * n, size: 0x800, convention: Convention::Base })
+            .collect()
     }
 
     /// The trace of what `record` records on each of two CPUs, with a clock that it sets.

@@ -2,11 +2,19 @@
 //!
 //! A preempted writer that goes on on another CPU is a second writer beside the one that came after it. Interrupts are calls
 //! in the middle of a thread, one run of `loom` for each access that they can come before.
+//!
+//! `loom` carries out a thread's accesses in the order of the program: no load gives what is stored only later, although a
+//! CPU may put a load off behind a store of its own (load buffering: a reader lets a block go, and only then gets from memory
+//! what it read there). It knows which accesses happen before which, though, and puts those of an [`UnsafeCell`] to the
+//! test. So what records are made of are such cells here. Where each of two accesses to a word, of which one is a store,
+//! happens before the other, no CPU may do them the other way round, whatever it puts off. That takes each ordering of the
+//! ring but those of the head.
 
-use super::{Journal, WORDS, ring};
+use super::{Journal, Made, WORDS, ring};
 use crate::tracer::ring::{Mode, Ring, Word};
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
+use loom::cell::UnsafeCell;
 use loom::sync::atomic::AtomicU64;
 use loom::thread;
 use std::boxed::Box;
@@ -18,12 +26,31 @@ loom::thread_local! {
     static INTERRUPT: Cell<Option<(usize, &'static Small, &'static Journal)>> = Cell::new(None);
 }
 
-/// A word of which the model keeps all values that a load may still give.
-#[derive(Default)]
-struct Modelled(AtomicU64);
+enum Modelled {
+    /// The model keeps all values that a load may still give.
+    Shared(AtomicU64),
+    /// The model demands that accesses are ordered.
+    Ordered(UnsafeCell<u64>),
+}
+
+// SAFETY: `loom` runs one thread at a time, and panics before it lets two accesses to the cell race.
+unsafe impl Sync for Modelled {}
+
+impl Default for Modelled {
+    fn default() -> Self {
+        Self::Shared(AtomicU64::default())
+    }
+}
+
+impl Made for Modelled {
+    fn of_record() -> Self {
+        Self::Ordered(UnsafeCell::new(0))
+    }
+}
 
 impl Modelled {
-    fn interruptible(&self) -> &AtomicU64 {
+    /// Lets the interrupt come, if it is due.
+    fn interruptible(&self) -> &Self {
         let now = INTERRUPT.with(|interrupt| {
             let (accesses, ring, journal) = interrupt.take()?;
             if accesses == 0 {
@@ -37,28 +64,43 @@ impl Modelled {
                 journal.write(ring, 1);
             });
         }
-        &self.0
+        self
+    }
+
+    fn shared(&self) -> &AtomicU64 {
+        match self.interruptible() {
+            Self::Shared(word) => word,
+            Self::Ordered(_) => panic!("what records are made of is only loaded and stored"),
+        }
     }
 }
 
 impl Word for Modelled {
     fn load(&self, order: Ordering) -> u64 {
-        self.interruptible().load(order)
+        match self.interruptible() {
+            Self::Shared(word) => word.load(order),
+            // SAFETY: no store races with it: see `Sync`.
+            Self::Ordered(word) => word.with(|value| unsafe { value.read() }),
+        }
     }
     fn store(&self, value: u64) {
-        self.interruptible().store(value, Ordering::Relaxed);
+        match self.interruptible() {
+            Self::Shared(word) => word.store(value, Ordering::Relaxed),
+            // SAFETY: no access races with it: see `Sync`.
+            Self::Ordered(word) => word.with_mut(|place| unsafe { place.write(value) }),
+        }
     }
     fn replace(&self, old: u64, new: u64, order: Ordering) -> bool {
-        self.interruptible().compare_exchange(old, new, order, Ordering::Relaxed).is_ok()
+        self.shared().compare_exchange(old, new, order, Ordering::Relaxed).is_ok()
     }
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
-        self.interruptible().fetch_add(value, order)
+        self.shared().fetch_add(value, order)
     }
     fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-        self.interruptible().fetch_or(bits, order)
+        self.shared().fetch_or(bits, order)
     }
     fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-        self.interruptible().fetch_and(bits, order)
+        self.shared().fetch_and(bits, order)
     }
 }
 

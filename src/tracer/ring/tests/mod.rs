@@ -1,7 +1,8 @@
 //! What a ring promises, checked in every order of events that a small ring can meet, and in many of a big one.
 //!
 //! - `nested`: interrupts, nested in each other, before each access of the code that ships;
-//! - `concurrent`: other CPUs, with every value that the memory model lets a load give (`loom`), and interrupts on top;
+//! - `concurrent`: other CPUs, with every value that the memory model lets a load give (`loom`), and interrupts on top. What
+//!   records are made of must even be ordered between those who access it, so that no CPU may do it early or late;
 //! - `stress`: real threads.
 //!
 //! All of them write [`Journal`]s, and one check ([`Journal::settle`]) judges them.
@@ -22,10 +23,20 @@ use std::vec::Vec;
 /// The shortest blocks: seven words of records.
 const WORDS: usize = 8;
 
+/// A word of a ring in tests; its default is one that several change at a time.
+trait Made: Word + Default {
+    /// One that records are made of.
+    fn of_record() -> Self {
+        Self::default()
+    }
+}
+
+impl Made for AtomicU64 {}
+
 /// An unused ring that is never freed.
-fn ring<W: Word + Default, const WORDS: usize>(blocks: usize, mode: Mode) -> &'static Ring<W, WORDS> {
-    let block = || RingBlock(core::array::from_fn(|_| W::default()));
-    let blocks = Box::leak((0..blocks).map(|_| block()).collect());
+fn ring<W: Made, const WORDS: usize>(blocks: usize, mode: Mode) -> &'static Ring<W, WORDS> {
+    let word = |index| if index == 0 { W::default() } else { W::of_record() };
+    let blocks = Box::leak((0..blocks).map(|_| RingBlock(core::array::from_fn(word))).collect());
     let [head, refused, overwritten, read] = core::array::from_fn(|_| W::default());
     Box::leak(Box::new(Ring { blocks, mode, head, refused, overwritten, read }))
 }

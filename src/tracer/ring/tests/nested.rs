@@ -4,7 +4,7 @@
 //! to a word the [`Explorer`] decides whether the next interrupt of the scenario comes now. All ways to decide are tried, in
 //! the order of a depth-first search.
 
-use super::{Journal, WORDS, ring};
+use super::{Journal, Made, WORDS, ring};
 use crate::tracer::ring::{Counts, Mode, Ring, Word};
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -78,6 +78,8 @@ impl Watched {
         &self.0
     }
 }
+
+impl Made for Watched {}
 
 impl Word for Watched {
     fn load(&self, order: Ordering) -> u64 {

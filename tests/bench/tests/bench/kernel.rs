@@ -4,7 +4,7 @@ use crate::counted::counted;
 use alloc::vec::Vec;
 use core::ops::Range;
 use fentry::engine::InitReport;
-use fentry::symbols::{Function, encode};
+use fentry::symbols::{Function, Symbol, encode};
 use fentry::{Engine, Image, Symbols, TextAddr};
 use generated::{COUNT, SPACING};
 use spin::Once;
@@ -61,7 +61,7 @@ fn generated_names() -> &'static [u8] {
     let functions: Vec<Function> = all
         .iter()
         .filter(|symbol| generated.contains(&symbol.addr) && symbol.name.starts_with("generated::"))
-        .map(|symbol| Function { name: symbol.name.into(), addr: symbol.addr, size: symbol.size })
+        .map(|Symbol { name, addr, size, convention }| Function { name: name.into(), addr, size, convention })
         .collect();
     encode(&functions, 0).expect("the functions are near each other").leak()
 }
