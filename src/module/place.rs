@@ -7,7 +7,7 @@ use super::error::LoadError;
 use super::layout::Spot;
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
 use crate::address::{TextAddr, TextRange};
-use crate::text::{Machine, cache};
+use crate::text::{CacheType, Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -123,13 +123,16 @@ impl<'k> Placed<'k> {
     }
 
     /// Makes what was written to text visible to instruction fetches, and gives every segment its permission.
-    pub(crate) fn protect(&mut self, machine: &dyn Machine) -> Result<(), LoadError> {
+    pub(crate) fn protect(&mut self, machine: &dyn Machine, caches: CacheType) -> Result<(), LoadError> {
         for piece in self.pieces.iter_mut().flatten() {
             let segment = piece.allocation.segment;
             if segment.is_text() {
                 let start = TextAddr::new(piece.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                cache::make_visible(machine, &cache::Contiguous { at: start, bytes: piece.bytes });
+                let places = cache::Contiguous { at: start, bytes: piece.bytes };
+                // SAFETY: 1. `ModuleMemory` promises that an allocation is mapped readable at its address until it is
+                // protected. 2. Our caller asked the machine and the platform.
+                unsafe { cache::make_visible(machine, caches, &places) };
             }
             self.memory.protect(&piece.allocation, segment.permission())?;
             piece.state = PieceState::Protected;

@@ -1,6 +1,6 @@
 //! What fentry asks of a kernel, answered by this one.
 
-use crate::{emulator, memory, percpu, smp};
+use crate::{memory, percpu, smp};
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +39,6 @@ unsafe impl Platform for TestPlatform {
         if ALIAS.asked_and_fails() {
             return Err(AliasError { page, reason: "a test asked for this failure" });
         }
-        emulator::note_page(page);
         memory::map_alias(page)
     }
 
@@ -51,9 +50,7 @@ unsafe impl Platform for TestPlatform {
         if SYNCHRONIZE.asked_and_fails() {
             return Err(CpuTimeout { cpu: percpu::MAX_CPUS });
         }
-        smp::synchronize()?;
-        emulator::rewrite_callsites();
-        Ok(())
+        smp::synchronize()
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
