@@ -56,15 +56,19 @@ impl Places for Contiguous {
 /// 2. `caches` is what `machine` says of itself, with what the platform knows on top.
 pub(crate) unsafe fn make_visible<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
     if caches.needs_clean() {
-        for_each_line(places, caches.data_line_bytes(), |line| {
-            if caches.clean_must_invalidate() {
+        if caches.clean_must_invalidate() {
+            // Seldom: by reference, so that the loop over the places is not compiled for it as well.
+            let clean: &mut dyn FnMut(TextAddr) = &mut |line| {
                 // SAFETY: 1. the line holds a place, and no page ends inside a line: our caller's first promise.
                 unsafe { machine.clean_and_invalidate_data_line(line) };
-            } else {
+            };
+            for_each_line(places, caches.data_line_bytes(), clean);
+        } else {
+            for_each_line(places, caches.data_line_bytes(), |line| {
                 // SAFETY: 1. as above.
                 unsafe { machine.clean_data_line(line) };
-            }
-        });
+            });
+        }
     }
     // Needed with IDC as well: the stores must be complete before the instruction side forgets.
     machine.complete();
