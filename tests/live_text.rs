@@ -302,7 +302,7 @@ mod operation {
 fn system_instructions(function: *const ()) -> Vec<String> {
     let words = (0..64).map(|word| {
         // SAFETY: text is mapped readable, and goes on behind every function of this file.
-        Insn::decode(unsafe { function.cast::<u32>().add(word).read_volatile() })
+        Insn::decode(unsafe { function.cast::<u32>().wrapping_add(word).read_volatile() })
     });
     let own = words.take_while(|insn| !matches!(insn, Insn::Branch(Branch::Ret { .. } | Branch::RetAuth { .. })));
     let system = own.filter(|insn| matches!(insn, Insn::System(system) if !matches!(system, System::Hint(_))));
