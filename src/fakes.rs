@@ -38,7 +38,7 @@ use crate::regs::{FtraceRegs, PtRegs, SavedRegs};
 use crate::symbols::{self, Symbols};
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::boxed::Box;
 use std::string::ToString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -69,6 +69,8 @@ pub enum Event {
     Store(TextAddr, u32),
     /// DC CVAU of this line.
     Clean(TextAddr),
+    /// DC CIVAC of this line.
+    CleanAndInvalidate(TextAddr),
     /// IC IVAU of this line.
     Invalidate(TextAddr),
     /// DSB ISH.
@@ -88,7 +90,7 @@ pub enum Event {
 /// What shall go wrong. Counts are from 0 and begin anew with each fault that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The write of this number finds another word than the check before it did.
+    /// The write of this number finds another word than the check before it did. Second stores are not counted.
     Write(usize),
     /// The alias of this number is not given.
     Alias(usize),
@@ -206,6 +208,7 @@ impl FakeText {
             modules: modules.into_iter().map(|text| text.piece(STUB_VENEERS * ENTRY_BYTES as usize)).collect(),
             // 64-byte lines, neither IDC nor DIC.
             caches: Mutex::new(CacheType::from_ctr(0x8444_c004)),
+            may_be_emulated: AtomicBool::new(true),
             state: Mutex::new(Observed::default()),
         }))
     }
@@ -264,6 +267,8 @@ struct Observed {
     writes: usize,
     maps: usize,
     rounds: usize,
+    /// Whether all CPUs have synchronised and nothing has failed since: what is stored then is stored again.
+    storing_again: bool,
     /// A word that a fault changed, with what was there.
     damaged: Option<(TextAddr, u32)>,
 }
@@ -275,6 +280,7 @@ pub struct FakeKernel {
     modules: Vec<Piece>,
     stubs: Stubs,
     caches: Mutex<CacheType>,
+    may_be_emulated: AtomicBool,
     state: Mutex<Observed>,
 }
 
@@ -345,6 +351,7 @@ impl FakeKernel {
     pub fn set_fault(&self, fault: Option<Fault>) {
         let mut state = self.state();
         (state.fault, state.writes, state.maps, state.rounds) = (fault, 0, 0, 0);
+        state.storing_again = false;
     }
 
     /// Has no fault any more, and undoes what [`Fault::Write`] did to the text.
@@ -360,6 +367,11 @@ impl FakeKernel {
     /// Has CTR_EL0 say this from now on; until then it has 64-byte lines, and IDC and DIC are clear.
     pub fn set_cache_type(&self, caches: CacheType) {
         *self.caches.lock().unwrap_or_else(PoisonError::into_inner) = caches;
+    }
+
+    /// Has [`Platform::may_be_emulated`] say this from now on; until then it says `true`.
+    pub fn set_may_be_emulated(&self, may: bool) {
+        self.may_be_emulated.store(may, Ordering::Relaxed);
     }
 
     /// What was asked since the last call of this.
@@ -410,7 +422,9 @@ unsafe impl Platform for FakeKernel {
 
     fn begin_batch(&self) -> Result<(), AliasError> {
         self.note(Event::BeginBatch);
-        match self.state().fault {
+        let mut state = self.state();
+        state.storing_again = false;
+        match state.fault {
             Some(Fault::Batch) => {
                 Err(AliasError { page: self.image.text.start, reason: "the fault that was asked for" })
             }
@@ -429,6 +443,7 @@ unsafe impl Platform for FakeKernel {
         state.maps += 1;
         let from = if let Some(Fault::AliasesFrom(from)) = state.fault { from } else { usize::MAX };
         if state.fault == Some(Fault::Alias(number)) || from <= number {
+            state.storing_again = false;
             return Err(AliasError { page, reason: "the fault that was asked for" });
         }
         drop(state);
@@ -445,14 +460,20 @@ unsafe impl Platform for FakeKernel {
         let mut state = self.state();
         let number = state.rounds;
         state.rounds += 1;
-        match state.fault {
+        let answered = match state.fault {
             Some(Fault::Cpu(cpu)) => {
                 state.fault = None;
                 Err(CpuTimeout { cpu })
             }
             Some(Fault::Round(round)) if round == number => Err(CpuTimeout { cpu: 1 }),
             _ => Ok(()),
-        }
+        };
+        state.storing_again = answered.is_ok();
+        answered
+    }
+
+    fn may_be_emulated(&self) -> bool {
+        self.may_be_emulated.load(Ordering::Relaxed)
     }
 
     fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
@@ -476,9 +497,12 @@ unsafe impl Machine for FakeKernel {
 
     unsafe fn load_alias(&self, alias: NonNull<u32>) -> u32 {
         let mut state = self.state();
+        let at = self.text_at(alias);
+        if state.storing_again {
+            return self.word(at);
+        }
         let number = state.writes;
         state.writes += 1;
-        let at = self.text_at(alias);
         if state.fault == Some(Fault::Write(number)) {
             state.damaged = Some((at, self.word(at)));
             self.overwrite(at, !self.word(at));
@@ -496,11 +520,15 @@ unsafe impl Machine for FakeKernel {
         *self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn clean_data_line(&self, at: TextAddr) {
+    unsafe fn clean_data_line(&self, at: TextAddr) {
         self.note(Event::Clean(at));
     }
 
-    fn invalidate_instruction_line(&self, at: TextAddr) {
+    unsafe fn clean_and_invalidate_data_line(&self, at: TextAddr) {
+        self.note(Event::CleanAndInvalidate(at));
+    }
+
+    unsafe fn invalidate_instruction_line(&self, at: TextAddr) {
         self.note(Event::Invalidate(at));
     }
 
@@ -514,10 +542,10 @@ unsafe impl Machine for FakeKernel {
 
     fn mask_interrupts(&self) -> InterruptMask {
         self.note(Event::Mask);
-        InterruptMask(0)
+        InterruptMask::from_daif(0)
     }
 
-    fn restore_interrupts(&self, _mask: InterruptMask) {
+    unsafe fn restore_interrupts(&self, _mask: InterruptMask) {
         self.note(Event::Restore);
     }
 }

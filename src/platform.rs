@@ -20,24 +20,25 @@ pub const ALIAS_BYTES: u64 = 4096;
 ///
 /// The engine writes to live text through what this trait returns. An implementation promises:
 ///
-/// - an alias from [`map_alias`](Self::map_alias) is aligned to 4 bytes, is writable, is coherent with the text that it stands for (the same
-///   physical memory, Normal Inner Shareable Write-Back), covers [`ALIAS_BYTES`] bytes, and stays so until the matching
-///   [`unmap_alias`](Self::unmap_alias);
-/// - [`synchronize_cpus`](Self::synchronize_cpus) returns `Ok` only after every other CPU that can execute the kernel's
-///   text has gone through a context synchronisation event (Arm ARM, "Context synchronization event") since the call;
-/// - a task that is moved to another CPU in the middle of kernel code has a DSB ISH executed on the CPU that it leaves, so
-///   that maintenance which it began there is complete, and a context synchronisation event on the CPU that it comes to;
-/// - [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
-///   register holds either zero or a valid base, and the [`TraceContext`] at the offset belongs to the
-///   thread of execution that reads it;
-/// - [`cpu_base`](Self::cpu_base), where it is `Some`, tells the truth as well: in every context in which a traced function
-///   may run, that register holds either zero or a valid base, and a [`CpuArea`] stands at the offset for ever. It should be
-///   the running CPU's, but a thread may still use it after it was moved to another one;
-/// - [`quiesce`](Self::quiesce) returns `Ok` only after what its description says;
-/// - CTR_EL0 and ID_AA64ISAR0_EL1.Atomic say the same on all CPUs that execute the text, or trap and are emulated so.
-///
-/// None of the methods may wait for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
-/// that wait for each other there must answer each other.
+/// 1. An alias from [`map_alias`](Self::map_alias) is aligned to 4 bytes, is writable, is coherent with the text that it
+///    stands for (the same physical memory, Normal Inner Shareable Write-Back), covers [`ALIAS_BYTES`] bytes, and stays so
+///    until the matching [`unmap_alias`](Self::unmap_alias).
+/// 2. [`synchronize_cpus`](Self::synchronize_cpus) returns `Ok` only after every other CPU that can execute the kernel's
+///    text has gone through a context synchronisation event (Arm ARM, "Context synchronization event") since the call.
+/// 3. A task that is moved to another CPU in the middle of kernel code has a DSB ISH executed on the CPU that it leaves, so
+///    that maintenance which it began there is complete, and a context synchronisation event on the CPU that it comes to.
+/// 4. [`context_base`](Self::context_base) tells the truth: in every context in which a traced function may run, that
+///    register holds either zero or a valid base, and the [`TraceContext`] at the offset belongs to the
+///    thread of execution that reads it.
+/// 5. [`cpu_base`](Self::cpu_base), where it is `Some`, tells the truth as well: in every context in which a traced function
+///    may run, that register holds either zero or a valid base, and a [`CpuArea`] stands at the offset for ever. It should be
+///    the running CPU's, but a thread may still use it after it was moved to another one.
+/// 6. [`quiesce`](Self::quiesce) returns `Ok` only after what its description says.
+/// 7. CTR_EL0 and ID_AA64ISAR0_EL1.Atomic say the same on all CPUs that execute the text, or trap and are emulated so.
+/// 8. [`may_be_emulated`](Self::may_be_emulated) and [`has_clean_errata`](Self::has_clean_errata) return `false` only where
+///    their descriptions let them.
+/// 9. None of the methods waits for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
+///    that wait for each other there answer each other.
 pub unsafe trait Platform: Sync {
     /// Where the entry stubs find the [`TraceContext`] of whoever is running. Asked once, at init.
     fn context_base(&self) -> ContextBase;
@@ -100,9 +101,19 @@ pub unsafe trait Platform: Sync {
 
     /// Waits until every thread of execution has been quiescent at some moment since the call.
     ///
-    /// `stubs` is the text of stubs and trampolines. A thread that is interrupted or preempted at `pc` is quiescent if
-    /// [`TraceContext::is_quiescent`](crate::TraceContext::is_quiescent) says so of its context; one that gives up its CPU
-    /// by itself, waits in [`relax`](Self::relax), or does not exist yet, is. What is asked of whom depends on the kernel:
+    /// `stubs` is the text of stubs and trampolines. Which threads are quiescent:
+    ///
+    /// - one that is interrupted or preempted at `pc`, if
+    ///   [`TraceContext::is_quiescent`](crate::TraceContext::is_quiescent) says so of its context and that `pc`. Where
+    ///   exceptions are nested, an NMI in the handler of an interrupt for instance, there is one `pc` for each of them that
+    ///   has not returned, on any stack of that thread, and it must say so of every one. A task that was preempted at the end
+    ///   of a handler has the `pc` that the handler will return to, not that of the switch;
+    /// - one that gave up its CPU by itself, or waits in [`relax`](Self::relax), unless it is inside a callback
+    ///   ([`TraceContext::in_callback`](crate::TraceContext::in_callback)), or an exception that it is still in has
+    ///   interrupted it where it was not quiescent;
+    /// - one that does not exist yet, or has ended.
+    ///
+    /// What is asked of whom depends on the kernel:
     ///
     /// - kernel code is never preempted: each CPU is a thread. Interrupt it (with its interrupts enabled, so that no handler
     ///   is interrupted) and look at what was interrupted; if that isn't quiescent, again a little later.
@@ -115,6 +126,31 @@ pub unsafe trait Platform: Sync {
     ///
     /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout>;
+
+    /// Whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does without
+    /// KVM or another hypervisor (its TCG).
+    ///
+    /// Releases of QEMU up to 7.2 that give each CPU a thread can keep the translation of an old word: where one CPU is
+    /// translating while another one stores the new word, no maintenance and no synchronisation takes that translation out
+    /// any more, only another store to the word. So the engine stores each word that it has written a second time,
+    /// unchanged, once every CPU has synchronised. On a CPU that is not emulated this changes nothing, and costs a store for
+    /// each word, and an alias for each page.
+    ///
+    /// `false` is right on hardware only, virtual machines of a hypervisor included: there a kernel that never runs anywhere
+    /// else saves the second store. Where this wrongly says `false`, a callback may be called after `unregister` returned,
+    /// a call after `register` be missed, and a generated stub be executed that is there no more.
+    fn may_be_emulated(&self) -> bool {
+        true
+    }
+
+    /// Whether any CPU that this kernel runs on is a Cortex-A53 before r0p3, on which cleaning a data cache line without
+    /// invalidating it may lose data (Arm's errata 819472, 824069, 826319 and 827319).
+    ///
+    /// The engine asks the running CPU's MIDR_EL1 itself. So this is for machines with CPUs of several kinds, and for
+    /// hypervisors that show another MIDR_EL1; for all others, `false` is right.
+    fn has_clean_errata(&self) -> bool {
+        false
+    }
 
     /// Called again and again by a CPU that waits for another one to be done with the engine.
     ///

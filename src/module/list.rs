@@ -199,7 +199,7 @@ impl<'k> Modules<'k> {
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = self.read_exports(object, &layout, &placed)?;
-        placed.protect(machine)?;
+        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
         platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();

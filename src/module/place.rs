@@ -12,7 +12,7 @@ use super::layout::{Spot, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
 use crate::address::{TextAddr, TextRange};
 use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
-use crate::text::{Machine, cache};
+use crate::text::{CacheType, Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -141,13 +141,16 @@ impl<'k> Placed<'k> {
     }
 
     /// Makes what was written to text visible to instruction fetches, and gives every segment its permission.
-    pub(crate) fn protect(&mut self, machine: &dyn Machine) -> Result<(), LoadError> {
+    pub(crate) fn protect(&mut self, machine: &dyn Machine, caches: CacheType) -> Result<(), LoadError> {
         for piece in self.pieces.iter_mut().flatten() {
             let segment = piece.allocation.segment;
             if segment.is_text() {
                 let start = TextAddr::new(piece.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                cache::make_visible(machine, &cache::Contiguous { at: start, bytes: piece.bytes });
+                let places = cache::Contiguous { at: start, bytes: piece.bytes };
+                // SAFETY: 1. `ModuleMemory` promises that an allocation is mapped readable at its address until it is
+                // protected. 2. Our caller asked the machine and the platform.
+                unsafe { cache::make_visible(machine, caches, &places) };
             }
             // SAFETY: (1) It came from this object and is in `pieces` until it is freed. (2) `window` gives no way to write it
             // once its state is another, and nothing executes it before all of the module is protected.

@@ -22,6 +22,18 @@ register_bitfields! {u64,
         IminLine OFFSET(0) NUMBITS(4) []
     ],
 
+    /// Arm ARM D24.2.122.
+    MIDR_EL1 [
+        /// 0x41 for Arm.
+        Implementer OFFSET(24) NUMBITS(8) [],
+        /// The n of rnpm.
+        Variant OFFSET(20) NUMBITS(4) [],
+        /// 0xd03 for Cortex-A53.
+        PartNum OFFSET(4) NUMBITS(12) [],
+        /// The m of rnpm.
+        Revision OFFSET(0) NUMBITS(4) []
+    ],
+
     /// Arm ARM D24.2.60.
     ID_AA64ISAR0_EL1 [
         /// 0b0010 for FEAT_LSE, 0b0011 for FEAT_LSE128.
@@ -33,32 +45,42 @@ register_bitfields! {u64,
 ///
 /// # Safety
 ///
-/// [`load`](Self::load) and [`store`](Self::store) access just the one word, once, in one access; the maintenance
-/// operations do what their names say; [`mask_interrupts`](Self::mask_interrupts) and
-/// [`restore_interrupts`](Self::restore_interrupts) order memory accesses around them.
+/// An implementation promises:
+///
+/// 1. [`load`](Self::load), [`load_alias`](Self::load_alias) and [`store`](Self::store) access just the one word, once, in one
+///    access.
+/// 2. The maintenance operations and barriers do what their names say, and are not moved by the compiler across each other or
+///    across these accesses.
+/// 3. Between [`mask_interrupts`](Self::mask_interrupts) and [`restore_interrupts`](Self::restore_interrupts) no IRQ and no FIQ
+///    is taken on this CPU, and no memory access is moved out of there.
+/// 4. [`cache_type`](Self::cache_type) is true of the CPU that asks.
 pub unsafe trait Machine: Sync {
     /// The instruction at `at`, through the executable mapping.
     ///
     /// # Safety
     ///
-    /// `at` is a multiple of 4 and inside text that is mapped.
+    /// 1. `at` is a multiple of 4.
+    /// 2. It is inside text that is mapped and readable.
     unsafe fn load(&self, at: TextAddr) -> u32;
 
     /// The instruction at `alias`, a writable alias.
     ///
     /// # Safety
     ///
-    /// `alias` is aligned, and mapped as [`Platform::map_alias`](crate::Platform::map_alias) promises.
+    /// 1. `alias` is aligned.
+    /// 2. It is mapped as [`Platform::map_alias`](crate::Platform::map_alias) promises, and not unmapped yet.
     unsafe fn load_alias(&self, alias: NonNull<u32>) -> u32;
 
     /// Writes one instruction through a writable alias, single-copy atomically.
     ///
     /// # Safety
     ///
-    /// `alias` is aligned, and writable as [`Platform::map_alias`](crate::Platform::map_alias) promises.
+    /// 1. `alias` is aligned.
+    /// 2. It is writable as [`Platform::map_alias`](crate::Platform::map_alias) promises, and not unmapped yet.
+    /// 3. Whoever executes the text that it stands for may execute `word` there from now on.
     unsafe fn store(&self, alias: NonNull<u32>, word: u32);
 
-    /// What CTR_EL0 says about the caches.
+    /// What CTR_EL0 says about the caches, and MIDR_EL1 about the errata in cleaning them.
     fn cache_type(&self) -> CacheType;
 
     /// Whether there are atomic additions (FEAT_LSE; ID_AA64ISAR0_EL1.Atomic). Without this the answer is no.
@@ -67,10 +89,26 @@ pub unsafe trait Machine: Sync {
     }
 
     /// DC CVAU: cleans the data cache line that holds `at` to the point of unification.
-    fn clean_data_line(&self, at: TextAddr);
+    ///
+    /// # Safety
+    ///
+    /// 1. `at` is mapped and readable: else the CPU takes a data abort.
+    unsafe fn clean_data_line(&self, at: TextAddr);
+
+    /// DC CIVAC: cleans and invalidates the data cache line that holds `at` to the point of coherency, which is at or behind
+    /// that of unification.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`clean_data_line`](Self::clean_data_line).
+    unsafe fn clean_and_invalidate_data_line(&self, at: TextAddr);
 
     /// IC IVAU: invalidates the instruction cache line that holds `at` to the point of unification, on all CPUs.
-    fn invalidate_instruction_line(&self, at: TextAddr);
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`clean_data_line`](Self::clean_data_line).
+    unsafe fn invalidate_instruction_line(&self, at: TextAddr);
 
     /// DSB ISH: waits until every access and maintenance operation before it has completed.
     fn complete(&self);
@@ -82,7 +120,12 @@ pub unsafe trait Machine: Sync {
     fn mask_interrupts(&self) -> InterruptMask;
 
     /// Back to how the interrupts were.
-    fn restore_interrupts(&self, mask: InterruptMask);
+    ///
+    /// # Safety
+    ///
+    /// 1. `mask` is what [`mask_interrupts`](Self::mask_interrupts) returned, on this CPU and to this thread of execution.
+    /// 2. All that was masked inside of that was restored before, and this was not.
+    unsafe fn restore_interrupts(&self, mask: InterruptMask);
 }
 
 /// The machine that the engine runs on: the CPU itself in a kernel, so that each operation is the one instruction in place;
@@ -106,18 +149,55 @@ pub(crate) const fn machine(cpu: &Cpu) -> &dyn Machine {
 
 /// DAIF as it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InterruptMask(pub u64);
+pub struct InterruptMask(u64);
 
-/// What CTR_EL0 says about cache maintenance.
+impl InterruptMask {
+    /// For a machine that is not the CPU itself: whatever [`restore_interrupts`](Machine::restore_interrupts), which alone
+    /// gives it a meaning, needs to know.
+    pub const fn from_daif(daif: u64) -> Self {
+        Self(daif)
+    }
+
+    /// What it was made from.
+    pub const fn daif(self) -> u64 {
+        self.0
+    }
+}
+
+/// What cache maintenance a machine needs.
 #[derive(Clone, Copy)]
 pub struct CacheType {
     ctr: LocalRegisterCopy<u64, CTR_EL0::Register>,
+    clean_must_invalidate: bool,
 }
 
 impl CacheType {
-    /// Takes the register's value.
+    /// Takes CTR_EL0's value.
     pub const fn from_ctr(ctr: u64) -> Self {
-        Self { ctr: LocalRegisterCopy::new(ctr) }
+        Self { ctr: LocalRegisterCopy::new(ctr), clean_must_invalidate: false }
+    }
+
+    /// The same on a CPU with this MIDR_EL1: a Cortex-A53 before r0p3 cleans by DC CIVAC.
+    ///
+    /// On those a DC CVAU may lose or corrupt the line's data while another CPU accesses it (Arm's errata 819472, 824069,
+    /// 826319 and 827319); all of them are avoided by cleaning and invalidating instead.
+    #[must_use]
+    pub fn on_cpu(self, midr: u64) -> Self {
+        let midr = LocalRegisterCopy::<u64, MIDR_EL1::Register>::new(midr);
+        let cortex_a53 = midr.read(MIDR_EL1::Implementer) == 0x41 && midr.read(MIDR_EL1::PartNum) == 0xd03;
+        let before_r0p3 = midr.read(MIDR_EL1::Variant) == 0 && midr.read(MIDR_EL1::Revision) < 3;
+        self.with_clean_errata(cortex_a53 && before_r0p3)
+    }
+
+    /// The same where another CPU has those errata, if it does: they are of the data that CPUs share.
+    #[must_use]
+    pub fn with_clean_errata(self, has: bool) -> Self {
+        Self { clean_must_invalidate: self.clean_must_invalidate || has, ..self }
+    }
+
+    /// Whether a line must be invalidated with its clean.
+    pub fn clean_must_invalidate(self) -> bool {
+        self.clean_must_invalidate
     }
 
     /// The smallest data cache line, in bytes.
@@ -143,7 +223,8 @@ impl CacheType {
 
 impl fmt::Debug for CacheType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CacheType({:#x})", self.ctr.get())
+        let clean = if self.clean_must_invalidate { ", CIVAC" } else { "" };
+        write!(f, "CacheType({:#x}{clean})", self.ctr.get())
     }
 }
 
@@ -159,7 +240,7 @@ unsafe impl Machine for Hardware {
     #[inline]
     unsafe fn load(&self, at: TextAddr) -> u32 {
         let word: u32;
-        // SAFETY: an aligned load from mapped text, as our caller promises.
+        // SAFETY: an aligned load (1) from mapped text (2), as our caller promises.
         unsafe {
             core::arch::asm!("ldr {word:w}, [{at}]", word = out(reg) word, at = in(reg) at.get(),
                 options(nostack, preserves_flags, readonly));
@@ -170,7 +251,7 @@ unsafe impl Machine for Hardware {
     #[inline]
     unsafe fn load_alias(&self, alias: NonNull<u32>) -> u32 {
         let word: u32;
-        // SAFETY: an aligned load from a mapped alias, as our caller promises.
+        // SAFETY: an aligned load (1) from a mapped alias (2), as our caller promises.
         unsafe {
             core::arch::asm!("ldr {word:w}, [{alias}]", word = out(reg) word, alias = in(reg) alias.as_ptr(),
                 options(nostack, preserves_flags, readonly));
@@ -180,7 +261,7 @@ unsafe impl Machine for Hardware {
 
     #[inline]
     unsafe fn store(&self, alias: NonNull<u32>, word: u32) {
-        // SAFETY: an aligned store to a writable alias, as our caller promises.
+        // SAFETY: an aligned store (1) to a writable alias (2), of what may stand there (3), as our caller promises.
         unsafe {
             core::arch::asm!("str {word:w}, [{alias}]", word = in(reg) word, alias = in(reg) alias.as_ptr(),
                 options(nostack, preserves_flags));
@@ -194,7 +275,12 @@ unsafe impl Machine for Hardware {
         unsafe {
             core::arch::asm!("mrs {ctr}, ctr_el0", ctr = out(reg) ctr, options(nomem, nostack, preserves_flags));
         }
-        CacheType::from_ctr(ctr)
+        let midr: u64;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("mrs {midr}, midr_el1", midr = out(reg) midr, options(nomem, nostack, preserves_flags));
+        }
+        CacheType::from_ctr(ctr).on_cpu(midr)
     }
 
     #[inline]
@@ -209,16 +295,24 @@ unsafe impl Machine for Hardware {
     }
 
     #[inline]
-    fn clean_data_line(&self, at: TextAddr) {
-        // SAFETY: cleaning a line changes no value in memory; `at` was read or written before, so it translates.
+    unsafe fn clean_data_line(&self, at: TextAddr) {
+        // SAFETY: cleaning a line changes no value in memory; that `at` translates is our caller's promise (1).
         unsafe {
             core::arch::asm!("dc cvau, {at}", at = in(reg) at.get(), options(nostack, preserves_flags));
         }
     }
 
     #[inline]
-    fn invalidate_instruction_line(&self, at: TextAddr) {
-        // SAFETY: an instruction cache holds nothing but copies; `at` was read before, so it translates.
+    unsafe fn clean_and_invalidate_data_line(&self, at: TextAddr) {
+        // SAFETY: as above: what is invalidated was cleaned.
+        unsafe {
+            core::arch::asm!("dc civac, {at}", at = in(reg) at.get(), options(nostack, preserves_flags));
+        }
+    }
+
+    #[inline]
+    unsafe fn invalidate_instruction_line(&self, at: TextAddr) {
+        // SAFETY: an instruction cache holds nothing but copies; that `at` translates is our caller's promise (1).
         unsafe {
             core::arch::asm!("ic ivau, {at}", at = in(reg) at.get(), options(nostack, preserves_flags));
         }
@@ -246,8 +340,8 @@ unsafe impl Machine for Hardware {
     }
 
     #[inline]
-    fn restore_interrupts(&self, mask: InterruptMask) {
-        // SAFETY: the value is one that DAIF had.
+    unsafe fn restore_interrupts(&self, mask: InterruptMask) {
+        // SAFETY: the value is the one that DAIF had on this CPU (1), and what needed it masked is over (2).
         unsafe { core::arch::asm!("msr daif, {daif}", daif = in(reg) mask.0, options(nostack, preserves_flags)) };
     }
 }
@@ -268,5 +362,16 @@ mod tests {
         // Lines of 16 and 128 bytes.
         let odd = CacheType::from_ctr(0x0005_0002);
         assert_eq!((odd.data_line_bytes(), odd.instruction_line_bytes()), (128, 16));
+    }
+
+    #[test]
+    fn only_a_cortex_a53_before_r0p3_must_invalidate_with_a_clean() {
+        let must = |midr| CacheType::from_ctr(0x8444_c004).on_cpu(midr).clean_must_invalidate();
+        assert!([0x410f_d030, 0x410f_d031, 0x410f_d032].into_iter().all(must));
+        // r0p3, r0p4, r1p0; a Cortex-A57 r0p0; another implementer's part of the same number.
+        assert!(![0x410f_d033, 0x410f_d034, 0x411f_d030, 0x410f_d070, 0x510f_d030].into_iter().any(must));
+        // One such CPU is enough.
+        let caches = CacheType::from_ctr(0x8444_c004).with_clean_errata(true);
+        assert!(caches.on_cpu(0x410f_d080).clean_must_invalidate());
     }
 }

@@ -13,14 +13,41 @@
 //!   3. clean     DC CVAU for each line written       } one DSB behind all of them        nothing to do with CTR_EL0.IDC
 //!   4. forget    IC IVAU for each line written       } one DSB behind all of them, ISB   nothing to do with CTR_EL0.DIC
 //!   5. tell      every other CPU goes through a context synchronisation event
+//!   6. again     each word is stored once more, unchanged               nothing to do on hardware
 //! ```
 //!
 //! Between 2 and 5 another CPU may execute the old instruction or the new one, nothing else: NOP, B and BL are among the
 //! instructions for which the architecture promises that (Arm ARM B2.2.5, "Concurrent modification and execution of
 //! instructions"), and a batch for live text is made of [`LiveWord`](crate::callsite::LiveWord)s only.
 //!
-//! Emulators keep both sides coherent and forgive what is missing here; `model`, among the tests, does not: it explores
-//! what CPUs with stale caches can execute between any two steps of the real sequence.
+//! # The second store
+//! An emulator that translates has no caches to be maintained, and so forgives what is missing in 3 to 5. It has something
+//! else: translations, which it throws away when their word is stored to. Releases of QEMU up to 7.2, with a thread for
+//! each CPU, throw away those that are there; one that another CPU is making at that moment, from the old word, is put
+//! there afterwards, and then stays. From then on every CPU executes the old word, for as long as the word is not stored to,
+//! and nothing of 3 to 5 changes that:
+//!
+//! ```text
+//!   CPU 0                          CPU 1                         executed at the word
+//!                                  begins to translate it
+//!   stores the new one
+//!                                  has translated the old one    the old one, by all CPUs
+//!   tells CPU 1                    answers: it translates no more
+//!   stores the new one again                                     the new one
+//! ```
+//!
+//! It takes no bad luck: whoever calls a thousand functions that were just enabled has them all translated anew, and if they
+//! are disabled meanwhile, some stay enabled; then they call stubs that are there no more. So the second store is made for
+//! everything that is written here, unless the platform says that it runs on hardware
+//! ([`may_be_emulated`](crate::Platform::may_be_emulated)): callsites, generated code, and what is written back when a batch
+//! fails. It comes behind 5, since a CPU takes an interrupt only between two translations. Nothing has to follow it: to a
+//! CPU it is one more store of the word that is there, and an emulated one that is in the midst of the old translation
+//! leaves it at the next branch, as if it had begun the call before.
+//!
+//! Memory for modules needs none of it: it is not executable before it is complete, so nobody is at it.
+//!
+//! `model`, among the tests, forgives nothing: it explores what CPUs with stale caches can execute between any two steps of
+//! the real sequence, and what such an emulator can.
 
 pub(crate) mod cache;
 pub(crate) mod machine;

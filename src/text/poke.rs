@@ -2,7 +2,8 @@
 //!
 //! Floor 2. The head of [`text`](super) has the order of things. What this file adds is the way back: whatever fails, a
 //! word that was written is written back, and the caches and CPUs are told again. Only if the way back fails too does
-//! anything stay changed, and the error says how much.
+//! anything stay changed, and the error says how much. The second store, for emulators, is no exception: a batch whose
+//! words could not all be stored again is undone as any other, so that there is no third outcome for callers to know.
 //!
 //! A [`Batch`] walks over its changes: once for the check, once for the writes, and over the addresses alone for each kind
 //! of maintenance. So no memory is needed for it; and the batch has the loop, in which it keeps what neighbours share.
@@ -14,7 +15,6 @@ use super::machine::{Cpu, InterruptMask, machine};
 use crate::address::TextAddr;
 use crate::callsite::{Change, LiveWord};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
-use core::convert::Infallible;
 use core::fmt;
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
@@ -59,7 +59,8 @@ pub enum PokeCause {
 pub enum Undone {
     /// Every word is as it was.
     Entirely,
-    /// Every word is as it was, but not every CPU has confirmed that it will execute the old ones.
+    /// Every word is as it was, but not every CPU has confirmed that it will execute the old ones; or, on an emulator, not
+    /// every word could be [stored again](crate::Platform::may_be_emulated).
     Unconfirmed,
     /// So many words could not be written back; all others are as they were.
     AllBut(usize),
@@ -148,6 +149,21 @@ impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
             ControlFlow::Break(None) | ControlFlow::Continue(()) => ControlFlow::Continue(()),
         }
     }
+
+    fn for_each_address<T>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+        let mut broken = None;
+        let _ = self.addresses(&mut |at| each(at).map_break(|value| broken = Some(value)));
+        broken.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    }
+}
+
+impl<B: Batch<u32>> Undoing<'_, B> {
+    /// The same for their addresses. Undoing has time, and one loop for all that is done at them is less to compile.
+    #[cold]
+    #[inline(never)]
+    fn addresses(&self, each: &mut dyn FnMut(TextAddr) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.for_each_change(|change| each(change.at))
+    }
 }
 
 /// Where a batch writes.
@@ -155,12 +171,8 @@ struct PlacesOf<'a, B>(&'a B);
 
 impl<B: Batch<u32>> Places for PlacesOf<'_, B> {
     #[inline]
-    fn for_each_place(&self, mut each: impl FnMut(TextAddr)) {
-        let all: ControlFlow<Infallible> = self.0.for_each_address(|at| {
-            each(at);
-            ControlFlow::Continue(())
-        });
-        let ControlFlow::Continue(()) = all;
+    fn for_each_word<T>(&self, each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+        self.0.for_each_address(each)
     }
 }
 
@@ -184,9 +196,9 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// Every address is a multiple of 4 inside text that is mapped and executable.
+    /// 1. Every address is a multiple of 4 inside text that is mapped and executable.
     pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
-        // SAFETY: our caller's promise about the addresses; both words of each change may be swung while they run.
+        // SAFETY: 1. our caller's promise about the addresses. 2. Both words of each change may be swung while they run.
         unsafe { self.apply(&Words(batch)) }
     }
 
@@ -198,10 +210,10 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// - Every address is a multiple of 4 inside text that is mapped.
-    /// - No CPU executes any of these instructions meanwhile.
+    /// 1. Every address is a multiple of 4 inside text that is mapped.
+    /// 2. No CPU executes any of these instructions meanwhile.
     pub(crate) unsafe fn apply_quiet(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        // SAFETY: both of our caller's promises.
+        // SAFETY: 1. our caller's first promise. 2. The second: what nobody executes may be changed to anything.
         unsafe { self.apply(batch) }
     }
 
@@ -209,19 +221,20 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Errors
     ///
-    /// See [`PokeError`]; some of the words may have been written then.
+    /// See [`PokeError`]; some of the words may have been written then, and the place must not be executed.
     ///
     /// # Safety
     ///
-    /// - `at` is a multiple of 4, and all the words lie inside text that is mapped.
-    /// - No CPU executes any of it before this has returned, and what was there is nobody's.
+    /// 1. `at` is a multiple of 4, and all the words lie inside text that is mapped.
+    /// 2. No CPU executes any of it before this has returned, and what was there is nobody's.
     pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32]) -> Result<(), PokeError> {
         self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
-        // SAFETY: our caller's promises.
+        // SAFETY: both of our caller's promises.
         let written = unsafe { self.write_words(at, words) };
         let result = written.and_then(|()| {
-            self.publish(&Contiguous { at, bytes: size_of_val(words) as u64 })
-                .map_err(|cpu| undone(at, PokeCause::Cpu(cpu)))
+            let places = Contiguous { at, bytes: size_of_val(words) as u64 };
+            // SAFETY: 1. our caller's first promise. 2. All of the words were just written.
+            unsafe { self.publish(&places, at) }.map_err(|(at, cause)| undone(at, cause))
         });
         self.platform.end_batch();
         result
@@ -232,24 +245,19 @@ impl<'a> TextPoke<'a> {
     /// As for [`write_code`](Self::write_code).
     unsafe fn write_words(&self, mut at: TextAddr, mut words: &[u32]) -> Result<(), PokeError> {
         while !words.is_empty() {
-            let page = TextAddr::new(at.get() & !(ALIAS_BYTES - 1));
-            let offset = (at.get() - page.get()) as usize;
+            let offset = (at.get() & (ALIAS_BYTES - 1)) as usize;
             let here;
             (here, words) = words.split_at(words.len().min((ALIAS_BYTES as usize - offset) / 4));
-            let window = Window::open(*self, page).map_err(|error| undone(at, PokeCause::Alias(error)))?;
+            let mut window = None;
+            // SAFETY: 1. and 2. our caller's first promise.
+            let alias = unsafe { Window::reopen_on(*self, &mut window, at) }.map_err(|cause| undone(at, cause))?;
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
-            let place: NonNull<u32> = unsafe { window.alias.byte_add(offset) }.cast();
-            // SAFETY: our caller promises that the address is mapped; aligned it is as well.
-            let text = unsafe { self.machine.load(at) };
-            // SAFETY: the platform promises that the alias is mapped, and the window that it is aligned.
-            let alias = unsafe { self.machine.load_alias(place) };
-            if text != alias {
-                return Err(undone(at, PokeCause::WrongAlias { text, alias }));
-            }
+            let place: NonNull<u32> = unsafe { alias.byte_add(offset) }.cast();
             for (number, word) in here.iter().enumerate() {
                 // SAFETY: `here` ends with the page.
                 let place = unsafe { place.add(number) };
-                // SAFETY: aligned, and the platform promises that the alias is writable.
+                // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window on this page is open. 3. Nobody executes
+                // it, by our caller's second promise.
                 unsafe { self.machine.store(place, *word) };
             }
             at = at.offset(here.len() as i64 * 4);
@@ -259,7 +267,8 @@ impl<'a> TextPoke<'a> {
 
     /// # Safety
     ///
-    /// Every address is a multiple of 4 inside text that is mapped, and may be changed from the old to the new word now.
+    /// 1. Every address is a multiple of 4 inside text that is mapped.
+    /// 2. Each word may be changed from the old to the new one now, and back.
     unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
         let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
         let verified = batch.for_each_change(|change| {
@@ -287,9 +296,10 @@ impl<'a> TextPoke<'a> {
     unsafe fn carry_out(&self, batch: &impl Batch<u32>, first: TextAddr) -> Result<(), PokeError> {
         // SAFETY: our caller's promise.
         let (written, failure) = match unsafe { self.write_all(batch) } {
-            Ok(written) => match self.publish(&PlacesOf(batch)) {
+            // SAFETY: 1. our caller's first promise. 2. All of the batch was written.
+            Ok(written) => match unsafe { self.publish(&PlacesOf(batch), first) } {
                 Ok(()) => return Ok(()),
-                Err(timeout) => (written, (first, PokeCause::Cpu(timeout))),
+                Err(failure) => (written, failure),
             },
             Err(stopped) => (stopped.written, (stopped.at, stopped.cause)),
         };
@@ -299,7 +309,9 @@ impl<'a> TextPoke<'a> {
         }
         // SAFETY: our caller's promise.
         let left = unsafe { self.write_back(batch, written) };
-        let undone = match (left, self.publish(&PlacesOf(&Undoing { batch, numbers: 0..written }))) {
+        let places = PlacesOf(&Undoing { batch, numbers: 0..written });
+        // SAFETY: 1. our caller's first promise. 2. These were written, and now written back or left alone.
+        let undone = match (left, unsafe { self.publish(&places, first) }) {
             (0, Ok(())) => Undone::Entirely,
             (0, Err(_)) => Undone::Unconfirmed,
             (left, _) => Undone::AllBut(left),
@@ -323,20 +335,72 @@ impl<'a> TextPoke<'a> {
         }
     }
 
-    /// Makes every CPU see what was written at these addresses.
-    fn publish(&self, places: &impl Places) -> Result<(), CpuTimeout> {
-        make_visible(machine(&self.machine), places);
-        self.platform.synchronize_cpus()
+    /// Makes every CPU execute what was written at these addresses; where that failed, and why.
+    ///
+    /// # Safety
+    ///
+    /// 1. Every address is a multiple of 4 inside text that is mapped.
+    /// 2. This batch has written there.
+    unsafe fn publish(&self, places: &impl Places, first: TextAddr) -> Result<(), (TextAddr, PokeCause)> {
+        let machine = machine(&self.machine);
+        let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
+        // SAFETY: 1. our caller's first promise. 2. Just asked.
+        unsafe { make_visible(machine, caches, places) };
+        self.platform.synchronize_cpus().map_err(|timeout| (first, PokeCause::Cpu(timeout)))?;
+        if self.platform.may_be_emulated() {
+            // SAFETY: both of our caller's promises.
+            unsafe { self.store_again(places) }
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Stores each word again with the value that it has, so that an emulator throws away what it translated from the word
+    /// before; where that failed, and why. Every CPU has synchronised, so none is still translating it.
+    ///
+    /// No maintenance follows: to a CPU, nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`publish`](Self::publish).
+    #[inline(never)]
+    unsafe fn store_again(&self, places: &impl Places) -> Result<(), (TextAddr, PokeCause)> {
+        let mut window: Option<Window<'_>> = None;
+        // What the loop needs of the window; no page starts at an odd address.
+        let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
+        let flow = places.for_each_word(|at| {
+            let offset = at.get() & (ALIAS_BYTES - 1);
+            let page_now = TextAddr::new(at.get() - offset);
+            if page_now != page {
+                // SAFETY: 1. and 2. our caller's first promise.
+                match unsafe { Window::reopen_on(*self, &mut window, at) } {
+                    Ok(opened) => (page, alias) = (page_now, opened),
+                    Err(cause) => return ControlFlow::Break((at, cause)),
+                }
+            }
+            // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+            let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
+            // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window on this page is open.
+            let word = unsafe { self.machine.load_alias(place) };
+            // SAFETY: 1. and 2. as above. 3. The word is there already, and the engine's lock keeps it from changing between.
+            unsafe { self.machine.store(place, word) };
+            ControlFlow::Continue(())
+        });
+        match flow {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(failure) => Err(failure),
+        }
     }
 
     /// Whether the old word is there.
     ///
     /// # Safety
     ///
-    /// The address is a multiple of 4 inside text that is mapped.
+    /// 1. The address is a multiple of 4.
+    /// 2. It is inside text that is mapped.
     #[inline]
     unsafe fn verify(&self, change: Change<u32>) -> Result<(), PokeCause> {
-        // SAFETY: our caller's promise is the one that `load` asks for.
+        // SAFETY: our caller's two promises are the ones that `load` asks for.
         let found = unsafe { self.machine.load(change.at) };
         if found == change.old { Ok(()) } else { Err(PokeCause::Mismatch { expected: change.old, found }) }
     }
@@ -381,15 +445,16 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// As for [`apply`](Self::apply), and `place` is that of the change in the open window on its page.
+    /// 1. and 2. as for [`apply`](Self::apply).
+    /// 3. `place` is that of the change in the open window on its page, and aligned.
     #[inline]
     unsafe fn write(&self, place: NonNull<u32>, change: Change<u32>) -> Result<(), u32> {
-        // SAFETY: a multiple of 4 from an aligned alias is aligned; the platform promises that the alias is mapped.
+        // SAFETY: 1. and 2. our caller's third promise; the platform promises that an open window is mapped.
         let found = unsafe { self.machine.load_alias(place) };
         if found != change.old {
             return Err(found);
         }
-        // SAFETY: as above; the platform promises that the alias is writable.
+        // SAFETY: 1. and 2. as above, and writable. 3. Our caller's second promise: the old word was there.
         unsafe { self.machine.store(place, change.new) };
         Ok(())
     }
@@ -426,7 +491,8 @@ struct Stopped {
 ///
 /// # Invariants
 ///
-/// `alias` is aligned for an instruction.
+/// `alias` is aligned for an instruction. `interrupts` is what masking gave on this CPU, and was not restored yet: with
+/// interrupts masked nobody moves the thread that has the window.
 struct Window<'a> {
     poke: TextPoke<'a>,
     page: TextAddr,
@@ -443,6 +509,24 @@ impl<'a> Window<'a> {
         Self::open(poke, page).map(|opened| window.insert(opened).alias)
     }
 
+    /// The same on the page of this address, once the word there was seen through the alias.
+    ///
+    /// # Safety
+    ///
+    /// 1. The address is a multiple of 4.
+    /// 2. It is inside text that is mapped.
+    unsafe fn reopen_on(poke: TextPoke<'a>, window: &mut Option<Self>, at: TextAddr) -> Result<NonNull<u8>, PokeCause> {
+        let offset = at.get() & (ALIAS_BYTES - 1);
+        let opened = Self::reopen(poke, window, TextAddr::new(at.get() - offset)).map_err(PokeCause::Alias)?;
+        // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+        let place = unsafe { opened.byte_add(offset as usize) }.cast();
+        // SAFETY: both of our caller's promises.
+        let text = unsafe { poke.machine.load(at) };
+        // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window is open.
+        let alias = unsafe { poke.machine.load_alias(place) };
+        if text == alias { Ok(opened) } else { Err(PokeCause::WrongAlias { text, alias }) }
+    }
+
     fn open(poke: TextPoke<'a>, page: TextAddr) -> Result<Self, AliasError> {
         let interrupts = poke.machine.mask_interrupts();
         match poke.platform.map_alias(page) {
@@ -454,7 +538,8 @@ impl<'a> Window<'a> {
                 if aligned { Ok(window) } else { Err(AliasError { page, reason: "the alias is not aligned" }) }
             }
             Err(error) => {
-                poke.machine.restore_interrupts(interrupts);
+                // SAFETY: 1. just masked, by us. 2. The platform's method leaves the mask as it finds it.
+                unsafe { poke.machine.restore_interrupts(interrupts) };
                 Err(error)
             }
         }
@@ -464,6 +549,7 @@ impl<'a> Window<'a> {
 impl Drop for Window<'_> {
     fn drop(&mut self) {
         self.poke.platform.unmap_alias(self.page, self.alias);
-        self.poke.machine.restore_interrupts(self.interrupts);
+        // SAFETY: 1. and 2. by the type's invariant: a window is dropped once, and none is opened inside of another.
+        unsafe { self.poke.machine.restore_interrupts(self.interrupts) };
     }
 }

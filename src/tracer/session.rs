@@ -435,8 +435,8 @@ mod tests {
     fn a_session_that_can_neither_start_nor_be_undone_is_stopped_like_one_that_has_begun() {
         let (kernel, engine) = engine();
         let (session, options) = (&SESSIONS.0, parse("tracer=function").unwrap());
-        // One page is changed, and from then on none can be.
-        kernel.set_fault(Some(Fault::AliasesFrom(2)));
+        // The stub is written, twice, then one page is changed, and from then on none can be.
+        kernel.set_fault(Some(Fault::AliasesFrom(3)));
         assert!(matches!(session.start(&engine, &options), Err(RegisterError::Text { .. })));
         assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
         assert_eq!(session.start(&engine, &options), Err(RegisterError::AlreadyRegistered));

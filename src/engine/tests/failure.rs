@@ -9,6 +9,7 @@ use crate::filter::Filter;
 use crate::text::{PokeCause, Undone};
 use std::boxed::Box;
 use std::string::ToString;
+use std::vec::Vec;
 
 /// An image whose callsites are farther from its stubs than BL reaches.
 #[test]
@@ -71,8 +72,8 @@ fn whichever_write_fails_nothing_stays_changed() {
     let (kernel, engine, _) = ready(40);
     let before = kernel.snapshot();
     let ops = ops();
-    // The first of each is for the stub.
-    let faults = (0..=40).map(Fault::Write).chain((0..=5).map(Fault::Alias)).chain((0..2).map(Fault::Round));
+    // The first of each is for the stub, and the second alias too. Five pages are written, twice.
+    let faults = (0..=40).map(Fault::Write).chain((0..12).map(Fault::Alias)).chain((0..2).map(Fault::Round));
     for fault in faults.chain([Fault::Batch]) {
         kernel.set_fault(Some(fault));
         let error = engine.register(ops, &Filter::ALL).unwrap_err();
@@ -96,20 +97,46 @@ fn what_was_written_before_a_failure_is_made_visible_as_it_is_again() {
     kernel.set_fault(Some(Fault::Write(20)));
     engine.register(ops(), &Filter::ALL).unwrap_err();
     let events = kernel.take_live_events();
-    let last_store = events.iter().rposition(|event| matches!(event, Event::Store(..))).unwrap();
     let line = Event::Invalidate(TextAddr::new(functions[0].get() & !63));
     let invalidated = events.iter().rposition(|event| *event == line).unwrap();
     let told = events.iter().rposition(|event| *event == Event::SynchronizeCpus).unwrap();
-    assert!(last_store < invalidated && invalidated < told, "{events:?}");
+    let stores = |events: &[Event]| {
+        let stores = events.iter().filter(|event| matches!(event, Event::Store(..)));
+        stores.copied().collect::<Vec<_>>()
+    };
+    assert!(invalidated < told, "{events:?}");
+    assert_eq!(stores(&events[invalidated..told]), []);
+    // Those that were written back are stored again, and no others.
+    let (before, again) = (stores(&events[..told]), stores(&events[told..]));
+    assert_eq!(before.len(), 2 * again.len());
+    assert_eq!(before[again.len()..], again);
+}
+
+#[test]
+fn a_batch_that_can_not_be_stored_again_is_undone_and_stored_again_as_it_was() {
+    let (kernel, engine, functions) = ready(16);
+    let before = kernel.snapshot();
+    // The stub takes two aliases, the first store of the two pages two more.
+    for fault in [Fault::Alias(4), Fault::Alias(5)] {
+        kernel.take_events();
+        kernel.set_fault(Some(fault));
+        let error = engine.register(ops(), &Filter::ALL).unwrap_err();
+        let RegisterError::Text { error, .. } = error else { panic!("{error:?}") };
+        assert!(matches!(error.cause, PokeCause::Alias(_)) && error.undone == Undone::Entirely, "{error}");
+        assert_eq!((kernel.snapshot() == before, engine.survey().disabled), (true, 16));
+        let events = kernel.take_live_events();
+        let nops = events.iter().filter(|event| matches!(event, Event::Store(_, NOP))).count();
+        assert_eq!(nops, 2 * functions.len(), "{fault:?}");
+    }
 }
 
 #[test]
 fn an_ops_whose_callsites_could_not_all_be_put_back_stays_registered() {
     let (kernel, engine, functions) = ready(16);
     let (first, second) = (ops(), ops());
-    // The stub is written, and the first page; the second page gets no alias, and on the way back the first one doesn't
-    // either.
-    kernel.set_fault(Some(Fault::AliasesFrom(2)));
+    // The stub is written, twice, and the first page; the second page gets no alias, and on the way back the first one
+    // doesn't either.
+    kernel.set_fault(Some(Fault::AliasesFrom(3)));
     let error = engine.register(first, &Filter::ALL).unwrap_err();
     assert!(matches!(error, RegisterError::Text { error, .. } if error.undone == Undone::AllBut(8)), "{error}");
     kernel.set_fault(None);

@@ -154,8 +154,8 @@ impl<'l> World<'l> {
         let number = self.random.below(8);
         let all = [
             Fault::Write(number),
-            Fault::Alias(self.random.below(3)),
-            Fault::AliasesFrom(self.random.below(4)),
+            Fault::Alias(self.random.below(6)),
+            Fault::AliasesFrom(self.random.below(7)),
             Fault::Batch,
             Fault::Round(self.random.below(3)),
             Fault::Cpu(3),

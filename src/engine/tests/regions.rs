@@ -235,7 +235,7 @@ fn a_region_that_is_refused_is_as_it_was() {
         engine.survey()
     };
     // Made ready, a veneer written, called.
-    let faults = (0..3).map(Fault::Round).chain((0..3).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
+    let faults = (0..3).map(Fault::Round).chain((0..6).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
     for fault in faults {
         let survey = refused(Some(fault));
         assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
@@ -253,9 +253,9 @@ fn a_region_that_could_not_be_put_back_leaves_no_stub_in_use() {
     let (kernel, engine, _) = with_module(FAR, 8);
     let ops = ops();
     engine.register(ops, &Filter::ALL).unwrap();
-    // Two pages are made ready, a veneer is written, the first page's callsites are; the second page gets no alias, and
-    // on the way back the first doesn't either.
-    kernel.set_fault(Some(Fault::AliasesFrom(4)));
+    // Two pages are made ready and a veneer is written, each twice, the first page's callsites are; the second page gets
+    // no alias, and on the way back the first doesn't either.
+    kernel.set_fault(Some(Fault::AliasesFrom(7)));
     load(kernel, &engine, 0).unwrap_err();
     kernel.repair();
     assert_eq!(engine.unregister(ops), Ok(2));

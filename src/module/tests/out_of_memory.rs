@@ -99,9 +99,11 @@ unsafe impl Machine for Silent {
         self.0.cache_type()
     }
 
-    fn clean_data_line(&self, _: TextAddr) {}
+    unsafe fn clean_data_line(&self, _: TextAddr) {}
 
-    fn invalidate_instruction_line(&self, _: TextAddr) {}
+    unsafe fn clean_and_invalidate_data_line(&self, _: TextAddr) {}
+
+    unsafe fn invalidate_instruction_line(&self, _: TextAddr) {}
 
     fn complete(&self) {}
 
@@ -111,8 +113,9 @@ unsafe impl Machine for Silent {
         self.0.mask_interrupts()
     }
 
-    fn restore_interrupts(&self, mask: InterruptMask) {
-        self.0.restore_interrupts(mask);
+    unsafe fn restore_interrupts(&self, mask: InterruptMask) {
+        // SAFETY: as above.
+        unsafe { self.0.restore_interrupts(mask) };
     }
 }
 

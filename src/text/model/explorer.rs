@@ -12,6 +12,8 @@ pub(super) const CPUS: usize = 3;
 
 /// The versions that a word can have: a set of them is a `u8`.
 const VERSIONS: usize = 8;
+/// The most that a script may have: what was there, what was written, and twice again; all of that stored twice.
+const MAX_VERSIONS: usize = 5;
 
 /// The machine that the script runs on.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +104,10 @@ pub(super) struct Explored {
 /// Tries everything.
 pub(super) fn explore(script: &Script, rules: Rules) -> Explored {
     let machine = Machine { script, rules };
-    assert!(script.steps.len() < 32 && script.words.iter().all(|word| word.versions.len() <= 3), "State::key");
+    assert!(
+        script.steps.len() < 32 && script.words.iter().all(|word| word.versions.len() <= MAX_VERSIONS),
+        "State::key"
+    );
     let first = machine.settled(State::default());
     // Breadth first: `reached` is the queue as well, each state with the one that it was reached from.
     let mut reached: Vec<(State, Option<(usize, Action)>)> = Vec::from([(first, None)]);
@@ -169,15 +174,23 @@ pub(super) fn members(set: u8) -> impl Iterator<Item = usize> {
 impl State {
     /// All of it as one number: in a debug build, hashing field by field is what takes the time.
     fn key(&self) -> u128 {
-        let numbers = [self.next, u8::from(self.waiting), self.on, self.asked];
-        let per_cpu = (self.cleaning.as_flattened().iter())
-            .chain(self.forgetting.as_flattened())
-            .chain(self.cached.as_flattened())
-            .chain(self.fetched.as_flattened());
-        let small = self.stored.iter().chain(&self.unified).chain(per_cpu);
-        // No set has more than three members, no version is above two, no script is longer than 31 steps.
-        let key = small.fold(0, |key, value| key << 3 | u128::from(*value));
-        numbers.iter().fold(key, |key, value| key << 5 | u128::from(*value))
+        let mut key = 0;
+        let mut add = |bits: usize, values: &[u8]| {
+            values.iter().for_each(|value| key = key << bits | u128::from(*value));
+        };
+        // Sets of versions, versions, sets of words and of CPUs: 124 bits in all.
+        add(MAX_VERSIONS, self.cached.as_flattened());
+        add(MAX_VERSIONS, self.fetched.as_flattened());
+        add(3, self.cleaning.as_flattened());
+        add(3, &self.stored);
+        add(3, &self.unified);
+        add(WORDS, self.forgetting.as_flattened());
+        add(CPUS, &[self.asked]);
+        // No script is longer than 31 steps.
+        add(5, &[self.next]);
+        add(2, &[self.on]);
+        add(1, &[u8::from(self.waiting)]);
+        key
     }
 }
 

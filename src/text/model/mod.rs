@@ -4,8 +4,8 @@
 //! down what it was asked; that list, made into a [`Script`], is what the patching CPU does here. Nothing of the sequence
 //! is written a second time, so what is proven is proven of the code.
 //!
-//! A simulator can't be asked instead: emulators keep instructions and data coherent and forgive every barrier that is
-//! missing. Nor can the checkers for concurrent Rust: they know late stores, but no instruction fetch.
+//! A simulator can't be asked instead: emulators keep instructions and data coherent, and forgive every barrier that is
+//! missing. (What they don't forgive is in `translated`, which is a model of one.) Nor can the checkers for concurrent Rust: they know late stores, but no instruction fetch.
 //!
 //! # The memory that is modelled
 //! What data accesses see is one thing, what instruction fetches see is another, and only maintenance ties them together
@@ -47,6 +47,9 @@
 //! Two words that a CPU executes one after the other, a call and what it goes to, are looked at as a pair: `stubs` asks
 //! whether the new call can come with the old code behind it.
 //!
+//! The second store of each word, which is for emulators, is in the scripts as any other: a version of the word with the
+//! value of the one before. That no CPU can execute anything else for it is found here.
+//!
 //! # What makes exploring all of it cheap
 //! More in a cache or in a buffer only ever allows more. So a search that is not asked in which order things were fetched
 //! may have each CPU fill and fetch all that it can at once ([`Fetching::Eager`]): every execution of the slow search is
@@ -62,6 +65,7 @@ mod explorer;
 mod script;
 mod stubs;
 mod tests;
+mod translated;
 
 use explorer::{Action, CPUS, Explored, Fetching, Migration, Rules, explore};
 use script::{Script, Step};

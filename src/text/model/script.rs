@@ -74,7 +74,9 @@ impl Script {
                     words[number].versions.push(value);
                     Step::Store(number)
                 }
-                Event::Clean(at) => Step::Clean(line(&words, at, caches.data_line_bytes())),
+                Event::Clean(at) | Event::CleanAndInvalidate(at) => {
+                    Step::Clean(line(&words, at, caches.data_line_bytes()))
+                }
                 Event::Invalidate(at) => Step::Invalidate(line(&words, at, caches.instruction_line_bytes())),
                 Event::Complete => Step::Complete,
                 Event::Synchronize => Step::Synchronize,

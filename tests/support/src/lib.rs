@@ -34,7 +34,6 @@ pub mod console;
 pub mod backtrace;
 pub mod boot;
 pub mod count;
-mod emulator;
 pub mod engine;
 pub mod exceptions;
 pub mod harness;
@@ -46,7 +45,6 @@ pub mod percpu;
 pub mod platform;
 pub mod random;
 pub mod registers;
-
 pub mod smp;
 pub mod vectors;
 

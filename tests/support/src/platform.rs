@@ -1,10 +1,10 @@
 //! What fentry asks of a kernel, answered by this one.
 
-use crate::{emulator, memory, percpu, smp};
+use crate::{interrupts, memory, percpu, smp};
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, LostReturn};
 use fentry::{CpuArea, Platform, TextAddr, TextRange, TraceContext};
 
@@ -37,14 +37,15 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        assert!(interrupts::are_masked(), "an alias is asked for with interrupts masked");
         if ALIAS.asked_and_fails() {
             return Err(AliasError { page, reason: "a test asked for this failure" });
         }
-        emulator::note_page(page);
         memory::map_alias(page)
     }
 
     fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
+        assert!(interrupts::are_masked(), "interrupts stay masked as long as there is an alias");
         memory::unmap_alias(page, alias);
     }
 
@@ -52,9 +53,7 @@ unsafe impl Platform for TestPlatform {
         if SYNCHRONIZE.asked_and_fails() {
             return Err(CpuTimeout { cpu: percpu::MAX_CPUS });
         }
-        smp::synchronize()?;
-        emulator::rewrite_callsites();
-        Ok(())
+        smp::synchronize()
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
@@ -74,6 +73,10 @@ unsafe impl Platform for TestPlatform {
         };
         // SAFETY: this CPU's own base, as before the test changed it; `catch` waits for the exception.
         unsafe { asm!("msr tpidr_el1, {}", "brk #1", in(reg) base, options(noreturn)) }
+    }
+
+    fn may_be_emulated(&self) -> bool {
+        MAY_BE_EMULATED.load(Ordering::Relaxed)
     }
 
     fn relax(&self) {
@@ -100,6 +103,13 @@ pub fn expect_lost_return(f: impl FnOnce()) -> LostReturn {
     let expected = LOST.lock().take().expect("it was put there");
     assert!(ended.is_err(), "nothing was lost");
     expected.lost.expect("something else ended it")
+}
+
+static MAY_BE_EMULATED: AtomicBool = AtomicBool::new(true);
+
+/// Says that this kernel runs on hardware, or may be emulated: it is, so the former is for counting what hardware would do.
+pub fn set_may_be_emulated(may: bool) {
+    MAY_BE_EMULATED.store(may, Ordering::Relaxed);
 }
 
 /// One service of the platform: how often it was asked for, and when it is to fail.
