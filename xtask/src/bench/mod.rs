@@ -160,7 +160,7 @@ impl Bench<'_> {
             more: Vec::new(),
         };
         let outcome = qemu::boot(image, &boot, |line| step.note(line))?;
-        let verdict = console::judge(&outcome);
+        let verdict = console::judge(&outcome, self.kernel.kind);
         if verdict.failed > 0 {
             bail!("{}\n{}", verdict.problems.join("; "), outcome.last_lines());
         }
