@@ -14,6 +14,7 @@ extern crate alloc;
 
 use core::arch::{asm, naked_asm};
 use core::hint::black_box;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -42,8 +43,6 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 20 } else { 150 };
 /// A thread of execution.
 #[repr(C)]
 struct Task {
-    /// First: the base register points to it.
-    context: TraceContext,
     /// Where it stopped, while it is in the pool.
     pc: AtomicU64,
     sp: AtomicU64,
@@ -59,11 +58,17 @@ struct Task {
     /// Hooked calls that returned, and those of them that did so on another CPU than they began on.
     returns: AtomicU64,
     carried: AtomicU64,
+    /// What else a task has: so much that what follows is beyond the offsets of LDP and STP.
+    rest: [u64; 64],
+    context: TraceContext,
 }
+
+/// Where the stubs find the context, from the task that the base register points to.
+const CONTEXT: u16 = offset_of!(Task, context) as u16;
+const _: () = assert!(CONTEXT > 504, "LDP reaches it");
 
 static TASKS: [Task; MAX_TASKS] = [const {
     Task {
-        context: TraceContext::new(),
         pc: AtomicU64::new(0),
         sp: AtomicU64::new(0),
         quiescent: AtomicU64::new(0),
@@ -74,6 +79,8 @@ static TASKS: [Task; MAX_TASKS] = [const {
         moved: AtomicU64::new(0),
         returns: AtomicU64::new(0),
         carried: AtomicU64::new(0),
+        rest: [0; 64],
+        context: TraceContext::new(),
     }
 }; MAX_TASKS];
 
@@ -237,7 +244,7 @@ static ENGINE: Engine = Engine::new(&PREEMPTIBLE);
 // sees every task where it stopped.
 unsafe impl Platform for Preemptible {
     fn context_base(&self) -> ContextBase {
-        ContextBase { register: BaseRegister::TpidrEl0, offset: core::mem::offset_of!(Task, context) as u16 }
+        ContextBase { register: BaseRegister::TpidrEl0, offset: CONTEXT }
     }
 
     fn cpu_base(&self) -> Option<ContextBase> {

@@ -55,16 +55,16 @@ impl Kind {
 }
 
 extern "C" fn live(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
-    count(ip, ops, regs);
+    count(ip, ops, &regs);
 }
 
 extern "C" fn full(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
     assert!(regs.pt_regs().is_some(), "an ops that wants all registers has not got them");
-    count(ip, ops, regs);
+    count(ip, ops, &regs);
 }
 
 /// Counts in the tally that the traced function was given.
-fn count(ip: TextAddr, ops: &'static Ops, regs: &FtraceRegs) {
+fn count(ip: TextAddr, ops: &'static Ops, regs: &FtraceRegs<'_>) {
     let number = ops.data();
     let epoch = &ALL[number].epoch;
     let before = epoch.load(Ordering::Acquire);

@@ -8,10 +8,11 @@
 //! test result: FAILED. 1 passed; 1 failed
 //! ```
 //!
-//! Any other text may stand between. A kernel that announces nothing is no boot test but an example: it has one case,
-//! which is to boot and to leave with success.
+//! Any other text may stand between. An example announces nothing: it has one case, which is to boot and to leave with
+//! success. A boot test that leaves before it has announced its cases has failed, however it left.
 
 use crate::qemu::{End, Outcome};
+use crate::workspace::KernelKind;
 
 /// The result of one boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,8 +61,8 @@ impl Transcript {
     }
 }
 
-/// Judges a boot that has ended.
-pub(crate) fn judge(outcome: &Outcome) -> Verdict {
+/// Judges a boot that has ended, of a kernel of this kind.
+pub(crate) fn judge(outcome: &Outcome, kind: KernelKind) -> Verdict {
     let mut transcript = Transcript::default();
     outcome.console.iter().for_each(|line| transcript.read(line));
 
@@ -83,6 +84,10 @@ pub(crate) fn judge(outcome: &Outcome) -> Verdict {
         }
     };
     let Some(announced) = transcript.announced else {
+        if kind == KernelKind::BootTest {
+            problems.push("the kernel ended before it had announced its cases".to_owned());
+            return Verdict { passed: 0, failed: 1, problems };
+        }
         return Verdict { passed: usize::from(ended_well), failed: usize::from(!ended_well), problems };
     };
 
@@ -104,7 +109,11 @@ mod tests {
     use super::*;
 
     fn verdict(end: End, console: &str) -> Verdict {
-        judge(&Outcome { end, console: console.lines().map(str::to_owned).collect() })
+        verdict_of(KernelKind::BootTest, end, console)
+    }
+
+    fn verdict_of(kind: KernelKind, end: End, console: &str) -> Verdict {
+        judge(&Outcome { end, console: console.lines().map(str::to_owned).collect() }, kind)
     }
 
     #[test]
@@ -140,7 +149,17 @@ mod tests {
 
     #[test]
     fn an_example_passes_by_leaving_with_success() {
-        assert_eq!(verdict(End::Exit(0), "hello"), Verdict { passed: 1, failed: 0, problems: vec![] });
-        assert_eq!(verdict(End::Killed, "").failed, 1);
+        let example = |end, console| verdict_of(KernelKind::Example, end, console);
+        assert_eq!(example(End::Exit(0), "hello"), Verdict { passed: 1, failed: 0, problems: vec![] });
+        assert_eq!(example(End::Killed, "").failed, 1);
+    }
+
+    #[test]
+    fn a_boot_test_that_announces_no_cases_has_failed() {
+        let Verdict { passed, failed, problems } = verdict(End::Exit(0), "hello");
+        assert_eq!((passed, failed), (0, 1));
+        assert_eq!(problems, ["the kernel ended before it had announced its cases"]);
+        // That none was selected is announced.
+        assert_eq!(verdict(End::Exit(0), "running 0 tests\n\ntest result: ok. 0 passed; 0 failed"), Verdict::default());
     }
 }

@@ -1,6 +1,6 @@
 //! What runs on the host: the checks of style, and the tests that need no boot.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
 
@@ -32,6 +32,17 @@ const CHECKS: [Check; 5] = [
 pub(crate) struct Count {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+}
+
+/// What begins the line of a test that could not do its work, for want of a program that is not installed.
+const LEFT_OUT: &str = "LEFT OUT: ";
+
+/// What tests have said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tested {
+    pub(crate) count: Count,
+    /// The tests that could not do their work, each with the reason. They have not passed.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// The names of the checks.
@@ -122,36 +133,41 @@ fn documentation(workspace: &Workspace, _source: Option<&RustSource>) -> Option<
 }
 
 /// Runs the tests of the workspace's host packages, those whose names contain `filter`, and counts them.
-pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<Count> {
-    let step = Step::start("host tests");
+pub(crate) fn test(workspace: &Workspace, filter: Option<&str>) -> Result<Tested> {
     let mut cargo = in_root(workspace, &["test", "--locked", "--no-fail-fast"]);
     cargo.arg("--").args(filter);
     let output = cargo.output().context("cargo does not start for the host tests")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let mut count = count_results(&said);
-    if !output.status.success() {
-        // What did not compile has no line with its result.
-        count.failed = count.failed.max(1);
-        step.finish("FAILED");
-        eprint!("{}{said}", String::from_utf8_lossy(&output.stderr));
-    } else {
-        step.finish(&format!("{} passed", count.passed));
-    }
-    Ok(count)
+    Ok(judge(&output))
 }
 
-/// The sum of all lines `test result: ok. 8 passed; 0 failed; ...`.
-fn count_results(said: &str) -> Count {
-    let mut sum = Count::default();
+/// Counts what `cargo test` says, and shows all of it where something is wrong.
+pub(crate) fn judge(output: &Output) -> Tested {
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let mut tested = read(&said, &complained);
+    if !output.status.success() {
+        // What did not compile has no line with its result.
+        tested.count.failed = tested.count.failed.max(1);
+        eprint!("{complained}{said}");
+    }
+    tested
+}
+
+/// Sums all lines `test result: ok. 8 passed; 0 failed; ...`, and takes back the tests that were left out.
+fn read(said: &str, complained: &str) -> Tested {
+    let mut count = Count::default();
     for line in said.lines().filter(|line| line.starts_with("test result: ")) {
         let number_before = |word: &str| {
             let (before, _) = line.split_once(word)?;
             before.trim_end().rsplit(' ').next()?.parse::<usize>().ok()
         };
-        sum.passed += number_before(" passed").unwrap_or(0);
-        sum.failed += number_before(" failed").unwrap_or(0);
+        count.passed += number_before(" passed").unwrap_or(0);
+        count.failed += number_before(" failed").unwrap_or(0);
     }
-    sum
+    let left_out: Vec<String> =
+        complained.lines().filter_map(|line| line.strip_prefix(LEFT_OUT)).map(str::to_owned).collect();
+    // The harness has no third outcome, and takes their return for success.
+    count.passed = count.passed.saturating_sub(left_out.len());
+    Tested { count, left_out }
 }
 
 #[cfg(test)]
@@ -163,7 +179,16 @@ mod tests {
         let said = "running 3 tests\n...\n\
                     test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
                     test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
-        assert_eq!(count_results(said), Count { passed: 12, failed: 2 });
-        assert_eq!(count_results(""), Count::default());
+        assert_eq!(read(said, "").count, Count { passed: 12, failed: 2 });
+        assert_eq!(read("", "").count, Count::default());
+    }
+
+    #[test]
+    fn what_was_left_out_has_not_passed() {
+        let said = "test result: ok. 11 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n";
+        let complained = "   Compiling fentry\nLEFT OUT: a::b: uftrace is not installed\nwarning: x\n";
+        let Tested { count, left_out } = read(said, complained);
+        assert_eq!(count, Count { passed: 10, failed: 0 });
+        assert_eq!(left_out, ["a::b: uftrace is not installed"]);
     }
 }

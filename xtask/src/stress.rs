@@ -169,7 +169,7 @@ pub(crate) fn run(args: &StressArgs) -> Result<bool> {
         }
         let round = Round::new(args, base, number);
         let outcome = qemu::boot(image, &round.boot, |_| {})?;
-        let verdict = console::judge(&outcome);
+        let verdict = console::judge(&outcome, KernelKind::BootTest);
         let changed = changed_callsites(&outcome.console);
         done.add(round.accel, changed);
         let (cpus, accel, seed) = (round.boot.cpus, round.accel, round.seed);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::bench;
 use crate::console::{self, Verdict};
-use crate::host::{self, Count};
+use crate::host::{self, Count, Tested};
 use crate::kernel_build::{self, Image};
 use crate::progress::{Step, in_words};
 use crate::qemu::{self, Boot, Outcome};
@@ -15,6 +15,8 @@ use crate::trace::{self, proof::Proved};
 use crate::variant::Variant;
 use crate::workspace::{Kernel, KernelKind, Workspace};
 
+/// What runs without a boot.
+const HOST_TESTS: &str = "host tests";
 /// The name of what traces the demo.
 const TRACE: &str = "trace";
 
@@ -34,6 +36,14 @@ struct Row {
     what: String,
     count: Count,
     took: Duration,
+    /// What could not be done, each with the reason: said once more at the end.
+    left_out: Vec<String>,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, count: Count, took: Duration) -> Self {
+        Self { what: what.into(), count, took, left_out: Vec::new() }
+    }
 }
 
 /// Runs the selection, prints the summary, and says whether all passed.
@@ -44,15 +54,10 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
     let started = Instant::now();
     if selection.with_checks {
         let failed = host::check(workspace, source)?;
-        rows.extend(failed.into_iter().map(|what| Row {
-            what: what.to_owned(),
-            count: Count { passed: 0, failed: 1 },
-            took: Duration::ZERO,
-        }));
+        let failure = Count { passed: 0, failed: 1 };
+        rows.extend(failed.into_iter().map(|what| Row::new(what, failure, Duration::ZERO)));
     }
-    let host_started = Instant::now();
-    let count = host::test(workspace, selection.filter.as_deref())?;
-    rows.push(Row { what: "host tests".to_owned(), count, took: host_started.elapsed() });
+    rows.push(test_host(workspace, selection)?);
     if let Some(source) = source {
         for variant in &selection.variants {
             for kind in KernelKind::ALL {
@@ -61,7 +66,20 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
             rows.extend(trace_demo(workspace, source, variant, selection));
         }
     }
-    Ok(summarise(&rows, started.elapsed()))
+    Ok(summarise(&rows, selection.filter.as_deref(), started.elapsed()))
+}
+
+/// Runs the host's own tests.
+fn test_host(workspace: &Workspace, selection: &Selection) -> Result<Row> {
+    let (step, started) = (Step::start(HOST_TESTS), Instant::now());
+    let Tested { count, left_out } = host::test(workspace, selection.filter.as_deref())?;
+    step.finish(&how(count));
+    Ok(Row { left_out, ..Row::new(HOST_TESTS, count, started.elapsed()) })
+}
+
+/// How a step went, in few words.
+fn how(count: Count) -> String {
+    if count.failed == 0 { format!("{} passed", count.passed) } else { "FAILED".to_owned() }
 }
 
 /// The kernels that a variant boots.
@@ -84,7 +102,7 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
     if selection.with_checks {
         host::check_names().for_each(|name| println!("check: {name}"));
     }
-    println!("host tests");
+    println!("{HOST_TESTS}");
     for variant in &selection.variants {
         for kernel in kernels_for(workspace, variant, selection) {
             println!("{variant}: {}", kernel.name);
@@ -119,7 +137,7 @@ fn boot_kernels(
         Err(error) => {
             step.finish("FAILED");
             eprintln!("error: {error:#}");
-            vec![Row { what, count: Count { passed: 0, failed: 1 }, took: started.elapsed() }]
+            vec![Row::new(what, Count { passed: 0, failed: 1 }, started.elapsed())]
         }
     }
 }
@@ -153,7 +171,7 @@ fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection
         eprintln!("    the image: {}", image.path.display());
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
-    (count != Count::default()).then(|| Row { what, count, took: started.elapsed() })
+    (count != Count::default()).then(|| Row::new(what, count, started.elapsed()))
 }
 
 /// The kernel that is traced, if that is selected.
@@ -173,27 +191,25 @@ fn trace_demo(workspace: &Workspace, source: &RustSource, variant: &Variant, sel
         let image = images.first().context("no kernel was built")?;
         trace::proof::run(&image.path, variant, &directory, &step)
     });
-    let count = match proved {
+    let (count, left_out) = match proved {
         Ok(Proved { traces, left_out }) => {
             step.finish(&format!("{traces} passed"));
-            for reader in left_out {
-                eprintln!("    LEFT OUT: {reader} is not installed, and read nothing");
-            }
-            Count { passed: traces, failed: 0 }
+            let reader = |name| format!("{what}: {name} is not installed, and read nothing");
+            (Count { passed: traces, failed: 0 }, left_out.into_iter().map(reader).collect())
         }
         Err(error) => {
             step.finish("FAILED");
             eprintln!("    {error:#}");
             eprintln!("    the traces: {}", directory.display());
-            Count { passed: 0, failed: 1 }
+            (Count { passed: 0, failed: 1 }, Vec::new())
         }
     };
-    Some(Row { what, count, took: started.elapsed() })
+    Some(Row { left_out, ..Row::new(what, count, started.elapsed()) })
 }
 
 /// Judges a boot. The bench kernel must also have told what `cargo xtask bench` reads; `whole` says that all its cases ran.
 fn judge(kernel: &Kernel, whole: bool, outcome: &Outcome) -> Verdict {
-    let mut verdict = console::judge(outcome);
+    let mut verdict = console::judge(outcome, kernel.kind);
     if kernel.name == bench::KERNEL && whole && verdict.failed == 0 {
         verdict.problems = bench::problems(&outcome.console);
         verdict.failed = verdict.problems.len();
@@ -202,16 +218,44 @@ fn judge(kernel: &Kernel, whole: bool, outcome: &Outcome) -> Verdict {
 }
 
 /// Prints the table and the sum. The sum is the last line, alone, because tools read it.
-fn summarise(rows: &[Row], took: Duration) -> bool {
+fn summarise(rows: &[Row], filter: Option<&str>, took: Duration) -> bool {
     let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
     println!();
-    for Row { what, count: Count { passed, failed }, took } in rows {
+    for Row { what, count: Count { passed, failed }, took, .. } in rows {
         let mark = if *failed == 0 { "" } else { "  <-- FAILED" };
         println!("  {what:width$}  {passed:5} passed {failed:3} failed  {:>10}{mark}", in_words(*took));
+    }
+    let left_out: Vec<&String> = rows.iter().flat_map(|row| &row.left_out).collect();
+    if !left_out.is_empty() {
+        println!();
+        left_out.iter().for_each(|what| println!("  LEFT OUT: {what}"));
     }
     let passed: usize = rows.iter().map(|row| row.count.passed).sum();
     let failed: usize = rows.iter().map(|row| row.count.failed).sum();
     println!("\n  all in {}", in_words(took));
+    let ran_nothing = passed + failed == 0;
+    if ran_nothing {
+        let filter = filter.map_or(String::new(), |filter| format!(": no test's name contains {filter:?}"));
+        eprintln!("error: nothing ran{filter}");
+    }
     println!("{passed} passed, {failed} failed");
-    failed == 0
+    failed == 0 && !ran_nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(rows: &[(usize, usize)]) -> bool {
+        let row = |&(passed, failed): &(usize, usize)| Row::new("row", Count { passed, failed }, Duration::ZERO);
+        summarise(&rows.iter().map(row).collect::<Vec<_>>(), Some("name"), Duration::ZERO)
+    }
+
+    #[test]
+    fn a_selection_in_which_nothing_ran_has_not_passed() {
+        assert!(sum(&[(3, 0), (0, 0)]));
+        assert!(!sum(&[(3, 0), (2, 1)]));
+        assert!(!sum(&[(0, 0)]));
+        assert!(!sum(&[]));
+    }
 }

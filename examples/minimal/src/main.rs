@@ -10,6 +10,7 @@ use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers,
 use core::arch::asm;
 use core::fmt::{self, Write};
 use core::hint::black_box;
+use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
@@ -35,10 +36,10 @@ initial_pagetable!({
 struct OneCpu;
 
 // SAFETY: the alias of all text is the block above, which maps the same memory writable for ever; there is no other CPU to
-// synchronise; TPIDR_EL1 holds the address of `CONTEXT` for ever, and there is one thread.
+// synchronise; TPIDR_EL1 holds the address of `CPU` for ever, and there is one thread.
 unsafe impl Platform for OneCpu {
     fn context_base(&self) -> ContextBase {
-        ContextBase { register: BaseRegister::TpidrEl1, offset: 0 }
+        ContextBase { register: BaseRegister::TpidrEl1, offset: offset_of!(Cpu, trace) as u16 }
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
@@ -58,8 +59,15 @@ unsafe impl Platform for OneCpu {
 static PLATFORM: OneCpu = OneCpu;
 static ENGINE: Engine = Engine::new(&PLATFORM);
 
-/// 4. The thread's own words for the engine.
-static CONTEXT: TraceContext = TraceContext::new();
+/// 4. What this kernel keeps for its CPU, among it the engine's own words.
+#[repr(C)]
+struct Cpu {
+    #[expect(dead_code, reason = "a kernel has more to keep for a CPU than this one")]
+    number: u32,
+    trace: TraceContext,
+}
+
+static CPU: Cpu = Cpu { number: 0, trace: TraceContext::new() };
 
 /// 6. What is called at each entry of `greet`.
 static WATCH: Ops = Ops::new(watch);
@@ -88,8 +96,8 @@ fn party() -> u64 {
 
 entry!(main);
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
-    // SAFETY: nothing else uses the register, and `CONTEXT` lives for ever.
-    unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const CONTEXT, options(nostack, preserves_flags)) };
+    // SAFETY: nothing else uses the register, and `CPU` lives for ever.
+    unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const CPU, options(nostack, preserves_flags)) };
 
     // 5. Once, before anything else runs.
     // SAFETY: fentry.ld defines the symbols, and this kernel runs where it was linked.

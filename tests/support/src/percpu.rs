@@ -19,12 +19,13 @@ const RESERVE: u64 = 16 * 1024;
 #[derive(Debug)]
 #[repr(C)]
 pub struct PerCpu {
-    /// fentry's words for what runs on this CPU: there are no tasks to switch between.
-    pub trace: TraceContext,
     /// A synchronous exception with SP below this switches to the emergency stack.
     pub(crate) stack_reserve: AtomicU64,
     pub(crate) stack_top: AtomicU64,
     pub(crate) emergency_top: AtomicU64,
+    /// fentry's words for what runs on this CPU: there are no tasks to switch between. Not first, so that a stub which forgets
+    /// the offset reaches another field.
+    pub trace: TraceContext,
     /// Where x18 starts: the shadow call stack grows upwards. Nothing uses it where the compiler has none.
     pub(crate) shadow_start: AtomicU64,
     /// Where a fault goes that somebody expects.
@@ -48,13 +49,15 @@ pub struct PerCpu {
     pub area: CpuArea,
 }
 
+const _: () = assert!(offset_of!(PerCpu, trace) != 0);
+
 impl PerCpu {
     const fn new() -> Self {
         Self {
-            trace: TraceContext::new(),
             stack_reserve: AtomicU64::new(0),
             stack_top: AtomicU64::new(0),
             emergency_top: AtomicU64::new(0),
+            trace: TraceContext::new(),
             shadow_start: AtomicU64::new(0),
             catch: AtomicPtr::new(core::ptr::null_mut()),
             reporting: AtomicBool::new(false),

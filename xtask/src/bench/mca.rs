@@ -3,8 +3,9 @@
 //! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and
 //! every load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
 
+use std::ffi::OsStr;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,8 +16,6 @@ use serde_json::Value;
 use super::lines::Code;
 
 const CPUS: [&str; 4] = ["cortex-a53", "cortex-a72", "neoverse-n1", "neoverse-v1"];
-const PROGRAMS: [&str; 2] = ["llvm-mca-19", "llvm-mca"];
-
 /// So many calls that the first one's start and the last one's end don't matter.
 const CALLS: u32 = 100;
 
@@ -33,15 +32,46 @@ pub(super) struct Pipeline {
     pub(super) critical_path: u64,
 }
 
-/// The program, where it is.
-pub(super) fn find() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let candidates = || std::env::split_paths(&path).flat_map(|dir| PROGRAMS.map(|program| dir.join(program)));
-    candidates().find(|file| file.is_file())
+/// The newest program that can do what is asked of it here; the reason where there is none.
+pub(super) fn find() -> Result<PathBuf, String> {
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    let files = std::env::split_paths(&dirs).flat_map(|dir| dir.read_dir().into_iter().flatten().flatten());
+    let programs = files.map(|file| file.path()).filter(|path| is_program(path));
+    let mut by_version: Vec<(Vec<u32>, PathBuf)> =
+        programs.filter_map(|path| Some((version_of(&path)?, path))).collect();
+    by_version.sort();
+    let mut why = "llvm-mca is not installed".to_owned();
+    for (_, path) in by_version.into_iter().rev() {
+        // Options come and go between releases, and help texts hide some: one instruction tells.
+        match cycles(&path, CPUS[0], "ret\n", 1) {
+            Ok(_) => return Ok(path),
+            Err(error) => why = format!("{} can't be used: {error:#}", path.display()),
+        }
+    }
+    Err(why)
+}
+
+/// `llvm-mca` or `llvm-mca-19`.
+fn is_program(path: &Path) -> bool {
+    let name = path.file_name().and_then(OsStr::to_str);
+    let rest = name.and_then(|name| name.strip_prefix("llvm-mca"));
+    rest.is_some_and(|rest| rest.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).is_empty())
+}
+
+fn version_of(path: &Path) -> Option<Vec<u32>> {
+    let said = Command::new(path).arg("--version").output().ok()?;
+    version_in(&String::from_utf8_lossy(&said.stdout))
+}
+
+/// The number behind `LLVM version `.
+fn version_in(said: &str) -> Option<Vec<u32>> {
+    let (_, behind) = said.split_once("LLVM version ")?;
+    let number = behind.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
+    number.split('.').map(|part| part.parse().ok()).collect()
 }
 
 /// Runs a stub on every model.
-pub(super) fn run(llvm_mca: &PathBuf, column: &str, code: &Code) -> Result<Vec<Pipeline>> {
+pub(super) fn run(llvm_mca: &Path, column: &str, code: &Code) -> Result<Vec<Pipeline>> {
     let assembly = assembly(code)?;
     let on = |cpu: &str| -> Result<Pipeline> {
         let cycles = cycles(llvm_mca, cpu, &assembly, CALLS)?;
@@ -69,7 +99,7 @@ fn assembly(code: &Code) -> Result<String> {
     Ok(text)
 }
 
-fn cycles(llvm_mca: &PathBuf, cpu: &str, assembly: &str, calls: u32) -> Result<u64> {
+fn cycles(llvm_mca: &Path, cpu: &str, assembly: &str, calls: u32) -> Result<u64> {
     let mut child = Command::new(llvm_mca)
         .args(["-mtriple=aarch64", "-mattr=+v8.5a", "-call-latency=0", "-json"])
         .args([format!("-mcpu={cpu}"), format!("-iterations={calls}")])
@@ -78,10 +108,13 @@ fn cycles(llvm_mca: &PathBuf, cpu: &str, assembly: &str, calls: u32) -> Result<u
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("{} does not start", llvm_mca.display()))?;
-    // A few hundred lines: the pipe takes them whole, and the program answers after it has read all.
-    child.stdin.take().context("the program has no input")?.write_all(assembly.as_bytes())?;
+    // A few hundred lines: the pipe takes them whole, and the program answers after it has read all. One that refuses its
+    // arguments reads nothing, and says why.
+    let written = child.stdin.take().context("the program has no input")?.write_all(assembly.as_bytes());
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "llvm-mca failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "llvm-mca failed: {}", complaint.lines().next().unwrap_or_default());
+    written.context("llvm-mca has not read all")?;
     total_cycles(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -105,6 +138,17 @@ mod tests {
         let text = assembly(&code(&[0xd503_245f, 0xa9bf_7bfd, 0xd65f_0120])).unwrap();
         assert_eq!(text.lines().collect::<Vec<_>>(), ["bti c", "stp x29, x30, [sp, #-16]!", "ret x9"]);
         assert!(assembly(&code(&[0x0420_0000])).unwrap_err().to_string().contains("04200000"));
+    }
+
+    #[test]
+    fn the_newest_release_is_known_by_its_number() {
+        let version = |text: &str| version_in(&format!("LLVM:\n  Debian LLVM version {text}\n  Optimized build.\n"));
+        assert_eq!(version("14.0.6"), Some(vec![14, 0, 6]));
+        assert!(version("9.0.1") < version("14.0.6") && version("14.0.6") < version("19.1.7git"));
+        assert_eq!(version_in("no LLVM"), None);
+        for (name, is) in [("llvm-mca", true), ("llvm-mca-19", true), ("llvm-mc", false), ("llvm-mca.1.gz", false)] {
+            assert_eq!(is_program(Path::new(name)), is, "{name}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the real readers make of the files: the same functions, in the same order, one inside the other as the text
-//! has them. A reader that is not installed is said to be missing, and nothing else.
+//! has them. A test whose reader is not installed says that it was
+//! left out, and the suite does not count it as passed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,12 +13,15 @@ use super::fixture::{self, Scratch};
 use super::model::{EventKind, Trace};
 use super::{calls, folded, proof, text, trace_dat, uftrace};
 
-/// Whether a reader can be run. Where not, that is said past the test's captured output.
+/// Whether a reader can be run. Where not, that is said past the test's captured output, in the words by which the suite
+/// knows that this test has not passed.
 fn is_installed(program: &str) -> bool {
     let found = proof::is_installed(program);
     if !found {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
         let missing =
-            format!("LEFT OUT: {program} is not installed; `cargo xtask setup --trace-readers` installs it\n");
+            format!("LEFT OUT: {test}: {program} is not installed; `cargo xtask setup --trace-readers` installs it\n");
         std::io::stderr().write_all(missing.as_bytes()).unwrap();
     }
     found
