@@ -62,7 +62,6 @@ static ENGINE: Engine = Engine::new(&PLATFORM);
 /// 4. What this kernel keeps for its CPU, among it the engine's own words.
 #[repr(C)]
 struct Cpu {
-    #[expect(dead_code, reason = "a kernel has more to keep for a CPU than this one")]
     number: u32,
     trace: TraceContext,
 }

@@ -1,4 +1,3 @@
-use fentry::recursion::Level;
 use fentry::shadow::ShadowStack;
 use fentry::{TextAddr, TextRange, TraceContext};
 
@@ -12,14 +11,4 @@ fn a_fresh_context_is_inside_nothing() {
     let counts = [CONTEXT.misses(), CONTEXT.overflows(), CONTEXT.abandoned(), CONTEXT.depth() as u64];
     assert_eq!(counts, [0; 4]);
     assert!(format!("{CONTEXT:?} {:?}", ShadowStack::<2>::new()).contains("TraceContext"));
-}
-
-#[test]
-fn handlers_nest() {
-    let context = TraceContext::default();
-    let thread = context.enter(Level::Irq);
-    let irq = context.enter(Level::Nmi);
-    context.leave(irq);
-    context.leave(thread);
-    assert!(!context.in_callback());
 }

@@ -3,6 +3,7 @@
 use fentry::Engine;
 use fentry::engine::InitReport;
 use fentry::fakes::{FakeKernel, FakeText};
+use fentry::region::{RegionError, RegionToken, Regions as _};
 
 /// An initialised engine on this text.
 ///
@@ -15,4 +16,14 @@ pub fn engine_on(text: FakeText) -> (&'static FakeKernel, &'static Engine, InitR
     // SAFETY: nothing executes a fake's text.
     let report = unsafe { engine.init(kernel.image()) }.unwrap_or_else(|error| panic!("{error}"));
     (kernel, engine, report)
+}
+
+/// Hands the kernel's first module over to the engine.
+///
+/// # Errors
+///
+/// The engine's own.
+pub fn add_module(engine: &Engine, kernel: &FakeKernel) -> Result<RegionToken, RegionError> {
+    // SAFETY: the fake's text stays for ever, and nothing executes it.
+    unsafe { engine.add(kernel.module(0)) }
 }
