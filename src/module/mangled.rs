@@ -21,8 +21,6 @@ enum Part {
     /// With its disambiguator, if it has one.
     Identifier,
     PlainIdentifier,
-    /// A number of base 62.
-    Number,
     /// A lifetime's tag and number.
     Lifetime,
     /// What an enum's or struct's value holds.
@@ -104,7 +102,6 @@ impl Walk<'_> {
                 self.identifier()
             }
             Part::PlainIdentifier => self.identifier(),
-            Part::Number => self.number().map(drop),
             Part::Lifetime => {
                 if self.eat(b'L') {
                     self.number().map(drop)
