@@ -33,6 +33,7 @@ mod export;
 pub mod fakes;
 mod layout;
 mod list;
+mod mangled;
 mod memory;
 mod object;
 mod place;

@@ -4,6 +4,7 @@
 
 use super::error::{LoadError, owned};
 use super::layout::{Layout, Spot};
+use super::mangled::is_shallow;
 use super::memory::Segment;
 use super::object::{Object, Relocation, SymbolPlace};
 use crate::symbols::{EncodeError, Encoder};
@@ -130,8 +131,9 @@ pub(crate) fn table(
         let address = start + spot.offset;
         match name {
             "" => Ok(()),
-            // Mangled names of Rust begin so; the demangler takes its time to find nothing in another one.
-            _ if name.starts_with("_R") || name.starts_with("_ZN") => {
+            // Mangled names of Rust begin so; the demangler takes its time to find nothing in another one, and its stack to
+            // find too much.
+            _ if (name.starts_with("_R") || name.starts_with("_ZN")) && is_shallow(name) => {
                 encoder.push(format_args!("{:#}", rustc_demangle::demangle(name)), address, bytes, symbol.convention)
             }
             _ => encoder.push(format_args!("{name}"), address, bytes, symbol.convention),

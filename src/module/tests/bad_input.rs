@@ -4,6 +4,7 @@ use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
 use crate::callsite::{NOP, Refusal};
 use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
 use crate::plt::STUB_VENEERS;
+use crate::symbols::Symbols;
 use object::write::{StandardSection, SymbolSection};
 use object::{SectionFlags, SectionKind, SymbolKind, elf};
 use std::string::{String, ToString};
@@ -285,4 +286,23 @@ fn every_beginning_of_a_kept_input_is_refused() {
             assert_eq!(host.memory.lent_bytes(), 0, "{name}, {length} bytes");
         }
     }
+}
+
+#[test]
+fn names_that_nest_deep_are_left_as_they_are_on_a_small_stack() {
+    let load = || {
+        let mut maker = Maker::new();
+        let text = maker.text();
+        let deep = std::format!("_R{}C0{}", "Nv".repeat(400), "1a".repeat(400));
+        maker.function(text, &deep, &[]);
+        maker.function(text, "_RNvC4main4call", &[]);
+        let host = Host::new(FAR);
+        let mut modules = host.modules();
+        // SAFETY: nothing of a module is executed here.
+        unsafe { modules.load("deep", &maker.write(), Placement::Anywhere) }.unwrap();
+        let regions = host.regions.regions.lock().unwrap();
+        let symbols = Symbols::parse(&regions[0].symbols).unwrap();
+        assert_eq!(symbols.iter().map(|symbol| symbol.name).collect::<Vec<_>>(), [&deep, "main::call"]);
+    };
+    std::thread::Builder::new().stack_size(64 << 10).spawn(load).unwrap().join().unwrap();
 }
