@@ -72,7 +72,8 @@ use probe::Handlers;
 ///
 /// It runs on the stack of the traced call, in whatever context that was, with interrupts as they were. It may call traced
 /// functions (they are not traced while it runs), but must not wait for a lock that the code it interrupts can hold, nor
-/// register or unregister anything. It must not unwind.
+/// register or unregister anything. It must not sleep or otherwise give up its CPU by itself: where the context is the CPU's,
+/// whoever runs there next would be taken for it. It must not unwind.
 ///
 /// `extern "C"`, because stubs call it.
 pub type Callback = extern "C" fn(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, regs: &mut FtraceRegs);

@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 use functions::FUNCTIONS;
 use support::memory::{self, Alias};
-use support::platform::{ALIAS, SYNCHRONIZE};
+use support::platform::{self, ALIAS, SYNCHRONIZE};
 use support::{count, engine, println};
 
 support::boot_tests! {
@@ -34,9 +34,10 @@ fn addresses() -> Vec<TextAddr> {
     all
 }
 
-/// The most instructions for a callsite in a batch of a thousand and more, on the permanent alias: an aim, with room for
-/// another compiler. An unoptimised kernel has none.
-const MOST: u32 = 95;
+/// The most instructions for a callsite in a batch of a thousand and more, on the permanent alias, where each word is stored
+/// once, and where it is stored again for an emulator: an aim, with room for another compiler. An unoptimised kernel has
+/// none.
+const MOST: [u32; 2] = [95, 120];
 
 /// What one batch cost.
 struct Cost {
@@ -85,9 +86,10 @@ impl Cost {
 fn a_large_batch_costs_few_instructions_for_each_callsite() {
     let (engine, _) = engine();
     let all = addresses();
-    println!("instructions for each callsite:");
-    for alias in [Alias::Permanent, Alias::Window] {
+    for (alias, stores) in [Alias::Permanent, Alias::Window].into_iter().flat_map(|alias| [(alias, 1), (alias, 2)]) {
         memory::use_alias(alias);
+        platform::set_may_be_emulated(stores == 2);
+        println!("instructions for each callsite, each word stored {stores} times:");
         for size in [1, 10, 100, 1000] {
             let rules: Vec<Rule<'_>> = all[..size].iter().map(|at| Rule::address(*at)).collect();
             let Some(cost) = Cost::of(engine, &Filter::new(&rules)) else {
@@ -102,7 +104,7 @@ fn a_large_batch_costs_few_instructions_for_each_callsite() {
         if alias == Alias::Permanent && !cfg!(debug_assertions) {
             assert!(cost.callsites > 1000);
             let worse = cost.of_each(cost.register).max(cost.of_each(cost.unregister));
-            assert!(worse <= MOST, "{worse} instructions for each callsite");
+            assert!(worse <= MOST[stores - 1], "{worse} instructions for each callsite");
         }
     }
     memory::use_alias(Alias::Permanent);

@@ -6,16 +6,20 @@
 
 extern crate alloc;
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::engine::RegisterError;
-use fentry::text::{PokeCause, Undone};
+use fentry::insn::{Branch, Insn, System};
+use fentry::platform::ALIAS_BYTES;
+use fentry::text::{Hardware, InterruptMask, Machine, PokeCause, Undone};
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, TextAddr};
 use support::exceptions::catch;
 use support::memory::{self, Alias, Mapped};
 use support::platform::{ALIAS, SYNCHRONIZE};
-use support::{engine, println, smp};
+use support::{engine, interrupts, println, smp};
 
 support::boot_tests! {
     a_batch_whose_alias_fails_changes_nothing_whichever_it_is,
@@ -23,6 +27,8 @@ support::boot_tests! {
     no_page_is_writable_and_executable_whatever_the_engine_does,
     at_rest_windows_leave_no_writable_alias_of_text,
     a_store_to_text_that_is_traced_faults,
+    each_operation_of_the_cpu_is_its_instruction,
+    masked_interrupts_are_masked_and_come_back_as_they_were,
 }
 
 const ALIASES: [Alias; 2] = [Alias::Permanent, Alias::Window];
@@ -97,35 +103,43 @@ fn a_batch_whose_alias_fails_changes_nothing_whichever_it_is() {
     while_others_work(|engine, alias| {
         for ops in [&LIVE, &FULL] {
             let disabled = Still::of(engine);
-            // The stub is written before, and by an alias of its own; nothing calls it, so it isn't written back.
-            let pages = fail_each(engine, &disabled, 1, || engine.register(ops, &Filter::ALL));
+            // The stub is written before, by aliases of its own; nothing calls it, so it isn't written back.
+            let pages = pages_with_callsites(engine);
+            fail_each(engine, &disabled, [2, pages], || engine.register(ops, &Filter::ALL));
             let enabled = Still::of(engine);
             assert!(enabled.enabled > 200);
-            let also = fail_each(engine, &enabled, 0, || engine.unregister(ops));
-            assert_eq!(also, pages);
+            fail_each(engine, &enabled, [0, pages], || engine.unregister(ops));
             disabled.check(engine, "all");
-            println!("{alias:?}: each {STEP}. of {pages} pages failed, both ways");
+            println!("{alias:?}: each {STEP}. alias for {pages} pages failed, both ways");
         }
     });
 }
 
-/// Lets each request of a change for an alias fail, until none does; how many requests the change makes for its callsites.
-/// It makes so many before, for stubs.
+fn pages_with_callsites(engine: &Engine) -> u64 {
+    let mut pages = Vec::new();
+    engine.for_each_callsite(|status| pages.push(status.callsite.call_addr().get() / ALIAS_BYTES));
+    pages.dedup();
+    pages.len() as u64
+}
+
+/// Lets each request of a change for an alias fail, until none does. It makes so many for stubs, and then two for each of
+/// so many pages: to store its words, and to store them again.
 fn fail_each(
     engine: &Engine,
     before: &Still,
-    for_stubs: u64,
+    [for_stubs, pages]: [u64; 2],
     change: impl Fn() -> Result<usize, RegisterError>,
-) -> u64 {
+) {
     for failing in (0..).step_by(STEP as usize) {
         let asked = ALIAS.asked();
         ALIAS.fail_after(failing);
         let Some((cause, undone)) = failure(change()) else {
             ALIAS.succeed();
-            return ALIAS.asked() - asked - for_stubs;
+            assert_eq!(ALIAS.asked() - asked, for_stubs + 2 * pages);
+            return;
         };
-        // The failed one, those before it, and those of callsites again on the way back.
-        assert_eq!(ALIAS.asked() - asked, failing + 1 + failing.saturating_sub(for_stubs));
+        // The failed one, those before it, and on the way back two for each page that was written.
+        assert_eq!(ALIAS.asked() - asked, failing + 1 + 2 * failing.saturating_sub(for_stubs).min(pages));
         assert!(matches!(cause, PokeCause::Alias(_)));
         assert_eq!(undone, Undone::Entirely);
         before.check(engine, "a failure");
@@ -238,4 +252,90 @@ fn a_store_to_text_that_is_traced_faults() {
     }
     traced.check(engine, "stores that faulted");
     engine.unregister(&LIVE).expect("it is registered");
+}
+
+/// The operations, each as the compiler makes it where the engine uses it. In which order the engine does, a fake sees.
+mod operation {
+    use super::{Hardware, InterruptMask, Machine, TextAddr};
+
+    #[inline(never)]
+    pub(super) extern "C" fn clean(at: TextAddr) {
+        // SAFETY: never called, only looked at.
+        unsafe { Hardware.clean_data_line(at) };
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn clean_and_invalidate(at: TextAddr) {
+        // SAFETY: as above.
+        unsafe { Hardware.clean_and_invalidate_data_line(at) };
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn invalidate(at: TextAddr) {
+        // SAFETY: as above.
+        unsafe { Hardware.invalidate_instruction_line(at) };
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn complete() {
+        Hardware.complete();
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn synchronize() {
+        Hardware.synchronize();
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn mask() -> u64 {
+        Hardware.mask_interrupts().daif()
+    }
+
+    #[inline(never)]
+    pub(super) extern "C" fn restore(daif: u64) {
+        // SAFETY: as above.
+        unsafe { Hardware.restore_interrupts(InterruptMask::from_daif(daif)) };
+    }
+}
+
+/// The instructions of a function, up to its return, that are for the system: as text, less the hints.
+fn system_instructions(function: *const ()) -> Vec<String> {
+    let words = (0..64).map(|word| {
+        // SAFETY: text is mapped readable, and goes on behind every function of this file.
+        Insn::decode(unsafe { function.cast::<u32>().wrapping_add(word).read_volatile() })
+    });
+    let own = words.take_while(|insn| !matches!(insn, Insn::Branch(Branch::Ret { .. } | Branch::RetAuth { .. })));
+    let system = own.filter(|insn| matches!(insn, Insn::System(system) if !matches!(system, System::Hint(_))));
+    system.map(|insn| format!("{insn}")).collect()
+}
+
+fn each_operation_of_the_cpu_is_its_instruction() {
+    // The registers are as the calling convention has it: an argument, or a result.
+    let all: [(*const (), &[&str]); 7] = [
+        (operation::clean as *const (), &["dc cvau, x0"]),
+        (operation::clean_and_invalidate as *const (), &["dc civac, x0"]),
+        (operation::invalidate as *const (), &["ic ivau, x0"]),
+        (operation::complete as *const (), &["dsb ish"]),
+        (operation::synchronize as *const (), &["isb"]),
+        (operation::mask as *const (), &["mrs x0, daif", "msr daifset, #3"]),
+        (operation::restore as *const (), &["msr daif, x0"]),
+    ];
+    for (function, expected) in all {
+        let found: Vec<String> = system_instructions(function).iter().map(|text| text.to_lowercase()).collect();
+        assert_eq!(found, expected);
+    }
+}
+
+/// That they are inside a window, the platform of this kernel asserts for every alias.
+fn masked_interrupts_are_masked_and_come_back_as_they_were() {
+    assert!(!interrupts::are_masked());
+    let outer = Hardware.mask_interrupts();
+    assert!(interrupts::are_masked());
+    let inner = Hardware.mask_interrupts();
+    // SAFETY: 1. and 2. just masked here, the last one first.
+    unsafe { Hardware.restore_interrupts(inner) };
+    assert!(interrupts::are_masked());
+    // SAFETY: 1. and 2. as above.
+    unsafe { Hardware.restore_interrupts(outer) };
+    assert!(!interrupts::are_masked());
 }

@@ -36,8 +36,14 @@ impl Image {
     ///
     /// # Safety
     ///
-    /// - The section's bytes are readable, writable, and from now on the engine's alone.
-    /// - `text` is mapped and readable, and stays so.
+    /// 1. The section's bytes are readable, writable, and from now on the engine's alone, for as long as it lives.
+    /// 2. `text` is mapped readable and executable, and stays so; nobody but the engine writes its callsites.
+    /// 3. Each address in `stubs` is that of the instruction or the code that its field says, for this one engine: the stubs
+    ///    are complete, and mapped readable and executable for ever.
+    /// 4. `stubs.text` covers all of their instructions.
+    /// 5. `stubs.room` is mapped readable and executable for ever, [`Platform::map_alias`](crate::Platform::map_alias) has an
+    ///    alias of all of it, and nobody else writes it, executes it but by calls of what the engine writes there, or reads
+    ///    it as data.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
         Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None }
@@ -73,10 +79,10 @@ impl Image {
     ///
     /// # Safety
     ///
-    /// - The symbols that the script defines stand around what their names say: text is mapped readable, the callsite
-    ///   section readable and writable.
-    /// - A position-independent kernel has relocated itself.
-    /// - Called once: the section becomes the engine's.
+    /// 1. The symbols that the script defines stand around what their names say: text and the room for stubs are mapped
+    ///    readable and executable, the callsite section readable and writable, all of it for ever.
+    /// 2. A position-independent kernel has relocated itself.
+    /// 3. Called once: the section, the stubs and their room become the engine's.
     #[cfg(target_os = "none")]
     pub unsafe fn linked() -> Self {
         unsafe extern "C" {
@@ -93,7 +99,8 @@ impl Image {
         let section = &raw mut __fentry_callsites_start;
         let section_bytes = (&raw const __fentry_callsites_stop).addr() - section.addr();
         let text = range(&raw const __fentry_image_start, &raw const __fentry_image_stop);
-        // SAFETY: our caller's first and third promises.
+        // SAFETY: 1. our caller's first and third promises. 2. The first; `text` is what was linked as text. 3. and 4. The
+        // labels are those of the crate's own assembly, which the third promise gives to one engine. 5. The first and third.
         let image = unsafe { Self::new(text, section, section_bytes, Stubs::linked()) };
         let excluded = range(&raw const __fentry_text_start, &raw const __fentry_text_stop);
         // SAFETY: our caller's first promise; the script puts them into read-only data.

@@ -56,15 +56,15 @@ impl Places for Contiguous {
 /// 2. `caches` is what `machine` says of itself, with what the platform knows on top.
 pub(crate) unsafe fn make_visible<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
     if caches.needs_clean() {
-        for_each_line(places, caches.data_line_bytes(), |line| {
-            if caches.clean_must_invalidate() {
+        if caches.clean_must_invalidate() {
+            // SAFETY: 1. our caller's first promise.
+            unsafe { clean_and_invalidate(machine, caches, places) };
+        } else {
+            for_each_line(places, caches.data_line_bytes(), |line| {
                 // SAFETY: 1. the line holds a place, and no page ends inside a line: our caller's first promise.
-                unsafe { machine.clean_and_invalidate_data_line(line) };
-            } else {
-                // SAFETY: 1. as above.
                 unsafe { machine.clean_data_line(line) };
-            }
-        });
+            });
+        }
     }
     // Needed with IDC as well: the stores must be complete before the instruction side forgets.
     machine.complete();
@@ -78,6 +78,20 @@ pub(crate) unsafe fn make_visible<M: Machine + ?Sized>(machine: &M, caches: Cach
     machine.synchronize();
 }
 
+/// Cleans every line where a clean must invalidate. Apart, so that the loop for all other CPUs is as if this were not.
+///
+/// # Safety
+///
+/// 1. Each place is in text that is mapped and readable.
+#[cold]
+#[inline(never)]
+unsafe fn clean_and_invalidate<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
+    for_each_line(places, caches.data_line_bytes(), |line| {
+        // SAFETY: 1. the line holds a place, and no page ends inside a line: our caller's promise.
+        unsafe { machine.clean_and_invalidate_data_line(line) };
+    });
+}
+
 /// Calls `each` with the start of every line, once for neighbours.
 fn for_each_line(places: &impl Places, line_bytes: u64, mut each: impl FnMut(TextAddr)) {
     // No line starts at an odd address.
@@ -85,8 +99,8 @@ fn for_each_line(places: &impl Places, line_bytes: u64, mut each: impl FnMut(Tex
     places.for_each_place(|at| {
         let line = TextAddr::new(at.get() & !(line_bytes - 1));
         if last != line {
-            each(line);
             last = line;
+            each(line);
         }
     });
 }

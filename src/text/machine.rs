@@ -152,7 +152,7 @@ pub(crate) const fn machine(cpu: &Cpu) -> &dyn Machine {
 pub struct InterruptMask(u64);
 
 impl InterruptMask {
-    /// For a machine that is not [`Hardware`]: whatever [`restore_interrupts`](Machine::restore_interrupts), which alone
+    /// For a machine that is not the CPU itself: whatever [`restore_interrupts`](Machine::restore_interrupts), which alone
     /// gives it a meaning, needs to know.
     pub const fn from_daif(daif: u64) -> Self {
         Self(daif)

@@ -149,6 +149,21 @@ impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
             ControlFlow::Break(None) | ControlFlow::Continue(()) => ControlFlow::Continue(()),
         }
     }
+
+    fn for_each_address<T>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+        let mut broken = None;
+        let _ = self.addresses(&mut |at| each(at).map_break(|value| broken = Some(value)));
+        broken.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+    }
+}
+
+impl<B: Batch<u32>> Undoing<'_, B> {
+    /// The same for their addresses. Undoing has time, and one loop for all that is done at them is less to compile.
+    #[cold]
+    #[inline(never)]
+    fn addresses(&self, each: &mut dyn FnMut(TextAddr) -> ControlFlow<()>) -> ControlFlow<()> {
+        self.for_each_change(|change| each(change.at))
+    }
 }
 
 /// Where a batch writes.
@@ -348,6 +363,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`publish`](Self::publish).
+    #[inline(never)]
     unsafe fn store_again(&self, places: &impl Places) -> Result<(), (TextAddr, PokeCause)> {
         let mut window: Option<Window<'_>> = None;
         // What the loop needs of the window; no page starts at an odd address.

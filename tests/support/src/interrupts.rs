@@ -60,12 +60,15 @@ impl Drop for Masked {
     }
 }
 
-/// Whether interrupts are masked on this CPU.
+/// The bits I and F of DAIF.
+const IRQ_AND_FIQ: u64 = 0b11 << 6;
+
+/// Whether interrupts are masked on this CPU, both IRQ and FIQ.
 pub fn are_masked() -> bool {
     let daif: u64;
     // SAFETY: reading the mask changes nothing.
     unsafe { asm!("mrs {}, daif", out(reg) daif, options(nomem, nostack, preserves_flags)) };
-    daif & (1 << 7) != 0
+    daif & IRQ_AND_FIQ == IRQ_AND_FIQ
 }
 
 /// Lets interrupts come on this CPU.

@@ -1,9 +1,9 @@
 //! What fentry asks of a kernel, answered by this one.
 
-use crate::{memory, percpu, smp};
+use crate::{interrupts, memory, percpu, smp};
 use core::mem::offset_of;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
 use fentry::{CpuArea, Platform, TextAddr, TextRange};
 
@@ -36,6 +36,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
+        assert!(interrupts::are_masked(), "an alias is asked for with interrupts masked");
         if ALIAS.asked_and_fails() {
             return Err(AliasError { page, reason: "a test asked for this failure" });
         }
@@ -43,6 +44,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
+        assert!(interrupts::are_masked(), "interrupts stay masked as long as there is an alias");
         memory::unmap_alias(page, alias);
     }
 
@@ -57,11 +59,22 @@ unsafe impl Platform for TestPlatform {
         smp::quiesce(stubs)
     }
 
+    fn may_be_emulated(&self) -> bool {
+        MAY_BE_EMULATED.load(Ordering::Relaxed)
+    }
+
     fn relax(&self) {
         // The engine calls this outside of callbacks and stubs.
         smp::note_quiescence(percpu::this(), None);
         smp::wait();
     }
+}
+
+static MAY_BE_EMULATED: AtomicBool = AtomicBool::new(true);
+
+/// Says that this kernel runs on hardware, or may be emulated: it is, so the former is for counting what hardware would do.
+pub fn set_may_be_emulated(may: bool) {
+    MAY_BE_EMULATED.store(may, Ordering::Relaxed);
 }
 
 /// One service of the platform: how often it was asked for, and when it is to fail.

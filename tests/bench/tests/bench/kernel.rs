@@ -41,6 +41,8 @@ pub(crate) fn init() -> Init {
         // Once before, so that what is only done the first time is done.
         call();
         let compiled_call = call();
+        // What hardware does is what is counted; two situations say what is done for an emulator on top.
+        support::platform::set_may_be_emulated(false);
         // SAFETY: the script puts its symbols around what their names say, this kernel is linked where it runs, and
         // `Once` lets this happen once.
         let image = unsafe { Image::linked() }.with_symbols(symbols);

@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 use core::hint::black_box;
 use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 use generated::COUNT;
+use support::platform::set_may_be_emulated;
 
 static OPS: Ops = Ops::new(nothing);
 
@@ -41,6 +42,11 @@ pub(crate) fn growth_of_all_at_once() {
     let (enable, disable) = registered(&Filter::ALL, COUNT);
     tell_sized("enable-all", enable, COUNT);
     tell_sized("disable-all", disable, COUNT);
+    set_may_be_emulated(true);
+    let (enable, disable) = registered(&Filter::ALL, COUNT);
+    set_may_be_emulated(false);
+    tell_sized("enable-all-emulated", enable, COUNT);
+    tell_sized("disable-all-emulated", disable, COUNT);
     assert_eq!(engine().survey().wrong, 0);
 }
 
