@@ -91,6 +91,10 @@
 //! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
 //! emulators such as QEMU's TCG.
 //!
+//! A kernel that runs on hardware only, virtual machines included, says so: with
+//! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
+//! emulators such as QEMU's TCG.
+//!
 //! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
 //! what else is asked.
 //!

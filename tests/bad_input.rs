@@ -65,6 +65,7 @@ extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: Ftra
 /// Writes a word of text behind the engine's back.
 fn overwrite(at: TextAddr, word: u32) {
     let page = TextAddr::new(at.get() & !0xfff);
+    let _masked = support::interrupts::Masked::new();
     let alias = PLATFORM.map_alias(page).unwrap();
     // SAFETY: the offset is inside the alias's 4096 bytes.
     let place = unsafe { alias.byte_add((at.get() & 0xfff) as usize) }.cast::<u32>();

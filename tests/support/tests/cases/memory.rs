@@ -134,6 +134,7 @@ pub(super) fn an_alias_writes_text() -> Result<(), String> {
         }
     }
     let elsewhere = TextAddr::new(&raw const elsewhere_marker as u64);
+    let _masked = support::interrupts::Masked::new();
     assert!(PLATFORM.map_alias(elsewhere).is_err(), "data has an alias as if it were text");
     Ok(())
 }

@@ -74,6 +74,8 @@ fn services_fail_when_asked_to() {
     use support::PLATFORM;
     use support::platform::{ALIAS, SYNCHRONIZE};
     let page = TextAddr::new(support::memory::text().start as u64);
+    // As the engine asks.
+    let _masked = support::interrupts::Masked::new();
     let asked = ALIAS.asked();
     ALIAS.fail_after(1);
     SYNCHRONIZE.fail_after(0);
