@@ -5,6 +5,8 @@
 
 extern crate alloc;
 
+#[path = "modules/in_flight.rs"]
+mod in_flight;
 #[path = "modules/loading.rs"]
 mod loading;
 #[path = "modules/memory.rs"]
@@ -17,6 +19,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use fentry::module::{Erratum843419, LoadError, ModuleId, Modules, Placement, Segment};
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
+use in_flight::a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded;
 use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modules_on, names, unload};
 use memory::PAGES;
 use spin::Mutex;
@@ -30,6 +33,7 @@ support::boot_tests! {
     a_thousand_loads_while_other_cpus_call_traced_functions,
     every_cut_of_a_module_is_refused,
     no_adrp_stays_where_the_erratum_forbids_it,
+    a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
 }
 
 type Sum = extern "C" fn(

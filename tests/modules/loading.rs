@@ -52,6 +52,16 @@ extern "C" fn kernel_panic() -> ! {
     panic!("a module panicked");
 }
 
+/// What is done when a module that asks for it exits.
+pub(crate) static AT_EXIT: Mutex<Option<fn()>> = Mutex::new(None);
+
+extern "C" fn kernel_at_exit() {
+    let call = AT_EXIT.lock().take();
+    if let Some(call) = call {
+        call();
+    }
+}
+
 /// What the modules refer to of the kernel's data.
 pub(crate) static KERNEL_NUMBER: u64 = 0x1234_5678_9abc_def1;
 
@@ -59,6 +69,7 @@ fentry::export!(kernel_sum);
 fentry::export!(kernel_total);
 fentry::export!(kernel_note);
 fentry::export!(kernel_panic);
+fentry::export!(kernel_at_exit);
 fentry::export!(static KERNEL_NUMBER);
 
 fn kernel(erratum_843419: Erratum843419) -> Kernel<'static> {
@@ -96,7 +107,7 @@ pub(crate) fn load(modules: &mut Modules<'static>, name: &str, place: u64) -> Re
 
 /// Unloads what nobody calls any more.
 pub(crate) fn unload(modules: &mut Modules<'static>, id: ModuleId) {
-    // SAFETY: (1) and (2) This test calls nothing of the module any more, and it has registered nothing. (3) It isn't tried
-    // again.
+    // SAFETY: (1) and (2) This test calls nothing of the module any more, and what is registered of it, its exit function
+    // takes back. (3) It isn't tried again.
     unsafe { modules.unload(id) }.unwrap_or_else(|error| panic!("{error}"));
 }

@@ -83,6 +83,9 @@ unsafe impl ModuleMemory for Pages {
         map_elsewhere(address as usize, physical..physical + bytes, Access::None)
             .expect("what was mapped can be unmapped");
         self.0.lock().retain(|lent| lent.address != address as usize);
+        // Whoever still looks there by the heap's mapping finds no address and no instruction.
+        // SAFETY: so many bytes are there, and they are nobody's any more.
+        unsafe { writable.write_bytes(0xa5, bytes) };
         // SAFETY: allocated by `allocate` with this layout; our caller promises that nobody uses it.
         unsafe { dealloc(writable.as_ptr(), layout(bytes)) };
     }

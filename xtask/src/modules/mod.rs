@@ -24,7 +24,7 @@ pub(crate) const KERNELS: [&str; 2] = ["modules", "module_cost"];
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
 
 /// The packages of the modules in Rust.
-pub(crate) const RUST_MODULES: [&str; 4] = ["counter", "edges", "greeter", "thousand"];
+pub(crate) const RUST_MODULES: [&str; 5] = ["counter", "edges", "greeter", "guest", "thousand"];
 const C_SOURCE: &str = "tests/modules/c/relay.c";
 
 /// A C compiler, and how it is told that the code is for a kernel on arm64.
