@@ -267,6 +267,8 @@ struct Observed {
     writes: usize,
     maps: usize,
     rounds: usize,
+    /// What `quiesce` was given last.
+    quiesced: Vec<TextRange>,
     /// Whether all CPUs have synchronised and nothing has failed since: what is stored then is stored again.
     storing_again: bool,
     /// A word that a fault changed, with what was there.
@@ -345,6 +347,11 @@ impl FakeKernel {
     /// If the address is not inside the text.
     pub fn overwrite(&self, at: TextAddr, word: u32) {
         self.place(at).store(word, Ordering::Relaxed);
+    }
+
+    /// The text that the engine asked about last when it waited until nobody is inside it.
+    pub fn quiesced(&self) -> Vec<TextRange> {
+        self.state().quiesced.clone()
     }
 
     /// Has something go wrong from now on, or nothing any more.
@@ -476,9 +483,10 @@ unsafe impl Platform for FakeKernel {
         self.may_be_emulated.load(Ordering::Relaxed)
     }
 
-    fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
+    fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
         self.note(Event::Quiesce);
         let mut state = self.state();
+        state.quiesced = stubs.to_vec();
         match state.fault {
             Some(Fault::Busy(cpu)) => {
                 state.fault = None;

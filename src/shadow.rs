@@ -266,6 +266,13 @@ impl HookedCalls {
         top.saturating_sub(start) / size_of::<ShadowFrame>()
     }
 
+    /// How many calls one of them is inside.
+    #[inline]
+    pub(crate) fn below(&self, frame: &ShadowFrame) -> usize {
+        let start = self.start.load(Ordering::Relaxed).addr();
+        core::ptr::from_ref(frame).addr().wrapping_sub(start) / size_of::<ShadowFrame>()
+    }
+
     /// The frames, from the innermost call outwards.
     pub(crate) fn iter(&self) -> Frames<'_> {
         // SAFETY: the invariant: behind a frame or behind the lowest one of a stack that lives.

@@ -150,8 +150,7 @@ impl Exit<'_> {
     /// How many hooked calls this one is inside.
     #[inline]
     pub fn depth(&self) -> usize {
-        // The frame of this call is still on the shadow stack.
-        self.context().map_or(0, |context| context.depth().saturating_sub(1))
+        self.context().map_or(0, |context| context.calls.below(self.frame))
     }
 
     /// The ops.

@@ -283,3 +283,26 @@ fn a_veneer_that_no_callsite_of_the_region_goes_to_makes_room_for_another() {
     }
     assert_eq!(stubs_left(&engine).0, names.len());
 }
+
+#[test]
+fn what_is_waited_for_is_all_that_a_callsite_can_be_on_its_way_through() {
+    let (kernel, engine, _) = with_module(FAR, 4);
+    let token = load(kernel, &engine, 0).unwrap();
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    let mut called = Vec::new();
+    engine.for_each_callsite(|status| {
+        let Ok(State::Enabled(target)) = status.state else { panic!("{status:?}") };
+        called.push(target);
+    });
+    assert!(called.iter().any(|target| target.get() >= FAR), "the module goes by veneers");
+    let stubs = kernel.stubs();
+    called.extend(stubs.text.into_iter().filter(|text| !text.is_empty()).map(|text| text.start));
+    called.extend([stubs.caller.entry, stubs.regs_caller.entry, stubs.miss, stubs.skip, stubs.room.start]);
+    let is_asked = |at: &TextAddr| kernel.quiesced().iter().any(|text| text.contains(*at));
+    engine.unregister(ops).unwrap();
+    assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+    engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
+    engine.remove(token).unwrap();
+    assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+}
