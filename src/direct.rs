@@ -16,7 +16,7 @@ impl Trampoline {
     ///
     /// # Safety
     ///
-    /// `code` keeps to the convention of [direct calls](crate::ops#direct-calls).
+    /// 1. `code` keeps to the convention of [direct calls](crate::ops#direct-calls).
     pub const unsafe fn new(code: unsafe extern "C" fn()) -> Self {
         Self(code)
     }

@@ -183,8 +183,9 @@ impl Ops {
     ///
     /// # Safety
     ///
-    /// The code at `trampoline` keeps to the convention of [direct calls](self#direct-calls), and stays there for as long
-    /// as a CPU can be inside it: what [`unregister`](crate::Engine::unregister) waits for does not include it.
+    /// 1. The code at `trampoline` keeps to the convention of [direct calls](self#direct-calls).
+    /// 2. It stays there for as long as a CPU can be inside it: what [`unregister`](crate::Engine::unregister) waits for does
+    ///    not include it.
     pub const unsafe fn direct(trampoline: TextAddr) -> Self {
         Self { made: Made::Action(Action::Direct(trampoline)), ..Self::new(nothing) }
     }

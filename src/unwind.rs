@@ -36,7 +36,7 @@ impl<'a> Frames<'a> {
     ///
     /// # Safety
     ///
-    /// `bounds` is memory that may be read, and stays so while this is used.
+    /// 1. `bounds` is memory that may be read, and stays so while this is used.
     pub const unsafe fn new(record: u64, bounds: Range<u64>) -> Self {
         // INVARIANT: our caller's promise.
         Self { record, bounds, hooked: None }

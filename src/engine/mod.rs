@@ -94,8 +94,9 @@ impl Engine {
     ///
     /// # Safety
     ///
-    /// Until this returns, no other CPU runs the image's text, and neither an interrupt handler does: MOV X9, LR is not an
-    /// instruction that may be written under a CPU that executes it.
+    /// 1. Until this returns, no other CPU runs the image's text, and neither an interrupt handler does: MOV X9, LR is not
+    ///    an instruction that may be written under a CPU that executes it.
+    /// 2. Once it has succeeded, the engine stays for as long as a CPU can execute the image's text.
     pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
         let mut registry = self.lock();
         if registry.ground.is_some() {

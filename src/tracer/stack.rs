@@ -17,7 +17,7 @@ pub const MAX_FRAMES: usize = 64;
 ///
 /// # Safety
 ///
-/// [`stack`](Self::stack) returns memory that may be read.
+/// 1. [`stack`](Self::stack) returns memory that may be read for as long as the running thread does not end.
 pub unsafe trait Stacks: Keeps<DeepestStack> {
     /// The running thread's stack.
     fn stack() -> Range<u64>;
