@@ -11,6 +11,7 @@ mod host;
 mod insn_proof;
 mod kernel_build;
 mod linker;
+mod miri;
 mod modules;
 mod progress;
 mod qemu;
