@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::insn_proof::InsnProof;
+use crate::mutants::MutantsArgs;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
 use crate::stress::StressArgs;
@@ -18,7 +19,7 @@ use crate::toolchain::RustSource;
 use crate::trace::{self, TraceArgs};
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{bench, doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
+use crate::{bench, doctor, host, insn_proof, kernel_build, modules, mutants, setup, stress, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -42,6 +43,7 @@ enum Task {
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
     Stress(StressArgs),
+    Mutants(MutantsArgs),
     Bench(BenchArgs),
     Trace(TraceArgs),
     InsnProof(InsnProof),
@@ -229,6 +231,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Stress(args) => stress::run(&args).map(exit_code),
+        Task::Mutants(args) => mutants::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),

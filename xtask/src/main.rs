@@ -13,6 +13,7 @@ mod kernel_build;
 mod linker;
 mod miri;
 mod modules;
+mod mutants;
 mod progress;
 mod qemu;
 mod setup;
