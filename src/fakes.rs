@@ -214,21 +214,40 @@ impl FakeText {
     }
 
     /// Its text in memory, with room behind it on a page of its own.
-    fn piece(mut self, room_bytes: usize) -> Piece {
+    fn piece(self, room_bytes: usize) -> Piece {
         let text = TextRange::new(self.base, self.here());
-        self.words.resize(self.words.len().next_multiple_of(ALIAS_BYTES as usize / 4), 0);
-        let room = TextRange::new(self.here(), self.here().offset(room_bytes as i64));
-        let text_words = self.words.len();
-        self.words.resize(text_words + room_bytes / 4, 0);
+        let text_words = self.words.len().next_multiple_of(ALIAS_BYTES as usize / 4);
+        let room_start = self.base.offset(text_words as i64 * 4);
+        let mut words = self.words;
+        words.extend(std::vec![0; text_words + room_bytes / 4 - words.len()]);
         Piece {
             text,
             text_words,
-            room,
-            compiled: self.words.clone(),
-            memory: self.words.into_iter().map(AtomicU32::new).collect(),
+            room: TextRange::new(room_start, room_start.offset(room_bytes as i64)),
+            pages: words.chunks(PAGE_WORDS).map(Page::holding).collect(),
+            compiled: words,
             entries: self.entries,
             symbols: symbols::encode(&self.functions, 0).unwrap_or_default(),
         }
+    }
+}
+
+/// How many instructions an alias covers.
+const PAGE_WORDS: usize = ALIAS_BYTES as usize / 4;
+
+/// A page of text. Each on its own: under Miri a reference to words that may change costs as much as there are words.
+#[derive(Debug)]
+#[repr(transparent)]
+struct Page([AtomicU32; PAGE_WORDS]);
+
+impl Page {
+    /// A page that begins with these words.
+    fn holding(words: &[u32]) -> Box<Self> {
+        let mut page = Box::new([0; PAGE_WORDS]);
+        page[..words.len()].copy_from_slice(words);
+        // SAFETY: a `Page` is that many `AtomicU32`, which have the size, the alignment and the values of `u32`; the box is
+        // given up here.
+        unsafe { Box::from_raw(Box::into_raw(page).cast()) }
     }
 }
 
@@ -242,20 +261,29 @@ struct Piece {
     room: TextRange,
     /// The words as they were at first.
     compiled: Vec<u32>,
-    memory: Box<[AtomicU32]>,
+    pages: Vec<Box<Page>>,
     entries: Vec<u64>,
     symbols: Vec<u8>,
 }
 
 impl Piece {
     fn place(&self, at: TextAddr) -> Option<&AtomicU32> {
-        self.memory.get(usize::try_from(at.get().checked_sub(self.text.start.get())? / 4).ok()?)
+        let number = usize::try_from(at.get().checked_sub(self.text.start.get())? / 4).ok()?;
+        self.pages.get(number / PAGE_WORDS).and_then(|page| page.0.get(number % PAGE_WORDS))
     }
 
     /// The text that an alias stands for, if it is of this piece.
     fn text_at(&self, alias: NonNull<u32>) -> Option<TextAddr> {
-        let offset = alias.addr().get().checked_sub(self.memory.as_ptr().addr())?;
-        (offset < self.memory.len() * 4).then(|| self.text.start.offset(offset as i64))
+        self.pages.iter().enumerate().find_map(|(number, page)| {
+            let offset = alias.addr().get().checked_sub(core::ptr::from_ref::<Page>(page).addr())?;
+            let in_text = number as u64 * ALIAS_BYTES + offset as u64;
+            (offset < size_of::<Page>()).then(|| self.text.start.offset(in_text as i64))
+        })
+    }
+
+    /// The words of the text and of the room.
+    fn memory(&self) -> impl Iterator<Item = &AtomicU32> {
+        self.pages.iter().flat_map(|page| &page.0).take(self.compiled.len())
     }
 }
 
@@ -307,7 +335,7 @@ impl FakeKernel {
     #[cfg(feature = "module")]
     pub fn module(&self, number: usize) -> NewRegion<'static> {
         let piece = &self.modules[number];
-        for (place, word) in piece.memory.iter().zip(&piece.compiled) {
+        for (place, word) in piece.memory().zip(&piece.compiled) {
             place.store(*word, Ordering::Relaxed);
         }
         NewRegion {
@@ -327,7 +355,7 @@ impl FakeKernel {
 
     /// All of the text as it is now, without the room for stubs and veneers.
     pub fn snapshot(&self) -> Vec<u32> {
-        let texts = self.pieces().flat_map(|piece| &piece.memory[..piece.text_words]);
+        let texts = self.pieces().flat_map(|piece| piece.memory().take(piece.text_words));
         texts.map(|word| word.load(Ordering::Relaxed)).collect()
     }
 

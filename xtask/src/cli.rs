@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::insn_proof::InsnProof;
+use crate::mutants::MutantsArgs;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
 use crate::stress::StressArgs;
@@ -18,7 +19,7 @@ use crate::toolchain::RustSource;
 use crate::trace::{self, TraceArgs};
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{bench, doctor, host, insn_proof, kernel_build, modules, setup, stress, symbols};
+use crate::{bench, doctor, host, insn_proof, kernel_build, modules, mutants, setup, stress, symbols};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -35,12 +36,14 @@ enum Task {
     Test(TestArgs),
     /// Check formatting, clippy (for the host and for arm64) and documentation
     Check,
+    Miri(MiriArgs),
     Build(BuildArgs),
     Qemu(QemuArgs),
     Setup(SetupArgs),
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
     Stress(StressArgs),
+    Mutants(MutantsArgs),
     Bench(BenchArgs),
     Trace(TraceArgs),
     InsnProof(InsnProof),
@@ -78,7 +81,7 @@ struct DemoArgs {
     timeout_secs: u64,
 }
 
-/// Run the checks and the host tests, then build and boot every kernel in every variant
+/// Run the checks and the host tests, these under Miri as well, then build and boot every kernel in every variant
 ///
 /// Ends with one table and the sum of all, and fails if anything failed.
 #[derive(Debug, Args)]
@@ -97,12 +100,26 @@ struct TestArgs {
     /// Leave out formatting, clippy and documentation
     #[arg(long)]
     no_check: bool,
+    /// Leave out Miri, as a filter does too
+    #[arg(long)]
+    no_miri: bool,
     /// Only say what would run
     #[arg(long)]
     list: bool,
     /// End a boot after this many seconds
     #[arg(long, value_name = "N", default_value_t = 120)]
     timeout_secs: u64,
+}
+
+/// Run the host tests under Miri, with both models of borrowing
+///
+/// Takes a nightly toolchain, whose components it adds where they are missing; where there is none it says so.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask miri --filter engine::")]
+struct MiriArgs {
+    /// Only tests whose names contain this
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
 }
 
 /// Build kernels and print where their images are
@@ -203,6 +220,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let source = setup::run(&workspace, None)?;
             Ok(exit_code(host::check(&workspace, Some(&source))?.is_empty()))
         }
+        Task::Miri(args) => suite::run_miri(&Workspace::load()?, args.filter.as_deref()).map(exit_code),
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => {
@@ -213,6 +231,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Stress(args) => stress::run(&args).map(exit_code),
+        Task::Mutants(args) => mutants::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args.image).map(exit_code),
@@ -259,6 +278,7 @@ fn test(args: TestArgs) -> Result<ExitCode> {
     };
     let selection = Selection {
         with_checks: !args.no_check && args.filter.is_none(),
+        with_miri: !args.no_miri && args.filter.is_none(),
         filter: args.filter,
         variants,
         limit: Duration::from_secs(args.timeout_secs),

@@ -8,6 +8,7 @@ use crate::bench;
 use crate::console::{self, Verdict};
 use crate::host::{self, Count, Tested};
 use crate::kernel_build::{self, Image};
+use crate::miri;
 use crate::progress::{Step, in_words};
 use crate::qemu::{self, Boot, Outcome};
 use crate::toolchain::RustSource;
@@ -17,6 +18,7 @@ use crate::workspace::{Kernel, KernelKind, Workspace};
 
 /// What runs without a boot.
 const HOST_TESTS: &str = "host tests";
+const MIRI: &str = "Miri";
 /// The name of what traces the demo.
 const TRACE: &str = "trace";
 
@@ -27,6 +29,7 @@ pub(crate) struct Selection {
     pub(crate) filter: Option<String>,
     pub(crate) variants: Vec<&'static Variant>,
     pub(crate) with_checks: bool,
+    pub(crate) with_miri: bool,
     /// After how long a boot counts as hung.
     pub(crate) limit: Duration,
 }
@@ -58,6 +61,9 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
         rows.extend(failed.into_iter().map(|what| Row::new(what, failure, Duration::ZERO)));
     }
     rows.push(test_host(workspace, selection)?);
+    if selection.with_miri {
+        rows.extend(test_under_miri(workspace, None)?);
+    }
     if let Some(source) = source {
         for variant in &selection.variants {
             for kind in KernelKind::ALL {
@@ -75,6 +81,28 @@ fn test_host(workspace: &Workspace, selection: &Selection) -> Result<Row> {
     let Tested { count, left_out } = host::test(workspace, selection.filter.as_deref())?;
     step.finish(&how(count));
     Ok(Row { left_out, ..Row::new(HOST_TESTS, count, started.elapsed()) })
+}
+
+/// Runs the host's own tests under Miri.
+fn test_under_miri(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Row>> {
+    Ok(match miri::run(workspace, filter)? {
+        miri::Outcome::LeftOut(reason) => {
+            let left_out = vec![format!("{MIRI}: {reason}")];
+            vec![Row { left_out, ..Row::new(MIRI, Count::default(), Duration::ZERO) }]
+        }
+        miri::Outcome::Ran(runs) => {
+            let row = |run: miri::Run| Row::new(format!("{MIRI}, {}", run.model), run.tested.count, run.took);
+            runs.into_iter().map(row).collect()
+        }
+    })
+}
+
+/// Runs the host tests under Miri alone, prints the summary, and says whether all passed. That there is no Miri is no failure.
+pub(crate) fn run_miri(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
+    let started = Instant::now();
+    let rows = test_under_miri(workspace, filter)?;
+    let is_left_out = rows.iter().any(|row| !row.left_out.is_empty());
+    Ok(summarise(&rows, filter, started.elapsed()) || is_left_out)
 }
 
 /// How a step went, in few words.
@@ -103,6 +131,9 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
         host::check_names().for_each(|name| println!("check: {name}"));
     }
     println!("{HOST_TESTS}");
+    if selection.with_miri {
+        println!("{HOST_TESTS} under {MIRI}");
+    }
     for variant in &selection.variants {
         for kernel in kernels_for(workspace, variant, selection) {
             println!("{variant}: {}", kernel.name);

@@ -20,7 +20,8 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-const SEQUENCES: u64 = 2000;
+/// Miri takes a thousand times as long.
+const SEQUENCES: u64 = if cfg!(miri) { 2 } else { 2000 };
 const STEPS: usize = 40;
 const OPS: usize = 12;
 /// In the image; and in each of the modules, of which one is near, one where a near veneer reaches, and one beyond that.

@@ -9,6 +9,7 @@
 //! | `session` | a session from the words of a command line to its dump |
 //! | `modules` | text that comes and goes, memory for modules |
 //! | `context` | the words of a thread of execution |
+//! | `refused` | what does not compile |
 #![forbid(unsafe_code)]
 #![cfg(test)]
 
@@ -17,6 +18,7 @@ mod counted;
 mod engine;
 mod modules;
 mod recorded;
+mod refused;
 mod session;
 
 use fentry::engine::InitReport;

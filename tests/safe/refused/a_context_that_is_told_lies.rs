@@ -1,0 +1,17 @@
+//! What a context says of itself decides when memory may go away.
+use fentry::recursion::Level;
+use fentry::shadow::ShadowStack;
+use fentry::unwind::Frames;
+use fentry::TraceContext;
+
+static CONTEXT: TraceContext = TraceContext::new();
+
+fn lies(frames: Frames<'static>) {
+    let outer = CONTEXT.enter(Level::Irq);
+    CONTEXT.leave(outer);
+    CONTEXT.reset();
+    CONTEXT.set_shadow_stack(&ShadowStack::<1>::new());
+    let _ = frames.with_returns(&CONTEXT);
+}
+
+fn main() {}

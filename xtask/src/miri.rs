@@ -1,0 +1,181 @@
+//! The host tests under Miri, which sees undefined behaviour that a run on the host's own CPU survives.
+//!
+//! Two models say what a reference promises, and what one of them allows the other may not: the tests run under both, at the
+//! same time. Miri is a part of nightly toolchains only. Where there is none, that is said, and nothing has failed.
+//!
+//! What can't run there, or not in minutes, is in a list here with the reason, or does less of the same under `cfg!(miri)`.
+
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::host::{self, Tested};
+use crate::progress::Step;
+use crate::toolchain;
+use crate::workspace::Workspace;
+
+/// What the command needs of a nightly toolchain.
+const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
+
+/// The models, and the flag that chooses each.
+const MODELS: [(&str, Option<&str>); 2] = [("stacked borrows", None), ("tree borrows", Some("-Zmiri-tree-borrows"))];
+
+/// What Miri is asked to run.
+const TESTS: [&str; 5] = ["--package", "fentry", "--package", "safe", "--lib"];
+
+/// What all runs are given. Fakes are never freed, as a kernel isn't. What is leaked is walked again and again where
+/// provenance is collected as often as Miri does by itself.
+const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-provenance-gc=1000000";
+
+/// Tests that are left to the host, by a part of their names: Miri takes a thousand times as long.
+const LEFT_TO_THE_HOST: [(&str, &str); 11] = [
+    ("insn::", "whole instruction fields, and nothing there is unsafe"),
+    ("text::model::", "every order of the steps of a model, and nothing there is unsafe"),
+    ("flight::model::", "every order of the steps of a model"),
+    ("ring::tests::concurrent::", "loom has threads of its own, which Miri has not"),
+    ("ring::tests::nested::", "every step of every writer interrupted"),
+    ("ring::tests::stress::", "minutes of writing; the outside crate has a shorter one"),
+    ("dump::tests::no_bytes_make_the_reader", "a hundred thousand inputs"),
+    ("dump::tests::a_bit_that_is_not", "a thousand damaged dumps"),
+    ("glob::tests::all_small_globs", "every glob of a few letters"),
+    ("bad_input::a_damaged_module", "a thousand damaged modules"),
+    ("loading::a_thousand_loads", "a thousand loads"),
+];
+
+/// Variables by which the pinned toolchain, under which this program runs, would reach into the other one.
+const PINNED: [&str; 5] = ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC", "RUSTDOC", "RUSTFLAGS"];
+
+/// One model's run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) model: &'static str,
+    pub(crate) tested: Tested,
+    pub(crate) took: Duration,
+}
+
+/// What there is to tell.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Ran(Vec<Run>),
+    /// There is no Miri: the reason.
+    LeftOut(String),
+}
+
+/// Runs the tests whose names contain `filter` under each model.
+pub(crate) fn run(workspace: &Workspace, filter: Option<&str>) -> Result<Outcome> {
+    let step = Step::start("Miri");
+    let toolchain = match find(workspace) {
+        Ok(toolchain) => toolchain,
+        Err(error) => {
+            step.finish("left out");
+            return Ok(Outcome::LeftOut(format!("{error:#}")));
+        }
+    };
+    step.note("building");
+    // First, for both: what each then does at the same time needs no lock.
+    let built = output(&mut test(workspace, &toolchain, None, &["--no-run"]))?;
+    if !built.status.success() {
+        step.finish("FAILED");
+        let tested = host::judge(&built);
+        return Ok(Outcome::Ran(vec![Run { model: "building", tested, took: Duration::ZERO }]));
+    }
+    step.note("running");
+    let of_model = |(model, flag): (&'static str, Option<&str>)| {
+        let started = Instant::now();
+        let mut command = test(workspace, &toolchain, flag, &[]);
+        command.arg("--").args(filter);
+        LEFT_TO_THE_HOST.iter().for_each(|(name, _)| {
+            command.args(["--skip", name]);
+        });
+        output(&mut command).map(|output| (model, output, started.elapsed()))
+    };
+    let outputs: Vec<_> = thread::scope(|scope| {
+        let started = MODELS.map(|model| scope.spawn(move || of_model(model)));
+        started.map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a thread was lost")))).into()
+    });
+    // Here, so that what they say does not mix.
+    let runs = outputs
+        .into_iter()
+        .map(|run| run.map(|(model, output, took)| Run { model, tested: host::judge(&output), took }));
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let failed = runs.iter().any(|run| run.tested.count.failed > 0);
+    let passed: Vec<String> =
+        runs.iter().map(|run| format!("{} passed under {}", run.tested.count.passed, run.model)).collect();
+    step.finish(if failed { "FAILED".to_owned() } else { passed.join(", ") }.as_str());
+    Ok(Outcome::Ran(runs))
+}
+
+/// The toolchain that has Miri; with its components added, where a nightly is there without them.
+fn find(workspace: &Workspace) -> Result<String> {
+    let mut list = rustup(workspace);
+    list.args(["toolchain", "list", "--quiet"]);
+    let listed = toolchain::output_of(&mut list, "which toolchains are there")?;
+    let toolchain = nightly_in(&listed).context(
+        "there is no nightly toolchain; `rustup toolchain install nightly --component miri,rust-src` gets one",
+    )?;
+    let ask = || {
+        let mut cargo = cargo_miri(workspace, toolchain);
+        toolchain::output_of(cargo.arg("--version"), "is Miri there")
+    };
+    if ask().is_err() {
+        let mut add = rustup(workspace);
+        add.args(["component", "add", "--toolchain", toolchain]).args(COMPONENTS);
+        toolchain::output_of(&mut add, "getting Miri")?;
+        ask()?;
+    }
+    // Builds its own standard library, the first time.
+    toolchain::output_of(cargo_miri(workspace, toolchain).arg("setup"), "preparing Miri")?;
+    Ok(toolchain.to_owned())
+}
+
+/// The newest nightly: the one without a date, or else the last.
+fn nightly_in(listed: &str) -> Option<&str> {
+    let is_dated = |name: &str| name.split('-').nth(1).is_some_and(|word| word.parse::<u32>().is_ok());
+    let names = listed.lines().filter_map(|line| line.split_whitespace().next());
+    let nightlies = names.filter(|name| name.starts_with("nightly"));
+    nightlies.max_by_key(|name| (!is_dated(name), *name))
+}
+
+fn rustup(workspace: &Workspace) -> Command {
+    let mut rustup = Command::new("rustup");
+    rustup.current_dir(&workspace.root);
+    PINNED.iter().for_each(|name| {
+        rustup.env_remove(name);
+    });
+    rustup
+}
+
+fn cargo_miri(workspace: &Workspace, toolchain: &str) -> Command {
+    let mut cargo = rustup(workspace);
+    cargo.args(["run", toolchain, "cargo", "miri"]);
+    cargo
+}
+
+fn test(workspace: &Workspace, toolchain: &str, flag: Option<&str>, args: &[&str]) -> Command {
+    let mut cargo = cargo_miri(workspace, toolchain);
+    cargo.arg("test").args(TESTS).args(["--locked", "--no-fail-fast", "--target-dir"]);
+    cargo.arg(workspace.target_dir.join("miri")).args(args);
+    cargo.env("MIRIFLAGS", format!("{FLAGS} {}", flag.unwrap_or_default()));
+    cargo
+}
+
+fn output(command: &mut Command) -> Result<Output> {
+    command.output().context("rustup does not start for Miri")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nightly_without_a_date_is_the_newest() {
+        let listed = "stable-x86_64-unknown-linux-gnu\nnightly-2025-11-02-x86_64-unknown-linux-gnu\n\
+                      nightly-x86_64-unknown-linux-gnu (active)\n1.95.0-x86_64-unknown-linux-gnu\n";
+        assert_eq!(nightly_in(listed), Some("nightly-x86_64-unknown-linux-gnu"));
+        assert_eq!(nightly_in("nightly-2025-01-01-x\nnightly-2026-01-01-x\n"), Some("nightly-2026-01-01-x"));
+        assert_eq!(nightly_in("stable-x86_64-unknown-linux-gnu (default)\n"), None);
+        assert_eq!(nightly_in("no installed toolchains\n"), None);
+    }
+}

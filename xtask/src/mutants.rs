@@ -1,0 +1,185 @@
+//! `cargo xtask mutants`: does a test notice when one thing in the core is changed? A random sample of the changes that
+//! cargo-mutants can make, against the host tests. `.cargo/mutants.toml` says where and how.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::progress::in_words;
+use crate::toolchain::{self, cargo};
+use crate::workspace::Workspace;
+
+/// The release that the configuration is written for.
+const VERSION: &str = "27.1.0";
+const CONFIG: &str = ".cargo/mutants.toml";
+
+/// Change one thing in the core at random, many times, and see whether the host tests notice
+///
+/// Not a part of the tests. The same seed takes the same mutants of the same source. cargo-mutants is installed into
+/// target/tools where it is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo xtask mutants --count 15\n  cargo xtask mutants --count 500 --seed 7\n  \
+                        cargo xtask mutants --list")]
+pub(crate) struct MutantsArgs {
+    /// How many mutants
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    count: usize,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many are built and tested at a time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+    /// Only name the mutants that would be taken
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the sample; whether every mutant that runs was caught.
+pub(crate) fn run(args: &MutantsArgs) -> Result<bool> {
+    let workspace = Workspace::load()?;
+    let program = ensure_program(&workspace)?;
+    let listed = toolchain::output_of(mutants(&workspace, &program).arg("--list"), "which mutants are there")?;
+    let all: Vec<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
+    let sample = sample(&all, args.count, args.seed);
+    println!("{} of {} mutants, seed {}", sample.len(), all.len(), args.seed);
+    if args.list {
+        sample.iter().for_each(|name| println!("{name}"));
+        return Ok(true);
+    }
+
+    let output = workspace.target_dir.join("mutants");
+    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+    let config = output.join("sample.toml");
+    let text = fs::read_to_string(workspace.root.join(CONFIG)).with_context(|| format!("cannot read {CONFIG}"))?;
+    fs::write(&config, chosen(&text, &sample)).with_context(|| format!("cannot write {}", config.display()))?;
+    let started = Instant::now();
+    let mut run = mutants(&workspace, &program);
+    run.arg("--config").arg(&config).arg("--output").arg(&output).args(["--no-times", "--jobs"]);
+    // Its status says the same as its lists.
+    run.arg(args.jobs.to_string()).status().context("cargo-mutants does not start")?;
+    report(&output.join("mutants.out"), sample.len(), started)
+}
+
+/// What has become of the mutants, from the lists that cargo-mutants leaves.
+fn report(lists: &Path, taken: usize, started: Instant) -> Result<bool> {
+    let read = |name: &str| -> Result<Vec<String>> {
+        let path = lists.join(name);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    };
+    let [caught, missed, timeout, unviable] =
+        [read("caught.txt")?, read("missed.txt")?, read("timeout.txt")?, read("unviable.txt")?];
+    let ended = caught.len() + missed.len() + timeout.len() + unviable.len();
+    ensure!(ended == taken, "{ended} of {taken} mutants ended; see {}", lists.display());
+    for (what, names) in [("missed", &missed), ("timeout", &timeout)] {
+        names.iter().for_each(|name| println!("{what:8} {name}"));
+    }
+    // One that never ends is noticed as well.
+    let ran = caught.len() + missed.len() + timeout.len();
+    let noticed = caught.len() + timeout.len();
+    println!(
+        "{} caught, {} missed, {} unviable, {} timeout in {}: {:.1} % of those that ran were noticed",
+        caught.len(),
+        missed.len(),
+        unviable.len(),
+        timeout.len(),
+        in_words(started.elapsed()),
+        100.0 * noticed as f64 / ran.max(1) as f64
+    );
+    Ok(missed.is_empty())
+}
+
+/// The program, installed where it is missing.
+fn ensure_program(workspace: &Workspace) -> Result<PathBuf> {
+    let root = workspace.target_dir.join("tools");
+    let program = root.join("bin/cargo-mutants");
+    let is_there = || {
+        let version = toolchain::output_of(Command::new(&program).args(["mutants", "--version"]), "is it there");
+        version.is_ok_and(|version| version.ends_with(VERSION))
+    };
+    if !is_there() {
+        let mut install = cargo();
+        install.args(["install", "--locked", "--force", "cargo-mutants", "--version", VERSION, "--root"]);
+        let status = install.arg(&root).status().context("cargo does not start")?;
+        ensure!(status.success() && is_there(), "cargo-mutants {VERSION} could not be installed");
+    }
+    Ok(program)
+}
+
+fn mutants(workspace: &Workspace, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(&workspace.root).args(["mutants", "--colors", "never"]);
+    command
+}
+
+/// The configuration with nothing but these mutants.
+fn chosen(config: &str, names: &[&str]) -> String {
+    let patterns: String = names.iter().map(|name| format!("    '''^{}$''',\n", escaped(name))).collect();
+    format!("examine_re = [\n{patterns}]\n\n{config}")
+}
+
+/// A name as a pattern that matches it alone.
+fn escaped(name: &str) -> String {
+    name.chars().fold(String::new(), |mut pattern, c| {
+        if !c.is_alphanumeric() && !matches!(c, ' ' | '_' | '/' | ':' | '<' | '>' | '\'' | '"' | ',' | ';' | '=' | '!')
+        {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+        pattern
+    })
+}
+
+/// So many of them, in their order (selection sampling; SplitMix64).
+fn sample<'a>(all: &[&'a str], count: usize, seed: u64) -> Vec<&'a str> {
+    let mut state = seed;
+    let mut random = |bound: usize| {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = state;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) % bound as u64) as usize
+    };
+    let mut wanted = count.min(all.len());
+    let mut taken = Vec::with_capacity(wanted);
+    for (place, name) in all.iter().enumerate() {
+        if random(all.len() - place) < wanted {
+            taken.push(*name);
+            wanted -= 1;
+        }
+    }
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_repeats_and_has_the_size_that_was_asked_for() {
+        let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(sample(&all, 10, 3).len(), 10);
+        assert_eq!(sample(&all, 10, 3), sample(&all, 10, 3));
+        assert_ne!(sample(&all, 10, 3), sample(&all, 10, 4));
+        assert_eq!(sample(&all, 1000, 1), all);
+        // Each is as likely as any other: over many samples none is far from a tenth of them.
+        let often = (0..1000).flat_map(|seed| sample(&all, 10, seed)).filter(|name| *name == "99").count();
+        assert!((60..140).contains(&often), "{often}");
+    }
+
+    #[test]
+    fn the_chosen_mutants_stand_before_the_rest_of_the_configuration() {
+        let config = chosen("profile = \"mutants\"\n", &["src/a.rs:1:2: replace f -> Option<u8> with Some(1)"]);
+        assert_eq!(
+            config,
+            "examine_re = [\n    '''^src/a\\.rs:1:2: replace f \\-> Option<u8> with Some\\(1\\)$''',\n]\n\n\
+             profile = \"mutants\"\n"
+        );
+    }
+}
