@@ -115,7 +115,7 @@ impl Engine {
             unsafe { machine.load(at) }
         };
         let symbols = OwnedSymbols::parse(symbols).ok();
-        let names = symbols.as_ref().map(OwnedSymbols::get);
+        let names = symbols.as_ref().map(|symbols| *symbols.get());
         let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), names, read)
         else {
             return Err("its callsite section can't be used");

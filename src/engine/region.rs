@@ -71,17 +71,19 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) fn symbols(&self) -> Option<Symbols<'_>> {
+    #[inline(always)]
+    pub(super) fn symbols(&self) -> Option<&Symbols<'_>> {
         match self {
-            Self::Kernel(symbols) => *symbols,
+            Self::Kernel(symbols) => symbols.as_ref(),
             #[cfg(feature = "module")]
             Self::Module { symbols, .. } => symbols.as_ref().map(OwnedSymbols::get),
         }
     }
 
     /// The names of functions, for asking for one after the other.
+    #[inline(always)]
     fn names(&self) -> Names<'_> {
-        Names(self.symbols().map(|symbols| symbols.cursor()))
+        Names(self.symbols().map(Symbols::cursor))
     }
 
     /// The name of the module that it belongs to.
@@ -283,14 +285,18 @@ impl Region {
             Pattern::Glob(_) => 0..self.table.len(),
             Pattern::Address(addr) => at(addr),
             Pattern::Name(name) => {
-                let found = self.origin.symbols().into_iter().flat_map(|symbols| symbols.lookup_name(name));
                 // Instances of one generic function share a name; they need not be neighbours.
-                found.map(|symbol| at(TextAddr::new(symbol.addr))).filter(|range| !range.is_empty()).fold(
-                    0..0,
-                    |all, one| {
-                        if all.is_empty() { one } else { all.start.min(one.start)..all.end.max(one.end) }
-                    },
-                )
+                let mut all = 0..0;
+                let Some(symbols) = self.origin.symbols() else { return all };
+                for symbol in symbols.lookup_name(name) {
+                    let one = at(TextAddr::new(symbol.addr));
+                    if all.is_empty() {
+                        all = one;
+                    } else if !one.is_empty() {
+                        all = all.start.min(one.start)..all.end.max(one.end);
+                    }
+                }
+                all
             }
         }
     }

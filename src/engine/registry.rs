@@ -51,9 +51,6 @@ impl Tools {
     }
 }
 
-// SAFETY: the pointers inside are to callsite sections, which were given to the engine alone, and to statics.
-unsafe impl Send for Registry {}
-
 /// Writes the stubs' two instructions each, and MOV X9, LR at every callsite of the image.
 ///
 /// # Safety

@@ -127,7 +127,7 @@ impl Engine {
         for region in &registry.regions {
             region
                 .table
-                .refused(region.excluded, region.origin.symbols(), |at| region.read(self.machine, at))
+                .refused(region.excluded, region.origin.symbols().copied(), |at| region.read(self.machine, at))
                 .for_each(&mut show);
         }
     }

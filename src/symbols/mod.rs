@@ -243,35 +243,6 @@ pub struct Symbols<'a> {
     has_variants: bool,
 }
 
-/// Where a table's arrays are.
-struct Arrays<'a> {
-    offsets: &'a [[u8; 4]],
-    sizes: &'a [[u8; 4]],
-    name_starts: &'a [[u8; 4]],
-    by_name: &'a [[u8; 4]],
-    names: &'a [u8],
-}
-
-impl<'a> Arrays<'a> {
-    /// Those of a table of `count` symbols, whose length was checked.
-    fn of(bytes: &'a [u8], count: usize) -> Self {
-        let (arrays, names) = bytes[HEADER_LEN..].split_at(ENTRY_LEN * count);
-        let (elements, _) = arrays.as_chunks();
-        let (offsets, rest) = elements.split_at(count);
-        let (sizes, rest) = rest.split_at(count);
-        let (name_starts, by_name) = rest.split_at(count);
-        Self { offsets, sizes, name_starts, by_name, names }
-    }
-
-    /// The table, with its names as text and the header's numbers.
-    fn with_names(self, names: &'a str, bytes: &[u8]) -> Symbols<'a> {
-        let Self { offsets, sizes, name_starts, by_name, .. } = self;
-        let (base, anchor) = (read_u64(bytes, BASE_AT), read_u64(bytes, ANCHOR_AT));
-        let has_variants = sizes.iter().any(|size| u32::from_le_bytes(*size) & VARIANT != 0);
-        Symbols { offsets, sizes, name_starts, by_name, names, base, anchor, slide: 0, has_variants }
-    }
-}
-
 impl<'a> Symbols<'a> {
     /// Checks a table and takes it into use, at the addresses that it was linked for.
     ///
@@ -295,13 +266,28 @@ impl<'a> Symbols<'a> {
             return Err(wrong_length(expected));
         }
 
-        let arrays = Arrays::of(bytes, count as usize);
-        let names = core::str::from_utf8(arrays.names).map_err(|error| {
+        let (arrays, names) = bytes[HEADER_LEN..].split_at(ENTRY_LEN * count as usize);
+        let (elements, _) = arrays.as_chunks();
+        let (offsets, rest) = elements.split_at(count as usize);
+        let (sizes, rest) = rest.split_at(count as usize);
+        let (name_starts, by_name) = rest.split_at(count as usize);
+        let names = core::str::from_utf8(names).map_err(|error| {
             let bad = error.valid_up_to() as u64;
-            let index = arrays.name_starts.iter().rposition(|start| u64::from(u32::from_le_bytes(*start)) <= bad);
+            let index = name_starts.iter().rposition(|start| u64::from(u32::from_le_bytes(*start)) <= bad);
             SymbolsError::Name { index: index.unwrap_or(0) as u32 }
         })?;
-        let symbols = arrays.with_names(names, bytes);
+
+        let symbols = Self {
+            offsets,
+            sizes,
+            name_starts,
+            by_name,
+            names,
+            base: read_u64(header, BASE_AT),
+            anchor: read_u64(header, ANCHOR_AT),
+            slide: 0,
+            has_variants: sizes.iter().any(|size| u32::from_le_bytes(*size) & VARIANT != 0),
+        };
         // INVARIANT: the lengths were checked above; these check the rest.
         symbols.check_symbols()?;
         symbols.check_name_index()?;
