@@ -4,8 +4,9 @@
 //! so are the callbacks, whose own instructions are part of it: a landing pad and a RET. A change's cost is that of the whole call of the engine,
 //! with a filter that names one function by its address, in a kernel with some thousand callsites.
 //!
-//! The aims are for kernels without SIMD registers, where a call has as much to keep as in a kernel that is compiled for
-//! general registers only.
+//! Each call has a bound of its own, two instructions above what it costs today. The numbers are of kernels without SIMD
+//! registers, where a call has as much to keep as in a kernel that is compiled for general registers only; where there are
+//! any, a stub that keeps them has eight instructions more, four to save them and four to restore them.
 #![no_std]
 #![no_main]
 #![feature(patchable_function_entry)]
@@ -105,8 +106,10 @@ fn cost(engine: &Engine, together: &[&'static Ops]) -> Option<u32> {
     Some((enabled - disabled) / CALLS)
 }
 
-/// Whether the aims are asked of this kernel.
-const FAIR: bool = cfg!(not(target_feature = "neon")) && !cfg!(debug_assertions);
+/// What keeping SIMD registers takes.
+const SIMD: u32 = if cfg!(target_feature = "neon") { 8 } else { 0 };
+/// What a call may cost beyond today's number.
+const SLACK: u32 = 2;
 
 fn a_call_pays_for_its_own_ops_only() {
     let (engine, _) = engine();
@@ -125,30 +128,29 @@ fn a_call_pays_for_its_own_ops_only() {
     }
     assert_eq!(disabled, calls());
     let both = [&MANY[0], &MANY[1]];
-    let cases: [(&str, Option<u32>, Option<u32>); 12] = [
-        ("none here, 100 elsewhere", elsewhere, Some(0)),
-        ("one ops", cost(engine, &both[..1]), Some(30)),
-        ("one ops, its callback with a frame record", cost(engine, &[&COMPILED]), None),
-        ("one ops that is recursion-safe", cost(engine, &[&SAFE]), None),
-        ("two", cost(engine, &both), Some(60)),
-        ("ten", cost(engine, &all[..10]), Some(200)),
-        ("a hundred", cost(engine, &all), None),
-        ("one that has all registers", cost(engine, &[&FULL]), None),
-        ("one that has all registers, and one other", cost(engine, &[&FULL, both[0]]), None),
-        ("a direct call", cost(engine, &[&DIRECT]), Some(4)),
-        ("a direct call in Rust", cost(engine, &[&DIRECT_IN_RUST]), None),
-        ("a direct call beside one ops", cost(engine, &[&DIRECT, both[0]]), None),
+    // What each costs today.
+    let cases: [(&str, Option<u32>, u32); 12] = [
+        ("none here, 100 elsewhere", elsewhere, 0),
+        ("one ops", cost(engine, &both[..1]), 30 + SIMD),
+        ("one ops, its callback with a frame record", cost(engine, &[&COMPILED]), 32 + SIMD),
+        ("one ops that is recursion-safe", cost(engine, &[&SAFE]), 31 + SIMD),
+        ("two", cost(engine, &both), 56 + SIMD),
+        ("ten", cost(engine, &all[..10]), 128 + SIMD),
+        ("a hundred", cost(engine, &all), 938 + SIMD),
+        ("one that has all registers", cost(engine, &[&FULL]), 77 + SIMD),
+        ("one that has all registers, and one other", cost(engine, &[&FULL, both[0]]), 86 + SIMD),
+        ("a direct call", cost(engine, &[&DIRECT]), 4),
+        ("a direct call in Rust", cost(engine, &[&DIRECT_IN_RUST]), 22 + SIMD),
+        ("a direct call beside one ops", cost(engine, &[&DIRECT, both[0]]), 54 + SIMD),
     ];
-    for (what, cost, aim) in cases {
-        match aim {
-            Some(aim) => println!("    {what:44} {:6} (aim {aim})", cost.unwrap_or_default()),
-            None => println!("    {what:44} {:6}", cost.unwrap_or_default()),
-        }
+    for (what, cost, today) in cases {
+        println!("    {what:44} {:6} (today {today})", cost.unwrap_or_default());
     }
-    for (what, cost, aim) in cases {
-        if let (Some(cost), Some(aim), true) = (cost, aim, FAIR) {
-            assert!(cost <= aim, "{what}: {cost} instructions, and not {aim}");
-        }
+    for (what, cost, today) in cases {
+        let cost = cost.expect("this machine counts instructions");
+        // Nothing is nothing, and a call that costs much less than is known was not made.
+        let bounds = if today == 0 { 0..=0 } else { today - SLACK..=today + SLACK };
+        assert!(bounds.contains(&cost), "{what}: {cost} instructions, and not {today}");
     }
 }
 

@@ -54,9 +54,12 @@ fn of_calls() -> Option<u32> {
     Some(counter.instructions().wrapping_sub(start))
 }
 
-/// Prints what a call costs with this ops on it, and looks that it is not more than `most` in a kernel without SIMD
-/// registers. Where there are any, each handler that is called costs eight instructions more.
-fn assert_cost(what: &str, ops: &'static Ops, most: u32) {
+/// How many calls of handlers keep SIMD registers, where there are any: eight instructions each.
+const SIMD: u32 = if cfg!(target_feature = "neon") { 8 } else { 0 };
+
+/// Prints what a call costs with this ops on it, whose stubs call `handlers` handlers, and looks that it is what it costs
+/// today in a kernel without SIMD registers: `today`, and two more or less for another compiler.
+fn assert_cost(what: &str, ops: &'static Ops, today: u32, handlers: u32) {
     let engine = engine();
     let Some(plain) = of_calls() else {
         println!("(this machine counts no instructions)");
@@ -68,9 +71,8 @@ fn assert_cost(what: &str, ops: &'static Ops, most: u32) {
     let cost = of_calls().and_then(|_| Some((of_calls()? - plain) as f32 / 100.0)).unwrap_or(0.0);
     engine.unregister(ops).expect("it is registered");
     println!("{what:42} {cost:6.1} instructions a call");
-    if !cfg!(target_feature = "neon") {
-        assert!(cost <= most as f32, "{what}: {cost} instructions, where {most} are allowed");
-    }
+    let today = (today + handlers * SIMD) as f32;
+    assert!((cost - today).abs() <= 2.0, "{what}: {cost} instructions, and not {today}");
 }
 
 struct Empty<const ENTRY: bool>;
@@ -89,8 +91,8 @@ impl<const ENTRY: bool> Probe for Empty<ENTRY> {
 fn return_hooks_cost_few_instructions() {
     static EXIT: Ops = Ops::returning::<Empty<false>>();
     static BOTH: Ops = Ops::returning::<Empty<true>>();
-    assert_cost("an exit handler", &EXIT, 59);
-    assert_cost("an entry and an exit handler", &BOTH, 90);
+    assert_cost("an exit handler", &EXIT, 59, 1);
+    assert_cost("an entry and an exit handler", &BOTH, 90, 2);
 }
 
 static BLOCKS: [RingBlock; 64] = [const { RingBlock::new() }; 64];
@@ -115,10 +117,10 @@ fn recording_costs_few_instructions() {
     static ARGUMENTS: Ops = function::<Kernel, 3>();
     static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
     static SHALLOW: Ops = Ops::returning::<Graph<Kernel, 4>>();
-    assert_cost("function, recorded", &FUNCTION, 90);
-    assert_cost("function with three arguments, recorded", &ARGUMENTS, 100);
-    assert_cost("graph, recorded", &GRAPH, 136);
-    assert_cost("graph to a depth of 4, recorded", &SHALLOW, 136);
+    assert_cost("function, recorded", &FUNCTION, 89, 1);
+    assert_cost("function with three arguments, recorded", &ARGUMENTS, 99, 1);
+    assert_cost("graph, recorded", &GRAPH, 136, 1);
+    assert_cost("graph to a depth of 4, recorded", &SHALLOW, 132, 1);
 }
 
 static SLOTS: [ProfileSlot; 64] = [const { ProfileSlot::new() }; 64];
@@ -176,9 +178,9 @@ fn what_is_kept_in_memory_costs_few_instructions() {
     static LATENCY: Ops = Ops::returning::<Latency<Kernel>>();
     static SLOW: Ops = Ops::returning::<SlowerThan<Kernel>>();
     static DEEP: Ops = deepest::<Kernel>();
-    assert_cost("profiler", &PROFILER, 102);
-    assert_cost("latency histogram", &LATENCY, 72);
-    assert_cost("slower than", &SLOW, 62);
-    assert_cost("deepest stack", &DEEP, 57);
+    assert_cost("profiler", &PROFILER, 102, 1);
+    assert_cost("latency histogram", &LATENCY, 72, 1);
+    assert_cost("slower than", &SLOW, 62, 1);
+    assert_cost("deepest stack", &DEEP, 57, 1);
     assert!(PROFILE.functions().all(|function| function.hits == 200));
 }

@@ -8,8 +8,8 @@ use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
 use support::vectors::ExceptionFrame;
 use support::{count, interrupts, percpu, println, smp};
 
-/// Calls of each CPU, and how many more each has inside a callback. An unoptimised kernel takes longer.
-const CALLS: u64 = if cfg!(debug_assertions) { 200 } else { 2000 };
+/// Calls of each CPU, and how many more each has inside a callback.
+const CALLS: u64 = 2000;
 const INSIDE: u64 = 20;
 
 #[inline(never)]

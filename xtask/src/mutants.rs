@@ -16,6 +16,8 @@ use crate::workspace::Workspace;
 /// The release that the configuration is written for.
 const VERSION: &str = "27.1.0";
 const CONFIG: &str = ".cargo/mutants.toml";
+/// Where it says which tests run.
+const ARGUMENTS: &str = "additional_cargo_test_args = ";
 
 /// Change one thing in the core at random, many times, and see whether the host tests notice
 ///
@@ -54,44 +56,85 @@ pub(crate) fn run(args: &MutantsArgs) -> Result<bool> {
 
     let output = workspace.target_dir.join("mutants");
     fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
-    let config = output.join("sample.toml");
     let text = fs::read_to_string(workspace.root.join(CONFIG)).with_context(|| format!("cannot read {CONFIG}"))?;
-    fs::write(&config, chosen(&text, &sample)).with_context(|| format!("cannot write {}", config.display()))?;
     let started = Instant::now();
-    let mut run = mutants(&workspace, &program);
-    run.arg("--config").arg(&config).arg("--output").arg(&output).args(["--no-times", "--jobs"]);
-    // Its status says the same as its lists.
-    run.arg(args.jobs.to_string()).status().context("cargo-mutants does not start")?;
-    report(&output.join("mutants.out"), sample.len(), started)
+    let pass = |name: &str, config: &str, taken: &[&str]| -> Result<Fates> {
+        let output = output.join(name);
+        let file = output.with_extension("toml");
+        fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
+        fs::write(&file, chosen(config, taken)).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut run = mutants(&workspace, &program);
+        run.arg("--config").arg(&file).arg("--output").arg(&output).args(["--no-times", "--jobs"]);
+        // Its status says the same as its lists.
+        run.arg(args.jobs.to_string()).status().context("cargo-mutants does not start")?;
+        Fates::read(&output.join("mutants.out"), taken.len())
+    };
+    let mut fates = pass("quick", &text, &sample)?;
+    let left: Vec<String> = std::mem::take(&mut fates.missed);
+    if !left.is_empty() {
+        let left: Vec<&str> = left.iter().map(String::as_str).collect();
+        fates.add(pass("long", &with_all_tests(&text), &left)?);
+    }
+    Ok(fates.report(started))
 }
 
-/// What has become of the mutants, from the lists that cargo-mutants leaves.
-fn report(lists: &Path, taken: usize, started: Instant) -> Result<bool> {
-    let read = |name: &str| -> Result<Vec<String>> {
-        let path = lists.join(name);
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(text.lines().map(str::to_owned).collect())
-    };
-    let [caught, missed, timeout, unviable] =
-        [read("caught.txt")?, read("missed.txt")?, read("timeout.txt")?, read("unviable.txt")?];
-    let ended = caught.len() + missed.len() + timeout.len() + unviable.len();
-    ensure!(ended == taken, "{ended} of {taken} mutants ended; see {}", lists.display());
-    for (what, names) in [("missed", &missed), ("timeout", &timeout)] {
-        names.iter().for_each(|name| println!("{what:8} {name}"));
+/// The configuration with the tests that explore for long as well.
+fn with_all_tests(config: &str) -> String {
+    let (before, rest) = config.split_once(ARGUMENTS).unwrap_or((config, ""));
+    let behind = rest.split_once(']').map_or("", |(_, behind)| behind);
+    format!("{before}{ARGUMENTS}[\"--lib\", \"--\", \"--skip\", \"insn::\"]{behind}")
+}
+
+/// What has become of mutants.
+struct Fates {
+    caught: Vec<String>,
+    missed: Vec<String>,
+    timeout: Vec<String>,
+    unviable: Vec<String>,
+}
+
+impl Fates {
+    /// From the lists that cargo-mutants leaves.
+    fn read(lists: &Path, taken: usize) -> Result<Self> {
+        let read = |name: &str| -> Result<Vec<String>> {
+            let path = lists.join(name);
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Ok(text.lines().map(str::to_owned).collect())
+        };
+        let [caught, missed, timeout, unviable] =
+            [read("caught.txt")?, read("missed.txt")?, read("timeout.txt")?, read("unviable.txt")?];
+        let ended = caught.len() + missed.len() + timeout.len() + unviable.len();
+        ensure!(ended >= taken, "{ended} of {taken} mutants ended; see {}", lists.display());
+        Ok(Self { caught, missed, timeout, unviable })
     }
-    // One that never ends is noticed as well.
-    let ran = caught.len() + missed.len() + timeout.len();
-    let noticed = caught.len() + timeout.len();
-    println!(
-        "{} caught, {} missed, {} unviable, {} timeout in {}: {:.1} % of those that ran were noticed",
-        caught.len(),
-        missed.len(),
-        unviable.len(),
-        timeout.len(),
-        in_words(started.elapsed()),
-        100.0 * noticed as f64 / ran.max(1) as f64
-    );
-    Ok(missed.is_empty())
+
+    fn add(&mut self, other: Self) {
+        self.caught.extend(other.caught);
+        self.missed.extend(other.missed);
+        self.timeout.extend(other.timeout);
+        self.unviable.extend(other.unviable);
+    }
+
+    /// Prints them; whether every mutant that runs was noticed.
+    fn report(&self, started: Instant) -> bool {
+        let Self { caught, missed, timeout, unviable } = self;
+        for (what, names) in [("missed", missed), ("timeout", timeout)] {
+            names.iter().for_each(|name| println!("{what:8} {name}"));
+        }
+        // One that never ends is noticed as well.
+        let ran = caught.len() + missed.len() + timeout.len();
+        let noticed = caught.len() + timeout.len();
+        println!(
+            "{} caught, {} missed, {} unviable, {} timeout in {}: {:.1} % of those that ran were noticed",
+            caught.len(),
+            missed.len(),
+            unviable.len(),
+            timeout.len(),
+            in_words(started.elapsed()),
+            100.0 * noticed as f64 / ran.max(1) as f64
+        );
+        missed.is_empty()
+    }
 }
 
 /// The program, installed where it is missing.
@@ -159,6 +202,13 @@ fn sample<'a>(all: &[&'a str], count: usize, seed: u64) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_is_tried_with_all_tests() {
+        let config = "a = 1\nadditional_cargo_test_args = [\n    \"--skip\", \"slow\",\n]\nb = 2\n";
+        let all = with_all_tests(config);
+        assert_eq!(all, "a = 1\nadditional_cargo_test_args = [\"--lib\", \"--\", \"--skip\", \"insn::\"]\nb = 2\n");
+    }
 
     #[test]
     fn a_sample_repeats_and_has_the_size_that_was_asked_for() {
