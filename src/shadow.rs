@@ -389,10 +389,11 @@ impl<'a> Iterator for Frames<'a> {
 /// The address of the [return stub](crate::returns).
 #[cfg(target_os = "none")]
 pub(crate) fn return_stub() -> TextAddr {
+    // Declared as where the stubs are collected: the compiler keeps one declaration of a name.
     unsafe extern "C" {
-        fn fentry_return();
+        static fentry_return: u32;
     }
-    TextAddr::new((fentry_return as *const ()).addr() as u64)
+    TextAddr::new((&raw const fentry_return).addr() as u64)
 }
 
 /// A host has none; where nothing is.
