@@ -328,7 +328,7 @@ impl Callsite {
     ///
     /// The [`Refusal`]; `Duplicate`, `Overlapping`, `CallingConvention` and `InUse` are the caller's to say, who knows the
     /// other entries and the symbols.
-    #[inline]
+    #[inline(always)]
     pub fn decode(
         entry: TextAddr,
         text: TextRange,

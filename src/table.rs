@@ -14,7 +14,6 @@ use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State
 use crate::symbols::Symbols;
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
-use core::cmp::Reverse;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 
@@ -347,7 +346,12 @@ impl Table {
     #[cold]
     fn set_crowded_aside(&mut self, census: &mut Census) {
         // A prefixed entry's callsite may lie behind the one of the entry that comes next.
-        self.slots[..self.accepted].sort_unstable_by_key(|slot| (Record(*slot).word_offset(), Reverse(*slot)));
+        // By the place, then the other way round: of two for the same instructions the prefixed one comes first.
+        let mask = !u64::from(u32::MAX);
+        let slots = &mut self.slots[..self.accepted];
+        slots.iter_mut().for_each(|slot| *slot = (*slot ^ mask).rotate_left(32));
+        slots.sort_unstable();
+        slots.iter_mut().for_each(|slot| *slot = slot.rotate_left(32) ^ mask);
         let distance = |a: Option<Record>, b: Record| a.map(|a| a.word_offset().abs_diff(b.word_offset()));
         self.set_aside(census, |before, record, _| distance(before, record) == Some(0));
         self.set_aside(census, |before, record, after| {
@@ -651,6 +655,7 @@ enum SetAside {
 
 /// The callsite that an entry stands for, and the state that its text says.
 #[inline]
+#[inline(always)]
 fn classify(
     entry: TextAddr,
     text: TextRange,

@@ -247,6 +247,13 @@ impl Region {
         Ok((matched, changes))
     }
 
+    /// Whether a function with a planned change returns twice to one call.
+    pub(super) fn plans_returning_twice(&self) -> bool {
+        let name = |callsite: Callsite| self.origin.symbols()?.lookup_addr(callsite.function().get());
+        let mut names = self.planned_callsites().filter_map(|(_, callsite)| name(callsite));
+        names.any(|found| RETURNING_TWICE.contains(&found.symbol.name))
+    }
+
     /// Plans that functions which return twice to one call lose an ops that hooks returns; how many planned changes that
     /// takes away.
     ///

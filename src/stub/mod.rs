@@ -152,11 +152,15 @@ impl Code {
     }
 
     fn word(&mut self, word: u32) {
-        self.is_cut |= self.words.try_push(word).is_err();
+        if self.words.try_push(word).is_err() {
+            self.is_cut = true;
+        }
     }
 
     fn words_of(&mut self, words: &[u32]) {
-        self.is_cut |= self.words.try_extend_from_slice(words).is_err();
+        if self.words.try_extend_from_slice(words).is_err() {
+            self.is_cut = true;
+        }
     }
 
     fn insn(&mut self, insn: Insn) {
