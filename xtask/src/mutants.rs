@@ -1,6 +1,7 @@
 //! `cargo xtask mutants`: does a test notice when one thing in the core is changed? A random sample of the changes that
 //! cargo-mutants can make, against the host tests. `.cargo/mutants.toml` says where and how.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +16,8 @@ use crate::workspace::Workspace;
 
 /// The release that the configuration is written for.
 const VERSION: &str = "27.1.0";
-const CONFIG: &str = ".cargo/mutants.toml";
+/// Its list of what the tests have noticed.
+const CAUGHT: &str = "caught.txt";
 
 /// Change one thing in the core at random, many times, and see whether the host tests notice
 ///
@@ -53,16 +55,26 @@ pub(crate) fn run(args: &MutantsArgs) -> Result<bool> {
     }
 
     let output = workspace.target_dir.join("mutants");
-    fs::create_dir_all(&output).with_context(|| format!("cannot make {}", output.display()))?;
-    let config = output.join("sample.toml");
-    let text = fs::read_to_string(workspace.root.join(CONFIG)).with_context(|| format!("cannot read {CONFIG}"))?;
-    fs::write(&config, chosen(&text, &sample)).with_context(|| format!("cannot write {}", config.display()))?;
+    let lists = output.join("mutants.out");
+    leave_out(&lists, &all, &sample)?;
     let started = Instant::now();
     let mut run = mutants(&workspace, &program);
-    run.arg("--config").arg(&config).arg("--output").arg(&output).args(["--no-times", "--jobs"]);
+    run.arg("--output").arg(&output).args(["--iterate", "--no-times", "--jobs"]);
     // Its status says the same as its lists.
     run.arg(args.jobs.to_string()).status().context("cargo-mutants does not start")?;
-    report(&output.join("mutants.out"), sample.len(), started)
+    report(&lists, sample.len(), started)
+}
+
+/// Says of all mutants but the sample that they were caught before: that is how cargo-mutants is told by name what to leave
+/// out. (Its patterns do not hold back every kind.)
+fn leave_out(lists: &Path, all: &[&str], sample: &[&str]) -> Result<()> {
+    if lists.exists() {
+        fs::remove_dir_all(lists).with_context(|| format!("cannot remove {}", lists.display()))?;
+    }
+    fs::create_dir_all(lists).with_context(|| format!("cannot make {}", lists.display()))?;
+    let sample: HashSet<&str> = sample.iter().copied().collect();
+    let others = all.iter().filter(|name| !sample.contains(*name)).map(|name| format!("{name}\n"));
+    fs::write(lists.join(CAUGHT), others.collect::<String>()).context("cannot write what to leave out")
 }
 
 /// What has become of the mutants, from the lists that cargo-mutants leaves.
@@ -73,7 +85,7 @@ fn report(lists: &Path, taken: usize, started: Instant) -> Result<bool> {
         Ok(text.lines().map(str::to_owned).collect())
     };
     let [caught, missed, timeout, unviable] =
-        [read("caught.txt")?, read("missed.txt")?, read("timeout.txt")?, read("unviable.txt")?];
+        [read(CAUGHT)?, read("missed.txt")?, read("timeout.txt")?, read("unviable.txt")?];
     let ended = caught.len() + missed.len() + timeout.len() + unviable.len();
     ensure!(ended == taken, "{ended} of {taken} mutants ended; see {}", lists.display());
     for (what, names) in [("missed", &missed), ("timeout", &timeout)] {
@@ -117,24 +129,6 @@ fn mutants(workspace: &Workspace, program: &Path) -> Command {
     command
 }
 
-/// The configuration with nothing but these mutants.
-fn chosen(config: &str, names: &[&str]) -> String {
-    let patterns: String = names.iter().map(|name| format!("    '''^{}$''',\n", escaped(name))).collect();
-    format!("examine_re = [\n{patterns}]\n\n{config}")
-}
-
-/// A name as a pattern that matches it alone.
-fn escaped(name: &str) -> String {
-    name.chars().fold(String::new(), |mut pattern, c| {
-        if !c.is_alphanumeric() && !matches!(c, ' ' | '_' | '/' | ':' | '<' | '>' | '\'' | '"' | ',' | ';' | '=' | '!')
-        {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-        pattern
-    })
-}
-
 /// So many of them, in their order (selection sampling; SplitMix64).
 fn sample<'a>(all: &[&'a str], count: usize, seed: u64) -> Vec<&'a str> {
     let mut state = seed;
@@ -171,15 +165,5 @@ mod tests {
         // Each is as likely as any other: over many samples none is far from a tenth of them.
         let often = (0..1000).flat_map(|seed| sample(&all, 10, seed)).filter(|name| *name == "99").count();
         assert!((60..140).contains(&often), "{often}");
-    }
-
-    #[test]
-    fn the_chosen_mutants_stand_before_the_rest_of_the_configuration() {
-        let config = chosen("profile = \"mutants\"\n", &["src/a.rs:1:2: replace f -> Option<u8> with Some(1)"]);
-        assert_eq!(
-            config,
-            "examine_re = [\n    '''^src/a\\.rs:1:2: replace f \\-> Option<u8> with Some\\(1\\)$''',\n]\n\n\
-             profile = \"mutants\"\n"
-        );
     }
 }
