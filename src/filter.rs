@@ -263,7 +263,7 @@ impl fmt::Display for Rule<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, GlobError, Rule};
+    use super::{Filter, GlobError, Rule, Sign};
     use crate::address::TextAddr;
     use std::string::ToString;
     extern crate std;
@@ -272,6 +272,18 @@ mod tests {
 
     fn glob(glob: &str, name: &str) -> bool {
         Rule::glob(glob).unwrap().matches(Some(name), AT)
+    }
+
+    #[test]
+    fn a_function_is_asked_for_by_its_name_or_address_and_not_by_a_glob_or_in_order_to_leave_it_out() {
+        let at = TextAddr::new(0x1000);
+        let asks = |rule: Rule<'_>| Filter::new(&[rule]).asks_for("setjmp", at);
+        assert!(asks(Rule::name("setjmp")) && asks(Rule::address(at)));
+        let others = [Rule::name("longjmp"), Rule::address(at.offset(4))];
+        let negative = Rule::parse("!setjmp").unwrap();
+        let negative_address = Rule { sign: Sign::TakeAway, ..Rule::address(at) };
+        let glob = Rule::parse("set*").unwrap();
+        assert!(!others.into_iter().chain([negative, negative_address, glob]).any(asks));
     }
 
     #[test]

@@ -265,3 +265,56 @@ impl fmt::Debug for Ops {
         f.debug_struct("Ops").field("flags", flags).field("action", made).field("data", data).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Entry, Exit, Ops, OpsFlags, Probe};
+    use crate::address::TextAddr;
+    use crate::direct::Trampoline;
+    use crate::hits::CallsiteHits;
+    use core::sync::atomic::AtomicU64;
+
+    struct Empty<const ENTRY: bool>;
+
+    impl<const ENTRY: bool> Probe for Empty<ENTRY> {
+        const ENTRY: bool = ENTRY;
+        type Data = ();
+        fn entry(_: &mut Entry<'_>) -> Option<()> {
+            Some(())
+        }
+        fn exit(_: &mut Exit<'_>, (): &()) {}
+    }
+
+    unsafe extern "C" fn code() {}
+
+    static COUNTS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    static HITS: CallsiteHits = CallsiteHits::new(TextAddr::new(0x1000), &COUNTS);
+
+    #[test]
+    fn an_ops_does_what_it_was_made_for() {
+        // SAFETY: it is never registered, so nobody goes there.
+        let direct = unsafe { Ops::direct(TextAddr::new(0x4000)) };
+        assert!(matches!(direct.action(), Action::Direct(at) if at.get() == 0x4000));
+        // SAFETY: the same.
+        let trampoline = unsafe { Trampoline::new(code) };
+        let at = TextAddr::new((code as *const ()).addr() as u64);
+        assert!(matches!(Ops::direct_call(trampoline).action(), Action::Direct(found) if found == at));
+        assert!(matches!(Ops::counter().action(), Action::Count));
+        assert!(
+            matches!(Ops::callsite_counter(&HITS).action(), Action::CountCallsites(hits) if core::ptr::eq(hits, &HITS))
+        );
+        for (asked, recorded) in [(0, 0), (4, 4), (9, 4)] {
+            assert!(matches!(Ops::recorder(asked).action(), Action::Record { arguments } if arguments == recorded));
+        }
+    }
+
+    #[test]
+    fn a_probe_has_the_handlers_that_it_asks_for() {
+        let (both, exit) = (Ops::returning::<Empty<true>>(), Ops::returning::<Empty<false>>());
+        assert!(matches!(both.action(), Action::Return) && both.entry.is_some() && both.exit_handler().is_some());
+        assert!(matches!(exit.action(), Action::Return) && exit.entry.is_none() && exit.exit_handler().is_some());
+        let ops = exit.with_flags(OpsFlags::PERMANENT).with_data(7);
+        assert!(matches!(ops.action(), Action::Return) && ops.exit_handler().is_some());
+        assert_eq!((ops.flags(), ops.data()), (OpsFlags::PERMANENT, 7));
+    }
+}

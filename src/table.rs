@@ -654,7 +654,6 @@ enum SetAside {
 }
 
 /// The callsite that an entry stands for, and the state that its text says.
-#[inline]
 #[inline(always)]
 fn classify(
     entry: TextAddr,

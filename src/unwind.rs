@@ -162,11 +162,13 @@ mod tests {
         #[repr(align(16))]
         struct Stack([u64; 8]);
         let mut stack = Stack([0; 8]);
-        let base = stack.0.as_ptr().expose_provenance() as u64;
+        let base = stack.0.as_ptr().addr() as u64;
         for ((word, return_address), next) in links.iter().zip([Some(1), Some(2), None]) {
             stack.0[*word] = next.map_or(0, |next: usize| base + links[next].0 as u64 * 8);
             stack.0[*word + 1] = *return_address;
         }
+        // Once it is filled: what was exposed before would be gone with the first write.
+        stack.0.as_ptr().expose_provenance();
         let bounds = base + bounds_words.start as u64 * 8..base + bounds_words.end as u64 * 8;
         // SAFETY: the bounds lie inside `stack`.
         unsafe { Frames::new(base + links[0].0 as u64 * 8, bounds) }.map(|addr| addr.get()).collect()

@@ -1,0 +1,8 @@
+//! A token says that the engine has a region, which can be taken out once.
+use fentry::region::RegionToken;
+
+fn made() -> RegionToken {
+    RegionToken(7)
+}
+
+fn main() {}
