@@ -59,8 +59,8 @@ mod probe;
 #[cfg(target_os = "none")]
 pub(crate) use exits::EXITS;
 pub(crate) use exits::HookId;
+pub(crate) use probe::{DECLINED, EntryHandler, ExitHandler};
 pub use probe::{Entry, Exit, Probe};
-pub(crate) use probe::{EntryHandler, ExitHandler};
 
 use crate::address::TextAddr;
 use crate::direct::Trampoline;

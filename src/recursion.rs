@@ -18,7 +18,7 @@
 use crate::address::{TextAddr, TextRange};
 use crate::shadow::{HookedCalls, ShadowStack};
 use core::ops::Range;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 /// What kind of context is running; each can be inside a callback once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl TraceContext {
     /// Gives it a shadow stack, without which no return is hooked, and makes it as new: at [`Level::Thread`], inside no
     /// callback and no hooked call. What it has counted stays.
     ///
-    /// [`set_stack_bounds`](Self::set_stack_bounds) should be told as well.
+    /// Where the thread's stack is should be told anew, by [`set_stack_bounds`](Self::set_stack_bounds).
     ///
     /// # Safety
     ///
@@ -83,7 +83,7 @@ impl TraceContext {
     }
 
     /// Makes it as new, for another task: at [`Level::Thread`], inside no callback and no hooked call. What it has counted
-    /// stays, and so do its shadow stack and the bounds of its stack.
+    /// stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
     ///
     /// A task that is killed leaves its context inside whatever it was inside of; a context that is used again without this
     /// may never be traced any more, nor ever be quiescent.
@@ -110,10 +110,13 @@ impl TraceContext {
     /// without, only when a hooked call around them returns. What runs on other stacks, exception handlers for example,
     /// is not touched by it.
     ///
-    /// Wrong bounds let frames of calls that are still going on be dropped: those returns are
-    /// [lost](crate::Platform::lost_return). So they are where a function calls another one, not by a tail call, with
-    /// the SP that it was called with itself; compilers don't do that.
-    pub fn set_stack_bounds(&self, stack: Range<u64>) {
+    /// # Safety
+    ///
+    /// 1. That is the stack of this context's thread of execution, and nothing else that runs in this context uses a part of
+    ///    it, but for exception handlers that go on below what they interrupt.
+    /// 2. There a function calls another one with the SP that it was called with itself only by a tail call. (Compilers do
+    ///    no other.)
+    pub unsafe fn set_stack_bounds(&self, stack: Range<u64>) {
         self.calls.set_stack_bounds(stack.start, stack.end);
     }
 
@@ -150,24 +153,31 @@ impl TraceContext {
             busy: self.busy.load(Ordering::Relaxed),
             level: self.level.load(Ordering::Relaxed),
             below: self.below.load(Ordering::Relaxed),
+            calls: self.calls.mark(),
         };
         let below = if outer.busy == 0 { outer.below } else { outer.below | outer.level };
         // INVARIANT: the new level is busy from the start if it was interrupted inside a callback.
         self.below.store(below, Ordering::Relaxed);
+        // In this order, so that whatever interrupts finds one of the two that says that a callback is going on.
+        compiler_fence(Ordering::SeqCst);
         self.level.store(level as u32, Ordering::Relaxed);
         self.busy.store(u64::from(below & level as u32), Ordering::Relaxed);
         outer
     }
 
-    /// Tells that the exception handler is over.
+    /// Tells that the exception handler is over. Hooked calls that were made inside it and never returned are dropped.
     ///
     /// # Safety
     ///
     /// 1. `outer` is what the call of [`enter`](Self::enter) has returned that this one ends, with what is promised there.
     pub unsafe fn leave(&self, outer: Outer) {
+        // Our callers are above this, on the stack that the handler runs on.
+        let here = 0_u8;
+        self.calls.drop_left(outer.calls, (&raw const here).addr() as u64);
         // INVARIANT: an `Outer` holds what was here.
         self.busy.store(outer.busy, Ordering::Relaxed);
         self.level.store(outer.level, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
         self.below.store(outer.below, Ordering::Relaxed);
     }
 
@@ -201,6 +211,8 @@ pub struct Outer {
     busy: u64,
     level: u32,
     below: u32,
+    /// Up to where there were hooked calls.
+    calls: usize,
 }
 
 #[cfg(test)]

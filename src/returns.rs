@@ -117,8 +117,9 @@ macro_rules! return_assembly {
             "    ccmp  x15, #0, #0, eq",
             "    ccmp  x13, x14, #0, eq",
             "    b.ne  2f",
-            "    str   x10, [x10, {BUSY}]",
             "    ldp   x9, x12, [x11, -{FRAME}]",       // x9 = the return address, x12 = the function
+            "    cbz   x9, 3f",                         // free: an interrupt has left it there
+            "    str   x10, [x10, {BUSY}]",
             "    stp   x29, x9, [sp, #-{REST}]!",
             "    stp   x0, x1, [sp, {X0} - 16]",
             "    stp   x2, x3, [sp, {X0}]",
@@ -147,7 +148,9 @@ macro_rules! return_assembly {
             // Inside a callback of our own level, or the ops is gone: no handler.
             "2:  cmp   sp, x12",
             "    b.ne  3f",
-            "    ldr   x30, [x11, -{FRAME}]",
+            "    ldr   x9, [x11, -{FRAME}]",
+            "    cbz   x9, 3f",
+            "    mov   x30, x9",
             "    str   xzr, [x11, -{FRAME}]",
             "    sub   x11, x11, {FRAME}",
             "    str   x11, [x10, {TOP}]",

@@ -27,6 +27,8 @@
 //!
 //! - at a *return*, a function has the SP that it was called with, so frames above the one with that SP are of calls that
 //!   are over, on whatever stack they were;
+//! - at the *end of an exception handler* that the context was told of, frames that were made since its beginning are of
+//!   calls that are over, but for those of the handler's own callers;
 //! - at an *entry*, a frame of the same stack whose SP is below the new call's is over; and one with the same SP is over as
 //!   well, unless the new call will return to the return stub: then it is a tail call of that one, or a second hook at the
 //!   same function. Which stack an SP belongs to is known where the context was told its
@@ -36,7 +38,8 @@
 //!
 //! # Interrupts
 //! A context is changed by its thread and by what interrupts it, and an interrupt leaves `top` where it was, but for stale
-//! frames that it may have dropped. A frame is taken (`top` goes up) before it is filled, and its return address is
+//! frames that it may have dropped. (One whose handler leaves hooked calls behind, and which the context was not told of,
+//! leaves their frames, until something below them returns.) A frame is taken (`top` goes up) before it is filled, and its return address is
 //! written last. Until then it holds zero there, because whoever gives a frame back writes zero first: so a frame in the
 //! making is told from a stale one.
 //!
@@ -45,7 +48,9 @@
 use crate::address::TextAddr;
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::{MaybeUninit, offset_of};
+use core::ops::Deref;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence};
 
 /// How many bytes of an ops's own there are in a frame.
@@ -120,6 +125,59 @@ impl ShadowFrame {
 
     fn is_lowest(&self) -> bool {
         self.sp() == BOUND
+    }
+}
+
+/// A frame on a shadow stack, from which the frames below it can be reached.
+///
+/// # Invariants
+///
+/// It points at a frame, or at the lowest one, of a [`ShadowStack`] that lives for `'a`, and may be used for all of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Frame<'a> {
+    at: *mut ShadowFrame,
+    stack: PhantomData<&'a ShadowFrame>,
+}
+
+impl Frame<'_> {
+    /// The frame at this address.
+    ///
+    /// # Safety
+    ///
+    /// 1. It is one of a shadow stack that lives for as long as this is used, and the pointer may be used for all of it.
+    #[inline]
+    pub(crate) const unsafe fn new(at: *mut ShadowFrame) -> Self {
+        // INVARIANT: our caller's promise.
+        Self { at, stack: PhantomData }
+    }
+
+    /// Where it is.
+    #[inline]
+    pub(crate) const fn as_ptr(self) -> *mut ShadowFrame {
+        self.at
+    }
+
+    /// The one below; the lowest has none.
+    #[inline]
+    pub(crate) fn below(self) -> Self {
+        // INVARIANT: below a frame that isn't the lowest there is another one.
+        Self { at: self.at.wrapping_sub(1), ..self }
+    }
+}
+
+impl fmt::Debug for Frame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl Deref for Frame<'_> {
+    type Target = ShadowFrame;
+
+    #[inline]
+    fn deref(&self) -> &ShadowFrame {
+        // SAFETY: the invariant; everything in it but its data is atomic.
+        unsafe { &*self.at }
     }
 }
 
@@ -225,6 +283,8 @@ impl HookedCalls {
     /// 1. The stack is no other context's, and lives as long as this one is in use.
     /// 2. No hooked call of this thread of execution returns any more.
     pub(crate) unsafe fn give<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
+        // It may be another thread's from now on.
+        self.set_stack_bounds(0, 0);
         // While its frames are cleared there is no room, for interrupts as well.
         self.top.store(NO_STACK.start(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
@@ -268,19 +328,20 @@ impl HookedCalls {
 
     /// How many calls one of them is inside.
     #[inline]
-    pub(crate) fn below(&self, frame: &ShadowFrame) -> usize {
+    pub(crate) fn around(&self, frame: Frame<'_>) -> usize {
         let start = self.start.load(Ordering::Relaxed).addr();
-        core::ptr::from_ref(frame).addr().wrapping_sub(start) / size_of::<ShadowFrame>()
+        frame.as_ptr().addr().wrapping_sub(start) / size_of::<ShadowFrame>()
     }
 
     /// The frames, from the innermost call outwards.
     pub(crate) fn iter(&self) -> Frames<'_> {
-        // SAFETY: the invariant: behind a frame or behind the lowest one of a stack that lives.
-        unsafe { Frames::below(self.top.load(Ordering::Relaxed)) }
+        // SAFETY: the invariant: a frame or the end of a stack that lives.
+        let top = unsafe { Frame::new(self.top.load(Ordering::Relaxed)) };
+        Frames { next: top.below() }
     }
 
     /// Puts a call on the stack, if there is room when what is over has been dropped.
-    pub(crate) fn push(&self, call: HookedCall) -> Option<&ShadowFrame> {
+    pub(crate) fn push(&self, call: HookedCall) -> Option<Frame<'_>> {
         self.drop_stale(&call);
         let top = self.top.load(Ordering::Relaxed);
         // SAFETY: the invariant: the first word of a frame, or the end.
@@ -296,7 +357,7 @@ impl HookedCalls {
         self.top.store(top.wrapping_add(1), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         // SAFETY: not the end, so a frame.
-        let frame = unsafe { &*top };
+        let frame = unsafe { Frame::new(top) };
         frame.function.store(call.function, Ordering::Relaxed);
         frame.entry_time.store(0, Ordering::Relaxed);
         frame.inside.store(0, Ordering::Relaxed);
@@ -309,10 +370,23 @@ impl HookedCalls {
     }
 
     /// Gives the top frame back.
-    pub(crate) fn give_back(&self, frame: &ShadowFrame) {
+    pub(crate) fn give_back(&self, frame: Frame<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        self.top.store(core::ptr::from_ref(frame).cast_mut(), Ordering::Relaxed);
+        self.top.store(frame.as_ptr(), Ordering::Relaxed);
+    }
+
+    /// Where the next frame would be, to be given to [`drop_left`](Self::drop_left).
+    pub(crate) fn mark(&self) -> usize {
+        self.top.load(Ordering::Relaxed).addr()
+    }
+
+    /// Drops the frames that were made since `mark`, by an exception handler that is over now: those of calls that its
+    /// own, with an SP of `here` or above, have not ended are left behind.
+    pub(crate) fn drop_left(&self, mark: usize, here: u64) {
+        while let Some(frame) = self.iter().next().filter(|frame| frame.as_ptr().addr() >= mark && frame.sp() < here) {
+            self.drop_top(frame);
+        }
     }
 
     /// Drops frames from the top whose calls are over, now that this one is made.
@@ -334,10 +408,9 @@ impl HookedCalls {
     }
 
     /// Takes down the frame at the top, unless an interrupt has just done so.
-    fn drop_top(&self, frame: &ShadowFrame) {
+    fn drop_top(&self, frame: Frame<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
-        let frame = core::ptr::from_ref(frame).cast_mut();
-        let (old, new) = (frame.wrapping_add(1), frame);
+        let (old, new) = (frame.as_ptr().wrapping_add(1), frame.as_ptr());
         if self.top.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             self.abandoned.fetch_add(1, Ordering::Relaxed);
         }
@@ -345,8 +418,8 @@ impl HookedCalls {
 
     /// Drops the frames above that of the call which returns with this SP; `None` if there is no such frame.
     pub(crate) fn bring_to_top(&self, sp: u64) -> Option<()> {
-        let is_it = |frame: &ShadowFrame| frame.sp() == sp && frame.return_address() != FREE;
-        self.iter().find(|frame| is_it(frame))?;
+        let is_it = |frame: &Frame<'_>| frame.sp() == sp && frame.return_address() != FREE;
+        self.iter().find(is_it)?;
         while let Some(frame) = self.iter().next().filter(|frame| !is_it(frame)) {
             self.drop_top(frame);
         }
@@ -357,31 +430,18 @@ impl HookedCalls {
 /// Frames from the top downwards.
 #[derive(Clone)]
 pub(crate) struct Frames<'a> {
-    next: &'a ShadowFrame,
-}
-
-impl Frames<'_> {
-    /// Those below `top`.
-    ///
-    /// # Safety
-    ///
-    /// 1. `top` is behind a frame, or behind the lowest one, of a stack that lives for `'a`.
-    unsafe fn below(top: *mut ShadowFrame) -> Self {
-        // SAFETY: our caller's promise.
-        Self { next: unsafe { &*top.wrapping_sub(1) } }
-    }
+    next: Frame<'a>,
 }
 
 impl<'a> Iterator for Frames<'a> {
-    type Item = &'a ShadowFrame;
+    type Item = Frame<'a>;
 
-    fn next(&mut self) -> Option<&'a ShadowFrame> {
+    fn next(&mut self) -> Option<Frame<'a>> {
         let frame = self.next;
         if frame.is_lowest() {
             return None;
         }
-        // SAFETY: below a frame that isn't the lowest there is another one.
-        self.next = unsafe { &*core::ptr::from_ref(frame).wrapping_sub(1) };
+        self.next = frame.below();
         Some(frame)
     }
 }
@@ -538,6 +598,22 @@ mod tests {
         calls.top.store(stack.start().wrapping_add(1), Ordering::Relaxed);
         assert!(calls.push(call(0x1700)).is_some());
         assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1700, 0x1f00]), (0, 0)));
+    }
+
+    #[test]
+    fn what_a_handler_leaves_behind_is_dropped_at_its_end_but_not_its_callers() {
+        let stack = ShadowStack::<8>::new();
+        let calls = calls(&stack, true);
+        calls.push_all(&[(1, 0x1f00)]);
+        let mark = calls.mark();
+        // The handler, on a stack above; what it calls; what was left further in, there and on a stack below.
+        calls.push_all(&[(2, 0x9f00), (3, 0x9e00), (4, 0x9d00), (5, 0x0800)]);
+        calls.drop_left(mark, 0x9e00);
+        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x9e00, 0x9f00, 0x1f00]), (0, 2)));
+        calls.drop_left(mark, 0xa000);
+        assert_eq!(sps(&calls), [0x1f00]);
+        calls.drop_left(mark, 0xa000);
+        assert_eq!(sps(&calls), [0x1f00], "what was interrupted goes on");
     }
 
     #[test]

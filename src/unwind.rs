@@ -9,7 +9,7 @@
 
 use crate::address::TextAddr;
 use crate::recursion::TraceContext;
-use crate::shadow::{ShadowFrame, return_stub};
+use crate::shadow::{Frame, return_stub};
 use core::ops::Range;
 
 /// Return addresses, from the innermost record outwards.
@@ -120,13 +120,12 @@ impl<'a> Hooked<'a> {
         // an interrupt's on a stack of its own. Where several hooks nest at one function, all but the outermost return to
         // the stub. What returns nowhere is in the making.
         let on_the_stack = record + 1..=end;
-        let place = |frame: &ShadowFrame| core::ptr::from_ref(frame).addr();
+        let place = |frame: &Frame<'_>| frame.as_ptr().addr();
         let mut frames = self.context.calls.iter().filter(|frame| place(frame) < self.last);
-        let is_it = |frame: &&ShadowFrame| {
-            on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address())
-        };
+        let is_it =
+            |frame: &Frame<'_>| on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address());
         let Some(frame) = frames.find(is_it) else { return address };
-        self.last = place(frame);
+        self.last = place(&frame);
         frame.return_address()
     }
 }

@@ -28,6 +28,8 @@ support::boot_tests! {
     a_stack_in_the_giving_is_no_room,
     a_context_whose_task_was_killed_inside_a_callback_can_be_used_again,
     an_entry_that_answers_leaves_no_frame,
+    what_a_handler_leaves_behind_is_gone_when_it_ends,
+    an_entry_that_declines_gives_its_own_frame_back,
     a_function_that_ends_its_interrupt_returns_inside_the_callback_below,
     a_return_without_a_context_is_told,
     a_return_in_another_context_names_the_function_and_both,
@@ -46,12 +48,14 @@ fn begin_anew() {
     // 1. The stack is static, and given to this context only.
     // 2. to 4. Called outside of hooked calls, callbacks and handlers, or where those were left for good.
     unsafe { trace().set_shadow_stack(&STACK) };
+    tell_bounds();
 }
 
 fn tell_bounds() {
     let here = 0_u64;
     let stack = percpu::stack_around((&raw const here).addr() as u64).expect("on a stack of this kernel");
-    trace().set_stack_bounds(stack);
+    // SAFETY: 1. The running CPU's, and no other. 2. Its code is compiled, but for what this file jumps to.
+    unsafe { trace().set_stack_bounds(stack) };
 }
 
 fn engine() -> &'static Engine {
@@ -59,7 +63,6 @@ fn engine() -> &'static Engine {
     let (engine, _) = support::engine();
     if !GIVEN.swap(true, Ordering::Relaxed) {
         begin_anew();
-        tell_bounds();
     }
     engine
 }
@@ -201,7 +204,8 @@ extern "C" fn around(n: u64) -> u64 {
 
 fn without_bounds_they_take_all_of_it_and_a_return_frees_it() {
     engine();
-    trace().set_stack_bounds(0..0);
+    // SAFETY: no stack at all.
+    unsafe { trace().set_stack_bounds(0..0) };
     register(&HOOK, is_left as *const ());
     register(&OTHER, around as *const ());
     let before = (trace().overflows(), trace().abandoned());
@@ -216,9 +220,7 @@ fn without_bounds_they_take_all_of_it_and_a_return_frees_it() {
 /// Hooked calls on a stack above this one, from a hooked call.
 #[inline(never)]
 extern "C" fn goes_up(n: u64) -> u64 {
-    let stack = alloc::vec![0_u128; 2048].leak().as_ptr_range();
-    assert!(stack.start.addr() > (&raw const n).addr(), "the other stack is above this one");
-    black_box(call(0, nest, n, stack.end.expose_provenance() as u64)) + 1
+    black_box(call(0, nest, n, stack_above())) + 1
 }
 
 fn calls_on_another_stack_are_not_taken_for_left() {
@@ -384,6 +386,73 @@ fn an_entry_that_answers_leaves_no_frame() {
     engine().unregister(&ALL_REGISTERS).unwrap();
     engine().unregister(&ANSWERS).unwrap();
     assert_eq!(plus_one(black_box(1)), 2);
+}
+
+/// The top of a stack above the running one.
+fn stack_above() -> u64 {
+    let stack = alloc::vec![0_u128; 2048].leak().as_ptr_range();
+    let here = 0_u64;
+    assert!(stack.start.addr() > (&raw const here).addr(), "the other stack is above this one");
+    stack.end.expose_provenance() as u64
+}
+
+/// As in an interrupt whose handler leaves hooked calls behind, on a stack of its own if `top` is not 0.
+fn interrupt_that_leaves(top: u64) {
+    // SAFETY: this context's own; `leave` is below, with nothing of this thread in between.
+    let outer = unsafe { trace().enter(Level::Irq) };
+    assert_eq!(call(0, is_left, black_box(2), top), 77);
+    // SAFETY: `outer` is that of the only `enter` which is open.
+    unsafe { trace().leave(outer) };
+}
+
+#[inline(never)]
+extern "C" fn is_interrupted_by_it(n: u64) -> u64 {
+    interrupt_that_leaves(0);
+    black_box(n) + 1
+}
+
+fn what_a_handler_leaves_behind_is_gone_when_it_ends() {
+    register(&HOOK, is_left as *const ());
+    let before = trace().abandoned();
+    assert_eq!(is_interrupted_by_it(black_box(1)), 2);
+    assert_eq!((trace().depth(), trace().abandoned() - before), (0, 3));
+    engine().unregister(&HOOK).unwrap();
+}
+
+static WHERE: AtomicU64 = AtomicU64::new(0);
+
+/// Is interrupted in its entry, and lets the call go.
+struct Declines;
+
+impl Probe for Declines {
+    type Data = u64;
+
+    fn entry(_: &mut Entry<'_>) -> Option<u64> {
+        interrupt_that_leaves(WHERE.load(Ordering::Relaxed));
+        None
+    }
+
+    fn exit(_: &mut Exit<'_>, _: &u64) {
+        EXITS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn an_entry_that_declines_gives_its_own_frame_back() {
+    static DECLINES: Ops = Ops::returning::<Declines>();
+    // What is left on a stack above may belong to a caller: it stays until something below returns.
+    WHERE.store(stack_above(), Ordering::Relaxed);
+    register(&HOOK, is_left as *const ());
+    register(&DECLINES, plus_one as *const ());
+    for beside in [None, Some(&ALL_REGISTERS)] {
+        beside.into_iter().for_each(|ops| register(ops, plus_one as *const ()));
+        for _ in 0..10 {
+            assert_eq!((plus_one(black_box(1)), trace().depth()), (2, 0));
+        }
+    }
+    assert_eq!(exits(), 0);
+    for ops in [&ALL_REGISTERS, &DECLINES, &HOOK] {
+        engine().unregister(ops).unwrap();
+    }
 }
 
 static OUTER: spin::Mutex<Option<fentry::recursion::Outer>> = spin::Mutex::new(None);

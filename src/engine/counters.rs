@@ -123,6 +123,7 @@ impl Registry {
 
     /// Takes the number away again. Nobody can be inside a stub that was made for this ops any more.
     pub(super) fn remove(&mut self, number: usize, tools: Tools) {
+        debug_assert!(!self.sets.some_has(number), "its stub holds the ops");
         let Some(Member { ops, counter, hook, .. }) = self.members.remove(number) else { return };
         if let Some(hook) = hook {
             ops.hook.store(0, Ordering::Relaxed);

@@ -160,8 +160,12 @@ impl Engine {
             let hook = registry.members.get(number).and_then(|member| member.hook);
             hook.into_iter().for_each(HookId::suspend);
             registry.forget(number, self.tools());
-            if registry.members.get(number).is_some() {
-                hook.into_iter().for_each(HookId::resume);
+            let has_callsites = registry.sets.some_callsite_has(number);
+            match registry.members.get_mut(number) {
+                Some(_) if has_callsites => hook.into_iter().for_each(HookId::resume),
+                // Somebody may be on the way to it: no module that comes gets it.
+                Some(member) => member.leave(),
+                None => {}
             }
         }
         done
@@ -213,10 +217,12 @@ impl Engine {
         let was_leaving = registry.members.get(number).is_some_and(|member| member.leaving);
         registry.members.get_mut(number).into_iter().for_each(Member::stay);
         let settled = registry.settle(number, self.tools());
+        let has_callsites = registry.sets.some_callsite_has(number);
         if let Some(old) = registry.members.get_mut(number) {
             match settled {
                 Ok(()) => old.take_filter(member),
-                Err(_) if was_leaving => old.leave(),
+                // Unless some callsites have it for good, which could not be put back.
+                Err(_) if was_leaving && !has_callsites => old.leave(),
                 Err(_) => {}
             }
         }

@@ -11,7 +11,7 @@ use crate::address::TextAddr;
 use crate::clock::ticks;
 use crate::recursion::TraceContext;
 use crate::regs::{FtraceRegs, SavedRegs};
-use crate::shadow::{DATA_BYTES, HookedCall, ShadowFrame, return_stub};
+use crate::shadow::{DATA_BYTES, Frame, HookedCall, ShadowFrame, return_stub};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
@@ -90,7 +90,7 @@ pub struct Entry<'a> {
     pub parent_ip: TextAddr,
     /// The arguments.
     pub regs: FtraceRegs<'a>,
-    frame: &'a ShadowFrame,
+    frame: Frame<'a>,
 }
 
 impl Entry<'_> {
@@ -105,7 +105,7 @@ impl Entry<'_> {
 
 /// A call, at its exit.
 pub struct Exit<'a> {
-    frame: &'a ShadowFrame,
+    frame: Frame<'a>,
     pub(crate) regs: FtraceRegs<'a>,
 }
 
@@ -150,7 +150,7 @@ impl Exit<'_> {
     /// How many hooked calls this one is inside.
     #[inline]
     pub fn depth(&self) -> usize {
-        self.context().map_or(0, |context| context.calls.below(self.frame))
+        self.context().map_or(0, |context| context.calls.around(self.frame))
     }
 
     /// The ops.
@@ -167,8 +167,7 @@ impl Exit<'_> {
     pub fn settle(&mut self) -> (u64, u64) {
         let ticks = self.ticks();
         let inside = self.frame.inside.load(Ordering::Relaxed);
-        // SAFETY: the frame below this one, or the lowest, on the same shadow stack.
-        let around = unsafe { &*core::ptr::from_ref(self.frame).wrapping_sub(1) };
+        let around = self.frame.below();
         // Two hooks at one function are one call.
         let settled = if around.sp() == self.frame.sp() { inside } else { ticks };
         // Only this thread's calls inside that one settle there, one after the other.
@@ -201,13 +200,15 @@ impl fmt::Debug for Exit<'_> {
     }
 }
 
-/// What the stubs call at an entry: the call's frame, filled but for its time, or null to let the call go.
-pub(crate) type EntryHandler =
-    unsafe extern "C" fn(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame;
+/// What the stubs call at an entry, with the call's frame, filled but for its time. It is returned, with [`DECLINED`] in its
+/// address to let the call go.
+pub(crate) type EntryHandler = unsafe extern "C" fn(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame;
+
+/// The bit of a frame's address that says that the call is not to be hooked.
+pub(crate) const DECLINED: usize = 1;
 
 /// What the return stub calls: the frame, which it returns so that the stub need not look for it again.
-pub(crate) type ExitHandler =
-    unsafe extern "C" fn(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame;
+pub(crate) type ExitHandler = unsafe extern "C" fn(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame;
 
 /// A probe's handlers as the stubs call them.
 pub(crate) struct Handlers<P>(PhantomData<P>);
@@ -225,13 +226,13 @@ impl<P: Probe> Handlers<P> {
     /// # Safety
     ///
     /// 1. `frame` is the top frame of the running thread's shadow stack, made for an ops of this probe that is registered.
-    pub(crate) unsafe extern "C" fn entry(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame {
+    pub(crate) unsafe extern "C" fn entry(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
         // SAFETY: our caller's promise.
-        let call = unsafe { &*frame };
+        let call = unsafe { Frame::new(frame) };
         let (ip, parent_ip) = (call.ip(), call.return_address());
         match P::entry(&mut Entry { ip, parent_ip: TextAddr::new(parent_ip), regs, frame: call }) {
-            None => core::ptr::null(),
+            None => frame.map_addr(|address| address | DECLINED),
             Some(value) => {
                 // SAFETY: it fits and is aligned, as the constant has looked at; nobody reads the data before the exit.
                 unsafe { call.data.get().cast::<P::Data>().write(value) };
@@ -244,10 +245,10 @@ impl<P: Probe> Handlers<P> {
     ///
     /// 1. `frame` is the top frame of the running thread's shadow stack, made for an ops of this probe, whose
     ///    [`entry`](Self::entry) has returned it if the probe has one.
-    pub(crate) unsafe extern "C" fn exit(frame: *const ShadowFrame, regs: FtraceRegs<'_>) -> *const ShadowFrame {
+    pub(crate) unsafe extern "C" fn exit(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
         // SAFETY: our caller's promise.
-        let call = unsafe { &*frame };
+        let call = unsafe { Frame::new(frame) };
         // SAFETY: `entry` wrote it there, or it has no size.
         let data = unsafe { *call.data.get().cast::<P::Data>() };
         P::exit(&mut Exit { frame: call, regs }, &data);
@@ -268,10 +269,12 @@ pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut 
     }
     let (return_address, function, sp) = (regs.return_address().get(), ip.offset(4).get(), regs.stack_pointer());
     let hook = ops.hook.load(Ordering::Relaxed);
+    debug_assert_ne!(hook, 0, "it is registered");
     let Some(frame) = context.calls.push(HookedCall { return_address, function, sp, hook }) else { return };
     if let Some(entry) = ops.entry {
         // SAFETY: just pushed, for this ops, whose callback we are.
-        let declined = unsafe { entry(frame, regs.reborrow()) }.is_null();
+        let answer = unsafe { entry(frame.as_ptr(), regs.reborrow()) };
+        let declined = answer.addr() & DECLINED != 0;
         // Nor does a function run for which its own entry has answered.
         if declined || regs.is_answered() {
             context.calls.give_back(frame);

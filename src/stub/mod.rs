@@ -31,7 +31,8 @@ use crate::callsite::BTI_C;
 use crate::entry::Stubs;
 use crate::insn::seq::plt;
 use crate::insn::{
-    AdrOffset, Branch, BranchOffset, Cond, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, Width, Zero,
+    AdrOffset, Branch, BranchOffset, Cond, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, TestOffset,
+    UImm, Width, Zero,
 };
 use crate::ops::{Action, Ops, OpsFlags};
 use crate::platform::ContextBase;
@@ -199,6 +200,13 @@ impl Code {
     fn branch_here(&mut self, from: Forward, on: Zero, width: Width, rt: Reg) -> Result<(), EncodeError> {
         let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
         self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
+        Ok(())
+    }
+
+    /// TBZ or TBNZ from there to here.
+    fn test_branch_here(&mut self, from: Forward, on: Zero, rt: Reg, bit: u32) -> Result<(), EncodeError> {
+        let offset = TestOffset::between(self.address(&from).get(), self.here().get())?;
+        self.set(from, Insn::Branch(Branch::TestBranch { on, rt, bit: UImm::new(bit)?, offset }));
         Ok(())
     }
 

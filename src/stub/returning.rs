@@ -8,10 +8,10 @@ use super::{Code, Forward, Ground};
 use crate::address::TextAddr;
 use crate::entry::{Stubs, add, mrs};
 use crate::insn::{
-    AddSub, AdrOffset, ArithShift, BitPos, Branch, BranchOffset, CompareWith, Cond, DataImm, DataReg, EncodeError,
-    Flags, Insn, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
+    AddSub, AdrOffset, ArithShift, BitPos, BitmaskImm, Branch, BranchOffset, CompareWith, Cond, DataImm, DataReg,
+    EncodeError, Flags, Insn, Logical, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
 };
-use crate::ops::{Ops, OpsFlags};
+use crate::ops::{DECLINED, Ops, OpsFlags};
 use crate::platform::ContextBase;
 use crate::recursion::TraceContext;
 use crate::regs::SavedRegs;
@@ -73,12 +73,13 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, ground: &Ground) -> R
     };
     if let Some(Declined { by_handler, answered }) = declined {
         // The handler has let the call go, or answered for the function: all is as without, but for where it goes on.
-        code.branch_here(by_handler, Zero::Zero, Width::X, Reg::X0)?;
+        code.test_branch_here(by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros())?;
         if let Some(answered) = answered {
             code.branch_if_here(answered, Cond::Eq)?;
         }
-        code.word(context.load(Reg::X11, offset_of!(TraceContext, calls.top))?);
-        code.word(encoded(Insn::sub_imm(RegOrSp::X11, RegOrSp::X11, FRAME)));
+        // Its own, whatever an interrupt has left above it.
+        let (rd, imm) = (RegOrSp::X11, BitmaskImm::new(Width::X, !(DECLINED as u64))?);
+        code.insn(Insn::DataImm(DataImm::Logical { op: Logical::And, rd, rn: Reg::X0, imm }));
         code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
         context.store_top(code, Reg::X11)?;
         code.words_of(&RESTORE);
@@ -252,8 +253,9 @@ impl Context {
 
     /// With an exclusive store, which an interrupt that counts as well makes fail.
     fn count_overflow(&self, code: &mut Code) -> Result<(), EncodeError> {
-        let at = u32::from(self.base.offset) + offset_of!(TraceContext, calls.overflows) as u32;
-        code.insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, at)?);
+        // Together they may be more than one ADD reaches.
+        code.word(add(self.base.offset)?);
+        code.insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, offset_of!(TraceContext, calls.overflows) as u32)?);
         code.increment(false)
     }
 }

@@ -151,3 +151,20 @@ fn an_ops_whose_callsites_could_not_all_be_put_back_stays_registered() {
     assert_eq!(engine.survey().disabled, 16);
     assert_eq!(stubs_left(&engine), (0, 0));
 }
+
+#[test]
+fn an_ops_that_could_not_be_brought_back_wholly_is_unregistered_wholly() {
+    let (kernel, engine, _) = ready(16);
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    kernel.set_fault(Some(Fault::Busy(1)));
+    assert!(matches!(engine.unregister(ops), Err(RegisterError::NotQuiescent(_))));
+    // Some of its callsites get it again, the others don't, and those can't be put back.
+    kernel.set_fault(Some(Fault::AliasesFrom(1)));
+    assert!(matches!(engine.set_filter(ops, &Filter::ALL), Err(RegisterError::Text { .. })));
+    kernel.set_fault(None);
+    assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
+    assert_ne!(engine.unregister(ops), Ok(0));
+    assert_eq!((engine.survey().enabled, engine.survey().wrong), (0, 0));
+    assert_eq!(stubs_left(&engine), (0, 0));
+}

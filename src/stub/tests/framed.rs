@@ -6,7 +6,7 @@ use crate::insn::{Branch, DataImm, Insn, Reg};
 use crate::ops::{Callback, EntryHandler, Exit, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::recursion::TraceContext;
-use crate::stub::{Code, Ground, Recipe};
+use crate::stub::{Code, Ground, Recipe, returning as returning_stub};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::boxed::Box;
@@ -315,7 +315,7 @@ fn a_hook_with_an_entry_calls_it_under_the_guard_with_the_frame() {
     ];
     assert_eq!(words[..call], before.concat());
     let behind = [
-        &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #64]", "cbz x0,"][..],
+        &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #64]", "tbnz w0, #0, #64"][..],
         &["mrs x14, CNTVCT_EL0", "str x14, [x0, #16]"],
         &RESTORE[..RESTORE.len() - 1],
         &["ldr x30,", "ret x9"],
@@ -327,7 +327,7 @@ fn a_hook_with_an_entry_calls_it_under_the_guard_with_the_frame() {
     let may_answer = returning(Some(NEAR), OpsFlags::IPMODIFY);
     let lines = lines(&code(&[may_answer], None, EL1));
     assert!(has(&lines, &["ldr x12, [sp, #8]", "ldr x13, [sp, #24]", "cmp x12, x13", "b.eq"]), "{lines:#?}");
-    let given_back = ["ldr x11, [x10, #72]", "sub x11, x11, #64", "str xzr, [x11]", "str x11, [x10, #72]"];
+    let given_back = ["and x11, x0, #0xfffffffffffffffe", "str xzr, [x11]", "str x11, [x10, #72]"];
     assert!(has(&lines, &given_back), "{lines:#?}");
 }
 
@@ -335,12 +335,13 @@ fn a_hook_with_an_entry_calls_it_under_the_guard_with_the_frame() {
 fn a_full_stack_is_counted_by_an_exclusive_store() {
     let code = code(&[returning(None, OpsFlags::empty())], None, EL1);
     let lines = lines(&code);
-    let overflows = 64 + offset_of!(TraceContext, calls.overflows);
+    let overflows = offset_of!(TraceContext, calls.overflows);
     let expected = [
         "cmp x13, x14",
         "b.hs",
         "add x12, x12, #1",
         "cbnz x12,",
+        "add x10, x10, #64",
         &std::format!("add x10, x10, #{overflows}"),
         "ldxr x11, [x10]",
         "add x11, x11, #1",
@@ -348,6 +349,16 @@ fn a_full_stack_is_counted_by_an_exclusive_store() {
         "cbnz w12,",
     ];
     assert!(has(&lines, &expected), "{lines:#?}");
+}
+
+#[test]
+fn a_context_may_be_as_far_from_its_base_as_the_platform_can_say() {
+    for offset in (0..4096).step_by(8) {
+        let base = ContextBase { register: BaseRegister::SpEl0, offset };
+        for ops in [returning(None, OpsFlags::empty()), returning(Some(NEAR), OpsFlags::IPMODIFY)] {
+            assert!(code(&[ops], None, base).fits(returning_stub::MAX_BYTES / 4 + 1), "{offset}");
+        }
+    }
 }
 
 #[test]

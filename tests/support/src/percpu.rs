@@ -164,7 +164,8 @@ pub(crate) fn init() {
     boot.stack_top.store((&raw const boot_stack_end).addr() as u64, Ordering::Relaxed);
     for block in &BLOCKS {
         let [reserve, top] = [&block.stack_reserve, &block.stack_top].map(|bound| bound.load(Ordering::Relaxed));
-        block.trace.set_stack_bounds(reserve - RESERVE..top);
+        // SAFETY: 1. The CPU's own stack, and no other. 2. Its code is compiled.
+        unsafe { block.trace.set_stack_bounds(reserve - RESERVE..top) };
     }
     install(boot);
 }
