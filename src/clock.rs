@@ -4,8 +4,7 @@
 
 /// The virtual count, CNTVCT_EL0, in ticks (Arm ARM D12.1.2, "The virtual counter").
 ///
-/// There is no ISB before it. On one CPU it is read between the instructions around it all the same, as an interrupt that
-/// comes between them sees it; another CPU may see it read a few instructions early. So of two readings the second may be
+/// There is no ISB before it, so a CPU may read it a few instructions early. So of two readings the second may be
 /// the lower one by a tick or so: who takes the difference takes less than nothing for nothing.
 #[cfg(target_arch = "aarch64")]
 #[inline]

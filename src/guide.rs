@@ -91,10 +91,6 @@
 //! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
 //! emulators such as QEMU's TCG.
 //!
-//! A kernel that runs on hardware only, virtual machines included, says so: with
-//! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
-//! emulators such as QEMU's TCG.
-//!
 //! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
 //! what else is asked.
 //!
@@ -139,7 +135,8 @@
 //!   [`set_shadow_stack`](crate::TraceContext::set_shadow_stack), and should be told where the thread's stack is
 //!   ([`set_stack_bounds`](crate::TraceContext::set_stack_bounds)): so calls that never return are noticed early. What
 //!   [can't be hooked](crate::ops::Probe#what-cant-be-hooked) ends, if it is, in
-//!   [`lost_return`](crate::Platform::lost_return).
+//!   [`lost_return`](crate::Platform::lost_return), which can name the function where the platform has
+//!   [`for_each_context`](crate::Platform::for_each_context).
 //! - *Counters and the flight recorder.* [`Ops::counter`](crate::Ops::counter) works everywhere. With a
 //!   [`CpuArea`](crate::cpu_area::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
 //!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.

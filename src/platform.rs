@@ -37,8 +37,10 @@ pub const ALIAS_BYTES: u64 = 4096;
 /// 7. CTR_EL0 and ID_AA64ISAR0_EL1.Atomic say the same on all CPUs that execute the text, or trap and are emulated so.
 /// 8. [`may_be_emulated`](Self::may_be_emulated) and [`has_clean_errata`](Self::has_clean_errata) return `false` only where
 ///    their descriptions let them.
-/// 9. None of the methods waits for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
-///    that wait for each other there answer each other.
+/// 9. [`for_each_context`](Self::for_each_context) shows contexts only that live, with their shadow stacks, as long as it
+///    runs.
+/// 10. None of the methods waits for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
+///     that wait for each other there answer each other.
 pub unsafe trait Platform: Sync {
     /// Where the entry stubs find the [`TraceContext`] of whoever is running. Asked once, at init.
     fn context_base(&self) -> ContextBase;
@@ -169,7 +171,8 @@ pub unsafe trait Platform: Sync {
     /// A function whose return was hooked has returned, and its call is not among those of the running thread: nobody
     /// knows where to go on. The kernel must end here, in whatever way it ends when it can't go on.
     ///
-    /// Called where the function returned, with interrupts as they were. If this isn't implemented, it panics.
+    /// Called where the function returned, with interrupts as they were, and with the recursion guard of the context taken
+    /// to which the base register leads, whosever that is. If this isn't implemented, it panics.
     fn lost_return(&self, lost: &LostReturn) -> ! {
         panic!("{lost}")
     }

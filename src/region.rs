@@ -116,7 +116,7 @@ impl core::error::Error for NotRemoved {}
 /// 2. When `add` has returned an error, it neither reads nor writes the region any more.
 /// 3. When [`remove`](Self::remove) has returned `Ok`, it neither reads nor writes the region any more, and no CPU is in, or
 ///    on its way to, a stub, a veneer or a callback because of one of the region's callsites.
-/// 4. `remove` returns `Ok` only for a token that its own `add` returned, and for the region that was added with it.
+/// 4. Given a token that its own `add` returned, `remove` takes back the region that was added with it and no other.
 pub unsafe trait Regions: Sync {
     /// Takes a region: makes its callsites ready and applies the filters that are set.
     ///
@@ -131,7 +131,7 @@ pub unsafe trait Regions: Sync {
     /// 2. Nobody else writes them in that time.
     /// 3. No CPU executes them before this has returned; if it returns an error, none ever does.
     /// 4. The region's entries are those that the compiler or linker made for this text: where one decodes as a callsite,
-    ///    a function begins.
+    ///    a function begins, for which the second promise of [`Engine::init`](crate::Engine::init) holds.
     /// 5. The room for veneers is aligned to 4 bytes, nothing is in it, and no CPU gets there but by a callsite of the
     ///    region.
     unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError>;

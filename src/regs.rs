@@ -242,7 +242,8 @@ impl FtraceRegs<'_> {
         self.saved().function_record[1] == self.saved().caller_record[1]
     }
 
-    /// Changes the address that the function will return to.
+    /// Changes the address that the function will return to. In the entry of a [`Probe`](crate::ops::Probe) that has no
+    /// effect: the return is hooked already.
     ///
     /// # Safety
     ///

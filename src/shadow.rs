@@ -538,6 +538,16 @@ mod tests {
     }
 
     #[test]
+    fn a_free_frame_with_the_sp_of_a_return_is_not_taken_for_its_own() {
+        let stack = ShadowStack::<8>::new();
+        let calls = calls(&stack, false);
+        calls.push_all(&[(1, 0x1f00), (2, 0x1f00)]);
+        calls.iter().next().unwrap().return_address.store(super::FREE, Ordering::Relaxed);
+        assert_eq!(calls.bring_to_top(0x1f00), Some(()));
+        assert_eq!((calls.depth(), calls.iter().next().unwrap().return_address()), (1, 1));
+    }
+
+    #[test]
     fn an_entry_drops_what_is_over_on_its_own_stack() {
         for (bounded, left) in [(true, [0x1e80, 0x1f00].as_slice()), (false, &[0x1e80, 0x1d00, 0x1e00, 0x1f00])] {
             let stack = ShadowStack::<8>::new();

@@ -48,14 +48,7 @@ fn begin_anew() {
     // 1. The stack is static, and given to this context only.
     // 2. to 4. Called outside of hooked calls, callbacks and handlers, or where those were left for good.
     unsafe { trace().set_shadow_stack(&STACK) };
-    tell_bounds();
-}
-
-fn tell_bounds() {
-    let here = 0_u64;
-    let stack = percpu::stack_around((&raw const here).addr() as u64).expect("on a stack of this kernel");
-    // SAFETY: 1. The running CPU's, and no other. 2. Its code is compiled, but for what this file jumps to.
-    unsafe { trace().set_stack_bounds(stack) };
+    percpu::this().tell_stack_bounds();
 }
 
 fn engine() -> &'static Engine {
@@ -214,7 +207,7 @@ fn without_bounds_they_take_all_of_it_and_a_return_frees_it() {
     assert_eq!((exits(), trace().depth()), (1, 0));
     engine().unregister(&HOOK).unwrap();
     engine().unregister(&OTHER).unwrap();
-    tell_bounds();
+    percpu::this().tell_stack_bounds();
 }
 
 /// Hooked calls on a stack above this one, from a hooked call.

@@ -45,6 +45,8 @@ impl Image {
     /// 5. `stubs.room` is mapped readable and executable for ever, [`Platform::map_alias`](crate::Platform::map_alias) has an
     ///    alias of all of it, and nobody else writes it, executes it but by calls of what the engine writes there, or reads
     ///    it as data.
+    /// 6. What the image is told by `with_excluded`, `with_encoding` and `with_layout` is so: what the engine and its
+    ///    callbacks can't be traced in is excluded, and the entries were made so.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
         Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None }

@@ -96,7 +96,11 @@ impl Engine {
     ///
     /// 1. Until this returns, no other CPU runs the image's text, and neither an interrupt handler does: MOV X9, LR is not
     ///    an instruction that may be written under a CPU that executes it.
-    /// 2. Once it has succeeded, the engine stays for as long as a CPU can execute the image's text.
+    /// 2. A function with a callsite in the image may find x9 changed at its entry from now on, and x10 to x17, q16 to q31
+    ///    and the flags while it is traced: nobody calls one by another convention than the AAPCS64's base standard, and
+    ///    none takes a value in x18 that a callback may change ([`guide`](crate::guide) names those that do, and the way
+    ///    out).
+    /// 3. Once it has succeeded, the engine stays for as long as a CPU can execute the image's text.
     pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
         let mut registry = self.lock();
         if registry.ground.is_some() {
@@ -120,15 +124,17 @@ impl Engine {
         Ok(InitReport { census, symbols })
     }
 
-    /// Has `ops` told of each call of the functions that `filter` selects; returns how many those are.
+    /// Registers `ops` for every function that `filter` selects; returns their number.
     ///
     /// A rule for a module that is not loaded selects nothing yet, and applies when it is.
     ///
-    /// Where other ops are registered for a function as well, they are told in the order of their registration.
+    /// Several ops at one function are called in the order of their registration.
     ///
     /// # Errors
     ///
-    /// [`RegisterError`]; nothing has changed then, unless it says so: `ops` must be unregistered in that case.
+    /// [`RegisterError`]; no callsite has changed then, unless it says so. Where some have, or where a CPU was not seen
+    /// quiescent after callsites had been changed and put back, `ops` stays registered, without getting new callsites, and
+    /// must be unregistered.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         // Before the lock: with modules this allocates.
         let member = Member::new(ops, filter);
@@ -201,8 +207,7 @@ impl Engine {
         Ok(count)
     }
 
-    /// Has `ops`, which is registered, told of the calls of just the functions that `filter` selects from now on; returns
-    /// how many those are.
+    /// Changes the functions for which `ops` is registered to those that `filter` selects; returns their number.
     ///
     /// # Errors
     ///

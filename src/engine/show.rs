@@ -36,8 +36,8 @@ pub struct Status<'a> {
 }
 
 impl<'a> Status<'a> {
-    /// The ops that it has, in the order in which they are told.
-    pub fn ops(&self) -> impl Iterator<Item = &'static Ops> + use<'a> {
+    /// The ops that it has, in the order in which they are called.
+    pub fn ops(&self) -> impl Iterator<Item = &'a Ops> + use<'a> {
         self.members.in_order(self.set).into_iter().map(|member| member.ops)
     }
 }

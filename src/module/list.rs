@@ -155,7 +155,8 @@ impl<'k> Modules<'k> {
     /// 1. The object's code is sound in this kernel, as the kernel's own: its init function is called here and now, and what
     ///    it exports is called by modules after it.
     /// 2. What the kernel and the loaded modules export is what the object takes it for.
-    /// 3. Once its init function has returned, nothing uses the object's init sections any more, which are freed; if it has
+    /// 3. [`Kernel::call`] calls the function that it is given, as [`call`] does.
+    /// 4. Once its init function has returned, nothing uses the object's init sections any more, which are freed; if it has
     ///    returned another number than 0, nothing uses anything of it.
     pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
         if self.find(name).is_some() {
@@ -308,7 +309,8 @@ impl<'k> Modules<'k> {
     /// 2. Once that has returned, nobody has a pointer into the module. A call that one of its ops has hooked and that is
     ///    still under way is not meant: it returns by the engine's own memory, if [`unregister`](crate::Engine::unregister)
     ///    has returned `Ok`.
-    /// 3. That is so as well if this returns [`UnloadError::Region`] and is called again; the exit function is called once.
+    /// 3. [`Kernel::call`] calls the function that it is given.
+    /// 4. That is so as well if this returns [`UnloadError::Region`] and is called again; the exit function is called once.
     pub unsafe fn unload(&mut self, id: ModuleId) -> Result<(), UnloadError> {
         let index = self.loaded.iter().position(|module| module.id == id).ok_or(UnloadError::NotLoaded)?;
         let users = self.users(id);

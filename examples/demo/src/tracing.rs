@@ -84,8 +84,9 @@ pub(crate) fn run() -> Result<bool, String> {
 
     let (engine, _) = support::engine();
     for (cpu, stack) in SHADOW_STACKS.iter().enumerate() {
-        // SAFETY: each CPU has its own, in a static; nothing is hooked yet.
+        // SAFETY: 1. Each CPU has its own, in a static. 2. to 4. Nothing is hooked or traced yet.
         unsafe { percpu::of(cpu).trace.set_shadow_stack(stack) };
+        percpu::of(cpu).tell_stack_bounds();
     }
     let cpus = smp::start_all();
     let functions = SESSION.start(engine, &options).map_err(in_words)?;

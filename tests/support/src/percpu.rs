@@ -73,6 +73,13 @@ impl PerCpu {
         }
     }
 
+    /// Tells the trace context where its thread's stack is: once more when it was given a shadow stack.
+    pub fn tell_stack_bounds(&self) {
+        let [reserve, top] = [&self.stack_reserve, &self.stack_top].map(|bound| bound.load(Ordering::Relaxed));
+        // SAFETY: 1. The CPU's own stack, and no other. 2. Its code is compiled.
+        unsafe { self.trace.set_stack_bounds(reserve - RESERVE..top) };
+    }
+
     /// The number of this CPU, from 0.
     pub fn index(&self) -> usize {
         BLOCKS.element_offset(self).unwrap_or(0)
@@ -162,11 +169,7 @@ pub(crate) fn init() {
     let boot = &BLOCKS[0];
     boot.stack_reserve.store((&raw const __boot_stack_start).addr() as u64 + RESERVE, Ordering::Relaxed);
     boot.stack_top.store((&raw const boot_stack_end).addr() as u64, Ordering::Relaxed);
-    for block in &BLOCKS {
-        let [reserve, top] = [&block.stack_reserve, &block.stack_top].map(|bound| bound.load(Ordering::Relaxed));
-        // SAFETY: 1. The CPU's own stack, and no other. 2. Its code is compiled.
-        unsafe { block.trace.set_stack_bounds(reserve - RESERVE..top) };
-    }
+    BLOCKS.iter().for_each(PerCpu::tell_stack_bounds);
     install(boot);
 }
 
