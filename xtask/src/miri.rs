@@ -29,9 +29,11 @@ const TESTS: [&str; 5] = ["--package", "fentry", "--package", "safe", "--lib"];
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-permissive-provenance";
 
 /// Tests that are left to the host, by a part of their names: Miri takes a thousand times as long.
-const LEFT_TO_THE_HOST: [(&str, &str); 12] = [
+const LEFT_TO_THE_HOST: [(&str, &str); 14] = [
     ("insn::", "whole instruction fields, and nothing there is unsafe"),
     ("several::as_many_", "every number that an ops and a set can have"),
+    ("symbols::tests::every_damage_of_one_bit", "thousands of damaged tables"),
+    ("symbols::tests::a_damaged_table", "thousands of damaged tables"),
     ("text::model::", "every order of the steps of a model, and nothing there is unsafe"),
     ("flight::model::", "every order of the steps of a model"),
     ("ring::tests::concurrent::", "loom has threads of its own, which Miri has not"),
