@@ -301,7 +301,7 @@ mod tests {
         assert!(matches!(Ops::direct_call(trampoline).action(), Action::Direct(found) if found == at));
         assert!(matches!(Ops::counter().action(), Action::Count));
         assert!(
-            matches!(Ops::callsite_counter(&HITS).action(), Action::CountCallsites(hits) if core::ptr::eq(hits, &HITS))
+            matches!(Ops::callsite_counter(&HITS).action(), Action::CountCallsites(hits) if core::ptr::eq(hits, &raw const HITS))
         );
         for (asked, recorded) in [(0, 0), (4, 4), (9, 4)] {
             assert!(matches!(Ops::recorder(asked).action(), Action::Record { arguments } if arguments == recorded));

@@ -22,7 +22,7 @@
 //! # Lost returns
 //! If there is no such frame, nobody knows where to go: the base register leads to another context than at the entry, or
 //! to none, or the code did what [can't be hooked](crate::ops::Probe#what-cant-be-hooked). The platform is told all that is
-//! known, and does not come back ([`Platform::lost_return`](crate::Platform::lost_return)).
+//! known, and does not come back ([`Platform::lost_return`]).
 
 use crate::address::TextAddr;
 use crate::platform::{LostCall, LostReturn, Platform};

@@ -182,7 +182,7 @@ fn a_thousand_calls_that_are_left_take_no_room() {
         assert_eq!(trace().overflows(), 0);
         assert!(trace().abandoned() - before >= 1995);
         // What comes after them is inside none.
-        register(if core::ptr::eq(ops, &HOOK) { &OTHER } else { &HOOK }, plus_one as *const ());
+        register(if core::ptr::eq(ops, &raw const HOOK) { &OTHER } else { &HOOK }, plus_one as *const ());
         assert_eq!((plus_one(black_box(1)), exits(), DEPTH.load(Ordering::Relaxed), trace().depth()), (2, 1, 0, 0));
         engine().unregister(&HOOK).unwrap();
         engine().unregister(&OTHER).unwrap();

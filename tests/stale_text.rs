@@ -41,7 +41,7 @@ static CALLS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 static OWN_CALLS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
 extern "C" fn count<const N: usize>(_: TextAddr, _: TextAddr, ops: &'static Ops, _: FtraceRegs<'_>) {
-    assert!(core::ptr::eq(ops, &OPS[N]));
+    assert!(core::ptr::eq(ops, &raw const OPS[N]));
     CALLS[N].fetch_add(1, Ordering::Relaxed);
     if percpu::this().index() == 0 {
         OWN_CALLS[N].fetch_add(1, Ordering::Relaxed);

@@ -47,15 +47,17 @@ const _: () = assert!(offset_of!(ExitSlot, id) == 0 && offset_of!(ExitSlot, exit
 const _: () = assert!(size_of::<[ExitSlot; SLOTS]>() + 4096 <= 1 << 16);
 
 /// The table, of all engines.
-pub(crate) static EXITS: [ExitSlot; SLOTS] = [const { ExitSlot::EMPTY }; SLOTS];
+pub(crate) static EXITS: [ExitSlot; SLOTS] = [const { ExitSlot::new() }; SLOTS];
 
 impl ExitSlot {
-    const EMPTY: Self = Self {
-        id: AtomicU64::new(0),
-        exit: AtomicPtr::new(core::ptr::null_mut()),
-        ops: AtomicPtr::new(core::ptr::null_mut()),
-        last: AtomicU64::new(0),
-    };
+    const fn new() -> Self {
+        Self {
+            id: AtomicU64::new(0),
+            exit: AtomicPtr::new(core::ptr::null_mut()),
+            ops: AtomicPtr::new(core::ptr::null_mut()),
+            last: AtomicU64::new(0),
+        }
+    }
 }
 
 impl HookId {
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn a_slot_that_was_given_back_handles_no_exits_of_before() {
         let first = take();
-        assert!(is_handled(first) && core::ptr::eq(ops_of(first.get()), &OPS));
+        assert!(is_handled(first) && core::ptr::eq(ops_of(first.get()), &raw const OPS));
         first.give_back();
         assert!(!is_handled(first));
         // All there are: one of them has the slot of the first.

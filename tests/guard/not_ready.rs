@@ -133,7 +133,7 @@ pub(crate) fn a_cpu_that_is_not_ready_is_not_traced() {
         assert_eq!(seen(engine, together), before, "{what}");
         // And once more on a CPU that is ready, to see that there was something to tell or to count.
         assert_eq!(black_box(traced as extern "C" fn(u64) -> u64)(5), 105 + added, "{what}");
-        let only_direct = matches!(together, [only] if core::ptr::eq(*only, &DIRECT));
+        let only_direct = matches!(together, [only] if core::ptr::eq(*only, &raw const DIRECT));
         assert_eq!(seen(engine, together) == before, only_direct, "{what}");
         for ops in together {
             assert_eq!(engine.unregister(ops), Ok(1), "{what}");
