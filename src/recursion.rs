@@ -245,6 +245,15 @@ mod tests {
         leave(&context, outer);
     }
 
+    #[test]
+    fn what_is_counted_shows() {
+        let context = TraceContext::new();
+        context.misses.store(3, Ordering::Relaxed);
+        context.calls.overflows.store(4, Ordering::Relaxed);
+        context.calls.abandoned.store(5, Ordering::Relaxed);
+        assert_eq!((context.misses(), context.overflows(), context.abandoned()), (3, 4, 5));
+    }
+
     fn is_busy(context: &TraceContext) -> bool {
         context.busy.load(Ordering::Relaxed) != 0
     }

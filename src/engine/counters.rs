@@ -171,6 +171,7 @@ mod tests {
     use crate::engine::{InitError, RegisterError};
     use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
     use crate::filter::{Filter, Rule};
+    use crate::hits::CallsiteHits;
     use crate::ops::Ops;
     use crate::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
     use core::ptr::NonNull;
@@ -300,5 +301,23 @@ mod tests {
         for offset in [last + 8, 0x44] {
             assert!(matches!(engine_at(offset).2, Err(InitError::CpuAreaOffset(_))), "{offset}");
         }
+    }
+
+    #[test]
+    fn a_callsites_own_counter_is_that_of_its_function() {
+        static COUNTS: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+        static HITS: CallsiteHits = CallsiteHits::new(TextAddr::new(0xffff_8000_0000_0000), &COUNTS);
+        static OPS: Ops = Ops::callsite_counter(&HITS);
+        let (_, engine, done) = engine_at(0x40);
+        done.unwrap();
+        assert_eq!(engine.register(&OPS, &Filter::ALL), Ok(1));
+        let function = TextAddr::new(0xffff_8000_0000_0000);
+        COUNTS[1].store(9, Ordering::Relaxed);
+        assert_eq!(engine.function_hits(&HITS, function), Some(9));
+        assert_eq!(engine.function_hits(&HITS, function.offset(0x100)), None);
+        let mut seen = Vec::new();
+        engine.for_each_function_hit(&HITS, |found| seen.push((found.function, found.hits)));
+        assert_eq!(seen, [(function, 9)]);
+        engine.unregister(&OPS).unwrap();
     }
 }
