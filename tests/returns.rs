@@ -542,7 +542,7 @@ fn a_hook_costs_few_instructions() {
         let cost = hooked(ops, function, of_calls).map_or(0, |all| (all - plain) / 100);
         println!("{what}: {cost} instructions a call (today {today})");
         // An unoptimised kernel's handlers are longer; each takes three more where it signs its return address.
-        let most = if cfg!(debug_assertions) { 3 * today } else { today + 2 + 3 * handlers };
+        let most = if cfg!(debug_assertions) { 10 * today } else { today + 2 + 3 * handlers };
         assert!((today - 2..=most).contains(&cost), "{what}: {cost} instructions, and not {today}");
     }
 }
