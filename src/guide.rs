@@ -24,8 +24,10 @@
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
 //! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
-//! literal must be aligned. A kernel of which only a part is compiled so says
-//! [`Layout::Mixed`](crate::callsite::Layout::Mixed).
+//! literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
+//! sizes are refused, each by its entry. What an entry means follows from where the function's symbol stands; a kernel
+//! without symbols (step 5) must have one layout, and says which by
+//! [`Image::with_layout`](crate::Image::with_layout).
 //!
 //! `-Zbranch-protection=bti,pac-ret` needs nothing more. With `-Zsanitizer=kcfi` add `-Zmerge-functions=disabled`: LLVM
 //! merges functions of one body whatever their types, and an indirect call then finds the other type's hash.
@@ -100,7 +102,8 @@
 //! use fentry::{Engine, Image};
 //!
 //! /// `engine` is your `static ENGINE: Engine = Engine::new(&MY_KERNEL)`; TPIDR_EL1 was set to the address of a
-//! /// `static CONTEXT: TraceContext`; `image` comes from `Image::linked()`.
+//! /// `static CONTEXT: TraceContext`; `image` comes from `Image::linked().with_layout(Layout::Plain)` if the flags of step 2
+//! /// say `=2`. (For `=4,2` it is `Prefixed`; with symbols in the kernel nothing needs to be said.)
 //! fn start_tracing(engine: &Engine, image: Image) -> Result<(), fentry::engine::InitError> {
 //!     // SAFETY: one CPU, interrupts masked.
 //!     let report = unsafe { engine.init(image) }?;

@@ -27,7 +27,6 @@
 //! ```
 
 use crate::address::TextRange;
-use crate::callsite::Layout;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -40,11 +39,9 @@ pub struct NewRegion<'a> {
     pub module: &'a str,
     /// The text.
     pub text: TextRange,
-    /// The entries of `__patchable_function_entries` for it, absolute and sorted. Each decodes as a callsite.
+    /// The entries of `__patchable_function_entries` for it, absolute and sorted.
     pub entries: Vec<u64>,
-    /// How the entries are to be read.
-    pub layout: Layout,
-    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them.
+    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin.
     pub symbols: Box<[u8]>,
     /// Room in it for veneers to stubs, in entries of [`ENTRY_BYTES`](crate::plt::ENTRY_BYTES).
     pub veneers: TextRange,

@@ -102,7 +102,7 @@ impl Engine {
     ///
     /// As for [`Regions::add`].
     unsafe fn build(&self, new: NewRegion<'_>, stubs: TextRange, token: &RegionToken) -> Result<Region, &'static str> {
-        let NewRegion { module, text, entries, layout, symbols, veneers } = new;
+        let NewRegion { module, text, entries, symbols, veneers } = new;
         let mut name = String::new();
         name.try_reserve_exact(module.len()).map_err(|_| "the heap has no memory for its name")?;
         name.push_str(module);
@@ -116,7 +116,7 @@ impl Engine {
         };
         let symbols = OwnedSymbols::parse(symbols).ok();
         let names = symbols.as_ref().map(|symbols| *symbols.get());
-        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), names, read)
+        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, names, read)
         else {
             return Err("its callsite section can't be used");
         };
@@ -135,7 +135,8 @@ impl Engine {
         let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
         let planned = members.iter().filter(told).try_for_each(|(number, member)| {
             let mut change = Change::adding(sets, members, number);
-            member.filter.with(|filter| regions[place].plan_filter(filter, &mut change))?;
+            let planned = member.filter.with(|filter| regions[place].plan_filter(filter, &mut change));
+            planned.transpose()?;
             if member.hook.is_some() {
                 // A rule that names one is no reason to refuse a module.
                 let mut change = Change::removing(sets, members, number);

@@ -10,7 +10,7 @@ use super::place::Placed;
 use super::reloc::{Letters, RelocKind};
 use super::symbols::{Target, Values};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{self, Callsite, Refusal};
+use crate::callsite::Refusal;
 use crate::insn::BranchOffset;
 use crate::insn::seq::plt::is_erratum_843419_place;
 use crate::plt::{AdrpInstead, ENTRY_BYTES, STUB_VENEERS, Veneer};
@@ -20,14 +20,6 @@ use alloc::vec::Vec;
 const ENTRY_KINDS: [u32; 2] = [257, 260];
 /// The numbers of the kinds for thread-local storage (AAELF64 5.7.12).
 const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
-
-/// The entries of a segment's callsites.
-pub(crate) struct Entries {
-    /// Sorted.
-    pub(crate) addresses: Vec<u64>,
-    /// How they are to be read.
-    pub(crate) form: callsite::Layout,
-}
 
 /// A module in the making.
 pub(crate) struct Linking<'a, 'k> {
@@ -52,8 +44,8 @@ impl<'a, 'k> Linking<'a, 'k> {
         Self { object, layout, values, placed, erratum, veneers: Default::default(), got: Vec::new() }
     }
 
-    /// Does all of it; returns the callsites of text and of init text.
-    pub(crate) fn link(&mut self) -> Result<[Entries; 2], LoadError> {
+    /// Does all of it; returns the entries of the callsites of text and of init text, sorted.
+    pub(crate) fn link(&mut self) -> Result<[Vec<u64>; 2], LoadError> {
         self.copy_sections()?;
         self.set_stub_veneers_aside()?;
         for section in &self.object.sections {
@@ -218,8 +210,8 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.placed.write_number(spot, 4, word.into()).ok_or_else(full)
     }
 
-    /// Gathers the callsites, sorted, and looks at each.
-    fn callsites(&self) -> Result<[Entries; 2], LoadError> {
+    /// Gathers the entries, sorted, and looks whether each lies where it should.
+    fn callsites(&self) -> Result<[Vec<u64>; 2], LoadError> {
         let mut entries = [Vec::new(), Vec::new()];
         // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
         for ((entries, segment), count) in entries.iter_mut().zip(TEXTS).zip(self.count_entries()?) {
@@ -233,9 +225,9 @@ impl<'a, 'k> Linking<'a, 'k> {
                 }
             }
             entries.sort_unstable();
+            self.check_entries(segment, entries)?;
         }
-        let [text, init] = entries;
-        Ok([self.check_callsites(Segment::Text, text)?, self.check_callsites(Segment::InitText, init)?])
+        Ok(entries)
     }
 
     fn entries_sections(&self) -> impl Iterator<Item = &'a Section<'a>> {
@@ -276,30 +268,19 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
-    /// Sees that every entry of a segment decodes as a callsite, and that no two of those have one instruction in common.
-    /// Functions of another calling convention are left to whoever traces, who gets the symbols.
-    fn check_callsites(&self, segment: Segment, entries: Vec<u64>) -> Result<Entries, LoadError> {
+    /// Sees that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
+    /// traces, who gets the symbols and leaves out those that are not.
+    fn check_entries(&self, segment: Segment, entries: &[u64]) -> Result<(), LoadError> {
         let text = self.placed.range(segment);
-        let read = |at: TextAddr| {
-            let offset = at.get().wrapping_sub(text.start.get());
-            self.placed.read(Spot { segment, offset }, 4).unwrap_or(0) as u32
-        };
-        let addresses = || entries.iter().copied().map(TextAddr::new);
-        let form = callsite::Layout::detect(addresses(), text, read);
-        let mut callsites: Vec<(Callsite, TextAddr)> = Vec::new();
-        callsites.try_reserve_exact(entries.len())?;
-        for entry in addresses() {
-            let decoded = Callsite::decode(entry, text, form, read);
-            let (callsite, _) = decoded.map_err(|refusal| LoadError::Callsite { entry, refusal })?;
-            callsites.push((callsite, entry));
+        for entry in entries.iter().copied().map(TextAddr::new) {
+            let refusal = match entry {
+                entry if !entry.is_aligned() => Refusal::Misaligned,
+                entry if !text.contains(entry) => Refusal::OutsideText,
+                _ => continue,
+            };
+            return Err(LoadError::Callsite { entry, refusal });
         }
-        callsites.sort_unstable_by_key(|(callsite, entry)| (callsite.mov_addr(), *entry));
-        for [(before, _), (callsite, entry)] in callsites.array_windows() {
-            if before.overlaps(callsite) {
-                return Err(LoadError::Callsite { entry: *entry, refusal: Refusal::Overlapping });
-            }
-        }
-        Ok(Entries { addresses: entries, form })
+        Ok(())
     }
 
     /// Where a segment's veneers for whoever traces it are; `None` where it has no text.

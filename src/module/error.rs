@@ -125,7 +125,7 @@ pub enum LoadError {
         /// The record's index.
         index: usize,
     },
-    /// An entry of `__patchable_function_entries` is no callsite.
+    /// An entry of `__patchable_function_entries` names no instruction of the module's text.
     Callsite {
         /// The entry.
         entry: TextAddr,
@@ -277,7 +277,7 @@ impl fmt::Display for LoadError {
                 write!(f, "The module exports {name}, which the module {owner} exports already")
             }
             Self::BadExport { index } => write!(f, "The module's export record {index} is none"),
-            Self::Callsite { entry, refusal } => write!(f, "The entry {entry} is no callsite: {refusal}"),
+            Self::Callsite { entry, refusal } => write!(f, "The entry {entry} names no instruction of the text: {refusal}"),
             Self::EmptyEntry { section, offset } => {
                 write!(f, "The patchable entry at {offset:#x} of section {section} names no function")
             }

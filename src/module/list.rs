@@ -2,7 +2,7 @@
 //!
 //! Floor 4 within the loader.
 
-use super::apply::{Entries, Linking};
+use super::apply::Linking;
 use super::error::{LoadError, StartError, UnloadError, owned};
 use super::export::{Exports, RECORD_BYTES, SECTION};
 use super::layout::{Erratum843419, Layout, Spot};
@@ -206,12 +206,12 @@ impl<'k> Modules<'k> {
         let mut callsites = Vec::new();
         let mut texts = [None, None];
         let [text, init_text] = entries;
-        callsites.try_reserve_exact(text.addresses.len())?;
-        callsites.extend_from_slice(&text.addresses);
+        callsites.try_reserve_exact(text.len())?;
+        callsites.extend_from_slice(&text);
         let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
         for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
             let text = placed.range(segment);
-            if let Some(veneers) = veneers.filter(|_| !entries.addresses.is_empty()) {
+            if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
                 let symbols = symbols::table(object, &layout, segment, text.start.get())?;
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
@@ -242,8 +242,7 @@ impl<'k> Modules<'k> {
     unsafe fn start(&self, module: &mut Module<'k>, init: Init) -> Result<(), StartError> {
         let Module { name, placed, .. } = module;
         for Parts { segment, text, entries, symbols, veneers } in init.texts.into_iter().flatten() {
-            let Entries { addresses: entries, form: layout } = entries;
-            let region = NewRegion { module: name, text, entries, layout, symbols, veneers };
+            let region = NewRegion { module: name, text, entries, symbols, veneers };
             // SAFETY: (1) `link` made the parts, and has protected the module. (2) Nothing has run it; where this fails, the
             // module is given up before it does.
             unsafe { placed.hand_over(segment, region) }.map_err(StartError::Region)?;
@@ -387,7 +386,7 @@ struct Init {
 struct Parts {
     segment: Segment,
     text: TextRange,
-    entries: Entries,
+    entries: Vec<u64>,
     symbols: alloc::boxed::Box<[u8]>,
     veneers: TextRange,
 }

@@ -126,8 +126,8 @@ pub(crate) fn table(
         let SymbolPlace::Section(section) = symbol.place else { continue };
         let Some(spot) = layout.spot(section, symbol.value).filter(|spot| spot.segment == segment) else { continue };
         let name = symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index })?;
-        // A size that a file makes up must not reach beyond the segment.
-        let bytes = symbol.bytes.min(layout.bytes[segment.index()].saturating_sub(spot.offset));
+        // A size that a file makes up must not reach beyond the segment; of one without a size, one instruction is known.
+        let bytes = symbol.bytes.max(4).min(layout.bytes[segment.index()].saturating_sub(spot.offset));
         let address = start + spot.offset;
         match name {
             "" => Ok(()),

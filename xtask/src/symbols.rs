@@ -37,14 +37,13 @@ pub(crate) fn read_image(data: &[u8]) -> Result<Contents> {
     Ok(Contents { functions: functions(&image), anchor })
 }
 
-/// A function symbol before its size and its name are settled.
+/// A function symbol before its place among others of its address is settled.
 struct Candidate {
     name: String,
     addr: u64,
     size: u64,
     is_local: bool,
     convention: Convention,
-    section_end: u64,
 }
 
 /// Every function and every global label in text, by address; those with one address in the order of preference.
@@ -62,18 +61,8 @@ fn functions(image: &Image<'_>) -> Vec<Function> {
         }
         is_same
     });
-    let addrs: Vec<u64> = candidates.iter().map(|candidate| candidate.addr).collect();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            let after = addrs.partition_point(|&addr| addr <= candidate.addr);
-            // A label has no size of its own: it reaches to the next symbol.
-            let room = addrs.get(after).copied().unwrap_or(candidate.section_end).min(candidate.section_end);
-            let size = if candidate.size == 0 { room - candidate.addr } else { candidate.size };
-            let Candidate { name, addr, convention, .. } = candidate;
-            Function { name, addr, size, convention }
-        })
-        .collect()
+    let function = |Candidate { name, addr, size, convention, .. }| Function { name, addr, size, convention };
+    candidates.into_iter().map(function).collect()
 }
 
 fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> Option<Candidate> {
@@ -93,10 +82,10 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
     wanted.then(|| Candidate {
         name: format!("{:#}", rustc_demangle::demangle(name)),
         addr: symbol.address(),
-        size: symbol.size(),
+        // Of a function in assembly without a size, one instruction is known; a label has none.
+        size: if is_function { symbol.size().max(4) } else { 0 },
         is_local: symbol.is_local(),
         convention: Convention::of_st_other(symbol.elf_symbol().st_other.0),
-        section_end,
     })
 }
 

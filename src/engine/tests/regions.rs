@@ -2,7 +2,7 @@
 
 use super::{BASE, FORMS, callback, engine_on, init, load, ops, stubs_left};
 use crate::address::TextAddr;
-use crate::callsite::State;
+use crate::callsite::{NOP, Refusal, State};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
@@ -305,4 +305,70 @@ fn what_is_waited_for_is_all_that_a_callsite_can_be_on_its_way_through() {
     engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
     engine.remove(token).unwrap();
     assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+}
+
+/// Text is freed and comes to hold other functions.
+#[test]
+fn an_address_means_the_function_that_was_there_when_it_was_said() {
+    let mut text = FakeText::new(BASE);
+    let f = text.function("f", COMPILED);
+    for name in ["first", "second"] {
+        let mut module = FakeText::new(NEAR);
+        module.function(name, COMPILED);
+        text.module(module);
+    }
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let at = kernel.module(0).text.start;
+    let first = load(kernel, &engine, 0).unwrap();
+    let [by_address, with_name, without] = [ops(), ops(), ops()];
+    assert_eq!(engine.register(by_address, &Filter::new(&[Rule::address(at)])), Ok(1));
+    let rules = [Rule::address(at), Rule::name("f"), Rule::parse("sec*:mod:*").unwrap()];
+    assert_eq!(engine.register(with_name, &Filter::new(&rules)), Ok(2));
+    assert_eq!(engine.register(without, &Filter::new(&[Rule::address(at).negated()])), Ok(1));
+    engine.remove(first).unwrap();
+    // The memory of the first, as compiled again, is that of the second.
+    drop(kernel.module(0));
+    let second = load(kernel, &engine, 1).unwrap();
+    let callsites = |ops: &'static Ops| {
+        let mut functions = Vec::new();
+        engine.for_each_callsite(|status| {
+            if status.ops().any(|other| core::ptr::eq(other, ops)) {
+                functions.push(status.callsite.function());
+            }
+        });
+        functions
+    };
+    assert_eq!(callsites(by_address), []);
+    assert_eq!(callsites(with_name), [f, at]);
+    assert_eq!(callsites(without), [f, at]);
+    // Said again, it means what is there now.
+    assert_eq!(engine.set_filter(by_address, &Filter::new(&[Rule::address(at)])), Ok(1));
+    engine.remove(second).unwrap();
+    assert_eq!(engine.unregister(by_address), Ok(0));
+}
+
+#[test]
+fn entries_of_a_module_that_are_no_callsites_are_refused_one_by_one() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let mut module = FakeText::new(NEAR);
+    // Most objects are compiled with =4,2, some with =2, one with =3,1.
+    let functions: Vec<_> = FORMS.iter().map(|form| module.function("m", *form)).collect();
+    for _ in 0..4 {
+        module.function("p", super::PREFIXED);
+    }
+    let entry = module.words(&[NOP, NOP, NOP, 0]);
+    module.symbol("other", entry.offset(4), 12);
+    module.entry(entry.get());
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    load(kernel, &engine, 0).unwrap();
+    let mut refused = Vec::new();
+    engine.for_each_refusal(|refusal| refused.push(refusal));
+    assert_eq!(refused, [(entry, Refusal::PrefixSize { nops: 1 })]);
+    assert_eq!(engine.register(ops(), &Filter::new(&[Rule::parse(":mod:*").unwrap()])), Ok(8));
+    assert!(functions.iter().all(|function| kernel.word(*function) != NOP));
+    assert_eq!([0, 4, 8].map(|offset| kernel.word(entry.offset(offset))), [NOP; 3]);
 }

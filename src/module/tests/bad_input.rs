@@ -1,7 +1,7 @@
 //! What is no good module: each an error, and nothing left.
 
 use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
-use crate::callsite::{NOP, Refusal};
+use crate::callsite::Refusal;
 use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
 use crate::plt::STUB_VENEERS;
 use crate::symbols::Symbols;
@@ -185,7 +185,7 @@ fn indices_out_of_range_are_refused() {
 }
 
 #[test]
-fn entries_that_are_no_callsites_are_refused() {
+fn entries_that_name_no_instruction_of_the_text_are_refused() {
     let host = Host::new(FAR);
     let error = |change: fn(&mut Maker)| {
         let mut maker = Maker::new();
@@ -194,24 +194,16 @@ fn entries_that_are_no_callsites_are_refused() {
         change(&mut maker);
         host.error_of(&maker.write())
     };
-    let not_nop = error(|maker| {
-        let text = maker.text();
-        let offset = maker.words(text, &[RET, RET]);
-        maker.entry(text, offset);
-    });
-    let refusal = Refusal::NotPatchable { found: [RET, RET] };
-    assert_eq!(not_nop, LoadError::Callsite { entry: (FAR + 12).into(), refusal });
     let beyond = error(|maker| {
         let text = maker.text();
         maker.entry(text, 0x10_0000);
     });
     assert!(matches!(beyond, LoadError::Callsite { refusal: Refusal::OutsideText, .. }));
-    let overlapping = error(|maker| {
+    let misaligned = error(|maker| {
         let text = maker.text();
-        let offset = maker.words(text, &[NOP, NOP, NOP]);
-        [4, 0].into_iter().for_each(|word| maker.entry(text, offset + word));
+        maker.entry(text, 2);
     });
-    assert_eq!(overlapping, LoadError::Callsite { entry: (FAR + 16).into(), refusal: Refusal::Overlapping });
+    assert_eq!(misaligned, LoadError::Callsite { entry: (FAR + 2).into(), refusal: Refusal::Misaligned });
     let empty = error(|maker| {
         let entries = maker.section("__patchable_function_entries", SectionKind::Data, elf::SHF_ALLOC);
         maker.object.append_section_data(entries, &[0; 8], 8);

@@ -1,9 +1,9 @@
 //! The second question: what would the engine make of each entry?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 
-use fentry::callsite::{Callsite, Form, Layout, Prefix, Refusal, State};
+use fentry::callsite::{Callsite, Form, Prefix, Refusal, State};
 use fentry::symbols::Convention;
 use fentry::{TextAddr, TextRange};
 
@@ -65,7 +65,13 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
     addrs.sort_unstable();
 
     let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
-    let layout = Layout::detect(addrs.iter().copied().map(TextAddr::new), text, read);
+    // What has no length is a label.
+    let functions: BTreeSet<u64> =
+        loaded.functions.iter().filter(|function| function.size != 0).map(|function| function.addr).collect();
+    let decode = |entry| match functions.is_empty() {
+        true => Callsite::beyond_doubt(entry, text, read),
+        false => Callsite::of_function(entry, text, |at| functions.contains(&at.get()), read),
+    };
     let mut survey = Survey::default();
     let mut decoded = Vec::new();
     for addr in addrs {
@@ -74,7 +80,7 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
             continue;
         }
         let entry = TextAddr::new(addr);
-        match Callsite::decode(entry, text, layout, read) {
+        match decode(entry) {
             Ok((callsite, State::Compiled)) => decoded.push((callsite, entry)),
             Ok(_) => survey.refused.push((entry, Refusal::InUse)),
             Err(refusal) => survey.refused.push((entry, refusal)),
