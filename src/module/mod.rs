@@ -42,7 +42,7 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-pub use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions, Untraced};
+pub use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions, Untraced};
 pub use error::{LoadError, SectionCause, StartError, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;
