@@ -81,6 +81,7 @@ pub struct Module<'k> {
     id: ModuleId,
     name: String,
     placed: Placed<'k>,
+    /// Sorted by name, and no name is there twice.
     exports: Vec<(String, u64)>,
     uses: Vec<ModuleId>,
     holders: usize,
@@ -108,10 +109,11 @@ impl Module<'_> {
 
     /// The address of what it exports by this name.
     pub fn export(&self, name: &str) -> Option<u64> {
-        self.exports.iter().find_map(|(known, address)| (known == name).then_some(*address))
+        let at = self.exports.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        Some(self.exports[at].1)
     }
 
-    /// What it exports.
+    /// What it exports, by name.
     pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
         self.exports.iter().map(|(name, address)| (name.as_str(), *address))
     }
@@ -196,7 +198,7 @@ impl<'k> Modules<'k> {
         layout.add_tables(object, &values, erratum)?;
 
         let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
-        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum);
+        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum)?;
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = self.read_exports(object, &layout, &placed)?;
@@ -216,7 +218,7 @@ impl<'k> Modules<'k> {
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
-        let functions = symbols::functions(object, &layout, [INIT, EXIT]);
+        let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
         let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
         let init = Init { function: init, texts };
         let module = Module {
@@ -270,7 +272,7 @@ impl<'k> Modules<'k> {
         Ok(Some(address))
     }
 
-    /// Reads a module's export records.
+    /// Reads a module's export records, sorted by name.
     fn read_exports(
         &self,
         object: &Object<'_>,
@@ -283,15 +285,19 @@ impl<'k> Modules<'k> {
             for index in 0..(section.bytes / RECORD_BYTES) as usize {
                 let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
                 let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
-                let here = self.exports.get(&name).is_some() || exports.iter().any(|(known, _)| *known == name);
                 let other = self.loaded.iter().find(|other| other.export(&name).is_some());
-                let owner = if here { Some("") } else { other.map(|module| module.name()) };
+                let owner = if self.exports.get(&name).is_some() { Some("") } else { other.map(Module::name) };
                 if let Some(owner) = owner {
                     return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
                 }
                 exports.try_reserve(1)?;
                 exports.push((name, address));
             }
+        }
+        exports.sort_unstable();
+        let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
+        if let Some([_, (name, _)]) = twice {
+            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: owned("")? });
         }
         Ok(exports)
     }
