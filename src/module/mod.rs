@@ -13,7 +13,7 @@
 //!
 //! # Supports
 //! - ELF64, little-endian, AArch64, ET_REL: what `ld -r` makes of objects from rustc, GCC and Clang, in each code model and
-//!   with `-fpic`;
+//!   with `-fpic` (the [guide](crate::guide#where-modules-may-be) has what may be how far away);
 //! - text, constants, data, zeros, COMMON symbols; `.init.*` sections, which are freed when init has returned;
 //! - branches of any length through veneers, which change X16 only; a GOT; Cortex-A53 erratum 843419;
 //! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines.

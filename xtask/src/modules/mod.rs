@@ -5,6 +5,8 @@
 
 pub(crate) mod fuzz;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod proof;
 
 use std::path::{Path, PathBuf};
