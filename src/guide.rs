@@ -172,6 +172,25 @@
 //! are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo xtask doctor` says whether there are
 //! functions that take a value in x18, and others that change it.
 //!
+//! # Where modules may be
+//! Calls reach everywhere: where B and BL don't, the loader puts a veneer between. Addresses reach as far as the compiler was
+//! told, and what is farther is refused with the relocation, the symbol and the distance
+//! ([`Overflow`](crate::module::RelocCause::Overflow)), never cut short:
+//!
+//! | compiled with | the kernel's data and functions' addresses | the module may be |
+//! |---|---|---|
+//! | the small code model, `-fno-pic` (the usual for kernels) | by ADRP | within 4 GiB of what it refers to |
+//! | `-fPIC`, rustc's `-Crelocation-model=pic` | from a GOT, which the loader makes | anywhere |
+//! | GCC's `-fpic` | the same, the GOT being 32 KiB at most: some 3,500 addresses | anywhere |
+//! | `-mcmodel=tiny -fno-pic` | by ADR and literal loads | within 1 MiB of what it refers to |
+//! | `-mcmodel=tiny` with `-fpic` | from a GOT | anywhere |
+//! | `-mcmodel=large` (without `-fpic` in GCC) | as whole numbers | anywhere |
+//!
+//! A module's own segments must be near each other in all but the large model: within 4 GiB, for ADRP and for the 32-bit
+//! distances of jump tables (R_AARCH64_PREL32), and within 1 MiB in the tiny model. The loader asks for each segment near the
+//! first one; a [`ModuleMemory`](crate::module::ModuleMemory) that can't give it such a place had better refuse. Some
+//! distributions' GCC compiles for position-independent programs unless it is told `-fno-pie`.
+//!
 //! # Names
 //! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,
 //! and link again with `symbols.o` added. `Image::linked` finds it. Without one, filters by

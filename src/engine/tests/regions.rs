@@ -8,9 +8,10 @@ use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
 use crate::ops::{Ops, OpsFlags};
 use crate::plt::{STUB_VENEERS, Veneer};
-use crate::region::{RegionToken, Regions as _};
+use crate::region::{RegionCause, RegionToken, Regions as _};
 use std::boxed::Box;
 use std::format;
+use std::string::ToString;
 use std::vec::Vec;
 
 /// An engine on two functions, `f` and `g`, and a module, not loaded yet, of so many, four on a page.
@@ -218,8 +219,8 @@ fn a_trampoline_that_was_replaced_is_not_called_by_a_new_region() {
     assert_eq!(engine.unregister(ops), Ok(6));
 }
 #[test]
-fn a_region_that_is_refused_is_as_it_was() {
-    let (kernel, engine, _) = with_module(FAR, 4);
+fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
+    let (kernel, engine, functions) = with_module(FAR, 4);
     let exclusive = || &*Box::leak(Box::new(Ops::new(callback).with_flags(OpsFlags::IPMODIFY)));
     let (first, second) = (exclusive(), exclusive());
     let all_but = |name| [Rule::name(name).negated()];
@@ -232,17 +233,21 @@ fn a_region_that_is_refused_is_as_it_was() {
         let error = unsafe { engine.add(region) }.unwrap_err();
         kernel.repair();
         assert!(kernel.snapshot() == before, "{fault:?}: {error}");
-        engine.survey()
+        (engine.survey(), error)
     };
     // Made ready, a veneer written, called.
     let faults = (0..3).map(Fault::Round).chain((0..6).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
     for fault in faults {
-        let survey = refused(Some(fault));
+        let (survey, error) = refused(Some(fault));
         assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
+        assert!(matches!(error.cause, RegionCause::Text(_)), "{fault:?}: {error}");
+        let poke = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(!poke.is_empty() && error.to_string().ends_with(&poke), "{fault:?}: {error}");
     }
     // In the module the two exclude each other, and nowhere else.
     engine.register(second, &Filter::new(&all_but("f"))).unwrap();
-    assert_eq!(refused(None).enabled, 2);
+    let (survey, error) = refused(None);
+    assert_eq!((survey.enabled, error.cause), (2, RegionCause::Conflict { function: functions[0] }));
     engine.unregister(second).unwrap();
     load(kernel, &engine, 0).unwrap();
     assert_eq!(engine.unregister(first), Ok(5));

@@ -270,7 +270,7 @@ fn text_that_is_still_traced_is_not_freed_whatever_the_module_is_given_up_for() 
         let Err(LoadError::Kept { cause, error, bytes }) = result else { panic!("{result:?}") };
         assert_eq!((error, bytes), (STUCK.at(traced[0]), host.memory.lent_bytes()));
         match cause {
-            StartError::Region(error) => assert_eq!((error.reason, refuse), (REFUSED.at(error.text).reason, Some(1))),
+            StartError::Region(error) => assert_eq!((error.cause, refuse), (REFUSED.at(error.text).cause, Some(1))),
             StartError::Init(found) => assert_eq!((found, refuse), (status, None)),
         }
 

@@ -5,6 +5,8 @@
 
 pub(crate) mod fuzz;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod proof;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +49,9 @@ const C_COMPILERS: [CCompiler; 2] = [
     },
 ];
 
+/// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
+const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
+
 /// Builds the modules of a variant, and gives the directory that holds them and nothing else.
 pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<PathBuf> {
     let work = workspace.target_dir.join("kernels/modules").join(variant.name);
@@ -60,10 +65,10 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
         replace(&made, &dir.join(name).with_extension("o"))?;
     }
     for compiler in &C_COMPILERS {
-        for nops in ["2", "4,2"] {
-            let name = format!("relay-{}-{}", compiler.name, nops.replace(',', ""));
+        for (nops, model, suffix) in C_FORMS {
+            let name = format!("relay-{}-{suffix}", compiler.name);
             let kept = dir.join(&name).with_extension("o");
-            match compile_c(workspace, variant, compiler, nops, &work.join(&name).with_extension("o"))? {
+            match compile_c(workspace, variant, compiler, [nops, model], &work.join(&name).with_extension("o"))? {
                 Ok(made) => replace(&made, &kept)?,
                 Err(why) => {
                     eprintln!("    {name} not built because {why}");
@@ -125,7 +130,7 @@ fn compile_c(
     workspace: &Workspace,
     variant: &Variant,
     compiler: &CCompiler,
-    nops: &str,
+    [nops, model]: [&str; 2],
     output: &Path,
 ) -> Result<Result<PathBuf, String>> {
     let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
@@ -141,7 +146,7 @@ fn compile_c(
         return Ok(Err(format!("{} is not installed", compiler.programs[0])));
     };
     let mut command = Command::new(program);
-    command.args(compiler.target).args(["-c", "-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector"]);
+    command.args(compiler.target).args(["-c", "-O2", "-ffreestanding", model, "-fno-stack-protector"]);
     command.arg("-falign-functions=8").arg(format!("-fpatchable-function-entry={nops}"));
     command.arg(if variant.hardening.contains(&Hardening::BtiPac) {
         "-mbranch-protection=bti+pac-ret"
