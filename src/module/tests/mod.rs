@@ -1,6 +1,7 @@
 //! Tests of the loader, on a host.
 
 mod bad_input;
+mod exports;
 mod fixture;
 mod heap;
 mod loading;
