@@ -155,9 +155,9 @@ impl fmt::Display for Refusal {
                 f,
                 "its function begins {nops} NOPs behind it; -fpatchable-function-entry=2 has none there, and =4,2 has two"
             ),
-            Self::InDoubt => {
-                f.write_str("without symbols its instructions can mean more than one thing: give symbols, or the layout")
-            }
+            Self::InDoubt => f.write_str(
+                "without symbols its instructions can mean more than one thing: give symbols, or the layout",
+            ),
             Self::NotPatchable { found: [first, second] } => {
                 write!(f, "expected nop; nop and found {}; {}", Insn::decode(*first), Insn::decode(*second))
             }

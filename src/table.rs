@@ -758,9 +758,7 @@ impl<'a> Reading<'a> {
         #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
         let read = |at| read(at);
         let decoded = match self {
-            Self::Functions(cursor) => {
-                Callsite::of_function(entry, text, |at| cursor.has_function_at(at.get()), read)
-            }
+            Self::Functions(cursor) => Callsite::of_function(entry, text, |at| cursor.has_function_at(at.get()), read),
             Self::Stated(layout) => Callsite::decode(entry, text, *layout, read),
             Self::Text => Callsite::beyond_doubt(entry, text, read),
         };

@@ -262,9 +262,8 @@ impl Region {
         }
         let mut names = self.origin.names();
         let mut functions = self.candidates(rule).filter_map(|index| function(&self.table, index));
-        functions.any(|function| {
-            matches!(rule.pattern, Pattern::Address(_)) || rule.matches(names.of(function), function)
-        })
+        functions
+            .any(|function| matches!(rule.pattern, Pattern::Address(_)) || rule.matches(names.of(function), function))
     }
 
     /// Whether a function with a planned change returns twice to one call.

@@ -94,18 +94,17 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) const NOTHING: Self =
-        Self {
-            regions: 0,
-            callsites: 0,
-            ops: 0,
-            sets: 0,
-            stub_bytes: 0,
-            quarantined: 0,
-            batches: 0,
-            changes: 0,
-            failures: 0,
-        };
+    pub(super) const NOTHING: Self = Self {
+        regions: 0,
+        callsites: 0,
+        ops: 0,
+        sets: 0,
+        stub_bytes: 0,
+        quarantined: 0,
+        batches: 0,
+        changes: 0,
+        failures: 0,
+    };
 }
 
 impl Engine {

@@ -255,4 +255,3 @@ impl fmt::Display for Rule<'_> {
 fn is_glob(text: &str) -> bool {
     text.contains(['*', '?', '[', '\\'])
 }
-

@@ -153,11 +153,10 @@ fn a_filter_that_is_kept_for_later_text_has_no_addresses() {
     assert_eq!([selects(&[at, f], "f"), selects(&[at, f], "g")], [Some(true), Some(false)]);
     assert_eq!([selects(&[at.negated()], "f"), selects(&[], "f")], [Some(true); 2]);
     let in_module = |name| selects(&[Rule::parse(name).unwrap()], "f");
-    assert_eq!([in_module("f:mod:n*"), in_module("f:mod:disk"), in_module("!:mod:net")], [
-        Some(true),
-        Some(false),
-        Some(false)
-    ]);
+    assert_eq!(
+        [in_module("f:mod:n*"), in_module("f:mod:disk"), in_module("!:mod:net")],
+        [Some(true), Some(false), Some(false)]
+    );
 }
 
 #[test]

@@ -313,7 +313,9 @@ impl fmt::Display for LoadError {
                 write!(f, "The module exports {name}, which the module {owner} exports already")
             }
             Self::BadExport { index } => write!(f, "The module's export record {index} is none"),
-            Self::Callsite { entry, refusal } => write!(f, "The entry {entry} names no instruction of the text: {refusal}"),
+            Self::Callsite { entry, refusal } => {
+                write!(f, "The entry {entry} names no instruction of the text: {refusal}")
+            }
             Self::EmptyEntry { section, offset } => {
                 write!(f, "The patchable entry at {offset:#x} of section {section} names no function")
             }

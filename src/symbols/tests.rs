@@ -174,6 +174,23 @@ fn every_damage_has_its_error() {
     }
 }
 
+/// Where kernels are: the last addresses that there are.
+#[test]
+fn a_function_may_end_where_addresses_do() {
+    let convention = Convention::Variant;
+    let last = Function { convention, ..function("last", u64::MAX - 0xff, 0xff) };
+    let bytes = encode(&[function("first", u64::MAX - 0x1fff, 0x100), last], 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    let found = symbols.lookup_addr(u64::MAX - 1).unwrap();
+    assert_eq!((found.symbol.name, found.symbol.size, found.offset), ("last", 0xff, 0xfe));
+    assert!(symbols.is_variant(u64::MAX - 0xff) && !symbols.is_variant(u64::MAX - 0x1fff));
+    // One byte more, and it would go on at address 0.
+    let mut beyond = bytes.clone();
+    let size = HEADER_LEN + 2 * 4 + 4;
+    beyond[size..size + 4].copy_from_slice(&(VARIANT | 0x100).to_le_bytes());
+    assert_eq!(Symbols::parse(&summed(beyond)).unwrap_err(), SymbolsError::AddressRange { index: 1 });
+}
+
 #[test]
 fn every_damage_of_one_bit_and_every_truncation_is_seen() {
     let whole = sample();

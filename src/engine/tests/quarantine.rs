@@ -125,8 +125,7 @@ fn text_that_is_given_back_is_neither_read_nor_written() {
     }
     text.skip_to(4096);
     let init_text = text.words(&[]);
-    let ours: Vec<TextAddr> =
-        names(8).enumerate().map(|(n, name)| text.function(&name, super::FORMS[n % 4])).collect();
+    let ours: Vec<TextAddr> = names(8).enumerate().map(|(n, name)| text.function(&name, super::FORMS[n % 4])).collect();
     let broken = text.words(&[1, 2]);
     text.entry(broken.get());
     text.skip_to(8192);
@@ -153,7 +152,10 @@ fn text_that_is_given_back_is_neither_read_nor_written() {
     (init_text.get()..end.get()).step_by(4).for_each(|at| kernel.overwrite(TextAddr::new(at), 0x1234));
     let mut refused = 0;
     engine.for_each_refusal(|_| refused += 1);
-    assert_eq!((refused, engine.statistics().callsites, engine.survey().enabled, engine.survey().wrong), (0, 16, 16, 0));
+    assert_eq!(
+        (refused, engine.statistics().callsites, engine.survey().enabled, engine.survey().wrong),
+        (0, 16, 16, 0)
+    );
     assert_eq!(engine.register(ops(), &Filter::ALL), Ok(16));
     let gone = [Rule::name("f8")];
     assert_eq!(engine.register(ops(), &Filter::new(&gone)), Err(RegisterError::NothingSelected { rule: 0 }));

@@ -1,14 +1,16 @@
 //! Regions that come and go: who is at their callsites, and how far away they may be.
 
-use super::{BASE, FORMS, callback, engine_on, init, load, ops, stubs_left};
-use crate::address::TextAddr;
+use super::{BASE, FORMS, callback, engine_on, first_stub, init, load, ops, stubs_left};
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::{NOP, Refusal, State};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
+use crate::hits::CallsiteHits;
 use crate::ops::{Ops, OpsFlags};
 use crate::plt::{STUB_VENEERS, Veneer};
 use crate::region::{RegionCause, RegionToken, Regions as _};
+use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::format;
 use std::string::ToString;
@@ -376,4 +378,51 @@ fn entries_of_a_module_that_are_no_callsites_are_refused_one_by_one() {
     assert_eq!(engine.register(ops(), &Filter::new(&[Rule::parse(":mod:*").unwrap()])), Ok(8));
     assert!(functions.iter().all(|function| kernel.word(*function) != NOP));
     assert_eq!([0, 4, 8].map(|offset| kernel.word(entry.offset(offset))), [NOP; 3]);
+}
+
+#[test]
+fn callsites_are_counted_in_a_module_only_where_all_of_them_have_counters() {
+    // From where on and for how many bytes there are counters; what the text takes, first.
+    for (start, bytes, counted) in [(0, 0xc18, 4), (8, 0xc18, 4), (0, 0xc00, 0), (0x10, 0x1000, 0), (0x1000, 0x1000, 0)]
+    {
+        let (kernel, engine, _) = with_module(NEAR, 4);
+        let text = kernel.module(0).text;
+        assert_eq!(text.len(), 0xc18);
+        let covered = TextRange::new(text.start.offset(start), text.start.offset(start + bytes));
+        let counters = (0..CallsiteHits::counters_for(covered)).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let hits = &*Box::leak(Box::new(CallsiteHits::new(covered.start, counters.leak())));
+        let ops = &*Box::leak(Box::new(Ops::callsite_counter(hits)));
+        let rule = format!(":mod:{}", kernel.module(0).module);
+        assert_eq!(engine.register(ops, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
+        load(kernel, &engine, 0).unwrap();
+        assert_eq!(engine.survey().enabled, counted, "{bytes:#x} bytes from {start:#x}");
+    }
+}
+
+/// Of two callsites with the same ops, BL reaches the trampoline from one.
+#[test]
+fn each_callsite_calls_a_trampoline_itself_where_its_bl_reaches() {
+    let mut text = FakeText::new(BASE);
+    let functions = ["f", "g"].map(|name| text.function(name, COMPILED));
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let [far, near] = functions.map(|function| function.offset(4));
+    for trampoline in [far.offset(128 << 20), near.offset(-(128 << 20) - 4)] {
+        // SAFETY: nothing executes a fake's text.
+        let ops: &'static Ops = Box::leak(Box::new(unsafe { Ops::direct(trampoline) }));
+        assert_eq!(engine.register(ops, &Filter::ALL), Ok(2));
+        let mut called = Vec::new();
+        engine.for_each_callsite(|status| {
+            let words = [0, 4].map(|offset| kernel.word(status.callsite.function().offset(offset)));
+            let Some(State::Enabled(target)) = status.callsite.state_of(words[0], words[1]) else {
+                panic!("{words:x?}")
+            };
+            called.push(target);
+        });
+        let (reaching, other) = if trampoline > far { (1, 0) } else { (0, 1) };
+        assert_eq!(called[reaching], trampoline);
+        // The stub, which jumps there.
+        assert_eq!(called[other], first_stub(kernel));
+        assert_eq!(engine.unregister(ops), Ok(2));
+    }
 }

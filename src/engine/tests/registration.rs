@@ -58,7 +58,11 @@ fn filters_select_by_name_glob_and_address() {
     assert_eq!(enabled(&[Rule::address(TextAddr::new(1))]), Err(RegisterError::NothingSelected { rule: 0 }));
     assert_eq!(enabled(&[parse("f1"), parse("!f*")]), Err(RegisterError::EmptySelection));
     for nothing in ["!nosuch", "!no*", "!0x10"] {
-        assert_eq!(enabled(&[parse("f*"), parse(nothing)]), Err(RegisterError::NothingTakenAway { rule: 1 }), "{nothing}");
+        assert_eq!(
+            enabled(&[parse("f*"), parse(nothing)]),
+            Err(RegisterError::NothingTakenAway { rule: 1 }),
+            "{nothing}"
+        );
         assert_eq!(enabled(&[parse(nothing)]), Err(RegisterError::NothingTakenAway { rule: 0 }), "{nothing}");
     }
     assert_eq!(enabled(&[parse("f1"), parse("!f2\n")]).unwrap(), ["f1"]);

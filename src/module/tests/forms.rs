@@ -28,6 +28,16 @@ fn sections_that_can_not_be_placed_are_refused() {
     assert_eq!(cause(error(elf::SHT_INIT_ARRAY, alloc | write, 8)), SectionCause::NeverCalled);
     assert_eq!(cause(error(elf::SHT_HASH, alloc, 8)), SectionCause::Type(elf::SHT_HASH.0));
     assert_eq!(cause(error(elf::SHT_PROGBITS, alloc, 8192)), SectionCause::Alignment(8192));
+    let said = error(elf::SHT_PROGBITS, alloc, 8192).to_string();
+    assert_eq!(said, "The section 1 (.odd) can't be placed: its alignment 0x2000 is no power of two up to a page");
+    for (cause, said) in [
+        (SectionCause::WritableText, "it wants to be writable and executable"),
+        (SectionCause::ImplicitAddends, "its relocations have no addends"),
+        (SectionCause::Type(14), "its type 0xe is not one that can be placed"),
+        (SectionCause::Length(12), "its length 0xc is no whole number of entries"),
+    ] {
+        assert_eq!(cause.to_string(), said);
+    }
     let thread_local = error(elf::SHT_PROGBITS, alloc | write | elf::SHF_TLS, 8);
     let expected = LoadError::ThreadLocal { section: ".odd".to_string(), offset: 0, symbol: String::new() };
     assert_eq!(thread_local, expected);

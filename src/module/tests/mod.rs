@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod compilers;
+mod exports;
 mod fixture;
 mod forms;
 mod heap;

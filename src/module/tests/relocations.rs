@@ -165,3 +165,22 @@ fn accesses_must_be_aligned_to_their_size() {
         assert!(matches!(cause, RelocCause::Misaligned { multiple_of, .. } if multiple_of == size), "{kind}");
     }
 }
+
+/// AAELF64 5.7, by the names that readelf prints.
+#[test]
+fn a_kind_is_named_as_the_abi_does() {
+    for (number, name) in [
+        (257, "R_AARCH64_ABS64"),
+        (275, "R_AARCH64_ADR_PREL_PG_HI21"),
+        (283, "R_AARCH64_CALL26"),
+        (311, "R_AARCH64_ADR_GOT_PAGE"),
+    ] {
+        let kind = RelocKind::of(number).unwrap();
+        assert_eq!(
+            (kind.number(), kind.name(), std::format!("{kind:>30}")),
+            (number, name, std::format!("{name:>30}"))
+        );
+        assert_eq!(std::format!("{kind:?}"), name);
+    }
+    assert!([0, 256, 281, 294, 315, 316, u32::MAX].into_iter().all(|number| RelocKind::of(number).is_none()));
+}
