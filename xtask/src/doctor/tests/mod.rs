@@ -1,5 +1,10 @@
 //! Small kernels, written as object files and linked by the toolchain's own linker under several scripts.
 
+mod damaged;
+mod files;
+mod heap;
+mod linked;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +15,8 @@ use object::{
     SymbolScope, elf,
 };
 
-use super::examine;
 use super::report::{Report, Weight};
+use super::{examine as examine_with, usual};
 
 const RET: u32 = 0xd65f_03c0;
 
@@ -38,6 +43,8 @@ type Function<'a> = (&'a str, &'a [u32], Option<u64>);
 const PLAIN: Function<'_> = ("plain", &[NOP, NOP, RET, RET], Some(0));
 const PADDED: Function<'_> = ("padded", &[BTI_C, NOP, NOP, RET], Some(4));
 const BROKEN: Function<'_> = ("broken", &[RET, RET, RET, RET], Some(0));
+/// Its entry is nobody's: the linker has discarded the function.
+const GONE: Function<'_> = ("gone", &[RET], Some(0));
 const UNTRACED: Function<'_> = ("core::untraced", &[RET, RET, RET, RET], None);
 
 /// An object file with these functions.
@@ -49,6 +56,10 @@ fn object_file(functions: &[Function<'_>]) -> Vec<u8> {
     object.section_mut(entries).flags =
         SectionFlags::Elf { sh_type: elf::SHT_PROGBITS, sh_flags: elf::SHF_ALLOC | elf::SHF_WRITE };
     for (name, words, entry) in functions {
+        if *name == GONE.0 {
+            object.append_section_data(entries, &[0; 8], 8);
+            continue;
+        }
         let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let at = object.append_section_data(text, &code, 8);
         let symbol = object.add_symbol(Symbol {
@@ -124,6 +135,11 @@ fn diagnose_whole(name: &str, functions: &[Function<'_>], script: &str, args: &[
     let image = link(&dir, &[input], script, args);
     std::fs::remove_dir_all(&dir).unwrap();
     examine(&image).unwrap()
+}
+
+/// What there is to say about an image that keeps its callsites as examples/fentry.ld does.
+fn examine(image: &[u8]) -> anyhow::Result<Report> {
+    examine_with(image, &usual())
 }
 
 fn problems(report: &Report) -> Vec<&str> {
