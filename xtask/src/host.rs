@@ -37,6 +37,15 @@ pub(crate) struct Count {
 /// What begins the line of a test that could not do its work, for want of a program that is not installed.
 const LEFT_OUT: &str = "LEFT OUT: ";
 
+/// Says of the running test that it could not do its work, past the harness, which keeps what a passing test prints.
+#[cfg(test)]
+pub(crate) fn leave_out(why: &str) {
+    use std::io::Write as _;
+    let test = std::thread::current();
+    let line = format!("{LEFT_OUT}{}: {why}\n", test.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
 /// What tests have said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tested {

@@ -56,6 +56,7 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         return if relink { link(&args, None).map(exit_code) } else { Ok(ExitCode::SUCCESS) };
     };
 
+    contents.left_out.iter().for_each(|left_out| eprintln!("note: {left_out}"));
     let table = with_suffix(&output, ".symbols.o");
     for _ in 0..MOST_PASSES {
         std::fs::write(&table, symbols::object_file(&contents)?)

@@ -8,6 +8,7 @@ mod cli;
 mod console;
 mod doctor;
 mod host;
+mod image;
 mod insn_proof;
 mod kernel_build;
 mod linker;

@@ -1,40 +1,112 @@
 //! The kernel's symbol table, made from a linked image.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use fentry::symbols::{Convention, Function, encode};
-use object::read::elf::{ElfFile64, ElfSymbol64};
+use object::read::elf::ElfSymbol64;
 use object::write::{self, StandardSegment};
 use object::{
     Architecture, BinaryFormat, Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind,
     elf,
 };
 
-/// The section that the linker script keeps for the table, and the symbols that it puts around it.
-const SECTION: &str = ".fentry.symbols";
-const START: &str = "__fentry_symbols_start";
-const STOP: &str = "__fentry_symbols_stop";
+use crate::image::{self, Image};
+
+/// A section that a linker script keeps, and the symbols that it puts around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) section: String,
+    pub(crate) start: String,
+    pub(crate) stop: String,
+}
+
+impl Kept {
+    pub(crate) fn new(section: &str, start: &str, stop: &str) -> Self {
+        Self { section: section.to_owned(), start: start.to_owned(), stop: stop.to_owned() }
+    }
+
+    /// Where examples/fentry.ld keeps the table.
+    pub(crate) fn symbols() -> Self {
+        Self::new(".fentry.symbols", "__fentry_symbols_start", "__fentry_symbols_stop")
+    }
+}
 
 /// What the table says about an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) functions: Vec<Function>,
+    /// What one table can't hold beside those.
+    pub(crate) left_out: Vec<LeftOut>,
     /// Where the table itself is, if the linker script has a place for it.
     pub(crate) anchor: Option<u64>,
 }
 
-/// A 64-bit little-endian ELF image.
-type Image<'a> = ElfFile64<'a, LittleEndian>;
+/// Functions of one section that are too far away for the table, which counts in 32 bits from its lowest address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    section: String,
+    pub(crate) functions: Vec<Function>,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { section, functions } = self;
+        let first = functions.first().map_or(0, |function| function.addr);
+        let count = functions.len();
+        write!(
+            f,
+            "{count} functions of the section {section} are left out of the symbol table: at {first:#x} they are 4 GiB or \
+             more away from the others, and have no names at run time"
+        )
+    }
+}
+
+/// How far from the lowest address the table reaches, and the largest size that it holds.
+const REACH: u64 = u32::MAX as u64;
+const MOST_BYTES: u64 = i32::MAX as u64;
 
 /// Reads an image's functions.
 pub(crate) fn read_image(data: &[u8]) -> Result<Contents> {
-    let image = Image::parse(data).context("this is not a 64-bit little-endian ELF image")?;
-    ensure!(image.architecture() == Architecture::Aarch64, "this image is for {:?}", image.architecture());
+    read_image_with(data, &Kept::symbols())
+}
+
+/// The same, where the table is kept elsewhere.
+fn read_image_with(data: &[u8], kept: &Kept) -> Result<Contents> {
+    let image = image::parse(data)?;
     let addr_of = |name| image.symbol_by_name(name).filter(|symbol| !symbol.is_undefined()).map(|s| s.address());
-    let anchor = addr_of(START).filter(|_| addr_of(STOP).is_some());
-    Ok(Contents { functions: functions(&image), anchor })
+    let anchor = addr_of(&kept.start).filter(|_| addr_of(&kept.stop).is_some());
+    let all = functions(&image);
+    let near = densest(&all);
+    let is_near = |function: &Function| near.contains(&function.addr) && function.size <= MOST_BYTES;
+    let (functions, far): (Vec<_>, Vec<_>) = all.into_iter().partition(is_near);
+    Ok(Contents { functions, left_out: by_section(&image, far), anchor })
+}
+
+/// The addresses within the table's reach of each other that have the most functions, of those in order.
+fn densest(functions: &[Function]) -> std::ops::RangeInclusive<u64> {
+    let end_of =
+        |first: &Function| functions.partition_point(|function| function.addr <= first.addr.saturating_add(REACH));
+    let counts = functions.iter().enumerate().map(|(start, first)| (end_of(first) - start, Reverse(first.addr)));
+    let base = counts.max().map_or(0, |(_, Reverse(addr))| addr);
+    base..=base.saturating_add(REACH)
+}
+
+fn by_section(image: &Image<'_>, far: Vec<Function>) -> Vec<LeftOut> {
+    let mut left_out: BTreeMap<String, Vec<Function>> = BTreeMap::new();
+    for function in far {
+        let holds = |section: &object::read::elf::ElfSection64<'_, '_, LittleEndian>| {
+            section.kind() == SectionKind::Text
+                && function.addr.checked_sub(section.address()).is_some_and(|offset| offset < section.size())
+        };
+        let section = image.sections().find(holds);
+        let name = section.and_then(|section| section.name().ok().map(str::to_owned)).unwrap_or_default();
+        left_out.entry(name).or_default().push(function);
+    }
+    left_out.into_iter().map(|(section, functions)| LeftOut { section, functions }).collect()
 }
 
 /// A function symbol before its place among others of its address is settled.
@@ -44,6 +116,7 @@ struct Candidate {
     size: u64,
     is_local: bool,
     convention: Convention,
+    section_end: u64,
 }
 
 /// Every function and every global label in text, by address; those with one address in the order of preference.
@@ -61,7 +134,10 @@ fn functions(image: &Image<'_>) -> Vec<Function> {
         }
         is_same
     });
-    let function = |Candidate { name, addr, size, convention, .. }| Function { name, addr, size, convention };
+    let function = |Candidate { name, addr, size, convention, section_end, .. }| {
+        // A size that a file makes up must not reach beyond the section.
+        Function { name, addr, size: size.min(section_end - addr), convention }
+    };
     candidates.into_iter().map(function).collect()
 }
 
@@ -71,7 +147,7 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
     let is_function = symbol.kind() == SymbolKind::Text;
     let is_label = symbol.elf_symbol().st_type() == elf::STT_NOTYPE && symbol.is_global();
     let in_text = section.kind() == SectionKind::Text;
-    let section_end = section.address() + section.size();
+    let section_end = section.address().checked_add(section.size())?;
     let wanted = (is_function || is_label)
         && in_text
         && !name.is_empty()
@@ -86,28 +162,37 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
         size: if is_function { symbol.size().max(4) } else { 0 },
         is_local: symbol.is_local(),
         convention: Convention::of_st_other(symbol.elf_symbol().st_other.0),
+        section_end,
     })
 }
 
 /// The table for `contents` as an object file to link.
 pub(crate) fn object_file(contents: &Contents) -> Result<Vec<u8>> {
+    object_file_in(contents, &Kept::symbols())
+}
+
+fn object_file_in(contents: &Contents, kept: &Kept) -> Result<Vec<u8>> {
     let table = encode(&contents.functions, contents.anchor.unwrap_or(0))?;
     let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
     let segment = object.segment_name(StandardSegment::Data).to_vec();
-    let section = object.add_section(segment, SECTION.into(), SectionKind::ReadOnlyData);
+    let section = object.add_section(segment, kept.section.clone().into_bytes(), SectionKind::ReadOnlyData);
     object.append_section_data(section, &table, 8);
     object.write().context("the object file cannot be made")
 }
 
 /// `cargo xtask symbols`: makes the table of one image and writes it where it can be linked.
-pub(crate) fn write_object(image: &Path, output: &Path) -> Result<()> {
-    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let contents = read_image(&data).with_context(|| format!("cannot use {}", image.display()))?;
-    let object = object_file(&contents)?;
+pub(crate) fn write_object(image: &Path, output: &Path, kept: &Kept) -> Result<()> {
+    let data = image::map(image)?;
+    let contents = read_image_with(&data, kept).with_context(|| format!("cannot use {}", image.display()))?;
+    let has_functions = !contents.functions.is_empty();
+    ensure!(has_functions, "{} has no symbols of functions: give the image as it was before strip", image.display());
+    let object = object_file_in(&contents, kept)?;
     std::fs::write(output, &object).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}: {} functions, {} bytes", output.display(), contents.functions.len(), object.len());
+    contents.left_out.iter().for_each(|left_out| println!("note: {left_out}"));
     if contents.anchor.is_none() {
-        println!("note: the image does not define {START} and {STOP}; see examples/fentry.ld for the linker fragment");
+        let Kept { start, stop, .. } = kept;
+        println!("note: the image does not define {start} and {stop}; see examples/fentry.ld for the linker fragment");
     }
     Ok(())
 }

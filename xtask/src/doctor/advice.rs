@@ -64,6 +64,32 @@ pub(super) const REFUSED: &str = "\
 these functions stay untraced, the others work; compile all objects with the same -fpatchable-function-entry
 (=2 or =4,2), and let nothing patch the text before the engine's init";
 
+pub(super) const DUPLICATE: &str = "\
+nothing is lost: these functions are traced, once, under all of their names. The linker has folded equal functions into
+one (--icf), and each had an entry";
+
+pub(super) const STRIPPED: &str = "\
+give the image as it was before strip (and before -s, or Rust's strip = true): without symbols neither the callsite section
+nor functions can be found. A stripped copy of it can still be booted";
+
+pub(super) const DISCARDED: &str = "\
+most likely the linker discarded their functions (--gc-sections, or copies of one in a COMDAT group) and kept the entries:
+an entry for nothing is skipped. If all are zero, or functions are missing that should be there: KEEP the section by
+examples/fentry.ld, without which --gc-sections takes the wrong ones";
+
+pub(super) const DISCARDED_OR_NOT_RELOCATED: &str = "\
+either the linker discarded their functions (--gc-sections, or copies of one in a COMDAT group): such entries are skipped;
+or the relocations that should fill them in are not in the image: keep .rela.dyn";
+
+pub(super) const COLLECTED: &str = "\
+--gc-sections has dropped their entries. GCC before 13 ties all entries of an object to its first function, and with
+-ffunction-sections they go where that one goes. Compile C with GCC 13 or Clang, or without -ffunction-sections, or link
+without --gc-sections. KEEP helps with GNU ld only; lld drops what is tied to a dropped section all the same";
+
+pub(super) const ASSEMBLY: &str = "\
+no input section begins with one of them, so that --gc-sections can't have taken their entries alone: most likely they are
+written in assembly, with NOPs of their own";
+
 pub(super) const CONVENTION: &str = "\
 they stay untraced: a callsite would change registers that their callers may keep. To leave the NOPs out:
   Rust:  #[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]

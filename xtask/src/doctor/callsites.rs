@@ -20,11 +20,13 @@ const SHOWN: usize = 5;
 pub(super) struct Survey {
     pub(super) accepted: Vec<Callsite>,
     pub(super) excluded: usize,
+    /// What the entries name, whatever became of them.
+    pub(super) named: BTreeSet<u64>,
     refused: Vec<(TextAddr, Refusal)>,
 }
 
 /// Decodes the entries, reports on them, and gives the callsites.
-pub(super) fn examine(loaded: &Loaded, entries: &[Entry], report: &mut Report) -> Survey {
+pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Report) -> Survey {
     let survey = survey(loaded, entries);
     let mut forms: BTreeMap<Form, usize> = BTreeMap::new();
     for callsite in &survey.accepted {
@@ -40,24 +42,23 @@ pub(super) fn examine(loaded: &Loaded, entries: &[Entry], report: &mut Report) -
     alignment(loaded, &survey, report);
     if !survey.accepted.is_empty() {
         protection(loaded, report);
-        coverage(loaded, report);
     }
     survey
 }
 
 /// The text that may be patched: what the linker script says, or else all that is executable.
-fn text(loaded: &Loaded) -> TextRange {
+fn text(loaded: &Loaded<'_>) -> TextRange {
     let executable = || {
         let sections = || loaded.sections.iter().filter(|section| section.is_executable && section.is_allocated);
-        let start = sections().map(|section| section.addr).min()?;
-        let end = sections().map(|section| section.addr + section.size).max()?;
+        let start = sections().map(|section| section.range().start).min()?;
+        let end = sections().map(|section| section.range().end).max()?;
         Some(start..end)
     };
     let range = loaded.between("__fentry_image_start", "__fentry_image_stop").or_else(executable).unwrap_or(0..0);
     TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end))
 }
 
-fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
+fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> Survey {
     let text = text(loaded);
     let engine = loaded.between("__fentry_text_start", "__fentry_text_stop").unwrap_or(0..0);
     let relative = is_relative(entries, text);
@@ -72,7 +73,7 @@ fn survey(loaded: &Loaded, entries: &[Entry]) -> Survey {
         true => Callsite::beyond_doubt(entry, text, read),
         false => Callsite::of_function(entry, text, |at| functions.contains(&at.get()), read),
     };
-    let mut survey = Survey::default();
+    let mut survey = Survey { named: addrs.iter().copied().collect(), ..Survey::default() };
     let mut decoded = Vec::new();
     for addr in addrs {
         if engine.contains(&addr) {
@@ -122,75 +123,60 @@ fn is_relative(entries: &[Entry], text: TextRange) -> bool {
     in_text(true) > in_text(false)
 }
 
-fn refusals(loaded: &Loaded, survey: &Survey, report: &mut Report) {
+fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
     let mut rest = survey.refused.clone();
     while let Some(&(_, first)) = rest.first() {
         let is_same = |(_, refusal): &(TextAddr, Refusal)| discriminant(refusal) == discriminant(&first);
         let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_same);
         let why = match first {
             Refusal::NotPatchable { .. } => "the instructions there are not two NOPs".to_owned(),
+            Refusal::PrefixSize { .. } => "its function does not begin where =2 or =4,2 have it".to_owned(),
             other => other.to_string(),
         };
         let case = |(addr, refusal): &(TextAddr, Refusal)| match refusal {
-            Refusal::NotPatchable { .. } => format!("{addr}  {}: {refusal}", loaded.name_of(addr.get())),
+            Refusal::NotPatchable { .. } | Refusal::PrefixSize { .. } => {
+                format!("{addr}  {}: {refusal}", loaded.name_of(addr.get()))
+            }
             _ => format!("{addr}  {}", loaded.name_of(addr.get())),
         };
-        let (what, cases) =
-            (format!("{} entries are refused: {why}", same.len()), shortened(same.iter().map(case).collect()));
-        if first == Refusal::CallingConvention {
-            // As it must be: nothing is wrong with such a function.
-            report.hint_with_cases(what, cases, advice::CONVENTION);
-        } else {
-            report.problem_with_cases(what, cases, advice::REFUSED);
+        let cases = shortened(same.iter().map(case));
+        let count = same.len();
+        match first {
+            // Nothing is wrong with these.
+            Refusal::CallingConvention => {
+                report.hint_with_cases(format!("{count} entries are refused: {why}"), cases, advice::CONVENTION);
+            }
+            Refusal::Duplicate => report.hint_with_cases(format!("{count} entries: {why}"), cases, advice::DUPLICATE),
+            _ => report.problem_with_cases(format!("{count} entries are refused: {why}"), cases, advice::REFUSED),
         }
         rest = others;
     }
 }
 
 /// The pointer before a function is only of use where it can be read in one piece.
-fn alignment(loaded: &Loaded, survey: &Survey, report: &mut Report) {
+fn alignment(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
     let prefixed = || survey.accepted.iter().filter(|callsite| callsite.form().prefix == Prefix::Literal);
     let misaligned: Vec<&Callsite> = prefixed().filter(|callsite| callsite.literal().is_none()).collect();
     if !misaligned.is_empty() {
         let cases = misaligned.iter().map(|callsite| callsite.function());
         report.hint_with_cases(
             format!("{} of {} functions with prefix NOPs are not 8-byte aligned", misaligned.len(), prefixed().count()),
-            shortened(cases.map(|addr| format!("{addr}  {}", loaded.name_of(addr.get()))).collect()),
+            shortened(cases.map(|addr| format!("{addr}  {}", loaded.name_of(addr.get())))),
             advice::ALIGNMENT,
         );
     }
 }
 
 /// The first few of many cases.
-pub(super) fn shortened(mut cases: Vec<String>) -> Vec<String> {
+pub(super) fn shortened(cases: impl ExactSizeIterator<Item = String>) -> Vec<String> {
     let more = cases.len().saturating_sub(SHOWN);
-    cases.truncate(SHOWN);
-    cases.extend((more > 0).then(|| format!("and {more} more")));
-    cases
+    cases.take(SHOWN).chain((more > 0).then(|| format!("and {more} more"))).collect()
 }
 
 /// Whether the loader is asked for text that can be written and executed at once, as a hint: a kernel may well map itself
 /// otherwise.
-fn protection(loaded: &Loaded, report: &mut Report) {
+fn protection(loaded: &Loaded<'_>, report: &mut Report) {
     for segment in loaded.segments.iter().filter(|segment| segment.is_executable && segment.is_writable) {
         report.hint(format!("the segment at {:#x} is writable and executable", segment.addr), advice::PROTECTION);
-    }
-}
-
-/// How many functions can be traced at all, and whether `core` and `alloc` are among them.
-fn coverage(loaded: &Loaded, report: &mut Report) {
-    let patchable = |addr| super::section::begins_with_nops(loaded, addr);
-    let all = loaded.functions.len();
-    let traceable = loaded.functions.iter().filter(|function| patchable(function.addr)).count();
-    report.note(format!("{traceable} of {all} functions and labels begin with a callsite"));
-
-    let is_library =
-        |name: &str| ["core::", "alloc::", "<core::", "<alloc::"].iter().any(|path| name.starts_with(path));
-    let library: Vec<_> = loaded.functions.iter().filter(|function| is_library(&function.name)).collect();
-    if !library.is_empty() && !library.iter().any(|function| patchable(function.addr)) {
-        report.hint(
-            format!("none of the {} functions of core and alloc can be traced", library.len()),
-            advice::BUILD_STD,
-        );
     }
 }

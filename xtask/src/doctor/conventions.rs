@@ -5,6 +5,8 @@
 //! entry. But GCC hands nested functions their frame in x18, and a callback that was compiled to use x18 as a temporary
 //! would change that, or the reserved register. What ELF says nothing about can be seen in the instructions.
 
+use std::collections::BTreeSet;
+
 use fentry::callsite::Callsite;
 use fentry::insn::{Flow, Insn, Reg};
 use fentry::symbols::Function;
@@ -18,7 +20,7 @@ use super::report::Report;
 const X18: Reg = Reg::X18;
 
 /// Looks for both kinds of functions and reports if there are both.
-pub(super) fn examine(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
+pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
     let takers: Vec<u64> = callsites.iter().map(|callsite| callsite.function().get()).collect();
     let takes = |function: &&Function| {
         takers.binary_search(&function.addr).is_ok() && takes_a_value(loaded.instructions(function))
@@ -28,11 +30,11 @@ pub(super) fn examine(loaded: &Loaded, callsites: &[Callsite], report: &mut Repo
     if takers.is_empty() {
         return;
     }
-    let rust: Vec<u64> = loaded.labels_where(|name| name.starts_with("_R") || name.starts_with("_ZN")).collect();
+    let rust: BTreeSet<u64> = loaded.labels_where(|name| name.starts_with("_R") || name.starts_with("_ZN")).collect();
     let is_rust = |function: &&Function| rust.contains(&function.addr);
     let changes = |function: &&Function| loaded.instructions(function).any(changes_it);
-    let changers = loaded.functions.iter().filter(changes).filter(is_rust).count();
-    let cases = shortened(takers.iter().map(|taker| format!("{:#x}  {}", taker.addr, taker.name)).collect());
+    let changers = loaded.functions.iter().filter(is_rust).filter(changes).count();
+    let cases = shortened(takers.iter().map(|taker| format!("{:#x}  {}", taker.addr, taker.name)));
     let what = format!("{} functions take a value in x18", takers.len());
     if changers == 0 {
         report.good(format!("{what}, and no Rust function changes it"));

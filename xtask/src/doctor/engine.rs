@@ -1,7 +1,9 @@
 //! The fourth question: is the engine itself out of reach of its own tracing, within reach of a BL, and does it know names?
 
+use std::collections::BTreeSet;
+
 use fentry::callsite::Callsite;
-use fentry::symbols::{Symbols, SymbolsError};
+use fentry::symbols::{Function, Symbols, SymbolsError};
 use fentry::{TextAddr, TextRange};
 
 use super::advice;
@@ -15,7 +17,7 @@ const REACH: u64 = 128 << 20;
 const STUBS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 
 /// Looks at the engine and reports on it.
-pub(super) fn examine(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
+pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
     gathered(loaded, report);
     within_reach(loaded, callsites, report);
     names(loaded, report);
@@ -27,7 +29,7 @@ fn is_engine(name: &str) -> bool {
     (name.starts_with("_R") || name.starts_with("_ZN")) && !name[..at].ends_with(|before: char| before.is_ascii_digit())
 }
 
-fn gathered(loaded: &Loaded, report: &mut Report) {
+fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
     let in_text = |addr: &u64| {
         loaded
             .sections
@@ -57,7 +59,7 @@ fn gathered(loaded: &Loaded, report: &mut Report) {
     );
 }
 
-fn within_reach(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
+fn within_reach(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
     let calls = || callsites.iter().map(|callsite| callsite.call_addr().get());
     let (Some(first), Some(last)) = (calls().min(), calls().max()) else { return };
     let stubs: Vec<u64> = STUBS.iter().filter_map(|name| loaded.label(name)).collect();
@@ -73,7 +75,7 @@ fn within_reach(loaded: &Loaded, callsites: &[Callsite], report: &mut Report) {
     }
 }
 
-fn names(loaded: &Loaded, report: &mut Report) {
+fn names(loaded: &Loaded<'_>, report: &mut Report) {
     let Some(range) = loaded.between("__fentry_symbols_start", "__fentry_symbols_stop") else {
         report.hint("there is no place for a symbol table: functions are found by address only", advice::SYMBOLS);
         return;
@@ -83,10 +85,13 @@ fn names(loaded: &Loaded, report: &mut Report) {
     match parsed {
         Err(error) => report.problem(error.to_string(), advice::RELINK),
         Ok(symbols) => {
-            let is_right = |function: &fentry::symbols::Function| {
-                symbols.lookup_name(&function.name).any(|symbol| symbol.addr == function.addr)
-            };
-            let wrong = loaded.functions.iter().filter(|function| !is_right(function)).count();
+            let is_right =
+                |function: &Function| symbols.lookup_name(&function.name).any(|symbol| symbol.addr == function.addr);
+            let far: BTreeSet<u64> =
+                loaded.left_out.iter().flat_map(|far| &far.functions).map(|far| far.addr).collect();
+            let is_wrong = |function: &&Function| !is_right(function) && !far.contains(&function.addr);
+            let wrong = loaded.functions.iter().filter(is_wrong).count();
+            loaded.left_out.iter().for_each(|left_out| report.note(left_out.to_string()));
             if wrong == 0 {
                 report.good(format!("the symbol table has all {} names", symbols.len()));
             } else {

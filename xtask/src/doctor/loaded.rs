@@ -6,35 +6,40 @@ use anyhow::{Context, Result, ensure};
 use fentry::insn::Insn;
 use fentry::symbols::{Convention, Function};
 use object::elf::{self, PT_LOAD};
-use object::read::elf::{ElfFile64, FileHeader, ProgramHeader, SectionHeader};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader};
 use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, ObjectSymbolTable, SectionFlags, SymbolIndex};
 
+use crate::image::{self, Image};
 use crate::symbols;
 
-/// An image, loaded.
+/// An image, loaded. Nothing of the file is copied but names and the words that relocations fill in.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct Loaded<'data> {
     /// Whether it can run at any address.
     pub(super) position_independent: bool,
-    pub(super) segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment<'data>>,
     pub(super) sections: Vec<Section>,
     /// The functions, demangled, by address.
     pub(super) functions: Vec<Function>,
+    /// Those of them that are too far from the others for the symbol table.
+    pub(super) left_out: Vec<symbols::LeftOut>,
     /// Every defined symbol as the linker knows it.
     labels: Vec<(String, u64)>,
     /// How many words the relocations have filled in.
     pub(super) relocations: usize,
+    /// Those that the file doesn't have, by address: one for each.
+    relocated: Vec<(u64, u64)>,
 }
 
 /// A piece of memory that the loader fills.
 #[derive(Debug)]
-pub(super) struct Segment {
+pub(super) struct Segment<'data> {
     pub(super) addr: u64,
     pub(super) size: u64,
     pub(super) is_writable: bool,
     pub(super) is_executable: bool,
     /// What the file has of it; the rest is zero.
-    bytes: Vec<u8>,
+    bytes: &'data [u8],
 }
 
 /// A piece of the file that has a name.
@@ -47,31 +52,32 @@ pub(super) struct Section {
     pub(super) is_executable: bool,
 }
 
-/// A place where a relocation writes, and what.
-struct Fixup {
-    at: u64,
-    value: FixupValue,
+/// The words of a piece of memory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Words {
+    /// Address and value of each that is not zero.
+    pub(super) set: Vec<(u64, u64)>,
+    /// How many are zero.
+    pub(super) zeros: u64,
 }
 
-enum FixupValue {
-    Word(u64),
-    /// The word that is there, which is right for the address that the image was linked at.
-    Kept,
-}
+/// A piece of a file without anything in it.
+const HOLE: [u8; 4096] = [0; 4096];
 
 impl Section {
     pub(super) fn range(&self) -> Range<u64> {
-        self.addr..self.addr + self.size
+        self.addr..self.addr.saturating_add(self.size)
     }
 }
 
-impl Loaded {
+impl<'data> Loaded<'data> {
     /// Loads an image at the address that it was linked at.
-    pub(super) fn load(data: &[u8]) -> Result<Self> {
-        let functions = symbols::read_image(data)?.functions;
-        let image = ElfFile64::<LittleEndian>::parse(data).context("this is not a 64-bit little-endian ELF image")?;
-        let header = image.elf_header();
-        let kind = header.e_type(LittleEndian);
+    pub(super) fn load(data: &'data [u8]) -> Result<Self> {
+        let symbols::Contents { mut functions, left_out, .. } = symbols::read_image(data)?;
+        functions.extend(left_out.iter().flat_map(|left_out| left_out.functions.iter().cloned()));
+        functions.sort_by_key(|function| function.addr);
+        let image = image::parse(data)?;
+        let kind = image.elf_header().e_type(LittleEndian);
         ensure!(kind != elf::ET_REL, "this is an object file: link it first");
         ensure!(kind == elf::ET_EXEC || kind == elf::ET_DYN, "this is no image of a kernel");
         let mut loaded = Self {
@@ -79,16 +85,56 @@ impl Loaded {
             segments: segments(&image, data)?,
             sections: image.sections().map(|section| read_section(&section)).collect(),
             functions,
+            left_out,
             labels: labels(&image),
             relocations: 0,
+            relocated: Vec::new(),
         };
-        for Fixup { at, value } in fixups(&image, &loaded) {
-            loaded.relocations += 1;
-            if let FixupValue::Word(word) = value {
-                loaded.write_word(at, word);
+        loaded.relocate(&image, data.len())?;
+        Ok(loaded)
+    }
+
+    /// Whether the file has been stripped of its symbols.
+    pub(super) fn is_stripped(&self) -> bool {
+        self.functions.is_empty() && self.labels.is_empty()
+    }
+
+    /// Does what the kernel's own start-up code would do: RELATIVE and ABS64 with their addends; and the forms without
+    /// addends, REL and RELR, whose words the linker has already filled in.
+    fn relocate(&mut self, image: &Image<'_>, file_bytes: usize) -> Result<()> {
+        let mut bytes = 0_usize;
+        for section in image.sections() {
+            let header = section.elf_section_header();
+            let kind = header.sh_type(LittleEndian);
+            let is_loaded = header.sh_flags(LittleEndian).contains(elf::SHF_ALLOC);
+            if !is_loaded || ![elf::SHT_RELA, elf::SHT_REL, elf::SHT_RELR].contains(&kind) {
+                continue;
+            }
+            let Ok(data) = section.data() else { continue };
+            bytes = bytes.saturating_add(data.len());
+            ensure!(bytes <= file_bytes, "the sections with relocations overlap");
+            match kind {
+                elf::SHT_RELA => {
+                    for (at, word) in data.chunks_exact(24).filter_map(|rela| read_rela(image, rela)) {
+                        if self.has_word(at) {
+                            self.relocations += 1;
+                            self.relocated.push((at, word));
+                        }
+                    }
+                }
+                elf::SHT_REL => self.relocations += rel_places(data).filter(|at| self.has_word(*at)).count(),
+                _ => self.relocations += relr_places(data).filter(|at| self.has_word(*at)).count(),
             }
         }
-        Ok(loaded)
+        // Of several for one place the last one is what stays there.
+        self.relocated.reverse();
+        self.relocated.sort_by_key(|(at, _)| *at);
+        self.relocated.dedup_by_key(|(at, _)| *at);
+        Ok(())
+    }
+
+    fn has_word(&self, at: u64) -> bool {
+        at.checked_add(8).is_some_and(|end| self.segment_of(&(at..end)).is_some())
     }
 
     /// The address of a symbol.
@@ -136,63 +182,99 @@ impl Loaded {
     }
 
     /// The segment that has all of `range`.
-    pub(super) fn segment_of(&self, range: &Range<u64>) -> Option<&Segment> {
-        self.segments
-            .iter()
-            .find(|segment| segment.addr <= range.start && range.end.saturating_sub(segment.addr) <= segment.size)
+    pub(super) fn segment_of(&self, range: &Range<u64>) -> Option<&Segment<'data>> {
+        let holds = |segment: &&Segment<'_>| {
+            let offset = range.start.checked_sub(segment.addr);
+            let bytes = range.end.checked_sub(range.start);
+            offset
+                .zip(bytes)
+                .and_then(|(offset, bytes)| offset.checked_add(bytes))
+                .is_some_and(|end| end <= segment.size)
+        };
+        self.segments.iter().find(holds)
     }
 
     pub(super) fn read_u32(&self, addr: u64) -> Option<u32> {
         self.read(addr).map(u32::from_le_bytes)
     }
 
-    pub(super) fn read_u64(&self, addr: u64) -> Option<u64> {
+    fn read_u64(&self, addr: u64) -> Option<u64> {
         self.read(addr).map(u64::from_le_bytes)
     }
 
-    /// The bytes of `range`, which the file must have.
-    pub(super) fn bytes(&self, range: &Range<u64>) -> Option<&[u8]> {
+    /// The bytes of `range` as the file has them, without what relocations fill in.
+    pub(super) fn bytes(&self, range: &Range<u64>) -> Option<&'data [u8]> {
         let segment = self.segment_of(range)?;
         let start = usize::try_from(range.start - segment.addr).ok()?;
-        let length = usize::try_from(range.end.checked_sub(range.start)?).ok()?;
+        let length = usize::try_from(range.end - range.start).ok()?;
         segment.bytes.get(start..start.checked_add(length)?)
     }
 
-    fn read<const N: usize>(&self, addr: u64) -> Option<[u8; N]> {
-        let range = addr..addr.checked_add(N as u64)?;
-        match self.bytes(&range) {
-            Some(bytes) => bytes.try_into().ok(),
-            // What the file does not have is zero.
-            None => self.segment_of(&range).map(|_| [0; N]),
-        }
-    }
-
-    fn write_word(&mut self, at: u64, word: u64) {
-        for segment in &mut self.segments {
-            let Some(start) = at.checked_sub(segment.addr).and_then(|offset| usize::try_from(offset).ok()) else {
-                continue;
-            };
-            if let Some(bytes) = segment.bytes.get_mut(start..start.saturating_add(8)) {
-                bytes.copy_from_slice(&word.to_le_bytes());
-                return;
+    /// The words of `range`, whose start is aligned to one; none where it is not in one segment. What this costs depends on
+    /// what the file has there, not on how long the range is.
+    pub(super) fn words(&self, range: &Range<u64>) -> Words {
+        let Some(segment) = self.segment_of(range) else { return Words::default() };
+        let start = usize::try_from(range.start - segment.addr).unwrap_or(usize::MAX).min(segment.bytes.len());
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX).min(segment.bytes.len() - start);
+        let mut touched: Vec<u64> = Vec::new();
+        for (block, start) in
+            segment.bytes[start..start + length].chunks(HOLE.len()).zip((range.start..).step_by(HOLE.len()))
+        {
+            // What a sparse file doesn't hold is left at one comparison.
+            if *block != HOLE[..block.len()] {
+                let words = block.chunks(8).zip((start..).step_by(8));
+                touched.extend(words.filter(|(word, _)| **word != HOLE[..word.len()]).map(|(_, at)| at));
             }
         }
+        let first = self.relocated.partition_point(|(at, _)| at.saturating_add(8) <= range.start);
+        let relocated = self.relocated[first..].iter().take_while(|(at, _)| *at < range.end);
+        // One that is not aligned changes two words.
+        let floor = |at: u64| range.start + (at.saturating_sub(range.start) & !7);
+        touched.extend(relocated.flat_map(|(at, _)| [floor(*at), floor(at.saturating_add(7))]));
+        touched.sort_unstable();
+        touched.dedup();
+        let is_inside = |at: &u64| at.checked_add(8).is_some_and(|end| end <= range.end);
+        let words = touched.into_iter().filter(is_inside).filter_map(|at| Some((at, self.read_u64(at)?)));
+        let set: Vec<(u64, u64)> = words.filter(|(_, word)| *word != 0).collect();
+        let zeros = (range.end - range.start) / 8 - set.len() as u64;
+        Words { set, zeros }
+    }
+
+    /// `N` bytes, 8 at most; what the file does not have is zero.
+    fn read<const N: usize>(&self, addr: u64) -> Option<[u8; N]> {
+        let range = addr..addr.checked_add(N as u64)?;
+        let segment = self.segment_of(&range)?;
+        let mut bytes = [0; N];
+        let offset = usize::try_from(addr - segment.addr).unwrap_or(usize::MAX);
+        let in_file = segment.bytes.get(offset..).unwrap_or_default();
+        bytes.iter_mut().zip(in_file).for_each(|(byte, of_file)| *byte = *of_file);
+        let first = self.relocated.partition_point(|(at, _)| at.saturating_add(8) <= addr);
+        for (at, word) in self.relocated[first..].iter().take_while(|(at, _)| *at < range.end) {
+            for (place, byte) in (*at..).zip(word.to_le_bytes()) {
+                let index = place.checked_sub(addr).and_then(|index| usize::try_from(index).ok());
+                if let Some(own) = index.and_then(|index| bytes.get_mut(index)) {
+                    *own = byte;
+                }
+            }
+        }
+        Some(bytes)
     }
 }
 
-type Image<'a> = ElfFile64<'a, LittleEndian>;
-
-fn segments(image: &Image<'_>, data: &[u8]) -> Result<Vec<Segment>> {
+fn segments<'data>(image: &Image<'data>, data: &'data [u8]) -> Result<Vec<Segment<'data>>> {
     let mut segments = Vec::new();
     for header in image.elf_program_headers().iter().filter(|header| header.p_type(LittleEndian) == PT_LOAD) {
         let flags = header.p_flags(LittleEndian);
+        let (addr, size) = (header.p_vaddr(LittleEndian), header.p_memsz(LittleEndian));
         let bytes = header.data(LittleEndian, data).ok().context("a segment reaches beyond the end of the file")?;
+        ensure!(addr.checked_add(size).is_some(), "a segment reaches beyond the end of the address space");
+        ensure!(bytes.len() as u64 <= size, "a segment has more bytes in the file than in memory");
         segments.push(Segment {
-            addr: header.p_vaddr(LittleEndian),
-            size: header.p_memsz(LittleEndian),
+            addr,
+            size,
             is_writable: flags.contains(elf::PF_W),
             is_executable: flags.contains(elf::PF_X),
-            bytes: bytes.to_vec(),
+            bytes,
         });
     }
     Ok(segments)
@@ -214,24 +296,8 @@ fn labels(image: &Image<'_>) -> Vec<(String, u64)> {
     defined.filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), symbol.address()))).collect()
 }
 
-/// What the kernel's own start-up code would write: RELATIVE and ABS64 with their addends; and the forms without addends,
-/// REL and RELR, whose words the linker has already filled in.
-fn fixups(image: &Image<'_>, loaded: &Loaded) -> Vec<Fixup> {
-    let mut fixups = Vec::new();
-    for section in image.sections() {
-        let Ok(data) = section.data() else { continue };
-        match section.elf_section_header().sh_type(LittleEndian) {
-            elf::SHT_RELA => fixups.extend(data.chunks_exact(24).filter_map(|rela| read_rela(image, rela))),
-            elf::SHT_REL => fixups.extend(rel_places(data).map(|at| Fixup { at, value: FixupValue::Kept })),
-            elf::SHT_RELR => fixups.extend(relr_places(data).map(|at| Fixup { at, value: FixupValue::Kept })),
-            _ => {}
-        }
-    }
-    fixups.retain(|fixup| loaded.segment_of(&(fixup.at..fixup.at.saturating_add(8))).is_some());
-    fixups
-}
-
-fn read_rela(image: &Image<'_>, rela: &[u8]) -> Option<Fixup> {
+/// Where a relocation writes, and what.
+fn read_rela(image: &Image<'_>, rela: &[u8]) -> Option<(u64, u64)> {
     let word = |at: usize| rela.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
     let (at, info, addend) = (word(0)?, word(8)?, word(16)?);
     let kind = elf::RelocationType((info & 0xffff_ffff) as u32);
@@ -243,7 +309,7 @@ fn read_rela(image: &Image<'_>, rela: &[u8]) -> Option<Fixup> {
         }
         _ => return None,
     };
-    Some(Fixup { at, value: FixupValue::Word(base.wrapping_add(addend)) })
+    Some((at, base.wrapping_add(addend)))
 }
 
 /// The addresses that a REL section names.

@@ -4,6 +4,7 @@
 mod advice;
 mod callsites;
 mod conventions;
+mod coverage;
 mod engine;
 mod loaded;
 mod report;
@@ -16,23 +17,34 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::image;
+use crate::symbols::Kept;
 use loaded::Loaded;
-use report::Report;
+pub(crate) use report::Report;
+pub(crate) use section::usual;
 
-/// Examines the image, prints what it found, and says whether the kernel is healthy.
-pub(crate) fn run(image: &Path) -> Result<bool> {
-    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    let report = examine(&data).with_context(|| format!("cannot look into {}", image.display()))?;
+/// Examines the image, whose callsites are kept so, prints what it found, and says whether the kernel is healthy.
+pub(crate) fn run(image: &Path, kept: &Kept) -> Result<bool> {
+    let data = image::map(image)?;
+    let report = examine(&data, kept).with_context(|| format!("cannot look into {}", image.display()))?;
     println!("{}", image.display());
     print!("{report}");
     Ok(report.problems() == 0)
 }
 
-fn examine(data: &[u8]) -> Result<Report> {
+/// What there is to say about an image.
+///
+/// # Errors
+///
+/// It is no image of a kernel for arm64, or contradicts itself.
+pub(crate) fn examine(data: &[u8], kept: &Kept) -> Result<Report> {
     let loaded = Loaded::load(data)?;
     let mut report = Report::default();
-    let entries = section::examine(&loaded, &mut report);
+    let entries = section::examine(&loaded, kept, &mut report);
     let survey = callsites::examine(&loaded, &entries, &mut report);
+    if !survey.accepted.is_empty() {
+        coverage::examine(&loaded, &survey, &mut report);
+    }
     conventions::examine(&loaded, &survey.accepted, &mut report);
     engine::examine(&loaded, &survey.accepted, &mut report);
     Ok(report)

@@ -26,7 +26,7 @@ pub(super) struct Finding {
 
 /// All findings about an image.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Report {
+pub(crate) struct Report {
     pub(super) findings: Vec<Finding>,
 }
 
@@ -61,7 +61,7 @@ impl Report {
     }
 
     /// How many problems there are.
-    pub(super) fn problems(&self) -> usize {
+    pub(crate) fn problems(&self) -> usize {
         self.findings.iter().filter(|finding| finding.weight == Weight::Problem).count()
     }
 }

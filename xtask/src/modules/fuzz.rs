@@ -32,7 +32,7 @@ const EXPORTS: [&str; 6] =
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Xorshift64*: repeats from its seed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -42,7 +42,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 }
@@ -159,7 +159,7 @@ fn damage(file: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-fn change_bytes(file: &mut [u8], random: &mut Random) {
+pub(crate) fn change_bytes(file: &mut [u8], random: &mut Random) {
     let at = random.below(file.len());
     if let Some(byte) = file.get_mut(at) {
         *byte = random.next() as u8;
@@ -167,7 +167,7 @@ fn change_bytes(file: &mut [u8], random: &mut Random) {
 }
 
 /// Changes an aligned field of 1, 2, 4 or 8 bytes in a part of the file.
-fn change_field(file: &mut [u8], start: usize, bytes: usize, random: &mut Random) {
+pub(crate) fn change_field(file: &mut [u8], start: usize, bytes: usize, random: &mut Random) {
     let width = 1 << random.below(4);
     let at = start.saturating_add(random.below(bytes) / width * width);
     let old = number(file, at, width);
@@ -189,7 +189,7 @@ fn change_field(file: &mut [u8], start: usize, bytes: usize, random: &mut Random
 }
 
 /// The little-endian number at a place of the file; 0 beyond its end.
-fn number(file: &[u8], at: usize, width: usize) -> u64 {
+pub(crate) fn number(file: &[u8], at: usize, width: usize) -> u64 {
     let mut bytes = [0; 8];
     if let Some(field) = at.checked_add(width).and_then(|end| file.get(at..end)) {
         bytes[..width].copy_from_slice(field);

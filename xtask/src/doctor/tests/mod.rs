@@ -1,5 +1,10 @@
 //! Small kernels, written as object files and linked by the toolchain's own linker under several scripts.
 
+mod damaged;
+mod files;
+mod heap;
+mod linked;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +15,8 @@ use object::{
     SymbolScope, elf,
 };
 
-use super::examine;
 use super::report::{Report, Weight};
+use super::{examine as examine_with, usual};
 
 const RET: u32 = 0xd65f_03c0;
 
@@ -38,6 +43,8 @@ type Function<'a> = (&'a str, &'a [u32], Option<u64>);
 const PLAIN: Function<'_> = ("plain", &[NOP, NOP, RET, RET], Some(0));
 const PADDED: Function<'_> = ("padded", &[BTI_C, NOP, NOP, RET], Some(4));
 const BROKEN: Function<'_> = ("broken", &[RET, RET, RET, RET], Some(0));
+/// Its entry is nobody's: the linker has discarded the function.
+const GONE: Function<'_> = ("gone", &[RET], Some(0));
 const UNTRACED: Function<'_> = ("core::untraced", &[RET, RET, RET, RET], None);
 
 /// An object file with these functions.
@@ -49,6 +56,10 @@ fn object_file(functions: &[Function<'_>]) -> Vec<u8> {
     object.section_mut(entries).flags =
         SectionFlags::Elf { sh_type: elf::SHT_PROGBITS, sh_flags: elf::SHF_ALLOC | elf::SHF_WRITE };
     for (name, words, entry) in functions {
+        if *name == GONE.0 {
+            object.append_section_data(entries, &[0; 8], 8);
+            continue;
+        }
         let code: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let at = object.append_section_data(text, &code, 8);
         let symbol = object.add_symbol(Symbol {
@@ -126,6 +137,11 @@ fn diagnose_whole(name: &str, functions: &[Function<'_>], script: &str, args: &[
     examine(&image).unwrap()
 }
 
+/// What there is to say about an image that keeps its callsites as examples/fentry.ld does.
+fn examine(image: &[u8]) -> anyhow::Result<Report> {
+    examine_with(image, &usual())
+}
+
 fn problems(report: &Report) -> Vec<&str> {
     let problems = report.findings.iter().filter(|finding| finding.weight == Weight::Problem);
     problems.map(|finding| finding.what.as_str()).collect()
@@ -171,10 +187,31 @@ fn callsites_that_overlap_are_all_refused() {
     // The entry of `before` is in the midst of `nops`, which comes right behind it.
     let before: Function<'_> = ("before", &[RET, RET], Some(12));
     let report = diagnose("overlap", &[PLAIN, before, nops, again], GOOD, &[]);
-    assert_problem(&report, "2 entries are refused: another entry names one of the two", "same -fpatchable");
-    assert_says(&report, "nops+0x0/0x14");
+    assert_problem(
+        &report,
+        "1 entries are refused: no function begins where it could belong to one",
+        "same -fpatchable",
+    );
     assert_says(&report, "nops+0x4/0x14");
+    assert_says(&report, "3 callsites of the form: NOP NOP");
+}
+
+#[test]
+fn the_form_of_a_callsite_follows_from_its_function() {
+    // A function that begins with NOPs of its own does not make the others' forms doubtful.
+    let branches: Function<'_> = ("branches", &[NOP, NOP, NOP, NOP, RET], Some(0));
+    let report = diagnose("branches", &[PLAIN, branches], GOOD, &[]);
     assert_says(&report, "2 callsites of the form: NOP NOP");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+    // -fpatchable-function-entry=3,1 and =5,3: the entry is before the function.
+    let one: Function<'_> = ("before one", &[RET, NOP], Some(4));
+    let three: Function<'_> = ("before three", &[RET, NOP, NOP, NOP], Some(4));
+    let nops: Function<'_> = ("nops", &[NOP, NOP, RET], None);
+    let report = diagnose("sizes", &[PLAIN, one, nops, three, ("more nops", nops.1, None)], GOOD, &[]);
+    assert_problem(&report, "2 entries are refused: its function does not begin where", "=2 or =4,2");
+    assert_says(&report, "before one+0x4/0x8: its function begins 1 NOPs behind it");
+    assert_says(&report, "before three+0x4/0x10: its function begins 3 NOPs behind it");
+    assert_says(&report, "1 callsites of the form: NOP NOP");
 }
 
 #[test]

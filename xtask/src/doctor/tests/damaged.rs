@@ -1,0 +1,114 @@
+//! Damaged images: whatever a file says, there is an error or a report, in bounded time and memory.
+//!
+//! The damage is drawn where a tool looks: fields of the headers, of symbols, of relocations and entries get values from the
+//! edges of their ranges or from a neighbour. Each seed is one image, so that what is found can be had again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::heap::most_used;
+use super::{BROKEN, GONE, GOOD, PADDED, PLAIN, UNTRACED, directory, link, object_file, sections};
+use crate::doctor::{examine, usual};
+use crate::modules::fuzz::{Random, change_bytes, change_field, number};
+use crate::symbols::{object_file as table_of, read_image};
+
+/// What one image of some kilobytes may cost.
+const MOST_TIME: Duration = Duration::from_secs(2);
+const MOST_BYTES: usize = 16 << 20;
+
+/// Whole images: plain; with a symbol table; position-independent, with each kind of relocations.
+fn images() -> Vec<Vec<u8>> {
+    let dir = directory("damaged");
+    let (input, table) = (dir.join("input.o"), dir.join("symbols.o"));
+    std::fs::write(&input, object_file(&[PLAIN, PADDED, BROKEN, UNTRACED, GONE])).unwrap();
+    let script = sections(&format!("{GOOD} .rela.dyn : {{ *(.rela.dyn) }} .dynamic : {{ *(.dynamic) }}"));
+    let inputs = std::slice::from_ref(&input);
+    let plain = link(&dir, inputs, &sections(GOOD), &[]);
+    std::fs::write(&table, table_of(&read_image(&plain).unwrap()).unwrap()).unwrap();
+    let named = link(&dir, &[input.clone(), table], &sections(GOOD), &[]);
+    let mut images = vec![plain, named];
+    for args in [&["-pie"][..], &["-pie", "--pack-dyn-relocs=relr"], &["-pie", "-z", "rel"]] {
+        images.push(link(&dir, inputs, &script, args));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+    images
+}
+
+/// Damages up to five places of an image.
+fn damage(image: &mut Vec<u8>, random: &mut Random) {
+    for _ in 0..=random.below(5) {
+        let table = |image: &[u8], place: usize, count: usize, bytes: usize, random: &mut Random| {
+            let number_of = number(image, count, 2) as usize;
+            (number(image, place, 8) as usize).saturating_add(bytes * random.below(number_of))
+        };
+        match random.below(16) {
+            0 => image.truncate(random.below(image.len() + 1)),
+            1 => change_bytes(image, random),
+            2 => change_field(image, 0, 64, random),
+            3..=5 => {
+                let segment = table(image, 32, 56, 56, random);
+                change_field(image, segment, 56, random);
+            }
+            6..=9 => {
+                let section = table(image, 40, 60, 64, random);
+                change_field(image, section, 64, random);
+            }
+            // Inside a section: symbols, relocations, entries, the symbol table, names.
+            _ => {
+                let section = table(image, 40, 60, 64, random);
+                let (start, bytes) = (number(image, section + 24, 8) as usize, number(image, section + 32, 8) as usize);
+                change_field(image, start, bytes, random);
+            }
+        }
+    }
+}
+
+/// The image of a seed; whether there was something to report, or what is wrong with us.
+fn look_into(images: &[Vec<u8>], seed: u64) -> Result<bool, String> {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut image = images[random.below(images.len())].clone();
+    damage(&mut image, &mut random);
+    let started = Instant::now();
+    let look = || {
+        let report = examine(&image, &usual()).map(|report| report.to_string());
+        let table = read_image(&image).and_then(|contents| table_of(&contents));
+        report.is_ok() || table.is_ok()
+    };
+    let (result, bytes) = most_used(|| catch_unwind(AssertUnwindSafe(look)));
+    let (took, result) = (started.elapsed(), result.map_err(|_| "it panics".to_owned())?);
+    match (took > MOST_TIME, bytes > MOST_BYTES) {
+        (true, _) => Err(format!("it takes {took:?}")),
+        (_, true) => Err(format!("it takes {bytes} bytes")),
+        _ => Ok(result),
+    }
+}
+
+#[track_caller]
+fn look_into_all(seeds: impl Iterator<Item = u64>) -> (usize, usize) {
+    let images = images();
+    let (mut reported, mut refused) = (0, 0);
+    for seed in seeds {
+        match look_into(&images, seed) {
+            Ok(true) => reported += 1,
+            Ok(false) => refused += 1,
+            Err(why) => panic!("seed {seed}: {why}"),
+        }
+    }
+    (reported, refused)
+}
+
+#[test]
+fn a_damaged_image_is_an_error_or_a_report() {
+    let (reported, refused) = look_into_all(1..=1500);
+    // Or else nothing was damaged, or nothing looked into.
+    assert!(reported > 300 && refused > 300, "{reported} reported, {refused} refused");
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn damaged_images_for_ten_minutes() {
+    let started = Instant::now();
+    let seeds = (1501..).take_while(|_| started.elapsed() < Duration::from_secs(600));
+    let (reported, refused) = look_into_all(seeds);
+    eprintln!("{reported} reported, {refused} refused");
+}
