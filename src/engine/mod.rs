@@ -23,12 +23,15 @@ mod show;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod veneers;
 
 pub use counters::FunctionHits;
 pub use error::{InitError, RegisterError};
 pub use image::Image;
 pub use show::{OpsStatus, Statistics, Status, Survey};
+#[cfg(feature = "module")]
+pub use texts::ModuleStatus;
 
 use crate::address::{TextAddr, TextRange};
 use crate::filter::Filter;
