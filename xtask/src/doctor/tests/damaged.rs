@@ -34,29 +34,32 @@ fn images() -> Vec<Vec<u8>> {
     images
 }
 
+/// Where a random record of a table is, by the fields of the file header that tell the table's place and length.
+fn record(image: &[u8], place: usize, count: usize, bytes: usize, random: &mut Random) -> usize {
+    let records = number(image, count, 2) as usize;
+    (number(image, place, 8) as usize).saturating_add(bytes * random.below(records))
+}
+
 /// Damages up to five places of an image.
 fn damage(image: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..=random.below(5) {
-        let table = |image: &[u8], place: usize, count: usize, bytes: usize, random: &mut Random| {
-            let number_of = number(image, count, 2) as usize;
-            (number(image, place, 8) as usize).saturating_add(bytes * random.below(number_of))
-        };
         match random.below(16) {
             0 => image.truncate(random.below(image.len() + 1)),
             1 => change_bytes(image, random),
             2 => change_field(image, 0, 64, random),
             3..=5 => {
-                let segment = table(image, 32, 56, 56, random);
+                let segment = record(image, 32, 56, 56, random);
                 change_field(image, segment, 56, random);
             }
             6..=9 => {
-                let section = table(image, 40, 60, 64, random);
+                let section = record(image, 40, 60, 64, random);
                 change_field(image, section, 64, random);
             }
             // Inside a section: symbols, relocations, entries, the symbol table, names.
             _ => {
-                let section = table(image, 40, 60, 64, random);
-                let (start, bytes) = (number(image, section + 24, 8) as usize, number(image, section + 32, 8) as usize);
+                let section = record(image, 40, 60, 64, random);
+                let field = |at| number(image, section.saturating_add(at), 8) as usize;
+                let (start, bytes) = (field(24), field(32));
                 change_field(image, start, bytes, random);
             }
         }
