@@ -87,8 +87,8 @@ pub(super) const COLLECTED: &str = "\
 without --gc-sections. KEEP helps with GNU ld only; lld drops what is tied to a dropped section all the same";
 
 pub(super) const ASSEMBLY: &str = "\
-no input section begins with one of them, so that --gc-sections can't have taken their entries alone: most likely they are
-written in assembly, with NOPs of their own";
+most of them begin no input section, as functions in assembly do that have NOPs of their own: then all is well. If they are
+C, link without --gc-sections, or compile with GCC 13 or Clang";
 
 pub(super) const CONVENTION: &str = "\
 they stay untraced: a callsite would change registers that their callers may keep. To leave the NOPs out:
