@@ -22,9 +22,10 @@
 //! | disabled | MOV X9, LR | NOP | a MOV and a NOP |
 //! | enabled | MOV X9, LR | BL target | the target |
 //!
-//! The two NOPs before a function look like a callsite themselves. What an entry means therefore depends on how the text
-//! was compiled, its [`Layout`]: read without that, a prefixed function whose own callsite is damaged would pass for a
-//! plain one eight bytes earlier.
+//! The two NOPs before a function look like a callsite themselves, and a function may begin with NOPs of its own. What an
+//! entry means therefore can't be read from the instructions alone. It follows from where the function begins, which its
+//! symbol says: [`Callsite::of_function`]. Without symbols somebody must know how the text was compiled, its [`Layout`]; only
+//! where each function begins with BTI C the instructions say it themselves.
 
 use crate::address::{TextAddr, TextRange};
 use crate::insn::seq::callsite as words;
@@ -83,58 +84,13 @@ impl fmt::Display for Form {
     }
 }
 
-/// How a text was compiled, as far as its entries are concerned.
+/// How all of a text was compiled, as far as its entries are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `-fpatchable-function-entry=2`: entries name the callsite.
     Plain,
     /// `-fpatchable-function-entry=4,2`: entries name the first of two NOPs before the function.
     Prefixed,
-    /// Objects of both kinds: an entry is prefixed where it can be. A damaged prefixed function is then taken for a plain
-    /// one, and a function that itself begins with four NOPs for a prefixed one.
-    Mixed,
-}
-
-impl Layout {
-    /// What these entries look like as a whole: all plain, most of them prefixed, or some of them.
-    ///
-    /// Where most are prefixed the others are damaged or compiled differently, and only the kernel can tell which; they
-    /// are refused unless it says [`Mixed`](Self::Mixed).
-    pub fn detect(
-        entries: impl Iterator<Item = TextAddr>,
-        text: TextRange,
-        mut read: impl FnMut(TextAddr) -> u32,
-    ) -> Self {
-        let (mut prefixed, mut plain) = (0_usize, 0_usize);
-        for entry in entries {
-            let mut words = Words { text, read: |at| read(at) };
-            // The first words of nearly every entry tell.
-            if entry.is_aligned()
-                && words.at(entry) == Some(NOP)
-                && let (Some(NOP), Some(third)) = (words.at(entry.offset(4)), words.at(entry.offset(8)))
-                && !matches!(third, NOP | BTI_C | MOV_X9_LR)
-            {
-                plain += 1;
-                continue;
-            }
-            #[expect(
-                clippy::redundant_closure,
-                reason = "the one of `core` for a reference to a closure is not inlined"
-            )]
-            let mut is = |layout| Callsite::decode(entry, text, layout, |at| read(at)).is_ok();
-            // Nearly every prefixed entry passes for a plain one; hardly any plain one for a prefixed.
-            if is(Self::Prefixed) {
-                prefixed += 1;
-            } else if is(Self::Plain) {
-                plain += 1;
-            }
-        }
-        match prefixed {
-            0 => Self::Plain,
-            some if some <= plain => Self::Mixed,
-            _ => Self::Prefixed,
-        }
-    }
 }
 
 /// What a callsite does now.
@@ -166,6 +122,16 @@ pub enum Refusal {
     CallingConvention,
     /// It has already been made ready or enabled, by somebody else.
     InUse,
+    /// No function's symbol stands where it could belong to one.
+    NoFunction,
+    /// The function begins so many NOPs behind it: it was compiled neither with `-fpatchable-function-entry=2` nor with
+    /// `=4,2`.
+    PrefixSize {
+        /// How many.
+        nops: u8,
+    },
+    /// There are no symbols, and its instructions can mean more than one thing.
+    InDoubt,
     /// The instructions are not the compiler's.
     NotPatchable {
         /// The two words where NOP and NOP were expected.
@@ -184,6 +150,14 @@ impl fmt::Display for Refusal {
                 f.write_str("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")
             }
             Self::InUse => f.write_str("it was made ready or enabled before"),
+            Self::NoFunction => f.write_str("no function begins where it could belong to one, as far as symbols say"),
+            Self::PrefixSize { nops } => write!(
+                f,
+                "its function begins {nops} NOPs behind it; -fpatchable-function-entry=2 has none there, and =4,2 has two"
+            ),
+            Self::InDoubt => f.write_str(
+                "without symbols its instructions can mean more than one thing: give symbols, or the layout",
+            ),
             Self::NotPatchable { found: [first, second] } => {
                 write!(f, "expected nop; nop and found {}; {}", Insn::decode(*first), Insn::decode(*second))
             }
@@ -319,8 +293,15 @@ impl<R: FnMut(TextAddr) -> u32> Words<R> {
     }
 }
 
+/// How many NOPs before a function are looked at to say how many they are.
+const MAX_PREFIX: u8 = 16;
+
 impl Callsite {
-    /// Reads the callsite that the section's `entry` names; `read` gives the instruction at an address inside the text.
+    /// The text that is read to tell what an entry means, in bytes from the entry on.
+    pub(crate) const READS: (i64, i64) = (-4, 4 * MAX_PREFIX as i64 + 16);
+
+    /// Reads the callsite that the section's `entry` names, in text of this layout; `read` gives the instruction at an
+    /// address inside the text.
     ///
     /// Returns it with its state, which for a fresh kernel is [`State::Compiled`].
     ///
@@ -339,13 +320,88 @@ impl Callsite {
             return Err(Refusal::Misaligned);
         }
         let mut words = Words { text, read };
-        if layout != Layout::Plain {
-            match Self::decode_prefixed(entry, &mut words) {
-                Err(_) if layout == Layout::Mixed => {}
-                decoded => return decoded,
+        match layout {
+            Layout::Plain => Self::decode_at(entry, Prefix::None, &mut words),
+            Layout::Prefixed => Self::decode_prefixed(entry, &mut words),
+        }
+    }
+
+    /// The same in text of any layout: where the function begins says what the entry means. `begins` tells whether one
+    /// begins at an address: a function, and not any label.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decode`](Self::decode).
+    #[inline(always)]
+    pub fn of_function(
+        entry: TextAddr,
+        text: TextRange,
+        mut begins: impl FnMut(TextAddr) -> bool,
+        read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Self, State), Refusal> {
+        if !entry.is_aligned() {
+            return Err(Refusal::Misaligned);
+        }
+        let mut words = Words { text, read };
+        if begins(entry) || Self::is_behind_pad(entry, &mut words) && begins(entry.offset(-4)) {
+            return Self::decode_at(entry, Prefix::None, &mut words);
+        }
+        if !begins(entry.offset(4)) && begins(entry.offset(8)) {
+            return Self::decode_prefixed(entry, &mut words);
+        }
+        Err(Self::no_function(entry, &mut begins, &mut words))
+    }
+
+    /// The same where nothing but the text is known.
+    ///
+    /// # Errors
+    ///
+    /// As for [`decode`](Self::decode); [`Refusal::InDoubt`] unless BTI C stands where it does in one form only.
+    pub fn beyond_doubt(
+        entry: TextAddr,
+        text: TextRange,
+        read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Self, State), Refusal> {
+        if !entry.is_aligned() {
+            return Err(Refusal::Misaligned);
+        }
+        let mut words = Words { text, read };
+        if Self::is_behind_pad(entry, &mut words) || words.at(entry) == Some(BTI_C) {
+            return Self::decode_at(entry, Prefix::None, &mut words);
+        }
+        if words.at(entry.offset(8)) == Some(BTI_C) {
+            return Self::decode_prefixed(entry, &mut words);
+        }
+        // What is no callsite in any layout is in no doubt.
+        Self::decode_at(entry, Prefix::None, &mut words).and(Err(Refusal::InDoubt))
+    }
+
+    /// Whether `BTI C` comes just before.
+    #[inline(always)]
+    fn is_behind_pad(at: TextAddr, words: &mut Words<impl FnMut(TextAddr) -> u32>) -> bool {
+        words.at(at.offset(-4)) == Some(BTI_C)
+    }
+
+    /// Why an entry belongs to no function in a way that we know.
+    #[cold]
+    fn no_function(
+        entry: TextAddr,
+        begins: &mut impl FnMut(TextAddr) -> bool,
+        words: &mut Words<impl FnMut(TextAddr) -> u32>,
+    ) -> Refusal {
+        if words.at(entry).is_none() {
+            return Refusal::OutsideText;
+        }
+        for nops in 1..=MAX_PREFIX {
+            let before = entry.offset(4 * (i64::from(nops) - 1));
+            if words.at(before) != Some(NOP) {
+                break;
+            }
+            if begins(before.offset(4)) {
+                return Refusal::PrefixSize { nops };
             }
         }
-        Self::decode_at(entry, Prefix::None, &mut words)
+        Refusal::NoFunction
     }
 
     /// Reads the callsite of the function behind the two NOPs at `entry`.
@@ -373,7 +429,7 @@ impl Callsite {
         let after_pad = words.at(at) == Some(BTI_C);
         let mov = if after_pad { at.offset(4) } else { at };
         // rustc and LLVM point behind the BTI, older GCC at it.
-        let padded = after_pad || (prefix == Prefix::None && words.at(at.offset(-4)) == Some(BTI_C));
+        let padded = after_pad || (prefix == Prefix::None && Self::is_behind_pad(at, words));
         let landing_pad = if padded { LandingPad::BtiC } else { LandingPad::None };
 
         let (Some(first), Some(second)) = (words.at(mov), words.at(mov.offset(4))) else {

@@ -26,7 +26,6 @@
 
 use crate::address::{TextAddr, TextRange};
 #[cfg(feature = "module")]
-use crate::callsite::Layout;
 use crate::callsite::{BTI_C, Form, LandingPad, NOP, Prefix};
 use crate::engine::Image;
 use crate::entry::{Stub, Stubs};
@@ -142,13 +141,7 @@ impl FakeText {
         let entry = if form.prefix == Prefix::Literal { start } else { self.here() };
         self.words.extend([NOP, NOP, RET]);
         self.entries.push(entry.get());
-        let size = self.here().get() - function.get();
-        self.functions.push(symbols::Function {
-            name: name.to_string(),
-            addr: function.get(),
-            size,
-            convention: symbols::Convention::Base,
-        });
+        self.symbol(name, function, self.here().get() - function.get());
         function
     }
 
@@ -157,6 +150,16 @@ impl FakeText {
         let at = self.here();
         self.words.extend(words);
         at
+    }
+
+    /// Adds a symbol: another name for a function, a function without an entry, or with 0 bytes a label.
+    pub fn symbol(&mut self, name: &str, at: TextAddr, bytes: u64) {
+        self.functions.push(symbols::Function {
+            name: name.to_string(),
+            addr: at.get(),
+            size: bytes,
+            convention: symbols::Convention::Base,
+        });
     }
 
     /// Adds an entry to the callsite section.
@@ -321,10 +324,15 @@ impl FakeKernel {
         let bytes = size_of_val(section);
         // SAFETY: the section was leaked for this image alone; the fake's `load` serves all of the text.
         let image = unsafe { Image::new(self.image.text, section.as_mut_ptr(), bytes, self.stubs) };
-        match Symbols::parse(Box::leak(self.image.symbols.clone().into_boxed_slice())) {
-            Ok(symbols) => image.with_symbols(symbols),
-            Err(_) => image,
+        match self.symbols() {
+            Some(symbols) => image.with_symbols(symbols),
+            None => image,
         }
+    }
+
+    /// The image's symbols; none if they were too many or too far apart.
+    pub fn symbols(&self) -> Option<Symbols<'static>> {
+        Symbols::parse(Box::leak(self.image.symbols.clone().into_boxed_slice())).ok()
     }
 
     /// Loads the module that was added as this number, from 0: its text is as compiled again.
@@ -342,7 +350,6 @@ impl FakeKernel {
             module: "module",
             text: piece.text,
             entries: piece.entries.clone(),
-            layout: Layout::Mixed,
             symbols: piece.symbols.clone().into_boxed_slice(),
             veneers: piece.room,
         }

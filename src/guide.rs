@@ -24,8 +24,10 @@
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
 //! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
-//! literal must be aligned. A kernel of which only a part is compiled so says
-//! [`Layout::Mixed`](crate::callsite::Layout::Mixed).
+//! literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
+//! sizes are refused, each by its entry. What an entry means follows from where the function's symbol stands; a kernel
+//! without symbols (step 5) must have one layout, and says which by
+//! [`Image::with_layout`](crate::Image::with_layout).
 //!
 //! `-Zbranch-protection=bti,pac-ret` needs nothing more. With `-Zsanitizer=kcfi` add `-Zmerge-functions=disabled`: LLVM
 //! merges functions of one body whatever their types, and an indirect call then finds the other type's hash.
@@ -100,7 +102,8 @@
 //! use fentry::{Engine, Image};
 //!
 //! /// `engine` is your `static ENGINE: Engine = Engine::new(&MY_KERNEL)`; TPIDR_EL1 was set to the address of a
-//! /// `static CONTEXT: TraceContext`; `image` comes from `Image::linked()`.
+//! /// `static CONTEXT: TraceContext`; `image` comes from `Image::linked().with_layout(Layout::Plain)` if the flags of step 2
+//! /// say `=2`. (For `=4,2` it is `Prefixed`; with symbols in the kernel nothing needs to be said.)
 //! fn start_tracing(engine: &Engine, image: Image) -> Result<(), fentry::engine::InitError> {
 //!     // SAFETY: one CPU, interrupts masked.
 //!     let report = unsafe { engine.init(image) }?;
@@ -168,6 +171,25 @@
 //! it, and a callback that was compiled so may change it. If your kernel reserves x18, or has nested functions of GCC's that
 //! are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo xtask doctor` says whether there are
 //! functions that take a value in x18, and others that change it.
+//!
+//! # Where modules may be
+//! Calls reach everywhere: where B and BL don't, the loader puts a veneer between. Addresses reach as far as the compiler was
+//! told, and what is farther is refused with the relocation, the symbol and the distance
+//! ([`Overflow`](crate::module::RelocCause::Overflow)), never cut short:
+//!
+//! | compiled with | the kernel's data and functions' addresses | the module may be |
+//! |---|---|---|
+//! | the small code model, `-fno-pic` (the usual for kernels) | by ADRP | within 4 GiB of what it refers to |
+//! | `-fPIC`, rustc's `-Crelocation-model=pic` | from a GOT, which the loader makes | anywhere |
+//! | GCC's `-fpic` | the same, the GOT being 32 KiB at most: some 3,500 addresses | anywhere |
+//! | `-mcmodel=tiny -fno-pic` | by ADR and literal loads | within 1 MiB of what it refers to |
+//! | `-mcmodel=tiny` with `-fpic` | from a GOT | anywhere |
+//! | `-mcmodel=large` (without `-fpic` in GCC) | as whole numbers | anywhere |
+//!
+//! A module's own segments must be near each other in all but the large model: within 4 GiB, for ADRP and for the 32-bit
+//! distances of jump tables (R_AARCH64_PREL32), and within 1 MiB in the tiny model. The loader asks for each segment near the
+//! first one; a [`ModuleMemory`](crate::module::ModuleMemory) that can't give it such a place had better refuse. Some
+//! distributions' GCC compiles for position-independent programs unless it is told `-fno-pie`.
 //!
 //! # Names
 //! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,

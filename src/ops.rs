@@ -59,6 +59,8 @@ mod probe;
 #[cfg(target_os = "none")]
 pub(crate) use exits::EXITS;
 pub(crate) use exits::HookId;
+#[cfg(test)]
+pub(crate) use probe::tests::{leave, thread};
 pub(crate) use probe::{DECLINED, EntryHandler, ExitHandler};
 pub use probe::{Entry, Exit, Probe};
 

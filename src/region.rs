@@ -26,8 +26,12 @@
 //! }
 //! ```
 
-use crate::address::TextRange;
-use crate::callsite::Layout;
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::StateError;
+use crate::insn::EncodeError;
+use crate::platform::CpuTimeout;
+use crate::table::TableError;
+use crate::text::PokeError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
@@ -40,11 +44,9 @@ pub struct NewRegion<'a> {
     pub module: &'a str,
     /// The text.
     pub text: TextRange,
-    /// The entries of `__patchable_function_entries` for it, absolute and sorted. Each decodes as a callsite.
+    /// The entries of `__patchable_function_entries` for it, absolute and sorted.
     pub entries: Vec<u64>,
-    /// How the entries are to be read.
-    pub layout: Layout,
-    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them.
+    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin.
     pub symbols: Box<[u8]>,
     /// Room in it for veneers to stubs, in entries of [`ENTRY_BYTES`](crate::plt::ENTRY_BYTES).
     pub veneers: TextRange,
@@ -76,16 +78,97 @@ pub struct RegionError {
     /// The text.
     pub text: TextRange,
     /// The reason.
-    pub reason: &'static str,
+    pub cause: RegionCause,
+}
+
+/// What stands against a region's coming or going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegionCause {
+    /// The engine has not been initialised.
+    NotInitialised,
+    /// As many regions are there as can be.
+    TooManyRegions,
+    /// It does not begin at an instruction, or its room for veneers does not.
+    Misaligned,
+    /// It overlaps a region that is there.
+    Overlapping,
+    /// There is no such region.
+    Unknown,
+    /// The heap has no memory for what the tracer notes of it.
+    Heap,
+    /// Its callsites can't become a table.
+    Table(TableError),
+    /// Text could not be written.
+    Text(PokeError),
+    /// Two ops that are registered exclude each other at a callsite.
+    Conflict {
+        /// The function.
+        function: TextAddr,
+    },
+    /// Its callsites would have more different sets of ops than the tracer can hold.
+    TooManySets,
+    /// There is no room for one more stub, or for one more veneer to a stub.
+    NoRoom {
+        /// The room that is full.
+        room: TextRange,
+    },
+    /// A stub can't be made where there is room for it.
+    Stub(EncodeError),
+    /// A callsite can't call what the ops want, or is not in the state that the change starts from.
+    Callsite(StateError),
+    /// A CPU may still be inside a callback on behalf of the region.
+    NotQuiescent(CpuTimeout),
+    /// What a tracer of one's own has against it.
+    Other(&'static str),
+}
+
+impl fmt::Display for RegionCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialised => f.write_str("the engine has not been initialised"),
+            Self::TooManyRegions => f.write_str("there is no room for one more region"),
+            Self::Misaligned => f.write_str("it does not begin at an instruction"),
+            Self::Overlapping => f.write_str("it overlaps a region that is there already"),
+            Self::Unknown => f.write_str("there is no such region"),
+            Self::Heap => f.write_str("the heap has no memory for it"),
+            Self::Table(error) => error.fmt(f),
+            Self::Text(error) => error.fmt(f),
+            Self::Conflict { function } => write!(f, "two ops that are registered exclude each other at {function}"),
+            Self::TooManySets => f.write_str("its callsites would have too many different sets of ops"),
+            Self::NoRoom { room } => write!(f, "the room for generated code at {room} is full"),
+            Self::Stub(error) => write!(f, "a stub can't be made in the room for it: {error}"),
+            Self::Callsite(error) => error.fmt(f),
+            Self::NotQuiescent(CpuTimeout { cpu }) => write!(f, "CPU {cpu} may still be inside a callback"),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl RegionCause {
+    /// The error of what the engine relies on, if that is the cause.
+    fn inner(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Table(error) => Some(error),
+            Self::Text(error) => Some(error),
+            Self::Stub(error) => Some(error),
+            Self::Callsite(error) => Some(error),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for RegionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The text {} can't be added or removed: {}", self.text, self.reason)
+        write!(f, "The text {} can't be added or removed: {}", self.text, self.cause)
     }
 }
 
-impl core::error::Error for RegionError {}
+impl core::error::Error for RegionError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.cause.inner()
+    }
+}
 
 /// A region was not removed.
 #[derive(Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
-use crate::symbols::Symbols;
+use crate::symbols::{Cursor, Symbols};
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
 use core::fmt;
@@ -35,13 +35,15 @@ pub(crate) struct Target(u16);
 impl Target {
     /// Nothing: the second instruction is NOP.
     pub(crate) const NONE: Self = Self(0);
+    /// No set: somebody else wrote the text, and the callsite is left alone.
+    pub(crate) const QUARANTINED: Self = Self(Self::MASK as u16);
 
     const BITS: u32 = 15;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
-    /// The target of this number, below 2^15.
+    /// The target of this number, below 2^15 - 1.
     pub(crate) const fn of(number: usize) -> Self {
-        debug_assert!(number <= Self::MASK as usize);
+        debug_assert!(number < Self::MASK as usize);
         Self(number as u16)
     }
 
@@ -146,6 +148,17 @@ impl Record {
         self.with_target_at(Self::NEXT, next)
     }
 
+    /// It is left alone, or no longer.
+    pub(crate) const fn with_both(self, target: Target) -> Self {
+        self.with_now(target).with_next(target)
+    }
+
+    /// Whether it is left alone.
+    #[inline]
+    pub(crate) fn is_quarantined(self) -> bool {
+        self.now() == Target::QUARANTINED
+    }
+
     /// Its planned change was carried out.
     #[inline]
     pub(crate) fn committed(self) -> Self {
@@ -192,6 +205,12 @@ pub enum TableError {
     },
     /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
     Empty,
+    /// There are neither symbols nor a [`Layout`], and this entry's instructions can mean more than one thing: two NOPs before
+    /// a function, or the function's own.
+    LayoutUnknown {
+        /// The first such entry.
+        entry: TextAddr,
+    },
     /// No entry is a callsite that may be traced. If all are outside the text, the kernel has not relocated itself yet, or
     /// the entries have another [`Encoding`] than was said.
     NothingAccepted {
@@ -213,6 +232,11 @@ impl fmt::Display for TableError {
             Self::NotRelocated { entries } => {
                 write!(f, "The callsite section's {entries} entries are all zero: relocate the kernel before init")
             }
+            Self::LayoutUnknown { entry } => write!(
+                f,
+                "The callsite section's entry {entry} can mean two NOPs before a function, or in it: give the image its \
+                 symbols, or say how it was compiled by Image::with_layout"
+            ),
             Self::NothingAccepted { refused, excluded, first } => {
                 write!(
                     f,
@@ -265,20 +289,22 @@ impl DerefMut for Slots {
 /// The sorted records of one region, and the entries set aside.
 pub(crate) struct Table {
     text: TextRange,
-    layout: Layout,
+    layout: Option<Layout>,
     /// How the section gave its entries, before they were made absolute.
     encoding: Encoding,
     /// # Invariants
     ///
     /// `slots[..accepted]` are [`Record`]s in the order of their addresses, no two of which have an instruction in common;
-    /// `slots[accepted..]` are entries' addresses, sorted.
+    /// `slots[accepted..used]` are entries' addresses, sorted.
     slots: Slots,
     accepted: usize,
+    used: usize,
 }
 
 impl Table {
     /// Rewrites a section's entries into a table. `read` gives the instruction at an address inside `text`; entries inside
-    /// `excluded` are set aside, and so are functions that `symbols` mark. Without a `layout`, [`Layout::detect`] decides.
+    /// `excluded` are set aside, and so are functions that `symbols` mark. What an entry means is said by the symbols, without
+    /// them by the `layout`, and without that by instructions that can mean one thing only.
     pub(crate) fn build(
         text: TextRange,
         excluded: TextRange,
@@ -301,16 +327,15 @@ impl Table {
             }
         }
         slots.sort_unstable();
-        let entries = slots.iter().copied().map(TextAddr::new);
-        #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
-        let layout = layout.unwrap_or_else(|| Layout::detect(entries, text, |at| read(at)));
+        let mut reading = Reading::new(symbols, layout);
+        let mut in_doubt = None;
 
         let mut census = Census::default();
         // Where the last callsite ends, and whether another one begins before that.
         let (mut end, mut crowded) = (TextAddr::new(0), false);
         for index in 0..slots.len() {
             let entry = TextAddr::new(slots[index]);
-            match classify(entry, text, excluded, layout, &mut read) {
+            match reading.classify(entry, text, excluded, &mut read) {
                 Ok((callsite, State::Compiled)) => {
                     let Some(record) = Record::new(text.start, &callsite) else { continue };
                     census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
@@ -323,11 +348,16 @@ impl Table {
                     census.accepted += 1;
                 }
                 Err(SetAside::Excluded) => census.excluded += 1,
+                Err(SetAside::Refused(Refusal::InDoubt)) => in_doubt = in_doubt.or(Some(entry)),
                 Ok(_) | Err(SetAside::Refused(_)) => {}
             }
         }
-        let accepted = census.accepted;
-        let mut table = Self { text, layout, encoding, slots: memory, accepted };
+        let (accepted, used) = (census.accepted, slots.len());
+        let mut table = Self { text, layout, encoding, slots: memory, accepted, used };
+        if let Some(entry) = in_doubt {
+            table.dissolve();
+            return Err(TableError::LayoutUnknown { entry });
+        }
         if crowded {
             table.set_crowded_aside(&mut census);
         }
@@ -379,7 +409,7 @@ impl Table {
     }
 
     /// What the section's entry for this record was, as an address.
-    fn entry(&self, record: Record) -> u64 {
+    pub(crate) fn entry(&self, record: Record) -> u64 {
         let callsite = record.callsite(self.text.start);
         match callsite.form().prefix {
             Prefix::Literal => callsite.function().offset(-8).get(),
@@ -509,11 +539,12 @@ impl Table {
         symbols: Option<Symbols<'_>>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> impl Iterator<Item = (TextAddr, Refusal)> {
+        let mut reading = Reading::new(symbols, self.layout);
         let symbols = symbols.filter(Symbols::has_variants);
-        self.slots[self.accepted..].iter().filter_map(move |entry| {
+        self.slots[self.accepted..self.used].iter().filter_map(move |entry| {
             let entry = TextAddr::new(*entry);
             // The text of an entry that was set aside was never written, unless it has another entry that was not.
-            let refusal = match classify(entry, self.text, excluded, self.layout, &mut read) {
+            let refusal = match reading.classify(entry, self.text, excluded, &mut read) {
                 Err(SetAside::Excluded) => return None,
                 Err(SetAside::Refused(refusal)) => refusal,
                 Ok((callsite, _)) if self.has(&callsite) => Refusal::Duplicate,
@@ -532,6 +563,46 @@ impl Table {
     fn has(&self, callsite: &Callsite) -> bool {
         let found = self.find(callsite.mov_addr()).and_then(|index| self.callsite(index));
         found.is_some_and(|found| found.mov_addr() == callsite.mov_addr())
+    }
+
+    /// The indices of the callsites of which a part is inside `range`, from the landing pad on: O(log n).
+    pub(crate) fn within(&self, range: TextRange) -> Range<usize> {
+        let slots = &self.slots[..self.accepted];
+        let callsite = |slot: &u64| Record(*slot).callsite(self.text.start);
+        let start = slots.partition_point(|slot| callsite(slot).call_addr().offset(4) <= range.start);
+        let end = slots.partition_point(|slot| callsite(slot).function() < range.end);
+        start..end.max(start)
+    }
+
+    /// Forgets what is inside `range`: its callsites, of which none has a set, and the entries for which text in it would be
+    /// read. Returns how many callsites those were.
+    pub(crate) fn forget(&mut self, range: TextRange) -> usize {
+        let span = self.within(range);
+        let (reads_from, reads_to) = Callsite::READS;
+        let reads_of = |entry: u64| TextAddr::new(entry).offset(reads_from)..TextAddr::new(entry).offset(reads_to);
+        let is_kept = |entry: u64| {
+            let reads = reads_of(entry);
+            reads.end <= range.start || range.end <= reads.start
+        };
+        let mut used = span.start;
+        for index in span.end..self.used {
+            let slot = self.slots[index];
+            if index < self.accepted || is_kept(slot) {
+                self.slots[used] = slot;
+                used += 1;
+            }
+        }
+        self.used = used;
+        self.accepted -= span.len();
+        if range.contains(self.text.end.offset(-4)) {
+            self.text = TextRange::new(self.text.start, range.start.max(self.text.start));
+        }
+        span.len()
+    }
+
+    /// The text, without what was forgotten at its end.
+    pub(crate) const fn text(&self) -> TextRange {
+        self.text
     }
 
     /// Makes the section's entries out of the records again, as the section gave them, so that a failed init can be tried
@@ -642,7 +713,7 @@ impl Run<'_> {
 
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let set_aside = self.slots.len() - self.accepted;
+        let set_aside = self.used - self.accepted;
         write!(f, "Table {{ text: {}, accepted: {}, set aside: {set_aside} }}", self.text, self.accepted)
     }
 }
@@ -653,18 +724,44 @@ enum SetAside {
     Refused(Refusal),
 }
 
-/// The callsite that an entry stands for, and the state that its text says.
-#[inline(always)]
-fn classify(
-    entry: TextAddr,
-    text: TextRange,
-    excluded: TextRange,
-    layout: Layout,
-    read: &mut impl FnMut(TextAddr) -> u32,
-) -> Result<(Callsite, State), SetAside> {
-    if excluded.contains(entry) {
-        return Err(SetAside::Excluded);
+/// What says what an entry means.
+enum Reading<'a> {
+    /// Where functions begin.
+    Functions(Cursor<'a>),
+    /// Who compiled the text.
+    Stated(Layout),
+    /// The instructions alone.
+    Text,
+}
+
+impl<'a> Reading<'a> {
+    fn new(symbols: Option<Symbols<'a>>, layout: Option<Layout>) -> Self {
+        match (symbols, layout) {
+            (Some(symbols), _) => Self::Functions(symbols.cursor()),
+            (None, Some(layout)) => Self::Stated(layout),
+            (None, None) => Self::Text,
+        }
     }
-    #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
-    Callsite::decode(entry, text, layout, |at| read(at)).map_err(SetAside::Refused)
+
+    /// The callsite that an entry stands for, and the state that its text says.
+    #[inline(always)]
+    fn classify(
+        &mut self,
+        entry: TextAddr,
+        text: TextRange,
+        excluded: TextRange,
+        mut read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Callsite, State), SetAside> {
+        if excluded.contains(entry) {
+            return Err(SetAside::Excluded);
+        }
+        #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
+        let read = |at| read(at);
+        let decoded = match self {
+            Self::Functions(cursor) => Callsite::of_function(entry, text, |at| cursor.has_function_at(at.get()), read),
+            Self::Stated(layout) => Callsite::decode(entry, text, *layout, read),
+            Self::Text => Callsite::beyond_doubt(entry, text, read),
+        };
+        decoded.map_err(SetAside::Refused)
+    }
 }

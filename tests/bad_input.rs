@@ -156,10 +156,12 @@ fn the_other_callsites_work() {
 fn a_breakpoint_in_a_callsite_is_left_alone() {
     const BRK: u32 = 0xd420_0000;
     static OPS: Ops = Ops::new(callback);
+    static COUNT: Ops = Ops::counter();
     let (engine, report) = engine();
+    let all = report.census.accepted;
     let call = first_nop_after_init(bystander).offset(4);
     overwrite(call, BRK);
-    let error = engine.register(&OPS, &Filter::ALL).unwrap_err();
+    let error = engine.register(&OPS, &Filter::new(&[Rule::name("bad_input::bystander")])).unwrap_err();
     let RegisterError::Text { error: poke, function } = error else { panic!("{error}") };
     assert_eq!((poke.at, poke.cause), (call, PokeCause::Mismatch { expected: NOP, found: BRK }));
     assert_eq!((poke.undone, function), (Undone::Entirely, Some("bad_input::bystander")));
@@ -168,9 +170,18 @@ fn a_breakpoint_in_a_callsite_is_left_alone() {
     assert!(words.iter().all(|part| text.contains(part.as_str())), "{text}");
     assert_eq!(word(call), BRK);
     let survey = engine.survey();
-    assert_eq!((survey.wrong, survey.enabled, survey.disabled), (1, 0, report.census.accepted - 1));
+    assert_eq!((survey.wrong, survey.enabled, survey.disabled), (1, 0, all - 1));
+
+    // All the others can be traced as if it were not there.
+    assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(all - 1));
+    let survey = engine.survey();
+    assert_eq!((survey.wrong, survey.enabled, survey.quarantined), (0, all - 1, 1));
+    let mut names = Vec::new();
+    engine.for_each_callsite(|status| names.extend(status.is_quarantined.then(|| status.name.map(String::from))));
+    assert_eq!(names, [Some("bad_input::bystander".into())]);
+    assert_eq!((engine.unregister(&COUNT), word(call), engine.look_again()), (Ok(all - 1), BRK, 0));
     overwrite(call, NOP);
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!((engine.look_again(), engine.survey().disabled), (1, all));
 }
 
 /// MOV X9, LR of a function, once init has written it.

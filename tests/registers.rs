@@ -17,7 +17,6 @@ use core::ffi::VaList;
 use core::hint::black_box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use fentry::callsite::Layout;
 use fentry::direct::Trampoline;
 use fentry::engine::InitReport;
 use fentry::flight::Slot;
@@ -40,9 +39,8 @@ support::boot_tests! {
     a_backtrace_in_a_callback_names_the_function_and_its_callers,
 }
 
-/// The assembly's functions have nothing before them, whatever this kernel's compiled functions have.
 fn engine() -> (&'static Engine, InitReport) {
-    support::engine::engine_on(|image| image.with_layout(Layout::Mixed))
+    support::engine()
 }
 
 /// What the callee sees, and what the caller gets back.

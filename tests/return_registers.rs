@@ -9,7 +9,6 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fentry::callsite::Layout;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::shadow::ShadowStack;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
@@ -34,11 +33,10 @@ support::boot_tests! {
 const ROOM: usize = 4;
 static STACK: ShadowStack<ROOM> = ShadowStack::new();
 
-/// The assembly's functions have nothing before them, whatever this kernel's compiled functions have.
 fn engine() -> &'static Engine {
     static ENGINE: Once<&'static Engine> = Once::new();
     ENGINE.call_once(|| {
-        let (engine, _) = support::engine::engine_on(|image| image.with_layout(Layout::Mixed));
+        let (engine, _) = support::engine();
         // SAFETY: this test runs on the boot CPU, and nothing is hooked yet.
         unsafe { percpu::this().trace.set_shadow_stack(&STACK) };
         engine

@@ -38,7 +38,6 @@ impl<'a> Change<'a> {
     }
 
     /// Callsites lose all.
-    #[cfg(feature = "module")]
     pub(super) fn clearing(sets: &'a mut Sets, members: &'a Members) -> Self {
         Self::new(sets, members, Membership { without: Mask::MAX, with: 0, only_with: 0 })
     }

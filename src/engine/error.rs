@@ -87,6 +87,11 @@ pub enum RegisterError {
         /// The rule's place in the filter, from 0.
         rule: usize,
     },
+    /// The filter's rule of this number takes no callsite away: an unknown name, or a function that can't be traced anyhow.
+    NothingTakenAway {
+        /// The rule's place in the filter, from 0.
+        rule: usize,
+    },
     /// The filter as a whole selects no callsite.
     EmptySelection,
     /// A rule asks for a function that returns twice to one call, and the ops hooks returns
@@ -143,6 +148,9 @@ impl fmt::Display for RegisterError {
             Self::NoRoom { room } => write!(f, "The room for generated code at {room} is full"),
             Self::Stub(error) => write!(f, "A stub can't be made in the room for it: {error}"),
             Self::NothingSelected { rule } => write!(f, "The filter's rule {rule} selects no traceable function"),
+            Self::NothingTakenAway { rule } => {
+                write!(f, "The filter's rule {rule} takes no traceable function away")
+            }
             Self::EmptySelection => f.write_str("The filter selects no traceable function"),
             Self::Callsite(error) => error.fmt(f),
             Self::NotQuiescent(CpuTimeout { cpu }) => {

@@ -27,7 +27,7 @@ pub struct Image {
     pub(super) layout: Option<Layout>,
     /// The entry stubs.
     pub(super) stubs: Stubs,
-    /// The kernel's symbols, for filters by name.
+    /// The kernel's symbols.
     pub(super) symbols: Option<Symbols<'static>>,
 }
 
@@ -64,14 +64,15 @@ impl Image {
         Self { encoding, ..self }
     }
 
-    /// The same with entries of this layout; if this isn't called, [`Layout::detect`] decides. A kernel of which only a
-    /// part is compiled without the prefix says [`Layout::Mixed`].
+    /// The same with entries of this layout, all of them. A kernel without symbols says so, unless each of its functions
+    /// begins with BTI C. With symbols they say it for each function, and this changes nothing.
     #[must_use]
     pub const fn with_layout(self, layout: Layout) -> Self {
         Self { layout: Some(layout), ..self }
     }
 
-    /// The same with symbols, for filters by name.
+    /// The same with symbols: for filters by name, and because they say where functions begin. An entry to which no
+    /// function's symbol belongs is refused.
     #[must_use]
     pub const fn with_symbols(self, symbols: Symbols<'static>) -> Self {
         Self { symbols: Some(symbols), ..self }

@@ -30,7 +30,7 @@ pub use error::{InitError, RegisterError};
 pub use image::Image;
 pub use show::{OpsStatus, Statistics, Status, Survey};
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::platform::Platform;
@@ -146,6 +146,7 @@ impl Engine {
             return Err(RegisterError::AlreadyRegistered);
         }
         let number = registry.add(member)?;
+        let quarantined = registry.done.quarantined;
         let done = registry.plan_adding(number, filter).and_then(|count| match count {
             0 if !filter.awaits_module() => Err(RegisterError::EmptySelection),
             count => Ok(count),
@@ -157,6 +158,8 @@ impl Engine {
                 Err(error)
             }
         };
+        let quarantined = registry.done.quarantined - quarantined;
+        let done = done.map(|count| count - quarantined);
         if done.is_ok() {
             // What other ops had these callsites with may be waited for another time as well.
             let _ = registry.let_go(self.tools());
@@ -174,6 +177,8 @@ impl Engine {
                 None => {}
             }
         }
+        drop(registry);
+        tell_of_quarantined(quarantined);
         done
     }
 
@@ -190,7 +195,7 @@ impl Engine {
         if ops.flags().contains(OpsFlags::PERMANENT) {
             return Err(RegisterError::Permanent);
         }
-        let mut count = 0;
+        let (mut count, quarantined) = (0, registry.done.quarantined);
         // Where a trampoline was replaced in part only, there are two.
         while let Some(number) = registry.members.find(ops) {
             count += registry.replan(number, None)?.0;
@@ -204,6 +209,9 @@ impl Engine {
             registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
             registry.remove(number, self.tools());
         }
+        let quarantined = registry.done.quarantined - quarantined;
+        drop(registry);
+        tell_of_quarantined(quarantined);
         Ok(count)
     }
 
@@ -217,7 +225,8 @@ impl Engine {
         let member = Member::new(ops, filter);
         let mut registry = self.lock();
         let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
-        let (_, selected) = registry.replan(number, Some(filter))?;
+        let (_, mut selected) = registry.replan(number, Some(filter))?;
+        let quarantined = registry.done.quarantined;
         // It may have been on its way out; then its exits are handled again, before the first entry is.
         let was_leaving = registry.members.get(number).is_some_and(|member| member.leaving);
         registry.members.get_mut(number).into_iter().for_each(Member::stay);
@@ -232,7 +241,14 @@ impl Engine {
             }
         }
         settled?;
-        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
+        let quarantined = registry.done.quarantined - quarantined;
+        if quarantined > 0 {
+            selected = registry.sets.callsites_with(number);
+        }
+        let done = registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected);
+        drop(registry);
+        tell_of_quarantined(quarantined);
+        done
     }
 
     /// Has the callsites of `ops`, which was made by [`Ops::direct`], call another trampoline from now on, and waits until
@@ -275,6 +291,41 @@ impl Engine {
         }
     }
 
+    /// Looks at the callsites again that are quarantined; how many are as the engine had left them, and in use again.
+    ///
+    /// A callsite whose text somebody else has written, or whose memory has become something else, is quarantined when the
+    /// engine comes to change it: it keeps the text that is there, loses its ops, and is passed over, so that it is no
+    /// obstacle to all the others. [`Status::is_quarantined`] tells of it, and a warning in the log. One that is in use again
+    /// has no ops until a filter is set anew.
+    pub fn look_again(&self) -> usize {
+        let mut registry = self.lock();
+        let back = registry.regions.iter_mut().map(|region| region.look_again(self.machine)).sum();
+        registry.done.quarantined -= back;
+        back
+    }
+
+    /// Gives a part of the text back, as a kernel does with its init text when it has started: its callsites lose their ops
+    /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
+    ///
+    /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::region::Regions::add); the engine
+    /// takes it where what was given back is at the end of the image's text.
+    ///
+    /// # Errors
+    ///
+    /// [`RegisterError`]: the text must stay. With [`RegisterError::NotQuiescent`] the callsites have lost their ops already.
+    pub fn forget(&self, range: TextRange) -> Result<usize, RegisterError> {
+        let mut registry = self.lock();
+        let registry = &mut *registry;
+        let planned = registry.plan_clearing(range);
+        if let Err(error) = planned {
+            registry.withdraw();
+            return Err(error);
+        }
+        registry.carry_out(self.tools())?;
+        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+        Ok(registry.regions.iter_mut().map(|region| region.forget(range)).sum())
+    }
+
     /// The kernel's symbols, as init was given them.
     pub fn symbols(&self) -> Option<Symbols<'static>> {
         self.symbols.get().copied()
@@ -291,6 +342,13 @@ impl Engine {
             }
             self.platform.relax();
         }
+    }
+}
+
+/// Not under the engine's lock: what writes the log may ask the engine for a name.
+fn tell_of_quarantined(count: usize) {
+    if count > 0 {
+        log::warn!("fentry: {count} callsites quarantined: somebody else has written their text");
     }
 }
 

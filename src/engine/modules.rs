@@ -9,11 +9,12 @@ use super::error::RegisterError;
 use super::members::{MAX_OPS, Member};
 use super::region::{Origin, Region};
 use super::registry::{Registry, Tools};
+use super::sets::SetError;
 use super::veneers::Veneers;
 use crate::address::TextRange;
 use crate::filter::Filter;
 use crate::plt::reaches;
-use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
+use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::symbols::OwnedSymbols;
 use crate::table::{Encoding, Slots, Table};
 #[cfg(target_os = "none")]
@@ -35,20 +36,20 @@ unsafe impl Regions for Engine {
         let mut registry = self.lock();
         let registry = &mut *registry;
         let text = new.text;
-        let refuse = |reason| RegionError { text, reason };
+        let refuse = |cause| RegionError { text, cause };
         if registry.ground.is_none() {
-            return Err(refuse("the engine has not been initialised"));
+            return Err(refuse(RegionCause::NotInitialised));
         }
         if registry.regions.is_full() {
-            return Err(refuse("there is no room for one more region"));
+            return Err(refuse(RegionCause::TooManyRegions));
         }
         if !text.start.is_aligned() || !new.veneers.start.is_aligned() {
-            return Err(refuse("it does not begin at an instruction"));
+            return Err(refuse(RegionCause::Misaligned));
         }
         let place = registry.regions.partition_point(|region| region.text.start < text.start);
         let overlaps = |region: &Region| region.text.start < text.end && text.start < region.text.end;
         if registry.regions.iter().any(overlaps) {
-            return Err(refuse("it overlaps a region that is there already"));
+            return Err(refuse(RegionCause::Overlapping));
         }
         let token = RegionToken::fresh();
         // SAFETY: our caller's promises are those that `build` wants.
@@ -56,12 +57,12 @@ unsafe impl Regions for Engine {
         registry.regions.insert(place, region);
         match self.apply_filters_to(registry, place) {
             Ok(()) => Ok(token),
-            Err(reason) => {
+            Err(cause) => {
                 let mut region = registry.regions.remove(place);
                 region.give_up(&mut registry.sets);
                 // SAFETY: as when they were made ready. Where the platform fails a second time, they stay so.
                 let _ = unsafe { self.tools().poke().apply_quiet(&|| region.to_compiled()) };
-                Err(refuse(reason))
+                Err(refuse(cause))
             }
         }
     }
@@ -78,18 +79,18 @@ unsafe impl Regions for Engine {
 impl Registry {
     /// Takes the callsites of a module's region back, and then the region.
     fn remove_region(&mut self, token: u64, tools: Tools) -> Result<(), RegionError> {
-        let unknown = RegionError { text: TextRange::EMPTY, reason: "there is no such region" };
+        let unknown = RegionError { text: TextRange::EMPTY, cause: RegionCause::Unknown };
         let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
         let region = &mut self.regions[place];
         let text = region.text;
-        let refuse = |reason| RegionError { text, reason };
-        if region.plan_all(&mut Change::clearing(&mut self.sets, &self.members)).is_err() {
+        let refuse = |cause| RegionError { text, cause };
+        if let Err(refused) = region.plan_all(&mut Change::clearing(&mut self.sets, &self.members)) {
             debug_assert!(false, "nothing excludes nothing");
             self.withdraw();
-            return Err(refuse("its callsites could not be disabled"));
+            return Err(refuse(refused.into()));
         }
-        self.carry_out(tools).map_err(|_| refuse("its callsites could not be disabled"))?;
-        self.let_go_of_all(tools).map_err(|_| refuse("a CPU may still be inside a callback"))?;
+        self.carry_out(tools).map_err(|error| refuse(error.into()))?;
+        self.let_go_of_all(tools).map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
         drop(self.regions.remove(place));
         Ok(())
     }
@@ -101,10 +102,10 @@ impl Engine {
     /// # Safety
     ///
     /// As for [`Regions::add`].
-    unsafe fn build(&self, new: NewRegion<'_>, stubs: TextRange, token: &RegionToken) -> Result<Region, &'static str> {
-        let NewRegion { module, text, entries, layout, symbols, veneers } = new;
+    unsafe fn build(&self, new: NewRegion<'_>, stubs: TextRange, token: &RegionToken) -> Result<Region, RegionCause> {
+        let NewRegion { module, text, entries, symbols, veneers } = new;
         let mut name = String::new();
-        name.try_reserve_exact(module.len()).map_err(|_| "the heap has no memory for its name")?;
+        name.try_reserve_exact(module.len()).map_err(|_| RegionCause::Heap)?;
         name.push_str(module);
         let ends = |range: TextRange| [range.start, range.end.offset(-4)];
         let near = ends(text).into_iter().all(|from| ends(stubs).into_iter().all(|stub| reaches(from, stub)));
@@ -116,26 +117,25 @@ impl Engine {
         };
         let symbols = OwnedSymbols::parse(symbols).ok();
         let names = symbols.as_ref().map(|symbols| *symbols.get());
-        let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, Some(layout), names, read)
-        else {
-            return Err("its callsite section can't be used");
-        };
+        let (table, _) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, names, read)
+            .map_err(RegionCause::Table)?;
         let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };
         let region = Region::of_module(text, table, veneers, origin);
         // SAFETY: callsites lie inside the text, which is mapped, is written by nobody else, and isn't executed yet: our
         // caller's promises 1 to 3.
         let ready = unsafe { self.tools().poke().apply_quiet(&|| region.to_ready()) };
-        ready.map(|()| region).map_err(|_| "its text could not be written")
+        ready.map(|()| region).map_err(RegionCause::Text)
     }
 
     /// Applies the filters that are set to the region at `place`.
-    fn apply_filters_to(&self, registry: &mut Registry, place: usize) -> Result<(), &'static str> {
+    fn apply_filters_to(&self, registry: &mut Registry, place: usize) -> Result<(), RegionCause> {
         let Registry { regions, members, sets, .. } = registry;
         let text = regions[place].text;
         let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
         let planned = members.iter().filter(told).try_for_each(|(number, member)| {
             let mut change = Change::adding(sets, members, number);
-            member.filter.with(|filter| regions[place].plan_filter(filter, &mut change))?;
+            let planned = member.filter.with(|filter| regions[place].plan_filter(filter, &mut change));
+            planned.transpose()?;
             if member.hook.is_some() {
                 // A rule that names one is no reason to refuse a module.
                 let mut change = Change::removing(sets, members, number);
@@ -143,13 +143,49 @@ impl Engine {
             }
             Ok::<_, Refused>(())
         });
-        if planned.is_err() {
+        if let Err(refused) = planned {
             registry.withdraw();
-            return Err("two filters that are set exclude each other there");
+            return Err(refused.into());
         }
         let numbers: ArrayVec<usize, MAX_OPS> = registry.members.iter().map(|(number, _)| number).collect();
         numbers.into_iter().for_each(|number| registry.note_spans_of(number, place));
-        let done: Result<(), RegisterError> = registry.carry_out(self.tools());
-        done.map_err(|_| "the filters that are set could not be applied")
+        Ok(registry.carry_out(self.tools())?)
+    }
+}
+
+impl From<Refused> for RegionCause {
+    fn from(Refused { function, error }: Refused) -> Self {
+        match error {
+            SetError::Conflict => Self::Conflict { function },
+            SetError::Full => Self::TooManySets,
+        }
+    }
+}
+
+impl From<RegisterError> for RegionCause {
+    fn from(error: RegisterError) -> Self {
+        match error {
+            RegisterError::NotInitialised => Self::NotInitialised,
+            RegisterError::Conflict { function, .. } => Self::Conflict { function },
+            RegisterError::TooManySets => Self::TooManySets,
+            RegisterError::NoRoom { room } => Self::NoRoom { room },
+            RegisterError::Stub(error) => Self::Stub(error),
+            RegisterError::Callsite(error) => Self::Callsite(error),
+            RegisterError::NotQuiescent(error) => Self::NotQuiescent(error),
+            RegisterError::Text { error, .. } => Self::Text(error),
+            RegisterError::StubTooLong { .. } => Self::Other("a stub would be longer than the room for it"),
+            // Said of an ops and its filter, and no ops is registered here.
+            RegisterError::AlreadyRegistered
+            | RegisterError::NotRegistered
+            | RegisterError::TooManyOps
+            | RegisterError::Permanent
+            | RegisterError::NotDirect
+            | RegisterError::NoCpuArea
+            | RegisterError::NoCounter { .. }
+            | RegisterError::NothingSelected { .. }
+            | RegisterError::NothingTakenAway { .. }
+            | RegisterError::EmptySelection
+            | RegisterError::ReturnsTwice { .. } => Self::Other("the filters that are set could not be applied"),
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::filter::{Filter, Pattern, Rule};
 use crate::plt::reaches;
 #[cfg(feature = "module")]
 use crate::symbols::OwnedSymbols;
-use crate::symbols::{Cursor, Symbols};
+use crate::symbols::{Cursor, Names, Symbols};
 use crate::table::{Census, Planned, Record, Run, Slots, Table, TableError, Target};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
@@ -82,8 +82,8 @@ impl Origin {
 
     /// The names of functions, for asking for one after the other.
     #[inline(always)]
-    fn names(&self) -> Names<'_> {
-        Names(self.symbols().map(Symbols::cursor))
+    fn names(&self) -> FunctionNames<'_> {
+        FunctionNames(self.symbols().map(Symbols::cursor))
     }
 
     /// The name of the module that it belongs to.
@@ -158,7 +158,7 @@ impl Region {
         for index in 0..self.table.len() {
             self.table.update(index, |record| {
                 sets.count(record.now(), Target::NONE, u32::from(record.now() != Target::NONE));
-                *record = record.with_next(Target::NONE).committed();
+                *record = record.with_both(Target::NONE);
             });
         }
     }
@@ -183,6 +183,11 @@ impl Region {
     /// The same for the callsites inside `range`.
     pub(super) fn plan_range(&mut self, range: TextRange, change: &mut Change<'_>) -> Result<usize, Refused> {
         self.plan_span(self.table.span(range), change)
+    }
+
+    /// The same for the callsites of which a part is inside `range`.
+    pub(super) fn plan_within(&mut self, range: TextRange, change: &mut Change<'_>) -> Result<(), Refused> {
+        self.plan_span(self.table.within(range), change).map(drop)
     }
 
     fn plan_span(&mut self, span: Range<usize>, change: &mut Change<'_>) -> Result<usize, Refused> {
@@ -235,11 +240,14 @@ impl Region {
         let by_address = matches!(rule.pattern, Pattern::Address(_));
         let by_name = !by_address || filter.any_takes_away();
         for index in candidates {
+            if table.get(index).is_none_or(Record::is_quarantined) {
+                continue;
+            }
             let Some(function) = function(table, index) else { continue };
-            let name = if by_name { names.of(function) } else { None };
-            if by_address || rule.matches(name, function) {
+            let aliases = if by_name { names.of(function) } else { Aliases(None) };
+            if by_address || rule.matches(aliases.clone(), function) {
                 matched = true;
-                if !filter.any_takes_away() || !filter.takes_away(name, function, origin.module()) {
+                if !filter.any_takes_away() || !filter.takes_away(aliases, function, origin.module()) {
                     changes += Self::plan(table, planned, index, change)?;
                 }
             }
@@ -247,11 +255,22 @@ impl Region {
         Ok((matched, changes))
     }
 
+    /// Whether the rule matches a callsite.
+    pub(super) fn has(&self, rule: &Rule<'_>) -> bool {
+        if !rule.concerns(self.origin.module()) {
+            return false;
+        }
+        let mut names = self.origin.names();
+        let mut functions = self.candidates(rule).filter_map(|index| function(&self.table, index));
+        functions
+            .any(|function| matches!(rule.pattern, Pattern::Address(_)) || rule.matches(names.of(function), function))
+    }
+
     /// Whether a function with a planned change returns twice to one call.
     pub(super) fn plans_returning_twice(&self) -> bool {
-        let name = |callsite: Callsite| self.origin.symbols()?.lookup_addr(callsite.function().get());
-        let mut names = self.planned_callsites().filter_map(|(_, callsite)| name(callsite));
-        names.any(|found| RETURNING_TWICE.contains(&found.symbol.name))
+        let Some(symbols) = self.origin.symbols() else { return false };
+        let mut names = self.planned_callsites().flat_map(|(_, callsite)| symbols.names_at(callsite.function().get()));
+        names.any(|name| RETURNING_TWICE.contains(&name))
     }
 
     /// Plans that functions which return twice to one call lose an ops that hooks returns; how many planned changes that
@@ -446,6 +465,62 @@ impl Region {
         }
     }
 
+    /// The next callsite, from this index on, with a planned change whose text is not what that starts from.
+    fn next_damaged(&self, from: usize, sets: &Sets, machine: Cpu) -> Option<(usize, Record)> {
+        let mut planned = (from..self.planned.span.end).filter_map(|index| Some((index, self.table.get(index)?)));
+        planned.find(|(_, record)| {
+            let callsite = record.callsite(self.text.start);
+            record.differs() && self.text_state(&callsite, machine) != Ok(self.state(sets, *record))
+        })
+    }
+
+    /// Of the callsites with planned changes: how many there are, how many of them have other text than those start from,
+    /// and whether one of these calls something, as far as the engine knows.
+    pub(super) fn damage(&self, sets: &Sets, machine: Cpu) -> (usize, usize, bool) {
+        let (mut from, mut count, mut calls) = (self.planned.span.start, 0, false);
+        while let Some((index, record)) = self.next_damaged(from, sets, machine) {
+            calls |= record.now() != Target::NONE;
+            (from, count) = (index + 1, count + 1);
+        }
+        (self.planned_callsites().count(), count, calls)
+    }
+
+    /// Leaves those callsites with planned changes alone from now on whose text is not what they start from; how many.
+    pub(super) fn quarantine(&mut self, sets: &mut Sets, machine: Cpu) -> usize {
+        let (mut count, mut from) = (0, self.planned.span.start);
+        // What is planned for the others is not the same for all neighbours any more.
+        self.planned = Planned::within(self.planned.span.clone());
+        while let Some((index, record)) = self.next_damaged(from, sets, machine) {
+            sets.count(record.now(), Target::NONE, 1);
+            if let Some(veneers) = &mut self.veneers {
+                veneers.count(record.now(), Target::NONE, 1);
+            }
+            self.table.update(index, |record| *record = record.with_both(Target::QUARANTINED));
+            (count, from) = (count + 1, index + 1);
+        }
+        count
+    }
+
+    /// Looks at the callsites again that are left alone; how many are as they should be, and in use again.
+    pub(super) fn look_again(&mut self, machine: Cpu) -> usize {
+        let mut count = 0;
+        for index in 0..self.table.len() {
+            let Some(record) = self.table.get(index).filter(|record| record.is_quarantined()) else { continue };
+            if self.text_state(&record.callsite(self.text.start), machine) == Ok(State::Disabled) {
+                self.table.update(index, |record| *record = record.with_both(Target::NONE));
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Forgets the part of the text inside `range`, where no callsite has a set; how many callsites that were.
+    pub(super) fn forget(&mut self, range: TextRange) -> usize {
+        let count = self.table.forget(range);
+        self.text = self.table.text();
+        count
+    }
+
     /// The records of these indices with their callsites.
     pub(super) fn callsites(&self, span: Range<usize>) -> impl Iterator<Item = (Record, Callsite)> {
         self.table.records(span).map(|record| (record, record.callsite(self.text.start)))
@@ -466,7 +541,7 @@ impl Region {
     }
 
     /// The names of functions, for asking for one after the other.
-    pub(super) fn names(&self) -> Names<'_> {
+    pub(super) fn names(&self) -> FunctionNames<'_> {
         self.origin.names()
     }
 
@@ -510,11 +585,25 @@ fn for_each_of<B>(
 }
 
 /// The names of a region's functions, one after the other: in the order of their addresses, none is searched for.
-pub(super) struct Names<'a>(Option<Cursor<'a>>);
+pub(super) struct FunctionNames<'a>(Option<Cursor<'a>>);
 
-impl<'a> Names<'a> {
+impl<'a> FunctionNames<'a> {
+    /// All names of a function.
     #[inline(always)]
-    pub(super) fn of(&mut self, function: TextAddr) -> Option<&'a str> {
-        self.0.as_mut()?.name_at(function.get())
+    pub(super) fn of(&mut self, function: TextAddr) -> Aliases<'a> {
+        Aliases(self.0.as_mut().map(|cursor| cursor.names_at(function.get())))
+    }
+}
+
+/// The names of one function; none where there are no symbols.
+#[derive(Clone)]
+pub(super) struct Aliases<'a>(Option<Names<'a>>);
+
+impl<'a> Iterator for Aliases<'a> {
+    type Item = &'a str;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a str> {
+        self.0.as_mut()?.next()
     }
 }

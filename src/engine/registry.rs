@@ -16,7 +16,7 @@ use crate::callsite::{Change as WordChange, LiveWord};
 use crate::filter::{Filter, Rule, Sign};
 use crate::platform::{CpuTimeout, Platform};
 use crate::stub::Ground;
-use crate::text::{Batch, Cpu, PokeCause, TextPoke, Undone};
+use crate::text::{Batch, Cpu, PokeCause, PokeError, TextPoke, Undone};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 
@@ -96,6 +96,7 @@ impl Registry {
         let selected = select(&mut self.regions, filter, &mut change);
         let count = selected.map_err(|error| match error {
             SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
+            SelectError::NothingTakenAway(rule) => RegisterError::NothingTakenAway { rule },
             SelectError::Refused(refused) => self.refused(refused),
         })?;
         let left_out = self.leave_out(number, filter, count)?;
@@ -126,6 +127,16 @@ impl Registry {
         let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
         let mut change = Change::removing(&mut self.sets, &self.members, number);
         let planned = plan_spans(&mut self.regions, spans, &mut change);
+        planned.map_err(|refused| self.refused(refused))
+    }
+
+    /// Plans that no callsite of which a part is inside `range` has any ops.
+    pub(super) fn plan_clearing(&mut self, range: TextRange) -> Result<(), RegisterError> {
+        if self.ground.is_none() {
+            return Err(RegisterError::NotInitialised);
+        }
+        let mut change = Change::clearing(&mut self.sets, &self.members);
+        let planned = self.regions.iter_mut().try_for_each(|region| region.plan_within(range, &mut change));
         planned.map_err(|refused| self.refused(refused))
     }
 
@@ -192,6 +203,11 @@ impl Registry {
             self.withdraw();
             return Err(error);
         }
+        if let Err(error) = self.check(tools) {
+            self.done.failures += 1;
+            self.withdraw();
+            return Err(self.text_error(error));
+        }
         // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
         let Err(error) = (unsafe { tools.poke().apply_live(&*self) }) else {
             self.done.batches += 1;
@@ -207,9 +223,37 @@ impl Registry {
                 Undone::Entirely | Undone::Unconfirmed => region.withdraw(),
             }
         }
+        Err(self.text_error(error))
+    }
+
+    fn text_error(&self, error: PokeError) -> RegisterError {
         // No one function is to blame for a CPU that doesn't answer.
         let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
-        Err(RegisterError::Text { error, function })
+        RegisterError::Text { error, function }
+    }
+
+    /// Sees that the text is what the planned changes start from. Callsites where it isn't are quarantined, and left out of
+    /// the plan; unless they are all that is planned, and something was to be added to them only.
+    fn check(&mut self, tools: Tools) -> Result<(), PokeError> {
+        // Whoever writes there may do so again meanwhile.
+        const ATTEMPTS: usize = 4;
+        let mut result = Ok(());
+        for _ in 0..ATTEMPTS {
+            // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
+            result = unsafe { tools.poke().check_live(&*self) };
+            let Err(error) = result else { break };
+            let damage = self.regions.iter().map(|region| region.damage(&self.sets, tools.machine));
+            let sum = |(planned, damaged, calls), (p, d, c)| (planned + p, damaged + d, calls | c);
+            if let (planned, damaged, false) = damage.fold((0, 0, false), sum)
+                && planned == damaged
+            {
+                return Err(error);
+            }
+            for region in &mut self.regions {
+                self.done.quarantined += region.quarantine(&mut self.sets, tools.machine);
+            }
+        }
+        result
     }
 
     /// Makes what the planned changes need, and looks whether they can be made.
@@ -297,6 +341,7 @@ impl From<ReturnsTwice> for RegisterError {
 /// Why a filter's callsites were not all planned.
 enum SelectError {
     NothingSelected(usize),
+    NothingTakenAway(usize),
     Refused(Refused),
 }
 
@@ -315,6 +360,11 @@ fn select(regions: &mut [Region], filter: &Filter<'_>, change: &mut Change<'_>) 
             changes += region.plan_all(change)?;
         }
         return Ok(changes);
+    }
+    let unmet = |rule: &Rule<'_>| !rule.awaits_module() && !regions.iter().any(|region| region.has(rule));
+    let mut negative = filter.rules().iter().enumerate().filter(|(_, rule)| !positive(rule));
+    if let Some((number, _)) = negative.find(|(_, rule)| unmet(rule)) {
+        return Err(SelectError::NothingTakenAway(number));
     }
     if !filter.rules().iter().any(positive) {
         for region in regions {

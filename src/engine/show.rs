@@ -19,6 +19,8 @@ pub struct Survey {
     pub enabled: usize,
     /// Callsites whose text is not what the engine believes.
     pub wrong: usize,
+    /// Callsites that are quarantined, whatever their text is.
+    pub quarantined: usize,
 }
 
 /// One callsite as it is now.
@@ -28,8 +30,11 @@ pub struct Status<'a> {
     pub callsite: Callsite,
     /// What its text says, or the two words that are no state of a callsite.
     pub state: Result<State, [u32; 2]>,
-    /// Its function's name.
+    /// Its function's name; the first, if it has several.
     pub name: Option<&'a str>,
+    /// Whether it is left alone, since its text was not what the engine had left there: see
+    /// [`look_again`](Engine::look_again).
+    pub is_quarantined: bool,
     /// The set of ops that it has, as the engine believes.
     set: Mask,
     members: &'a Members,
@@ -44,12 +49,13 @@ impl<'a> Status<'a> {
 
 impl fmt::Debug for Status<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { callsite, state, name, set, .. } = self;
+        let Self { callsite, state, name, is_quarantined, set, .. } = self;
         let ops = set.count_ones();
         f.debug_struct("Status")
             .field("callsite", callsite)
             .field("state", state)
             .field("name", name)
+            .field("is_quarantined", is_quarantined)
             .field("ops", &ops)
             .finish()
     }
@@ -77,6 +83,8 @@ pub struct Statistics {
     pub sets: usize,
     /// How many bytes of the room for stubs are in use.
     pub stub_bytes: usize,
+    /// How many callsites were quarantined.
+    pub quarantined: usize,
     /// How many batches were carried out.
     pub batches: u64,
     /// How many instructions they changed.
@@ -86,8 +94,17 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    pub(super) const NOTHING: Self =
-        Self { regions: 0, callsites: 0, ops: 0, sets: 0, stub_bytes: 0, batches: 0, changes: 0, failures: 0 };
+    pub(super) const NOTHING: Self = Self {
+        regions: 0,
+        callsites: 0,
+        ops: 0,
+        sets: 0,
+        stub_bytes: 0,
+        quarantined: 0,
+        batches: 0,
+        changes: 0,
+        failures: 0,
+    };
 }
 
 impl Engine {
@@ -97,6 +114,10 @@ impl Engine {
         let registry = self.lock();
         for region in &registry.regions {
             for (record, callsite) in region.callsites(0..region.table.len()) {
+                if record.is_quarantined() {
+                    survey.quarantined += 1;
+                    continue;
+                }
                 match region.text_state(&callsite, self.machine) {
                     Ok(state) if state != region.state(&registry.sets, record) => survey.wrong += 1,
                     Ok(State::Disabled) => survey.disabled += 1,
@@ -114,9 +135,10 @@ impl Engine {
         for region in &registry.regions {
             let mut names = region.names();
             for (record, callsite) in region.callsites(0..region.table.len()) {
-                let (state, name) = (region.text_state(&callsite, self.machine), names.of(callsite.function()));
+                let (state, name) = (region.text_state(&callsite, self.machine), names.of(callsite.function()).next());
                 let set = registry.sets.members(record.now());
-                show(Status { callsite, state, name, set, members: &registry.members });
+                let is_quarantined = record.is_quarantined();
+                show(Status { callsite, state, name, is_quarantined, set, members: &registry.members });
             }
         }
     }

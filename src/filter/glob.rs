@@ -66,24 +66,51 @@ impl<'a> Glob<'a> {
     /// Whether it matches a whole name.
     #[inline]
     pub(super) fn matches(&self, name: &str) -> bool {
+        self.matches_with(name, as_it_is)
+    }
+
+    /// Whether it matches a module's whole name.
+    pub(super) fn matches_module(&self, name: &str) -> bool {
+        self.matches_with(name, in_module_name)
+    }
+
+    /// Whether it matches, where bytes that `fold` makes the same are the same.
+    #[inline]
+    fn matches_with(&self, name: &str, fold: impl Fn(u8) -> u8 + Copy) -> bool {
         let name = name.as_bytes();
         let Some((begin, rest)) = name.split_at_checked(self.prefix.len()) else { return false };
         let Some(between) = rest.len().checked_sub(self.suffix.len()) else { return false };
         let (between, end) = rest.split_at(between);
-        is_same(end, self.suffix) && is_same(begin, self.prefix) && matches_middle(self.middle, between)
+        is_same(end, self.suffix, fold)
+            && is_same(begin, self.prefix, fold)
+            && matches_middle(self.middle, between, fold)
     }
+}
+
+/// Whether two are one module's name.
+pub(super) fn is_same_name(a: &str, b: &str) -> bool {
+    a.len() == b.len() && is_same(a.as_bytes(), b.as_bytes(), in_module_name)
+}
+
+const fn as_it_is(byte: u8) -> u8 {
+    byte
+}
+
+/// A file's name has `-` where the module's has `_`.
+const fn in_module_name(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte }
 }
 
 /// Whether two texts of one length are the same, from their ends on.
 #[inline]
-fn is_same(a: &[u8], b: &[u8]) -> bool {
-    a.iter().zip(b).rev().all(|(a, b)| a == b)
+fn is_same(a: &[u8], b: &[u8], fold: impl Fn(u8) -> u8) -> bool {
+    a.iter().zip(b).rev().all(|(a, b)| fold(*a) == fold(*b))
 }
 
 /// Matches what is between prefix and suffix, going back to the last `*` only, which is enough for globs and takes
 /// O(glob x name) at the worst. Apart from the two comparisons, after which few names are left.
 #[inline(never)]
-fn matches_middle(glob: &str, name: &[u8]) -> bool {
+fn matches_middle(glob: &str, name: &[u8], fold: impl Fn(u8) -> u8 + Copy) -> bool {
     let (mut in_glob, mut in_name) = (0, 0);
     // Behind the last `*`: in the glob, and in the name where it was tried last.
     let mut retry: Option<(usize, usize)> = None;
@@ -104,7 +131,7 @@ fn matches_middle(glob: &str, name: &[u8]) -> bool {
             }
             (_, None) => return false,
             (None, Some(_)) => None,
-            (Some(Element::Byte(wanted)), Some(c)) => (*wanted == c).then_some(1),
+            (Some(Element::Byte(wanted)), Some(c)) => (fold(*wanted) == fold(c)).then_some(1),
             (Some(Element::Escaped(wanted)), Some(_)) => {
                 char_at(name, in_name).filter(|c| c == wanted).map(char::len_utf8)
             }
@@ -116,7 +143,7 @@ fn matches_middle(glob: &str, name: &[u8]) -> bool {
         (in_glob, in_name) = match (matched, element, retry) {
             (Some(len), Some(element), _) => (in_glob + element.len(), in_name + len),
             (_, _, Some((star, tried))) => {
-                let Some(next) = next_try(glob.as_bytes()[star], name, tried + 1) else { return false };
+                let Some(next) = next_try(glob.as_bytes()[star], name, tried + 1, fold) else { return false };
                 retry = Some((star, next));
                 (star, next)
             }
@@ -126,11 +153,11 @@ fn matches_middle(glob: &str, name: &[u8]) -> bool {
 }
 
 /// Where what follows a `*`, beginning with this byte, is to be tried next.
-fn next_try(first: u8, name: &[u8], from: usize) -> Option<usize> {
+fn next_try(first: u8, name: &[u8], from: usize, fold: impl Fn(u8) -> u8) -> Option<usize> {
     let rest = name.get(from..)?;
     match first {
         b'?' | b'[' | b'\\' | b'*' => Some(from),
-        first => rest.iter().position(|c| *c == first).map(|skipped| from + skipped),
+        first => rest.iter().position(|c| fold(*c) == fold(first)).map(|skipped| from + skipped),
     }
 }
 

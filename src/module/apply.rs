@@ -2,15 +2,17 @@
 //!
 //! Floor 3 within the loader.
 
-use super::error::{LoadError, SectionCause, owned};
+use super::error::{LoadError, SectionCause};
 use super::layout::{Erratum843419, Layout, Spot, TEXTS};
 use super::memory::Segment;
-use super::object::{Object, Relocation, Section};
+use super::object::Object;
 use super::place::Placed;
 use super::reloc::{Letters, RelocKind};
+use super::section::{Relocation, Section};
 use super::symbols::{Target, Values};
+use super::targets::Taken;
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{self, Callsite, Refusal};
+use crate::callsite::Refusal;
 use crate::insn::BranchOffset;
 use crate::insn::seq::plt::is_erratum_843419_place;
 use crate::plt::{AdrpInstead, ENTRY_BYTES, STUB_VENEERS, Veneer};
@@ -18,16 +20,6 @@ use alloc::vec::Vec;
 
 /// R_AARCH64_ABS64 and R_AARCH64_PREL64: what an entry of `__patchable_function_entries` is filled by.
 const ENTRY_KINDS: [u32; 2] = [257, 260];
-/// The numbers of the kinds for thread-local storage (AAELF64 5.7.12).
-const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
-
-/// The entries of a segment's callsites.
-pub(crate) struct Entries {
-    /// Sorted.
-    pub(crate) addresses: Vec<u64>,
-    /// How they are to be read.
-    pub(crate) form: callsite::Layout,
-}
 
 /// A module in the making.
 pub(crate) struct Linking<'a, 'k> {
@@ -36,9 +28,13 @@ pub(crate) struct Linking<'a, 'k> {
     pub(crate) values: &'a Values,
     pub(crate) placed: &'a mut Placed<'k>,
     pub(crate) erratum: Erratum843419,
-    /// Each segment's veneers so far, by target; the index is the entry's.
-    veneers: [Vec<Option<Target>>; Segment::ALL.len()],
-    got: Vec<Target>,
+    /// How many of each segment's veneers are in use.
+    veneers: [usize; Segment::ALL.len()],
+    /// The veneers of text and of init text, by what they go to.
+    branches: [Taken<'a>; 2],
+    got: Taken<'a>,
+    /// How many entries of the GOT are in use.
+    got_used: usize,
 }
 
 impl<'a, 'k> Linking<'a, 'k> {
@@ -48,12 +44,15 @@ impl<'a, 'k> Linking<'a, 'k> {
         values: &'a Values,
         placed: &'a mut Placed<'k>,
         erratum: Erratum843419,
-    ) -> Self {
-        Self { object, layout, values, placed, erratum, veneers: Default::default(), got: Vec::new() }
+    ) -> Result<Self, LoadError> {
+        let [text, init_text] = &layout.branches;
+        let branches = [Taken::new(text)?, Taken::new(init_text)?];
+        let got = Taken::new(&layout.in_got)?;
+        Ok(Self { object, layout, values, placed, erratum, veneers: [0; 6], branches, got, got_used: 0 })
     }
 
-    /// Does all of it; returns the callsites of text and of init text.
-    pub(crate) fn link(&mut self) -> Result<[Entries; 2], LoadError> {
+    /// Does all of it; returns the entries of the callsites of text and of init text, sorted.
+    pub(crate) fn link(&mut self) -> Result<[Vec<u64>; 2], LoadError> {
         self.copy_sections()?;
         self.set_stub_veneers_aside()?;
         for section in &self.object.sections {
@@ -67,7 +66,8 @@ impl<'a, 'k> Linking<'a, 'k> {
     }
 
     fn copy_sections(&mut self) -> Result<(), LoadError> {
-        for section in self.object.sections.iter().filter(|section| !section.is_zeros()) {
+        // One that is empty may be all that its segment has, which then has no memory.
+        for section in self.object.sections.iter().filter(|section| !section.is_zeros() && section.bytes > 0) {
             if let Some(spot) = self.layout.sections[section.index] {
                 let whole = section.data.len() as u64 == section.bytes;
                 let copied = self.placed.write(spot, section.data).filter(|()| whole);
@@ -82,7 +82,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         for segment in TEXTS {
             if self.layout.plt[segment.index()].is_some() {
                 for _ in 0..STUB_VENEERS {
-                    self.new_veneer(segment, None)?;
+                    self.new_veneer(segment)?;
                 }
             }
         }
@@ -90,13 +90,11 @@ impl<'a, 'k> Linking<'a, 'k> {
     }
 
     /// Room for one more veneer.
-    fn new_veneer(&mut self, segment: Segment, target: Option<Target>) -> Result<Spot, LoadError> {
+    fn new_veneer(&mut self, segment: Segment) -> Result<Spot, LoadError> {
         let used = &mut self.veneers[segment.index()];
-        let spot = self.layout.plt_entry(segment, used.len());
-        let entries = self.layout.plt[segment.index()].map_or(0, |room| room.entries);
-        let spot = spot.ok_or(LoadError::PltFull { segment, entries })?;
-        used.try_reserve(1)?;
-        used.push(target);
+        let spot = self.layout.plt_entry(segment, *used);
+        let spot = spot.ok_or_else(|| self.layout.plt_full(segment))?;
+        *used += 1;
         Ok(spot)
     }
 
@@ -115,19 +113,10 @@ impl<'a, 'k> Linking<'a, 'k> {
     }
 
     fn relocate(&mut self, section: &Section<'_>, start: Spot, relocation: &Relocation) -> Result<(), LoadError> {
-        let Relocation { offset, number, symbol, .. } = *relocation;
-        if THREAD_LOCAL.contains(&number) {
-            return Err(LoadError::ThreadLocal { section: section.index, offset });
-        }
-        let unknown = || LoadError::UnknownRelocation { section: section.index, offset, number };
-        let kind = RelocKind::of(number).ok_or_else(unknown)?;
+        let Relocation { offset, kind, symbol, .. } = *relocation;
         let outside = || LoadError::RelocationPlace { section: section.index, offset };
-        if offset.checked_add(kind.bytes().into()).is_none_or(|end| end > section.bytes) {
-            return Err(outside());
-        }
         let spot = Spot { offset: start.offset + offset, ..start };
-        let not_loaded = || LoadError::NotLoaded { section: section.index, symbol };
-        let target = self.values.target(relocation).ok_or_else(not_loaded)?;
+        let target = self.target(section, relocation)?;
         let place = self.placed.address(spot);
 
         let got = if kind.needs_got() { self.got_entry(target)? } else { 0 };
@@ -140,12 +129,10 @@ impl<'a, 'k> Linking<'a, 'k> {
             }
         }
         let old = self.placed.read(spot, kind.bytes()).ok_or_else(outside)?;
-        let letters = Letters { target: address, place, got };
-        let new = kind.apply(letters, old).map_err(|error| {
-            match owned(self.object.symbol(symbol).name.text().unwrap_or_default()) {
-                Ok(symbol) => LoadError::Relocation { symbol, error },
-                Err(no_room) => no_room,
-            }
+        let letters = Letters { target: address, place, got, table: self.placed.address(self.layout.got.0) };
+        let new = kind.apply(letters, old).map_err(|error| match self.object.symbol_name(symbol) {
+            Ok(symbol) => LoadError::Relocation { symbol, error },
+            Err(no_room) => no_room,
         })?;
         self.placed.write_number(spot, kind.bytes(), new).ok_or_else(outside)?;
         if kind.is_adrp() && self.erratum == Erratum843419::Present && is_erratum_843419_place(place) {
@@ -154,25 +141,47 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
+    /// What a relocation refers to; an error where that is not loaded.
+    fn target(&self, section: &Section<'_>, relocation: &Relocation) -> Result<Target, LoadError> {
+        match self.values.target(relocation) {
+            Some(target) => Ok(target),
+            None => Err(LoadError::NotLoaded {
+                section: section.own_name()?,
+                symbol: self.object.symbol_name(relocation.symbol)?,
+            }),
+        }
+    }
+
+    /// The address of a target by itself.
+    fn address(&self, target: Target) -> u64 {
+        match target {
+            Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
+            Target::Address(address) | Target::Nothing(address) => address,
+            Target::Got(offset) => self.placed.address(self.layout.got.0).wrapping_add(offset),
+        }
+    }
+
     /// The address that a relocation means.
     fn address_of(&self, target: Target, kind: RelocKind, place: u64) -> u64 {
         match target {
-            Target::Here(segment, offset) => self.placed.range(segment).start.get().wrapping_add(offset),
-            Target::Address(address) => address,
             // AAELF64 5.7.1: a branch to nothing goes on behind it, and nothing is where it is referred from.
             Target::Nothing(_) if kind.is_branch() => place.wrapping_add(4),
             Target::Nothing(addend) if kind.is_relative() => place.wrapping_add(addend),
-            Target::Nothing(addend) => addend,
+            _ => self.address(target),
         }
     }
 
     /// The veneer to a target, made where there is none yet.
     fn veneer_to(&mut self, segment: Segment, target: Target, address: u64) -> Result<Spot, LoadError> {
-        let known = self.veneers[segment.index()].iter().position(|known| *known == Some(target));
-        if let Some(spot) = known.and_then(|index| self.layout.plt_entry(segment, index)) {
-            return Ok(spot);
+        // Within one's own text there are no veneers: such a target was not gathered.
+        let text = TEXTS.iter().position(|text| *text == segment);
+        let known = text.and_then(|text| Some((text, self.branches[text].find(target)?)));
+        let (text, place) = known.ok_or_else(|| self.layout.plt_full(segment))?;
+        if let Some(number) = self.branches[text].number(place) {
+            return self.layout.plt_entry(segment, number).ok_or_else(|| self.layout.plt_full(segment));
         }
-        let spot = self.new_veneer(segment, Some(target))?;
+        self.branches[text].take(place, self.veneers[segment.index()]);
+        let spot = self.new_veneer(segment)?;
         self.write_jump(spot, TextAddr::new(address))?;
         Ok(spot)
     }
@@ -180,21 +189,15 @@ impl<'a, 'k> Linking<'a, 'k> {
     /// The address of a target's GOT entry, made where there is none yet.
     fn got_entry(&mut self, target: Target) -> Result<u64, LoadError> {
         let (start, entries) = self.layout.got;
-        let known = self.got.iter().position(|known| *known == target);
-        let index = known.unwrap_or(self.got.len());
-        let spot = Spot { offset: start.offset + 8 * index as u64, ..start };
-        if known.is_none() {
-            let full = || LoadError::PltFull { segment: start.segment, entries };
-            if index >= entries {
-                return Err(full());
-            }
-            let value = match target {
-                Target::Here(segment, offset) => self.placed.range(segment).start.get().wrapping_add(offset),
-                Target::Address(address) | Target::Nothing(address) => address,
-            };
-            self.got.try_reserve(1)?;
-            self.got.push(target);
-            self.placed.write_number(spot, 8, value).ok_or_else(full)?;
+        let full = || LoadError::PltFull { segment: start.segment, entries };
+        let place = self.got.find(target).ok_or_else(full)?;
+        let taken = self.got.number(place);
+        let number = taken.unwrap_or(self.got_used);
+        let spot = Spot { offset: start.offset + 8 * number as u64, ..start };
+        if taken.is_none() {
+            self.got.take(place, number);
+            self.got_used += 1;
+            self.placed.write_number(spot, 8, self.address(target)).ok_or_else(full)?;
         }
         Ok(self.placed.address(spot))
     }
@@ -202,14 +205,14 @@ impl<'a, 'k> Linking<'a, 'k> {
     /// Takes away an ADRP from where Cortex-A53 erratum 843419 forbids it.
     fn replace_adrp(&mut self, spot: Spot, adrp: u32) -> Result<(), LoadError> {
         let at = TextAddr::new(self.placed.address(spot));
-        let next = self.layout.plt_entry(spot.segment, self.veneers[spot.segment.index()].len());
+        let next = self.layout.plt_entry(spot.segment, self.veneers[spot.segment.index()]);
         // Without room ADR may still do; if it doesn't, that is found below.
         let room = next.map_or(at, |room| TextAddr::new(self.placed.address(room)));
         let Some(instead) = AdrpInstead::of(adrp, at, room) else { return Ok(()) };
         let word = match instead.map_err(|cause| LoadError::Veneer { target: at.get(), cause })? {
             AdrpInstead::Adr(word) => word,
             AdrpInstead::Veneer { branch, veneer } => {
-                let room = self.new_veneer(spot.segment, None)?;
+                let room = self.new_veneer(spot.segment)?;
                 self.write_veneer(room, veneer)?;
                 branch
             }
@@ -218,8 +221,8 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.placed.write_number(spot, 4, word.into()).ok_or_else(full)
     }
 
-    /// Gathers the callsites, sorted, and looks at each.
-    fn callsites(&self) -> Result<[Entries; 2], LoadError> {
+    /// Gathers the entries, sorted, and looks whether each lies where it should.
+    fn callsites(&self) -> Result<[Vec<u64>; 2], LoadError> {
         let mut entries = [Vec::new(), Vec::new()];
         // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
         for ((entries, segment), count) in entries.iter_mut().zip(TEXTS).zip(self.count_entries()?) {
@@ -233,9 +236,9 @@ impl<'a, 'k> Linking<'a, 'k> {
                 }
             }
             entries.sort_unstable();
+            self.check_entries(segment, entries)?;
         }
-        let [text, init] = entries;
-        Ok([self.check_callsites(Segment::Text, text)?, self.check_callsites(Segment::InitText, init)?])
+        Ok(entries)
     }
 
     fn entries_sections(&self) -> impl Iterator<Item = &'a Section<'a>> {
@@ -263,43 +266,30 @@ impl<'a, 'k> Linking<'a, 'k> {
 
     /// The entry that a relocation fills, and the segment that it is in; what is in no text is refused with the text's own.
     fn entry(&self, section: &Section<'_>, relocation: &Relocation) -> Result<(u64, Segment), LoadError> {
-        let Relocation { offset, number, symbol, .. } = *relocation;
+        let Relocation { offset, kind, symbol, .. } = *relocation;
+        let number = kind.number();
         if !ENTRY_KINDS.contains(&number) {
-            return Err(LoadError::UnknownRelocation { section: section.index, offset, number });
+            let (section, symbol) = (section.own_name()?, self.object.symbol_name(symbol)?);
+            return Err(LoadError::UnknownRelocation { section, offset, number, symbol });
         }
-        let not_loaded = || LoadError::NotLoaded { section: section.index, symbol };
-        let entry = match self.values.target(relocation).ok_or_else(not_loaded)? {
-            Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
-            Target::Address(address) | Target::Nothing(address) => address,
-        };
+        let entry = self.address(self.target(section, relocation)?);
         let in_init = self.placed.range(Segment::InitText).contains(TextAddr::new(entry));
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
-    /// Sees that every entry of a segment decodes as a callsite, and that no two of those have one instruction in common.
-    /// Functions of another calling convention are left to whoever traces, who gets the symbols.
-    fn check_callsites(&self, segment: Segment, entries: Vec<u64>) -> Result<Entries, LoadError> {
+    /// Sees that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
+    /// traces, who gets the symbols and leaves out those that are not.
+    fn check_entries(&self, segment: Segment, entries: &[u64]) -> Result<(), LoadError> {
         let text = self.placed.range(segment);
-        let read = |at: TextAddr| {
-            let offset = at.get().wrapping_sub(text.start.get());
-            self.placed.read(Spot { segment, offset }, 4).unwrap_or(0) as u32
-        };
-        let addresses = || entries.iter().copied().map(TextAddr::new);
-        let form = callsite::Layout::detect(addresses(), text, read);
-        let mut callsites: Vec<(Callsite, TextAddr)> = Vec::new();
-        callsites.try_reserve_exact(entries.len())?;
-        for entry in addresses() {
-            let decoded = Callsite::decode(entry, text, form, read);
-            let (callsite, _) = decoded.map_err(|refusal| LoadError::Callsite { entry, refusal })?;
-            callsites.push((callsite, entry));
+        for entry in entries.iter().copied().map(TextAddr::new) {
+            let refusal = match entry {
+                entry if !entry.is_aligned() => Refusal::Misaligned,
+                entry if !text.contains(entry) => Refusal::OutsideText,
+                _ => continue,
+            };
+            return Err(LoadError::Callsite { entry, refusal });
         }
-        callsites.sort_unstable_by_key(|(callsite, entry)| (callsite.mov_addr(), *entry));
-        for [(before, _), (callsite, entry)] in callsites.array_windows() {
-            if before.overlaps(callsite) {
-                return Err(LoadError::Callsite { entry: *entry, refusal: Refusal::Overlapping });
-            }
-        }
-        Ok(Entries { addresses: entries, form })
+        Ok(())
     }
 
     /// Where a segment's veneers for whoever traces it are; `None` where it has no text.

@@ -42,6 +42,15 @@ pub enum LoadError {
         /// The section or symbol, by index; 0 where there is only one.
         index: usize,
     },
+    /// The object has no symbol table: it was stripped.
+    NoSymbolTable,
+    /// An indirect function (STT_GNU_IFUNC): its address is found by calling a resolver, which the loader does not do.
+    IndirectFunction {
+        /// The symbol's index.
+        index: usize,
+        /// Its name.
+        name: String,
+    },
     /// A section that the loader can't place.
     Section {
         /// Its index.
@@ -83,30 +92,34 @@ pub enum LoadError {
     },
     /// A relocation of a kind that the loader doesn't know.
     UnknownRelocation {
-        /// The section's index.
-        section: usize,
+        /// The section's name.
+        section: String,
         /// The offset.
         offset: u64,
         /// The kind's number.
         number: u32,
+        /// The name of the symbol, or of the section, that it refers to.
+        symbol: String,
     },
     /// A relocation or section for thread-local storage: a module in a kernel has none.
     ThreadLocal {
-        /// The section's index.
-        section: usize,
-        /// The offset.
+        /// The section's name.
+        section: String,
+        /// The offset; 0 where the section itself is thread-local.
         offset: u64,
+        /// The name of the symbol; empty where the section itself is thread-local.
+        symbol: String,
     },
     /// A relocation against something that is not loaded, such as a debug section.
     NotLoaded {
-        /// The section whose relocation it is.
-        section: usize,
-        /// The symbol's index.
-        symbol: u32,
+        /// The name of the section whose relocation it is.
+        section: String,
+        /// The name of the symbol, or of the section, that it refers to.
+        symbol: String,
     },
     /// A relocation that can't be done.
     Relocation {
-        /// The symbol's name; empty for a section.
+        /// The name of the symbol, or of the section, that it refers to.
         symbol: String,
         /// What is wrong.
         error: RelocError,
@@ -125,7 +138,7 @@ pub enum LoadError {
         /// The record's index.
         index: usize,
     },
-    /// An entry of `__patchable_function_entries` is no callsite.
+    /// An entry of `__patchable_function_entries` names no instruction of the module's text.
     Callsite {
         /// The entry.
         entry: TextAddr,
@@ -216,6 +229,14 @@ pub enum SectionCause {
     WritableText,
     /// It has relocations without addends (SHT_REL).
     ImplicitAddends,
+    /// It is, or has, relocations in a form that the loader does not read, by the section type: CREL, RELR, packed ones.
+    Relocations(u32),
+    /// It is compressed (SHF_COMPRESSED).
+    Compressed,
+    /// It has flags that the loader does not know, which may say that it is not what it looks like.
+    Flags(u64),
+    /// It holds constructors, destructors or pieces of `_init` and `_fini`: the loader calls none of them.
+    NeverCalled,
     /// Its type is not one that the loader places.
     Type(u32),
     /// Its alignment is not a power of two, or larger than a page.
@@ -229,6 +250,10 @@ impl fmt::Display for SectionCause {
         match self {
             Self::WritableText => f.write_str("it wants to be writable and executable"),
             Self::ImplicitAddends => f.write_str("its relocations have no addends"),
+            Self::Relocations(found) => write!(f, "its relocations are of the type {found:#x}, which can't be read"),
+            Self::Compressed => f.write_str("it is compressed"),
+            Self::Flags(found) => write!(f, "its flags {found:#x} are not known"),
+            Self::NeverCalled => f.write_str("it holds constructors or destructors, which nobody would call"),
             Self::Type(found) => write!(f, "its type {found:#x} is not one that can be placed"),
             Self::Alignment(found) => write!(f, "its alignment {found:#x} is no power of two up to a page"),
             Self::Length(found) => write!(f, "its length {found:#x} is no whole number of entries"),
@@ -244,6 +269,10 @@ impl fmt::Display for LoadError {
                 write!(f, "The module's {field} is {found:#x} and should be {expected:#x}")
             }
             Self::Malformed { what, index } => write!(f, "The module's {what} ({index}) is not well-formed"),
+            Self::NoSymbolTable => f.write_str("The module has no symbol table: don't strip it"),
+            Self::IndirectFunction { index, name } => {
+                write!(f, "The symbol {index} ({name}) is an indirect function, whose resolver is not called")
+            }
             Self::Section { index, name, cause } => write!(f, "The section {index} ({name}) can't be placed: {cause}"),
             Self::SymbolIndex { section, symbol } => {
                 write!(f, "The relocations of section {section} name symbol {symbol}, which isn't there")
@@ -256,14 +285,21 @@ impl fmt::Display for LoadError {
             Self::RelocationPlace { section, offset } => {
                 write!(f, "The relocation at {offset:#x} of section {section} is not inside it")
             }
-            Self::UnknownRelocation { section, offset, number } => {
-                write!(f, "The relocation at {offset:#x} of section {section} has the unknown kind {number}")
+            Self::UnknownRelocation { section, offset, number, symbol } => {
+                write!(f, "The relocation at {offset:#x} of section {section} (symbol {symbol:?}) has ")?;
+                write!(f, "the unknown kind {number}")
             }
-            Self::ThreadLocal { section, offset } => {
-                write!(f, "The module uses thread-local storage at {offset:#x} of section {section}")
+            Self::ThreadLocal { section, offset: 0, symbol } if symbol.is_empty() => {
+                write!(f, "The section {section} is thread-local storage, which a kernel does not have")
+            }
+            Self::ThreadLocal { section, offset, symbol } => {
+                write!(
+                    f,
+                    "The module uses thread-local storage (symbol {symbol:?}) at {offset:#x} of section {section}"
+                )
             }
             Self::NotLoaded { section, symbol } => {
-                write!(f, "The section {section} refers to symbol {symbol} in a section that is not loaded")
+                write!(f, "The section {section} refers to {symbol}, which is not in a section that is loaded")
             }
             Self::Relocation { symbol, error } => write!(f, "{error} (symbol {symbol:?})"),
             Self::Unresolved(names) => {
@@ -277,7 +313,9 @@ impl fmt::Display for LoadError {
                 write!(f, "The module exports {name}, which the module {owner} exports already")
             }
             Self::BadExport { index } => write!(f, "The module's export record {index} is none"),
-            Self::Callsite { entry, refusal } => write!(f, "The entry {entry} is no callsite: {refusal}"),
+            Self::Callsite { entry, refusal } => {
+                write!(f, "The entry {entry} names no instruction of the text: {refusal}")
+            }
             Self::EmptyEntry { section, offset } => {
                 write!(f, "The patchable entry at {offset:#x} of section {section} names no function")
             }

@@ -12,9 +12,10 @@
 use super::error::{LoadError, SectionCause, owned};
 use super::export;
 use super::memory::Segment;
-use super::object::{Object, Section, SymbolPlace};
-use super::reloc::RelocKind;
+use super::object::{Object, SymbolPlace};
+use super::section::Section;
 use super::symbols::{Target, Values};
+use super::targets::{Gathering, Targets};
 use crate::insn::seq::plt::is_erratum_843419_place;
 use crate::plt::{ENTRY_BYTES, STUB_VENEERS};
 use alloc::vec::Vec;
@@ -59,8 +60,12 @@ pub(crate) struct Layout {
     pub(crate) commons: Vec<(usize, Spot)>,
     /// Each segment's veneers.
     pub(crate) plt: [Option<PltRoom>; Segment::ALL.len()],
+    /// What branches of text and of init text refer to beyond their own segment: the targets of veneers.
+    pub(crate) branches: [Targets; 2],
     /// The GOT, and how many entries it has.
     pub(crate) got: (Spot, usize),
+    /// What they are for.
+    pub(crate) in_got: Targets,
 }
 
 /// Room for veneers at the end of a segment.
@@ -78,7 +83,9 @@ impl Layout {
             bytes: [0; 6],
             commons: Vec::new(),
             plt: [None; 6],
+            branches: Default::default(),
             got: (Spot { segment: Segment::Rodata, offset: 0 }, 0),
+            in_got: Targets::default(),
         };
         layout.sections.try_reserve_exact(object.sections.len())?;
         for section in &object.sections {
@@ -109,25 +116,28 @@ impl Layout {
         erratum: Erratum843419,
     ) -> Result<(), LoadError> {
         // What branches refer to beyond their own segment, and forbidden ADRPs, of text and of init text.
-        let mut targets = [Vec::new(), Vec::new()];
+        let mut targets = [Gathering::default(), Gathering::default()];
         let mut forbidden = [0, 0];
-        let mut got = Vec::new();
+        let (mut got, mut needs_got) = (Gathering::default(), false);
         for (section, start) in object.sections.iter().zip(&self.sections) {
             let Some(start) = start else { continue };
             let text = TEXTS.iter().position(|segment| *segment == start.segment);
             for relocation in section.relocations() {
-                let Some(kind) = RelocKind::of(relocation.number) else { continue };
+                let kind = relocation.kind;
+                // What isn't loaded is refused by name when it is applied.
+                let Some(target) = values.target(&relocation) else { continue };
+                match target {
+                    // Something of no length may be all that a segment has, and has an address.
+                    Target::Here(segment, _) if self.bytes[segment.index()] == 0 => self.bytes[segment.index()] = 1,
+                    Target::Got(_) => needs_got = true,
+                    _ => {}
+                }
                 if kind.needs_got() {
-                    got.try_reserve(1)?;
-                    got.push(values.target(&relocation));
+                    got.note(target)?;
                 }
                 let Some(text) = text else { continue };
-                if kind.is_branch() {
-                    let target = values.target(&relocation);
-                    if target.is_none_or(|target| !target.is_in(start.segment)) {
-                        targets[text].try_reserve(1)?;
-                        targets[text].push(target);
-                    }
+                if kind.is_branch() && !target.is_in(start.segment) {
+                    targets[text].note(target)?;
                 }
                 let is_forbidden = kind.is_adrp()
                     && erratum == Erratum843419::Present
@@ -135,14 +145,16 @@ impl Layout {
                 forbidden[text] += usize::from(is_forbidden);
             }
         }
-        for ((segment, targets), forbidden) in TEXTS.into_iter().zip(targets).zip(forbidden) {
+        self.branches = targets.map(Gathering::finish);
+        for (text, segment) in TEXTS.into_iter().enumerate() {
             if self.bytes[segment.index()] > 0 {
-                let entries = STUB_VENEERS + count_distinct(targets) + forbidden;
+                let entries = STUB_VENEERS + self.branches[text].len() + forbidden[text];
                 let spot = self.append(segment, ENTRY_BYTES, ENTRY_BYTES * entries as u64)?;
                 self.plt[segment.index()] = Some(PltRoom { offset: spot.offset, entries });
             }
         }
-        let entries = count_distinct(got);
+        self.in_got = got.finish();
+        let entries = self.in_got.len().max(usize::from(needs_got));
         let spot = self.append(Segment::Rodata, 8, 8 * entries as u64)?;
         self.got = (spot, entries);
         Ok(())
@@ -160,6 +172,11 @@ impl Layout {
         Some(Spot { segment, offset: room.offset + ENTRY_BYTES * index as u64 })
     }
 
+    /// The error for a segment that has no veneer left.
+    pub(crate) fn plt_full(&self, segment: Segment) -> LoadError {
+        LoadError::PltFull { segment, entries: self.plt[segment.index()].map_or(0, |room| room.entries) }
+    }
+
     fn append(&mut self, segment: Segment, alignment: u64, bytes: u64) -> Result<Spot, LoadError> {
         let end = &mut self.bytes[segment.index()];
         let offset = end.checked_next_multiple_of(alignment).ok_or(LoadError::TooLarge(segment))?;
@@ -171,19 +188,17 @@ impl Layout {
     }
 }
 
-fn count_distinct(mut targets: Vec<Option<Target>>) -> usize {
-    targets.sort_unstable();
-    targets.dedup();
-    targets.len()
-}
-
 /// Which segment a section belongs to; none where it isn't placed.
 fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>, LoadError> {
     if !section.is_loaded() || section.is_patchable_entries() {
         return Ok(None);
     }
     if section.is_thread_local() {
-        return Err(LoadError::ThreadLocal { section: section.index, offset: 0 });
+        return Err(LoadError::ThreadLocal { section: section.own_name()?, offset: 0, symbol: owned("")? });
+    }
+    // What is empty needs no place of its own, whatever it would hold.
+    if section.bytes == 0 && !section.is_program() {
+        return Ok(None);
     }
     if !section.is_program() {
         return Err(section.refused(SectionCause::Type(section.kind)));
@@ -191,7 +206,7 @@ fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>,
     if !section.alignment.is_power_of_two() || section.alignment > page_bytes {
         return Err(section.refused(SectionCause::Alignment(section.alignment)));
     }
-    let is_init = section.name.is(".init") || section.name.starts_with(".init.");
+    let is_init = section.name.starts_with(".init.");
     // Written by relocation only, and that is done before permissions are set.
     let is_relocated_constant = section.name.starts_with(".data.rel.ro") || section.name.is(export::SECTION);
     let is_constant = !section.is_writable() || is_relocated_constant;

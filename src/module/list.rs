@@ -2,7 +2,7 @@
 //!
 //! Floor 4 within the loader.
 
-use super::apply::{Entries, Linking};
+use super::apply::Linking;
 use super::error::{LoadError, StartError, UnloadError, owned};
 use super::export::{Exports, RECORD_BYTES, SECTION};
 use super::layout::{Erratum843419, Layout, Spot};
@@ -14,6 +14,8 @@ use super::{EXIT, INIT};
 use crate::address::{TextAddr, TextRange};
 use crate::platform::Platform;
 use crate::region::{NewRegion, Regions};
+use crate::symbols::Symbols;
+use crate::table::{Encoding, Slots, Table};
 use crate::text::Machine;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -81,6 +83,7 @@ pub struct Module<'k> {
     id: ModuleId,
     name: String,
     placed: Placed<'k>,
+    /// Sorted by name, and no name is there twice.
     exports: Vec<(String, u64)>,
     uses: Vec<ModuleId>,
     holders: usize,
@@ -108,15 +111,16 @@ impl Module<'_> {
 
     /// The address of what it exports by this name.
     pub fn export(&self, name: &str) -> Option<u64> {
-        self.exports.iter().find_map(|(known, address)| (known == name).then_some(*address))
+        let at = self.exports.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        Some(self.exports[at].1)
     }
 
-    /// What it exports.
+    /// What it exports, by name.
     pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
         self.exports.iter().map(|(name, address)| (name.as_str(), *address))
     }
 
-    /// The entries of its callsites, init text's left out.
+    /// The entries of its callsites, one for each and sorted; init text's are left out.
     pub fn callsites(&self) -> &[u64] {
         &self.callsites
     }
@@ -196,27 +200,29 @@ impl<'k> Modules<'k> {
         layout.add_tables(object, &values, erratum)?;
 
         let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
-        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum);
+        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum)?;
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = self.read_exports(object, &layout, &placed)?;
-        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
-        platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();
         let mut texts = [None, None];
         let [text, init_text] = entries;
-        callsites.try_reserve_exact(text.addresses.len())?;
-        callsites.extend_from_slice(&text.addresses);
         let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
         for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
             let text = placed.range(segment);
-            if let Some(veneers) = veneers.filter(|_| !entries.addresses.is_empty()) {
+            if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
                 let symbols = symbols::table(object, &layout, segment, text.start.get())?;
+                if segment == Segment::Text {
+                    callsites = accepted(text, &entries, &symbols, &placed)?;
+                }
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
-        let functions = symbols::functions(object, &layout, [INIT, EXIT]);
+        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
+        platform.synchronize_cpus()?;
+
+        let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
         let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
         let init = Init { function: init, texts };
         let module = Module {
@@ -242,8 +248,7 @@ impl<'k> Modules<'k> {
     unsafe fn start(&self, module: &mut Module<'k>, init: Init) -> Result<(), StartError> {
         let Module { name, placed, .. } = module;
         for Parts { segment, text, entries, symbols, veneers } in init.texts.into_iter().flatten() {
-            let Entries { addresses: entries, form: layout } = entries;
-            let region = NewRegion { module: name, text, entries, layout, symbols, veneers };
+            let region = NewRegion { module: name, text, entries, symbols, veneers };
             // SAFETY: (1) `link` made the parts, and has protected the module. (2) Nothing has run it; where this fails, the
             // module is given up before it does.
             unsafe { placed.hand_over(segment, region) }.map_err(StartError::Region)?;
@@ -270,7 +275,7 @@ impl<'k> Modules<'k> {
         Ok(Some(address))
     }
 
-    /// Reads a module's export records.
+    /// Reads a module's export records, sorted by name.
     fn read_exports(
         &self,
         object: &Object<'_>,
@@ -283,15 +288,19 @@ impl<'k> Modules<'k> {
             for index in 0..(section.bytes / RECORD_BYTES) as usize {
                 let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
                 let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
-                let here = self.exports.get(&name).is_some() || exports.iter().any(|(known, _)| *known == name);
                 let other = self.loaded.iter().find(|other| other.export(&name).is_some());
-                let owner = if here { Some("") } else { other.map(|module| module.name()) };
+                let owner = if self.exports.get(&name).is_some() { Some("") } else { other.map(Module::name) };
                 if let Some(owner) = owner {
                     return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
                 }
                 exports.try_reserve(1)?;
                 exports.push((name, address));
             }
+        }
+        exports.sort_unstable();
+        let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
+        if let Some([_, (name, _)]) = twice {
+            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: owned("")? });
         }
         Ok(exports)
     }
@@ -387,7 +396,7 @@ struct Init {
 struct Parts {
     segment: Segment,
     text: TextRange,
-    entries: Entries,
+    entries: Vec<u64>,
     symbols: alloc::boxed::Box<[u8]>,
     veneers: TextRange,
 }
@@ -411,4 +420,24 @@ fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)
     placed.locate(address, 1)?;
     let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
     Some((start, usize::try_from(bytes).ok()?, address))
+}
+
+/// Those of the text's entries that are callsites, one for each: what the engine makes of them.
+fn accepted(text: TextRange, entries: &[u64], symbols: &[u8], placed: &Placed<'_>) -> Result<Vec<u64>, LoadError> {
+    let mut slots = Vec::new();
+    slots.try_reserve_exact(entries.len())?;
+    slots.extend_from_slice(entries);
+    let slots = Slots::Owned(slots.into_boxed_slice());
+    let read = |at: TextAddr| {
+        let spot = Spot { segment: Segment::Text, offset: at.get().wrapping_sub(text.start.get()) };
+        placed.read(spot, 4).unwrap_or(0) as u32
+    };
+    let symbols = Symbols::parse(symbols).ok();
+    let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, symbols, read) else {
+        return Ok(Vec::new());
+    };
+    let mut callsites = Vec::new();
+    callsites.try_reserve_exact(table.len())?;
+    callsites.extend(table.records(0..table.len()).map(|record| table.entry(record)));
+    Ok(callsites)
 }

@@ -316,6 +316,8 @@ mod tests {
         // What refers to itself, and what refers to the part before twice, so that it doubles.
         assert!(!is_shallow("_RIC0RB_E"));
         assert!(is_shallow("_RIC0TuuETB2_B2_ETB7_B7_EE"));
+        // What refers to its own number, which says `a`, a type.
+        assert!(is_shallow("_RIC7abcdefgB2_E") && !is_shallow("_RIC7abcdefgBa_E"));
         let number = |at: usize| {
             format!("B{}_", char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"[at - 1]))
         };

@@ -12,15 +12,17 @@
 //! whose tracing can't be ended: then the module's memory is kept, and the error says so.
 //!
 //! # Supports
-//! - ELF64, little-endian, AArch64, ET_REL: what `ld -r` makes of objects from rustc, GCC and Clang, in the small code model;
+//! - ELF64, little-endian, AArch64, ET_REL: what `ld -r` makes of objects from rustc, GCC and Clang, in each code model and
+//!   with `-fpic` (the [guide](crate::guide#where-modules-may-be) has what may be how far away);
 //! - text, constants, data, zeros, COMMON symbols; `.init.*` sections, which are freed when init has returned;
 //! - branches of any length through veneers, which change X16 only; a GOT; Cortex-A53 erratum 843419;
 //! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines.
 //!
 //! # Does not support
-//! Thread-local storage, constructors (`.init_array`), indirect functions, relocations without addends, compressed
-//! sections, versions or signatures of modules, loading what a module depends on. Each is refused by name where an object
-//! has it.
+//! Thread-local storage, constructors and destructors (`.init_array`, `.ctors` and the like), indirect functions,
+//! relocations without addends or in a packed form (CREL, RELR), compressed sections, sections with flags that are not
+//! known. Each is refused by name where an object has it: nothing is passed over. Versions or signatures of modules, and
+//! loading what a module depends on, are the kernel's.
 //!
 //! # A module
 //! What it wants to be called, it defines as global symbols: [`INIT`], `extern "C" fn() -> i32`, where 0 is success, and
@@ -38,11 +40,13 @@ mod memory;
 mod object;
 mod place;
 mod reloc;
+mod section;
 mod symbols;
+mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions, Untraced};
+pub use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions, Untraced};
 pub use error::{LoadError, SectionCause, StartError, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;

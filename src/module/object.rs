@@ -4,75 +4,22 @@
 //! checked where it is followed.
 
 use super::error::{LoadError, SectionCause, owned};
+use super::reloc::RelocKind;
+use super::section::{Name, RelaEntry, Section, is_known_type};
 use crate::symbols::Convention;
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::ffi::CStr;
-use core::fmt;
 use object::LittleEndian as Little;
 use object::elf;
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable};
 use object::{SectionIndex, SymbolIndex};
 
 type Header = elf::FileHeader64<Little>;
-type RelaEntry = elf::Rela64<Little>;
-
-/// A name in a string table. Its end is looked for when its text is asked for: most names decide nothing.
-#[derive(Clone, Copy)]
-pub(crate) struct Name<'a>(&'a [u8]);
-
-impl<'a> Name<'a> {
-    /// The name at an offset of a table; `None` where the table doesn't reach so far.
-    fn at(strings: &'a [u8], offset: u32) -> Option<Self> {
-        strings.get(offset as usize..).filter(|name| !name.is_empty()).map(Self)
-    }
-
-    pub(crate) fn is(self, name: &str) -> bool {
-        self.0.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
-    }
-
-    pub(crate) fn starts_with(self, start: &str) -> bool {
-        self.0.starts_with(start.as_bytes())
-    }
-
-    /// The name as text; `None` where it isn't UTF-8.
-    pub(crate) fn text(self) -> Option<&'a str> {
-        CStr::from_bytes_until_nul(self.0).ok()?.to_str().ok()
-    }
-}
-
-impl fmt::Debug for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.text().fmt(f)
-    }
-}
 
 /// An ET_REL file for AArch64.
 pub(crate) struct Object<'a> {
     pub(crate) sections: Vec<Section<'a>>,
     pub(crate) symbols: Vec<Symbol<'a>>,
-}
-
-/// A section.
-pub(crate) struct Section<'a> {
-    pub(crate) index: usize,
-    pub(crate) name: Name<'a>,
-    pub(crate) kind: u32,
-    pub(crate) flags: u64,
-    pub(crate) alignment: u64,
-    pub(crate) bytes: u64,
-    /// What the file holds of it; nothing where it is zeros.
-    pub(crate) data: &'a [u8],
-    /// As the file has them; each one's symbol is there, and its place begins inside the section.
-    relocations: &'a [RelaEntry],
-}
-
-/// A relocation.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Relocation {
-    pub(crate) offset: u64,
-    pub(crate) number: u32,
-    pub(crate) symbol: u32,
-    pub(crate) addend: i64,
 }
 
 /// A symbol.
@@ -131,6 +78,9 @@ impl<'a> Object<'a> {
                 relocations: &[],
             });
         }
+        for section in sections.iter().skip(1) {
+            section.check_form()?;
+        }
         let table = symbol_table(&headers, file)?;
         let strings = strings(&headers, file, table.string_section());
         let strings = strings.ok_or(LoadError::Malformed { what: "symbol names", index: 0 })?;
@@ -149,17 +99,21 @@ impl<'a> Object<'a> {
     ) -> Result<(), LoadError> {
         for (index, header) in headers.iter().enumerate() {
             let kind = header.sh_type(Little);
-            if kind != elf::SHT_RELA && kind != elf::SHT_REL {
+            let (is_rela, is_rel) = (kind == elf::SHT_RELA, kind == elf::SHT_REL);
+            // An unknown kind that is about another section may change what is in that.
+            let is_about = header.sh_flags(Little).0 & elf::SHF_INFO_LINK.0 != 0;
+            if !is_rela && !is_rel && (!is_about || is_known_type(kind)) {
                 continue;
             }
             let target = header.sh_info(Little) as usize;
             let malformed = || LoadError::Malformed { what: "relocation section", index };
-            let section = self.sections.get_mut(target).ok_or_else(malformed)?;
+            let section = self.sections.get(target).ok_or_else(malformed)?;
             if !section.is_loaded() {
                 continue;
             }
-            if kind == elf::SHT_REL {
-                return Err(section.refused(SectionCause::ImplicitAddends));
+            if !is_rela {
+                let cause = if is_rel { SectionCause::ImplicitAddends } else { SectionCause::Relocations(kind.0) };
+                return Err(section.refused(cause));
             }
             let Ok(Some((entries, SectionIndex(link)))) = header.rela(Little, file) else { return Err(malformed()) };
             let is_whole = header.sh_size(Little).is_multiple_of(size_of::<RelaEntry>() as u64);
@@ -167,82 +121,51 @@ impl<'a> Object<'a> {
                 return Err(malformed());
             }
             for entry in entries {
-                let (symbol, offset) = (entry.r_sym(Little, false), entry.r_offset(Little));
-                if symbol as usize >= self.symbols.len() {
-                    return Err(LoadError::SymbolIndex { section: target, symbol });
-                }
-                if offset >= section.bytes {
-                    return Err(LoadError::RelocationPlace { section: target, offset });
-                }
+                self.check_relocation(section, entry)?;
             }
-            section.relocations = entries;
+            self.sections[target].relocations = entries;
         }
         Ok(())
     }
 
-    /// The symbol of this index, which a relocation had.
-    pub(crate) fn symbol(&self, index: u32) -> &Symbol<'a> {
-        &self.symbols[index as usize]
-    }
-}
-
-impl Section<'_> {
-    /// Those that do something.
-    pub(crate) fn relocations(&self) -> impl Iterator<Item = Relocation> {
-        let relocations = self.relocations.iter().map(|entry| Relocation {
-            offset: entry.r_offset(Little),
-            number: entry.r_type(Little, false).0,
-            symbol: entry.r_sym(Little, false),
-            addend: entry.r_addend(Little),
-        });
-        // R_AARCH64_NONE has two numbers.
-        relocations.filter(|relocation| relocation.number != 0 && relocation.number != 256)
-    }
-
-    fn has(&self, flag: elf::SectionFlags) -> bool {
-        self.flags & flag.0 != 0
-    }
-
-    /// Whether the loader does anything with it.
-    pub(crate) fn is_loaded(&self) -> bool {
-        // Nobody unwinds a module; a note is for the linker.
-        self.has(elf::SHF_ALLOC) && self.kind != elf::SHT_NOTE.0 && !self.name.starts_with(".eh_frame")
+    fn check_relocation(&self, section: &Section<'a>, entry: &RelaEntry) -> Result<(), LoadError> {
+        let (symbol, offset) = (entry.r_sym(Little, false), entry.r_offset(Little));
+        let number = entry.r_type(Little, false).0;
+        if symbol as usize >= self.symbols.len() {
+            return Err(LoadError::SymbolIndex { section: section.index, symbol });
+        }
+        let bytes = match RelocKind::of(number) {
+            Some(kind) => kind.bytes().into(),
+            None if NOTHING_TO_DO.contains(&number) => 1,
+            None if THREAD_LOCAL.contains(&number) => {
+                let (section, symbol) = (section.own_name()?, self.symbol_name(symbol)?);
+                return Err(LoadError::ThreadLocal { section, offset, symbol });
+            }
+            None => {
+                let (section, symbol) = (section.own_name()?, self.symbol_name(symbol)?);
+                return Err(LoadError::UnknownRelocation { section, offset, number, symbol });
+            }
+        };
+        if offset.checked_add(bytes).is_none_or(|end| end > section.bytes) {
+            return Err(LoadError::RelocationPlace { section: section.index, offset });
+        }
+        Ok(())
     }
 
-    pub(crate) fn is_text(&self) -> bool {
-        self.has(elf::SHF_EXECINSTR)
-    }
-
-    pub(crate) fn is_writable(&self) -> bool {
-        self.has(elf::SHF_WRITE)
-    }
-
-    pub(crate) fn is_thread_local(&self) -> bool {
-        self.has(elf::SHF_TLS)
-    }
-
-    /// Whether it is an array of callsites' addresses.
-    pub(crate) fn is_patchable_entries(&self) -> bool {
-        self.name.is("__patchable_function_entries")
-    }
-
-    /// Whether it is zeros that the file doesn't hold.
-    pub(crate) fn is_zeros(&self) -> bool {
-        self.kind == elf::SHT_NOBITS.0
-    }
-
-    /// Whether its bytes are the program's own business.
-    pub(crate) fn is_program(&self) -> bool {
-        self.is_zeros() || self.kind == elf::SHT_PROGBITS.0
-    }
-
-    pub(crate) fn refused(&self, cause: SectionCause) -> LoadError {
-        match owned(self.name.text().unwrap_or_default()) {
-            Ok(name) => LoadError::Section { index: self.index, name, cause },
-            Err(error) => error,
+    /// The name of the symbol of this index; where it stands for a section, that section's.
+    pub(crate) fn symbol_name(&self, index: u32) -> Result<String, LoadError> {
+        let Some(symbol) = self.symbols.get(index as usize) else { return owned("") };
+        match symbol.place {
+            SymbolPlace::Section(section) if symbol.name.is("") => self.sections[section].own_name(),
+            _ => owned(symbol.name.text().unwrap_or_default()),
         }
     }
 }
+
+/// The numbers of R_AARCH64_NONE.
+const NOTHING_TO_DO: [u32; 2] = [0, 256];
+/// The numbers of the kinds for thread-local storage (AAELF64 5.7.12).
+const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
 
 impl Symbol<'_> {
     /// The error for a symbol whose place is none.
@@ -290,6 +213,9 @@ fn header(file: &[u8]) -> Result<&Header, LoadError> {
 }
 
 fn symbol_table<'a>(headers: &SectionTable<'a, Header>, file: &'a [u8]) -> Result<SymbolTable<'a, Header>, LoadError> {
+    if !headers.iter().any(|header| header.sh_type(Little) == elf::SHT_SYMTAB) {
+        return Err(LoadError::NoSymbolTable);
+    }
     headers.symbols(Little, file, elf::SHT_SYMTAB).map_err(|_| LoadError::Malformed { what: "symbol table", index: 0 })
 }
 
@@ -304,6 +230,9 @@ fn symbols<'a>(
         let Some(name) = Name::at(strings, entry.st_name(Little)) else {
             return Err(LoadError::Malformed { what: "symbol name", index });
         };
+        if entry.st_type() == elf::STT_GNU_IFUNC {
+            return Err(LoadError::IndirectFunction { index, name: owned(name.text().unwrap_or_default())? });
+        }
         let mut symbol = Symbol {
             name,
             place: SymbolPlace::Undefined,

@@ -11,7 +11,7 @@ use super::error::LoadError;
 use super::layout::{Spot, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
 use crate::address::{TextAddr, TextRange};
-use crate::region::{NewRegion, NotRemoved, RegionError, RegionToken, Regions};
+use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::text::{CacheType, Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
@@ -173,7 +173,7 @@ impl<'k> Placed<'k> {
     /// 2. No CPU executes the segment before this has returned; if it returns an error, none ever does.
     pub(crate) unsafe fn hand_over(&mut self, segment: Segment, region: NewRegion<'_>) -> Result<(), RegionError> {
         let Some(piece) = &mut self.pieces[segment.index()] else {
-            return Err(RegionError { text: region.text, reason: "the module has no such segment" });
+            return Err(RegionError { text: region.text, cause: RegionCause::Unknown });
         };
         // SAFETY:
         // 1. The segment is mapped for this module alone, and `free` asks for the region back first.

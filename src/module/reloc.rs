@@ -9,6 +9,7 @@
 //! | A | the addend |
 //! | P | the place's own address |
 //! | G | the address of the symbol's entry in the GOT |
+//! | GOT | the address of the GOT |
 
 use core::fmt;
 
@@ -27,6 +28,10 @@ enum Operation {
     GotRelative,
     /// Page(G) - Page(P)
     GotPage,
+    /// G - GOT
+    GotOffset,
+    /// G - Page(GOT)
+    GotPageOffset,
 }
 
 /// Where the result goes.
@@ -50,6 +55,8 @@ enum Field {
     Add,
     /// imm12 of a load or store of 2 to the power of so many bytes.
     Access(u32),
+    /// imm12 of a load of eight bytes, all of it: the bits from 3 to 14.
+    Load15,
     /// imm16 of MOVZ or MOVK: bits from this one on.
     Move(u32),
     /// imm16 of MOVZ, MOVN or MOVK: bits from this one on; MOVZ and MOVN are chosen by the sign.
@@ -95,13 +102,13 @@ const fn row(number: u32, name: &'static str, operation: Operation, field: Field
     Row { number, name, operation, field, range }
 }
 
-use Field::{Access, Add, Adr, Adrp, Branch, Conditional, Data, Literal, Move, MoveSigned, Test};
-use Operation::{Absolute, Got, GotPage, GotRelative, Page, Relative};
+use Field::{Access, Add, Adr, Adrp, Branch, Conditional, Data, Literal, Load15, Move, MoveSigned, Test};
+use Operation::{Absolute, Got, GotOffset, GotPage, GotPageOffset, GotRelative, Page, Relative};
 use Range::{Any, Either, Signed, Unsigned};
 
 /// Every kind that the loader knows, by ascending number.
 #[rustfmt::skip]
-static TABLE: [Row; 42] = [
+static TABLE: [Row; 44] = [
     row(257, "R_AARCH64_ABS64",               Absolute,    Data(8),        Any),
     row(258, "R_AARCH64_ABS32",               Absolute,    Data(4),        Either(32)),
     row(259, "R_AARCH64_ABS16",               Absolute,    Data(2),        Either(16)),
@@ -140,8 +147,10 @@ static TABLE: [Row; 42] = [
     row(293, "R_AARCH64_MOVW_PREL_G3",        Relative,    MoveSigned(48), Any),
     row(299, "R_AARCH64_LDST128_ABS_LO12_NC", Absolute,    Access(4),      Any),
     row(309, "R_AARCH64_GOT_LD_PREL19",       GotRelative, Literal,        Signed(21)),
+    row(310, "R_AARCH64_LD64_GOTOFF_LO15",    GotOffset,   Load15,         Unsigned(15)),
     row(311, "R_AARCH64_ADR_GOT_PAGE",        GotPage,     Adrp,           Signed(33)),
     row(312, "R_AARCH64_LD64_GOT_LO12_NC",    Got,         Access(3),      Any),
+    row(313, "R_AARCH64_LD64_GOTPAGE_LO15",   GotPageOffset, Load15,       Unsigned(15)),
     row(314, "R_AARCH64_PLT32",               Relative,    Data(4),        Signed(32)),
     row(315, "R_AARCH64_GOTPCREL32",          GotRelative, Data(4),        Signed(32)),
 ];
@@ -173,6 +182,8 @@ pub(crate) struct Letters {
     pub(crate) place: u64,
     /// G; not looked at by kinds that have no GOT entry.
     pub(crate) got: u64,
+    /// GOT; looked at by the same kinds.
+    pub(crate) table: u64,
 }
 
 impl RelocKind {
@@ -209,7 +220,7 @@ impl RelocKind {
 
     /// Whether the symbol's GOT entry is needed.
     pub(crate) fn needs_got(self) -> bool {
-        matches!(self.0.operation, Got | GotRelative | GotPage)
+        matches!(self.0.operation, Got | GotRelative | GotPage | GotOffset | GotPageOffset)
     }
 
     /// How many bytes the place has.
@@ -237,6 +248,7 @@ impl RelocKind {
             Adrp => put(ADR_MASK, bits(12, 2) << 29 | bits(14, 19) << 5),
             Add => put(IMM12_MASK, bits(0, 12) << 10),
             Access(log2) => put(IMM12_MASK, bits(log2, 12 - log2) << 10),
+            Load15 => put(IMM12_MASK, bits(3, 12) << 10),
             Move(lsb) => put(IMM16_MASK, bits(lsb, 16) << 5),
             MoveSigned(_) if old & MOVK_BITS == MOVK_BITS => put(IMM16_MASK, bits(self.lsb(), 16) << 5),
             MoveSigned(lsb) => {
@@ -257,7 +269,7 @@ impl RelocKind {
     }
 
     fn value(self, letters: Letters) -> u64 {
-        let Letters { target, place, got } = letters;
+        let Letters { target, place, got, table } = letters;
         match self.0.operation {
             Absolute => target,
             Relative => target.wrapping_sub(place),
@@ -265,6 +277,8 @@ impl RelocKind {
             Got => got,
             GotRelative => got.wrapping_sub(place),
             GotPage => page(got).wrapping_sub(page(place)),
+            GotOffset => got.wrapping_sub(table),
+            GotPageOffset => got.wrapping_sub(page(table)),
         }
     }
 
@@ -278,6 +292,7 @@ impl RelocKind {
         let multiple_of = match self.0.field {
             Branch | Conditional | Test | Literal => 4,
             Access(log2) => 1 << log2,
+            Load15 => 8,
             _ => 1,
         };
         if !value.is_multiple_of(multiple_of) {
@@ -294,7 +309,7 @@ impl RelocKind {
             Adr => (0x9f00_0000, 0x1000_0000),
             Adrp => (0x9f00_0000, 0x9000_0000),
             Add => (0x1f80_0000, 0x1100_0000),
-            Access(_) => (0x3b00_0000, 0x3900_0000),
+            Access(_) | Load15 => (0x3b00_0000, 0x3900_0000),
             Move(_) | MoveSigned(_) => (0x1f80_0000, 0x1280_0000),
         };
         if old & mask != opcode { Err(RelocCause::OtherInstruction { word: old as u32 }) } else { Ok(()) }

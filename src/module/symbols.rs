@@ -6,11 +6,15 @@ use super::error::{LoadError, owned};
 use super::layout::{Layout, Spot};
 use super::mangled::is_shallow;
 use super::memory::Segment;
-use super::object::{Object, Relocation, SymbolPlace};
+use super::object::{Object, SymbolPlace};
+use super::section::Relocation;
 use crate::symbols::{EncodeError, Encoder};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+
+/// The symbol by which `-fpic` code of GCC's refers to the GOT: the linker's own, so nobody exports it.
+const GOT: &str = "_GLOBAL_OFFSET_TABLE_";
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub(crate) enum Value {
     Address(u64),
     /// A weak symbol that nobody defines.
     Nothing,
+    /// The GOT, which the module gets of its own.
+    Got,
     /// A place in a section that isn't loaded.
     NotLoaded,
 }
@@ -34,6 +40,8 @@ pub(crate) enum Target {
     Address(u64),
     /// A weak symbol that nobody defines, plus this.
     Nothing(u64),
+    /// So far from the start of the GOT.
+    Got(u64),
 }
 
 impl Target {
@@ -57,6 +65,11 @@ impl Values {
         values.try_reserve_exact(object.symbols.len())?;
         let mut unresolved: Vec<String> = Vec::new();
         for (index, symbol) in object.symbols.iter().enumerate() {
+            let is_undefined = matches!(symbol.place, SymbolPlace::Undefined | SymbolPlace::WeakUndefined);
+            if is_undefined && symbol.name.is(GOT) {
+                values.push(Value::Got);
+                continue;
+            }
             let name = || symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index });
             values.push(match symbol.place {
                 // The null symbol: relocations without a symbol have it, and value 0.
@@ -92,22 +105,31 @@ impl Values {
             Value::Here(spot) => Some(Target::Here(spot.segment, spot.offset.wrapping_add_signed(addend))),
             Value::Address(address) => Some(Target::Address(address.wrapping_add_signed(addend))),
             Value::Nothing => Some(Target::Nothing(addend.cast_unsigned())),
+            Value::Got => Some(Target::Got(addend.cast_unsigned())),
             Value::NotLoaded => None,
         }
     }
 }
 
 /// The place of the function of each of these names, if the module has one.
-pub(crate) fn functions<const N: usize>(object: &Object<'_>, layout: &Layout, names: [&str; N]) -> [Option<Spot>; N] {
+pub(crate) fn functions<const N: usize>(
+    object: &Object<'_>,
+    layout: &Layout,
+    names: [&str; N],
+) -> Result<[Option<Spot>; N], LoadError> {
     let mut found = [None; N];
-    for symbol in &object.symbols {
+    for (index, symbol) in object.symbols.iter().enumerate() {
         let SymbolPlace::Section(section) = symbol.place else { continue };
         if let Some(which) = names.iter().position(|name| symbol.name.is(name)) {
+            // It is called: behind the last instruction there is none.
+            if symbol.value >= object.sections[section].bytes {
+                return Err(symbol.misplaced(index));
+            }
             let spot = layout.spot(section, symbol.value).filter(|spot| spot.segment.is_text());
             found[which] = found[which].or(spot);
         }
     }
-    found
+    Ok(found)
 }
 
 /// The functions of a segment that is at `start`, as a symbol table.
@@ -126,8 +148,8 @@ pub(crate) fn table(
         let SymbolPlace::Section(section) = symbol.place else { continue };
         let Some(spot) = layout.spot(section, symbol.value).filter(|spot| spot.segment == segment) else { continue };
         let name = symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index })?;
-        // A size that a file makes up must not reach beyond the segment.
-        let bytes = symbol.bytes.min(layout.bytes[segment.index()].saturating_sub(spot.offset));
+        // A size that a file makes up must not reach beyond the segment; of one without a size, one instruction is known.
+        let bytes = symbol.bytes.max(4).min(layout.bytes[segment.index()].saturating_sub(spot.offset));
         let address = start + spot.offset;
         match name {
             "" => Ok(()),

@@ -285,3 +285,6 @@ pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut 
     // SAFETY: the return stub returns to the address that is here now.
     unsafe { regs.set_return_address(return_stub()) };
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,6 +1,7 @@
 //! What is generated, as an assembler would write it: here what needs no register frame, in `framed` the rest.
 
 mod framed;
+mod largest;
 
 extern crate std;
 

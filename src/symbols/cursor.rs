@@ -1,7 +1,6 @@
 //! The names of one address after the other, as when a table of callsites is walked.
 
-use super::Symbols;
-use core::ops::Range;
+use super::{Names, Symbols};
 
 /// How many symbols further a cursor looks before it searches: a search costs about as much.
 const STEPS: usize = 32;
@@ -9,14 +8,12 @@ const STEPS: usize = 32;
 /// An offset behind all symbols.
 const BEHIND: u64 = u64::MAX;
 
-/// Gives the names of what [`Symbols::lookup_addr`] finds; where addresses ascend, it goes on from the last one instead of
-/// searching.
+/// Finds the functions that begin at addresses; where those ascend, it goes on from the last one instead of searching.
 pub(crate) struct Cursor<'a> {
-    symbols: Symbols<'a>,
     /// # Invariants
     ///
     /// Symbols of one address, `offset`, or none; the next one after them has `next_offset`.
-    group: Range<usize>,
+    group: Names<'a>,
     offset: u64,
     next_offset: u64,
 }
@@ -24,15 +21,28 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     pub(super) fn new(symbols: Symbols<'a>) -> Self {
         // INVARIANT: before all symbols.
-        let mut cursor = Self { symbols, group: 0..0, offset: 0, next_offset: 0 };
+        let mut cursor = Self { group: Names::none(symbols), offset: 0, next_offset: 0 };
         cursor.next_offset = cursor.offset_of(0);
         cursor
     }
 
-    /// The name of the function that `addr` is in.
+    /// The names of what begins at `addr`.
     #[inline(always)]
-    pub(crate) fn name_at(&mut self, addr: u64) -> Option<&'a str> {
-        let wanted = self.symbols.offset(addr).filter(|offset| *offset < BEHIND)?;
+    pub(crate) fn names_at(&mut self, addr: u64) -> Names<'a> {
+        if self.goes_to(addr) { self.group.clone() } else { Names::none(self.group.symbols) }
+    }
+
+    /// Whether a function begins at `addr`: something that has a length. What has none is a label, as those are that linker
+    /// scripts define.
+    #[inline(always)]
+    pub(crate) fn has_function_at(&mut self, addr: u64) -> bool {
+        self.goes_to(addr) && self.group.range.clone().any(|index| self.group.symbols.size(index) != 0)
+    }
+
+    /// Goes to the last symbols that are not behind `addr`; whether they begin there.
+    #[inline(always)]
+    fn goes_to(&mut self, addr: u64) -> bool {
+        let Some(wanted) = self.group.symbols.offset(addr).filter(|offset| *offset < BEHIND) else { return false };
         if wanted < self.offset {
             self.search(wanted);
         }
@@ -44,32 +54,32 @@ impl<'a> Cursor<'a> {
                 self.search(wanted);
             }
         }
-        let first = self.group.start;
-        let is_inside = !self.group.is_empty() && wanted - self.offset < self.symbols.size(first);
-        is_inside.then(|| self.symbols.name(first))
+        self.offset == wanted && !self.group.range.is_empty()
     }
 
     /// Goes on to the next address that has a symbol.
     #[inline]
     fn step(&mut self) {
-        (self.group, self.offset) = (self.group.end..self.group.end, self.next_offset);
+        self.offset = self.next_offset;
+        self.group.range.start = self.group.range.end;
         // INVARIANT: all of this address, and none of the next.
         while self.next_offset == self.offset {
-            self.group.end += 1;
-            self.next_offset = self.offset_of(self.group.end);
+            self.group.range.end += 1;
+            self.next_offset = self.offset_of(self.group.range.end);
         }
     }
 
     #[cold]
     fn search(&mut self, wanted: u64) {
-        self.group = self.symbols.group_of(wanted).unwrap_or(0..0);
-        self.offset = if self.group.is_empty() { 0 } else { self.offset_of(self.group.start) };
-        self.next_offset = self.offset_of(self.group.end);
+        let range = self.group.symbols.group_of(wanted).unwrap_or(0..0);
+        self.offset = if range.is_empty() { 0 } else { self.offset_of(range.start) };
+        self.next_offset = self.offset_of(range.end);
+        self.group.range = range;
     }
 
     /// A symbol's offset; behind the last one, [`BEHIND`].
     #[inline]
     fn offset_of(&self, index: usize) -> u64 {
-        self.symbols.offsets.get(index).map_or(BEHIND, |offset| u64::from(u32::from_le_bytes(*offset)))
+        self.group.symbols.offsets.get(index).map_or(BEHIND, |offset| u64::from(u32::from_le_bytes(*offset)))
     }
 }

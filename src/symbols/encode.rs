@@ -18,7 +18,7 @@ pub struct Function {
     pub name: String,
     /// The address of its first byte, as linked.
     pub addr: u64,
-    /// Its length in bytes.
+    /// Its length in bytes; 0 for a label, which has none.
     pub size: u64,
     /// What its callers may count on.
     pub convention: Convention,

@@ -199,7 +199,7 @@ pub struct Symbol<'a> {
     pub name: &'a str,
     /// The address of its first byte.
     pub addr: u64,
-    /// Its length in bytes.
+    /// Its length in bytes; 0 for a label, which has none.
     pub size: u64,
     /// What its callers may count on.
     pub convention: Convention,
@@ -359,11 +359,28 @@ impl<'a> Symbols<'a> {
     /// The function that `addr` is in.
     ///
     /// Where several symbols have one address, it is always the same one of them that is found: the one that the table
-    /// has first.
+    /// has first of those that reach as far. What has no length, a label, is found at its own address only.
     #[must_use]
     pub fn lookup_addr(&self, addr: u64) -> Option<Location<'a>> {
         let wanted = self.offset(addr)?;
-        self.location(self.group_of(wanted)?.start, wanted)
+        let mut group = self.group_of(wanted)?;
+        let end = group.end;
+        // A label may stand inside a function.
+        while let Some(before) = group.start.checked_sub(1)
+            && self.sizes[group.clone()].iter().all(|size| u32::from_le_bytes(*size) & !VARIANT == 0)
+            && u64::from(nth(self.offsets, group.start)) != wanted
+        {
+            group = self.group_of(u64::from(nth(self.offsets, before)))?;
+        }
+        (group.start..end).find_map(|index| self.location(index, wanted))
+    }
+
+    /// Every name of the function that begins at `addr`, in the order of the table.
+    #[must_use]
+    pub fn names_at(&self, addr: u64) -> Names<'a> {
+        let begins = |group: &Range<usize>| Some(u64::from(nth(self.offsets, group.start))) == self.offset(addr);
+        let range = self.offset(addr).and_then(|wanted| self.group_of(wanted)).filter(begins);
+        range.map_or(Names::none(*self), |range| Names { symbols: *self, range })
     }
 
     /// The names for one address after the other.
@@ -457,8 +474,8 @@ impl<'a> Symbols<'a> {
 
     /// The place `wanted` in this symbol, if it is in it.
     fn location(&self, index: usize, wanted: u64) -> Option<Location<'a>> {
-        let offset = wanted - u64::from(nth(self.offsets, index));
-        (offset < self.size(index)).then(|| Location { symbol: self.symbol(index), offset })
+        let offset = wanted.checked_sub(u64::from(nth(self.offsets, index)))?;
+        (offset < self.size(index).max(1)).then(|| Location { symbol: self.symbol(index), offset })
     }
 
     fn check_symbols(&self) -> Result<(), SymbolsError> {
@@ -508,6 +525,34 @@ impl<'a> IntoIterator for &Symbols<'a> {
         self.iter()
     }
 }
+
+/// The names that one address has; made by [`Symbols::names_at`].
+#[derive(Clone, Debug)]
+pub struct Names<'a> {
+    symbols: Symbols<'a>,
+    /// # Invariants
+    ///
+    /// Symbols of one address.
+    range: Range<usize>,
+}
+
+impl<'a> Names<'a> {
+    #[inline(always)]
+    const fn none(symbols: Symbols<'a>) -> Self {
+        Self { symbols, range: 0..0 }
+    }
+}
+
+impl<'a> Iterator for Names<'a> {
+    type Item = &'a str;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a str> {
+        self.range.next().map(|index| self.symbols.name(index))
+    }
+}
+
+impl FusedIterator for Names<'_> {}
 
 /// The functions of a table in the order of their addresses; made by [`Symbols::iter`].
 #[derive(Clone, Debug)]

@@ -77,7 +77,7 @@ mod tests {
         for owned in tables {
             let moved = Box::new(owned);
             let mut cursor = moved.get().cursor();
-            assert_eq!([0x1010, 0x1040].map(|addr| cursor.name_at(addr)), [Some("draw"), Some("sort")]);
+            assert_eq!([0x1000, 0x1040].map(|addr| cursor.names_at(addr).next()), [Some("draw"), Some("sort")]);
             drop(*moved);
         }
         let mut damaged = table();

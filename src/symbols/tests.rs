@@ -94,7 +94,7 @@ fn a_variant_convention_is_noted_beside_the_size_and_found_by_the_function_s_add
     let conventions = symbols.iter().map(|symbol| (symbol.name, symbol.size, symbol.convention == Convention::Variant));
     let marked: Vec<_> = conventions.filter(|(.., is_variant)| *is_variant).collect();
     assert_eq!(marked, [("main_alias", 0x40, true)]);
-    assert_eq!(symbols.cursor().name_at(0x4000_103c), Some("main"));
+    assert_eq!(symbols.cursor().names_at(0x4000_1000).collect::<Vec<_>>(), ["main", "main_alias"]);
 }
 
 #[test]
@@ -174,6 +174,23 @@ fn every_damage_has_its_error() {
     }
 }
 
+/// Where kernels are: the last addresses that there are.
+#[test]
+fn a_function_may_end_where_addresses_do() {
+    let convention = Convention::Variant;
+    let last = Function { convention, ..function("last", u64::MAX - 0xff, 0xff) };
+    let bytes = encode(&[function("first", u64::MAX - 0x1fff, 0x100), last], 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    let found = symbols.lookup_addr(u64::MAX - 1).unwrap();
+    assert_eq!((found.symbol.name, found.symbol.size, found.offset), ("last", 0xff, 0xfe));
+    assert!(symbols.is_variant(u64::MAX - 0xff) && !symbols.is_variant(u64::MAX - 0x1fff));
+    // One byte more, and it would go on at address 0.
+    let mut beyond = bytes.clone();
+    let size = HEADER_LEN + 2 * 4 + 4;
+    beyond[size..size + 4].copy_from_slice(&(VARIANT | 0x100).to_le_bytes());
+    assert_eq!(Symbols::parse(&summed(beyond)).unwrap_err(), SymbolsError::AddressRange { index: 1 });
+}
+
 #[test]
 fn every_damage_of_one_bit_and_every_truncation_is_seen() {
     let whole = sample();
@@ -201,8 +218,9 @@ fn a_damaged_table_whose_checksum_is_right_panics_nowhere() {
                 // What is found is right; only names out of order may not be found.
                 assert!(symbols.lookup_name(symbol.name).all(|found| found.name == symbol.name));
                 assert!(symbols.lookup_addr(symbol.addr).is_none_or(|found| found.offset == 0));
-                let found = symbols.lookup_addr(symbol.addr);
-                assert_eq!(cursor.name_at(symbol.addr), found.map(|found| found.symbol.name));
+                let names: Vec<&str> = cursor.names_at(symbol.addr).collect();
+                assert_eq!(names, symbols.names_at(symbol.addr).collect::<Vec<_>>());
+                assert!(names.contains(&symbol.name));
             }
         }
     }
@@ -224,7 +242,7 @@ fn the_checksum_is_the_same_wherever_the_table_lies() {
 fn a_cursor_finds_what_a_search_finds() {
     // Gaps between functions, groups at one address, and a stretch longer than a cursor steps through.
     let functions: Vec<Function> = (0..200)
-        .map(|n| function(&std::format!("f{n}"), 0x4000_0000 + n / 3 * 0x40 + n / 90 * 0x1000, 8 + n % 3 * 0x20))
+        .map(|n| function(&std::format!("f{n}"), 0x4000_0000 + n / 3 * 0x40 + n / 90 * 0x1000, n % 5 * n % 4 * 8))
         .collect();
     let bytes = encode(&functions, 0).unwrap();
     let symbols = Symbols::parse(&bytes).unwrap().relocated(0x1000);
@@ -234,8 +252,43 @@ fn a_cursor_finds_what_a_search_finds() {
         let and_back = ascending.clone().step_by(7).chain(ends).chain([0x4000_1008, 0x4000_1000, 0x4000_3010]);
         let mut cursor = symbols.cursor();
         for addr in ascending.chain(and_back) {
-            let expected = symbols.lookup_addr(addr).map(|found| found.symbol.name);
-            assert_eq!(cursor.name_at(addr), expected, "{addr:#x} by {step:#x}");
+            // The plain definition.
+            let here = || symbols.iter().filter(|symbol| symbol.addr == addr);
+            let expected: Vec<&str> = here().map(|symbol| symbol.name).collect();
+            assert_eq!(cursor.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x} by {step:#x}");
+            assert_eq!(symbols.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x}");
+            let is_function = here().any(|symbol| symbol.size != 0);
+            assert_eq!(cursor.has_function_at(addr), is_function, "{addr:#x} by {step:#x}");
         }
     }
+}
+
+#[test]
+fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
+    let functions = [
+        function("start", 0x1000, 0),
+        function("f", 0x1004, 0x40),
+        function("inside", 0x1010, 0),
+        function("inside too", 0x1020, 0),
+        function("alias", 0x1004, 0x10),
+        function("end", 0x1044, 0),
+    ];
+    let bytes = encode(&functions, 0).unwrap();
+    let symbols = Symbols::parse(&bytes).unwrap();
+    for (addr, expected) in [
+        (0x1000, "start+0x0/0x0"),
+        (0x1001, "0x1001"),
+        (0x1004, "f+0x0/0x40"),
+        (0x1010, "inside+0x0/0x0"),
+        (0x1014, "f+0x10/0x40"),
+        (0x1043, "f+0x3f/0x40"),
+        (0x1044, "end+0x0/0x0"),
+        (0x1045, "0x1045"),
+    ] {
+        assert_eq!(symbols.display(addr).to_string(), expected);
+    }
+    assert_eq!(symbols.lookup_name("inside").map(|found| found.addr).collect::<Vec<_>>(), [0x1010]);
+    let mut cursor = symbols.cursor();
+    let functions = (0x1000..0x1050).filter(|addr| cursor.has_function_at(*addr));
+    assert_eq!(functions.collect::<Vec<_>>(), [0x1004]);
 }

@@ -5,7 +5,7 @@
 //! anything stay changed, and the error says how much. The second store, for emulators, is no exception: a batch whose
 //! words could not all be stored again is undone as any other, so that there is no third outcome for callers to know.
 //!
-//! A [`Batch`] walks over its changes: once for the check, once for the writes, and over the addresses alone for each kind
+//! A [`Batch`] walks over its changes: once for the check, which its owner asks for first, once for the writes, and over the addresses alone for each kind
 //! of maintenance. So no memory is needed for it; and the batch has the loop, in which it keeps what neighbours share.
 
 use super::cache::{Contiguous, Places, make_visible};
@@ -188,7 +188,21 @@ impl<'a> TextPoke<'a> {
         Self { platform, machine }
     }
 
-    /// Changes text that any CPU may be executing meanwhile.
+    /// Sees that the text is what the batch starts from.
+    ///
+    /// # Errors
+    ///
+    /// The first place where it isn't, as [`PokeCause::Mismatch`].
+    ///
+    /// # Safety
+    ///
+    /// As for [`apply_live`](Self::apply_live).
+    pub(crate) unsafe fn check_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
+        // SAFETY: our caller's promise.
+        unsafe { self.check(&Words(batch)) }
+    }
+
+    /// Changes text that any CPU may be executing meanwhile, after [`check_live`](Self::check_live).
     ///
     /// # Errors
     ///
@@ -213,6 +227,8 @@ impl<'a> TextPoke<'a> {
     /// 1. Every address is a multiple of 4 inside text that is mapped.
     /// 2. No CPU executes any of these instructions meanwhile.
     pub(crate) unsafe fn apply_quiet(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
+        // SAFETY: our caller's first promise.
+        unsafe { self.check(batch) }?;
         // SAFETY: 1. our caller's first promise. 2. The second: what nobody executes may be changed to anything.
         unsafe { self.apply(batch) }
     }
@@ -268,9 +284,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// 1. Every address is a multiple of 4 inside text that is mapped.
-    /// 2. Each word may be changed from the old to the new one now, and back.
-    unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
+    unsafe fn check(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
         let verified = batch.for_each_change(|change| {
             // SAFETY: our caller promises that the address is aligned and mapped.
             match unsafe { self.verify(change) } {
@@ -278,9 +292,15 @@ impl<'a> TextPoke<'a> {
                 Err(cause) => ControlFlow::Break(undone(change.at, cause)),
             }
         });
-        if let ControlFlow::Break(error) = verified {
-            return Err(error);
-        }
+        verified.break_value().map_or(Ok(()), Err)
+    }
+
+    /// # Safety
+    ///
+    /// 1. Every address is a multiple of 4 inside text that is mapped.
+    /// 2. Each word may be changed from the old to the new one now, and back.
+    unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
+        let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
         self.platform.begin_batch().map_err(|error| undone(first, PokeCause::Alias(error)))?;
         // SAFETY: our caller's promise.
         let result = unsafe { self.carry_out(batch, first) };

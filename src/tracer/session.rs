@@ -11,6 +11,7 @@
 //! | `depth=N` | of the graph, calls that are inside less than N others |
 //! | `args=N` | of the function tracer, the first N arguments, 8 at most |
 //!
+//! [`words`] divides the line: at white space, but not inside `<a as b>` or what stands in quotes, since names have spaces.
 //! Other words are the kernel's own. `cargo xtask trace` boots kernels with such words, and with `trace-file=PATH`, which
 //! the kernel reads itself: where the dump is to go.
 //!
@@ -18,7 +19,7 @@
 //! use fentry::tracer::kernel::{Keeps, Recording};
 //! use fentry::tracer::profiler::{Profile, ProfileSlot};
 //! use fentry::tracer::ring::{Mode, Ring, RingBlock};
-//! use fentry::tracer::session::{Options, Session};
+//! use fentry::tracer::session::{Options, Session, words};
 //!
 //! static MEMORY: [RingBlock; 16] = [const { RingBlock::new() }; 16];
 //! static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
@@ -47,7 +48,7 @@
 //! }
 //!
 //! # fn trace(engine: &fentry::Engine, line: &str, ticks_per_second: u64) -> Result<(), Box<dyn std::error::Error>> {
-//! let options = Options::parse(line.split(' ')).map_err(|error| error.to_string())?;
+//! let options = Options::parse(words(line)).map_err(|error| error.to_string())?;
 //! SESSION.start(engine, &options).map_err(|error| error.to_string())?;
 //! // ... the kernel works ...
 //! SESSION.stop(engine)?;
@@ -150,8 +151,41 @@ impl Default for Options<'_> {
     }
 }
 
+/// The words of a command line: what is between white space. A name may have white space in it: between brackets that
+/// belong together, and between two `"`, none divides words. A word that is in `"` as a whole loses them.
+pub fn words(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line;
+    core::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let word;
+        (word, rest) = rest.split_at(word_len(rest));
+        let unquoted = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
+        (!word.is_empty()).then_some(unquoted.unwrap_or(word))
+    })
+}
+
+/// How long the word is that a text begins with. Where what it opens is not closed, it ends at the first white space.
+fn word_len(text: &str) -> usize {
+    let (mut depth, mut in_quotes, mut before) = (0_usize, false, ' ');
+    for (at, c) in text.char_indices() {
+        match c {
+            '"' => in_quotes = !in_quotes,
+            _ if in_quotes => {}
+            '<' | '[' | '(' | '{' => depth += 1,
+            // `Fn(u8) -> u8`
+            '>' if before == '-' => {}
+            '>' | ']' | ')' | '}' => depth = depth.saturating_sub(1),
+            c if c.is_whitespace() && depth == 0 => return at,
+            _ => {}
+        }
+        before = c;
+    }
+    let is_closed = depth == 0 && !in_quotes;
+    if is_closed { text.len() } else { text.find(char::is_whitespace).unwrap_or(text.len()) }
+}
+
 impl<'a> Options<'a> {
-    /// What these words ask for; of two that contradict each other, the later one.
+    /// What these words ask for, as [`words`] divides a line; of two that contradict each other, the later one.
     ///
     /// # Errors
     ///
@@ -332,136 +366,4 @@ extern "C" fn record<K: Recording + Keeps<Session<K>>>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, Recording, Session, Tracer};
-    use crate::engine::{Engine, RegisterError};
-    use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
-    use crate::filter::{GlobError, Rule};
-    use crate::tracer::profiler::ProfileSlot;
-    use crate::tracer::ring::{Mode, Ring, RingBlock};
-    use std::string::ToString;
-    use std::vec::Vec;
-    extern crate std;
-
-    fn parse(line: &str) -> Result<Options<'_>, OptionError<'_>> {
-        Options::parse(line.split(' '))
-    }
-
-    #[test]
-    fn words_say_what_is_traced_and_others_are_left_alone() {
-        assert_eq!(parse(""), Ok(Options::default()));
-        let line = "root=sda tracer=function filter=disk::* verbose filter=!disk::poll depth=4 args=3 filters=x";
-        let options = parse(line).unwrap();
-        assert_eq!((options.tracer, options.depth, options.arguments), (Tracer::Function, 4, 3));
-        assert_eq!(&options.rules[..], [Rule::parse("disk::*").unwrap(), Rule::parse("!disk::poll").unwrap()]);
-        assert_eq!(parse("tracer=graph tracer=profile").unwrap().tracer, Tracer::Profile);
-    }
-
-    #[test]
-    fn a_wrong_word_is_named() {
-        for (word, cause) in [
-            ("tracer=grph", OptionCause::Tracer),
-            ("filter=disk::[a", OptionCause::Rule(GlobError::OpenClass(6))),
-            ("depth=", OptionCause::Number),
-            ("depth=-1", OptionCause::Number),
-            ("args=9", OptionCause::Arguments),
-        ] {
-            let line = ["quiet", word, "depth=1"].join(" ");
-            assert_eq!(parse(&line), Err(OptionError { word, cause }));
-            assert!(parse(&line).unwrap_err().to_string().contains(word));
-        }
-    }
-
-    #[test]
-    fn more_rules_than_there_is_room_for_are_refused() {
-        let words: Vec<_> = (0..=MAX_RULES).map(|_| "filter=a*").collect();
-        assert_eq!(Options::parse(words[1..].iter().copied()).unwrap().rules.len(), MAX_RULES);
-        let error = Options::parse(words.iter().copied()).unwrap_err();
-        assert_eq!(error, OptionError { word: "filter=a*", cause: OptionCause::TooManyRules });
-    }
-
-    static MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
-    static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
-    static SLOTS: [ProfileSlot; 16] = [const { ProfileSlot::new() }; 16];
-    static PROFILE: Profile = Profile::new(&SLOTS);
-
-    /// A kernel whose sessions are the test's of this number.
-    struct One<const TEST: usize>;
-
-    static SESSIONS: (Session<One<0>>, Session<One<1>>) = (Session::new(), Session::new());
-
-    impl<const TEST: usize> Recording for One<TEST> {
-        fn ring() -> &'static Ring {
-            &RING
-        }
-        fn task() -> u32 {
-            1
-        }
-    }
-
-    impl<const TEST: usize> Keeps<Profile> for One<TEST> {
-        fn kept() -> &'static Profile {
-            &PROFILE
-        }
-    }
-
-    impl Keeps<Session<Self>> for One<0> {
-        fn kept() -> &'static Session<Self> {
-            &SESSIONS.0
-        }
-    }
-
-    impl Keeps<Session<Self>> for One<1> {
-        fn kept() -> &'static Session<Self> {
-            &SESSIONS.1
-        }
-    }
-
-    /// An engine on a kernel with a function in each of two pages.
-    fn engine() -> (&'static FakeKernel, Engine) {
-        let mut text = FakeText::new(0xffff_8000_0000_0000);
-        text.function("one", COMPILED);
-        text.skip_to(4096);
-        text.function("two", COMPILED);
-        text.skip_to(8192);
-        let kernel = text.build();
-        let engine = Engine::with_machine(kernel, kernel);
-        // SAFETY: nothing executes a fake's text.
-        unsafe { engine.init(kernel.image()) }.unwrap();
-        (kernel, engine)
-    }
-
-    #[test]
-    fn a_session_that_can_neither_start_nor_be_undone_is_stopped_like_one_that_has_begun() {
-        let (kernel, engine) = engine();
-        let (session, options) = (&SESSIONS.0, parse("tracer=function").unwrap());
-        // The stub is written, twice, then one page is changed, and from then on none can be.
-        kernel.set_fault(Some(Fault::AliasesFrom(3)));
-        assert!(matches!(session.start(&engine, &options), Err(RegisterError::Text { .. })));
-        assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
-        assert_eq!(session.start(&engine, &options), Err(RegisterError::AlreadyRegistered));
-        assert!(matches!(session.stop(&engine), Err(RegisterError::Text { .. })), "it can be tried again");
-        kernel.set_fault(None);
-        session.stop(&engine).unwrap();
-        assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
-        assert_eq!(session.start(&engine, &parse("tracer=graph").unwrap()), Ok(2));
-        assert_eq!(session.stop(&engine), Ok(2));
-    }
-
-    #[test]
-    fn a_session_that_failed_to_start_has_not_begun() {
-        let (kernel, engine) = engine();
-        let (session, options) = (&SESSIONS.1, parse("tracer=function").unwrap());
-        assert_eq!(
-            session.start(&engine, &parse("filter=three").unwrap()),
-            Err(RegisterError::NothingSelected { rule: 0 })
-        );
-        kernel.set_fault(Some(Fault::Cpu(0)));
-        assert!(session.start(&engine, &options).is_err());
-        kernel.set_fault(None);
-        assert_eq!(session.stop(&engine), Err(RegisterError::NotRegistered));
-        assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
-        assert_eq!(session.start(&engine, &options), Ok(2));
-        assert_eq!(session.stop(&engine), Ok(2));
-    }
-}
+mod tests;

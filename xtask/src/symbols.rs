@@ -147,7 +147,7 @@ fn by_section(image: &Image<'_>, far: Vec<Function>) -> Vec<LeftOut> {
     left_out.into_iter().map(|(section, functions)| LeftOut { section, functions }).collect()
 }
 
-/// A function symbol before its size and its name are settled.
+/// A function symbol before its place among others of its address is settled.
 struct Candidate {
     name: String,
     addr: u64,
@@ -172,20 +172,11 @@ fn functions(image: &Image<'_>) -> Vec<Function> {
         }
         is_same
     });
-    let addrs: Vec<u64> = candidates.iter().map(|candidate| candidate.addr).collect();
-    candidates
-        .into_iter()
-        .map(|candidate| {
-            let after = addrs.partition_point(|&addr| addr <= candidate.addr);
-            // A label has no size of its own: it reaches to the next symbol.
-            let room = addrs.get(after).copied().unwrap_or(candidate.section_end).min(candidate.section_end);
-            // A size that a file makes up must not reach beyond the section.
-            let size = if candidate.size == 0 { room } else { candidate.size.saturating_add(candidate.addr) };
-            let size = size.min(candidate.section_end) - candidate.addr;
-            let Candidate { name, addr, convention, .. } = candidate;
-            Function { name, addr, size, convention }
-        })
-        .collect()
+    let function = |Candidate { name, addr, size, convention, section_end, .. }| {
+        // A size that a file makes up must not reach beyond the section.
+        Function { name, addr, size: size.min(section_end - addr), convention }
+    };
+    candidates.into_iter().map(function).collect()
 }
 
 fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> Option<Candidate> {
@@ -205,7 +196,8 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
     wanted.then(|| Candidate {
         name: format!("{:#}", rustc_demangle::demangle(name)),
         addr: symbol.address(),
-        size: symbol.size(),
+        // Of a function in assembly without a size, one instruction is known; a label has none.
+        size: if is_function { symbol.size().max(4) } else { 0 },
         is_local: symbol.is_local(),
         convention: Convention::of_st_other(symbol.elf_symbol().st_other.0),
         section_end,

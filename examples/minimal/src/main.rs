@@ -13,6 +13,7 @@ use core::hint::black_box;
 use core::mem::offset_of;
 use core::panic::PanicInfo;
 use core::ptr::NonNull;
+use fentry::callsite::Layout;
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
 use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TextRange, TraceContext};
 use qemu_exit::QEMUExit;
@@ -100,7 +101,7 @@ fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
 
     // 5. Once, before anything else runs.
     // SAFETY: fentry.ld defines the symbols, and this kernel runs where it was linked.
-    let image = unsafe { Image::linked() };
+    let image = unsafe { Image::linked() }.with_layout(Layout::Plain); // -Zpatchable-function-entry=2
     // SAFETY: there is one CPU, and interrupts are still masked.
     let report = unsafe { ENGINE.init(image) }.expect("the engine");
     say(format_args!("{} functions can be traced", report.census.accepted));

@@ -2,7 +2,7 @@
 
 use super::{BASE, COMPILED, FORMS, PADDED, PADDED_PREFIXED, PREFIXED, engine_on, init, ops};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Layout, MOV_X9_LR, NOP, Refusal};
+use crate::callsite::{LandingPad, Layout, MOV_X9_LR, NOP, Refusal};
 use crate::engine::{Engine, Image, InitError, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::Filter;
@@ -62,6 +62,8 @@ fn entries_that_are_no_callsites_are_refused_with_the_reason_and_never_written()
     let good = text.function("good", COMPILED);
     let corrupt = text.words(&[NOP, 0x1234_5678, NOP, 0]);
     let in_use = text.words(&[MOV_X9_LR, NOP]);
+    text.symbol("corrupt", corrupt, 8);
+    text.symbol("in_use", in_use, 8);
     let unaligned = good.get() + 2;
     for entry in [corrupt.get(), in_use.get(), unaligned, 0x10, good.get()] {
         text.entry(entry);
@@ -85,26 +87,6 @@ fn entries_that_are_no_callsites_are_refused_with_the_reason_and_never_written()
     let ops = ops();
     assert_eq!(engine.register(ops, &Filter::ALL), Ok(1));
     assert_eq!(kernel.word(in_use.offset(4)), NOP);
-}
-
-#[test]
-fn the_layout_is_read_off_the_entries_as_a_whole() {
-    for (most, fewest, accepted, with_literal) in [
-        (COMPILED, COMPILED, 6, 0),
-        (COMPILED, PREFIXED, 6, 1),
-        (PREFIXED, PREFIXED, 6, 6),
-        (PADDED_PREFIXED, PADDED, 5, 5),
-    ] {
-        let mut text = FakeText::new(BASE);
-        for n in 0..5 {
-            text.function(&format!("f{n}"), most);
-        }
-        text.function("other", fewest);
-        let (kernel, engine) = engine_on(text);
-        // SAFETY: nothing executes a fake's text.
-        let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
-        assert_eq!((census.accepted, census.with_literal), (accepted, with_literal), "{most}, {fewest}");
-    }
 }
 
 #[test]
@@ -137,7 +119,8 @@ fn a_callsite_at_the_very_end_of_the_text_is_not_read_beyond_it() {
             16,
             kernel.stubs(),
         )
-    };
+    }
+    .with_layout(Layout::Plain);
     // SAFETY: nothing executes a fake's text.
     let census = unsafe { engine.init(image) }.unwrap().census;
     assert_eq!((census.accepted, census.refused), (1, 1));
@@ -166,7 +149,7 @@ fn sections_that_can_be_no_table_are_refused_whole() {
     let attempt = |entries: Vec<u64>, bytes: usize, shift: usize| {
         let section = Box::leak(entries.into_boxed_slice()).as_mut_ptr().wrapping_byte_add(shift);
         // SAFETY: the section was leaked for this image; where it is misaligned, it must not be accessed.
-        let image = unsafe { Image::new(all, section, bytes, kernel.stubs()) };
+        let image = unsafe { Image::new(all, section, bytes, kernel.stubs()) }.with_layout(Layout::Plain);
         // SAFETY: nothing executes a fake's text.
         unsafe { engine.init(image) }
     };
@@ -191,9 +174,9 @@ fn relative_entries_give_the_same_callsites() {
     let text = TextRange::new(functions[0], kernel.stubs().regs_caller.offset);
     // SAFETY: the section was leaked for this image.
     let image = unsafe { Image::new(text, section.as_mut_ptr(), 32, kernel.stubs()) };
+    let image = image.with_encoding(Encoding::Relative).with_symbols(kernel.symbols().unwrap());
     // SAFETY: nothing executes a fake's text.
-    let census =
-        unsafe { engine.init(image.with_encoding(Encoding::Relative).with_layout(Layout::Mixed)) }.unwrap().census;
+    let census = unsafe { engine.init(image) }.unwrap().census;
     assert_eq!((census.accepted, census.with_literal), (4, 2));
     let mut found = Vec::new();
     engine.for_each_callsite(|status| found.push(status.callsite.function()));
@@ -204,7 +187,8 @@ fn relative_entries_give_the_same_callsites() {
 fn image_of(kernel: &FakeKernel, section: &'static mut [u64]) -> Image {
     let text = TextRange::new(TextAddr::new(BASE), TextAddr::new(BASE + kernel.snapshot().len() as u64 * 4));
     // SAFETY: the section was leaked by the caller, for images of which one is used at a time.
-    unsafe { Image::new(text, section.as_mut_ptr(), size_of_val(section), kernel.stubs()) }
+    let image = unsafe { Image::new(text, section.as_mut_ptr(), size_of_val(section), kernel.stubs()) };
+    image.with_symbols(kernel.symbols().unwrap())
 }
 
 #[test]
@@ -222,7 +206,7 @@ fn a_failed_init_of_relative_entries_can_be_tried_again() {
     let attempt = || {
         // SAFETY: leaked above, and used by one image at a time.
         let section = unsafe { core::slice::from_raw_parts_mut(start, 4) };
-        let image = image_of(kernel, section).with_encoding(Encoding::Relative).with_layout(Layout::Mixed);
+        let image = image_of(kernel, section).with_encoding(Encoding::Relative);
         // SAFETY: nothing executes a fake's text.
         unsafe { engine.init(image) }
     };
@@ -287,8 +271,9 @@ fn of_callsites_that_overlap_none_is_accepted() {
         assert_eq!(next, nops.offset(20));
         entries.iter().for_each(|entry| text.entry(nops.offset(*entry).get()));
         let (kernel, engine) = engine_on(text);
+        let image = Image { symbols: None, ..kernel.image() }.with_layout(Layout::Plain);
         // SAFETY: nothing executes a fake's text.
-        let census = unsafe { engine.init(kernel.image().with_layout(Layout::Plain)) }.unwrap().census;
+        let census = unsafe { engine.init(image) }.unwrap().census;
         assert_eq!((census.accepted, census.refused), (1 + accepted.len(), refused.len()), "{name}");
         let expected = refused.iter().map(|at| (nops.offset(*at).get(), Refusal::Overlapping));
         assert_eq!(refusals(&engine), expected.collect::<Vec<_>>(), "{name}");
@@ -305,15 +290,16 @@ fn of_callsites_that_overlap_none_is_accepted() {
 fn callsites_in_another_order_than_their_entries_overlap_all_the_same() {
     let mut text = FakeText::new(BASE);
     let start = text.words(&[NOP, NOP, NOP, NOP, 0]);
-    // As a prefixed one `start` names its third and fourth word; the next one, which can't be prefixed, its second and third.
-    for entry in [start, start.offset(4), start.offset(8)] {
+    // Two functions that overlap, as only damaged symbols say.
+    text.symbol("f", start.offset(8), 12);
+    text.symbol("g", start.offset(4), 16);
+    for entry in [start.offset(4), start.offset(8)] {
         text.entry(entry.get());
     }
     let good = text.function("good", COMPILED);
     let (kernel, engine) = engine_on(text);
-    // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(kernel.image().with_layout(Layout::Mixed)) }.unwrap().census;
-    assert_eq!((census.accepted, census.refused, census.with_literal), (1, 3, 0));
+    let census = init(kernel, &engine).unwrap().census;
+    assert_eq!((census.accepted, census.refused, census.with_literal), (1, 2, 0));
     assert!(refusals(&engine).iter().all(|(_, refusal)| *refusal == Refusal::Overlapping), "{:?}", refusals(&engine));
     assert_eq!(kernel.word(good), MOV_X9_LR);
     assert!((0..4).all(|word| kernel.word(start.offset(4 * word)) == NOP));
@@ -337,7 +323,8 @@ fn functions_of_another_calling_convention_are_refused_and_never_written() {
                 function("plain", plain, Convention::Base),
                 function("vector", vector, Convention::Base),
                 function("vector_alias", vector, Convention::Variant),
-                function("inside", behind.offset(4), Convention::Variant),
+                function("behind", behind, Convention::Base),
+                Function { size: 0, ..function("inside", behind.offset(4), Convention::Variant) },
             ],
             0,
         );
@@ -376,4 +363,125 @@ fn a_failed_init_leaves_text_as_it_was_and_can_be_tried_again() {
         assert_eq!(kernel.snapshot(), before, "{fault:?}");
         assert_eq!(init(kernel, &engine).map(|report| report.census.accepted), Ok(16), "{fault:?}");
     }
+}
+
+/// A function that begins with so many NOPs of its own, as one of static branches does, behind those of its callsite.
+fn with_nops(text: &mut FakeText, name: &str, nops: usize) -> TextAddr {
+    let at = text.words(&vec![NOP; 2 + nops]);
+    text.words(&[0]);
+    text.symbol(name, at, 4 * (3 + nops as u64));
+    text.entry(at.get());
+    at
+}
+
+/// `-fpatchable-function-entry=TOTAL,BEFORE`; returns the function's address and its entry's.
+fn of_size(text: &mut FakeText, name: &str, total: usize, before: usize) -> (TextAddr, TextAddr) {
+    let entry = text.words(&vec![NOP; total]);
+    text.words(&[0, 0]);
+    let function = entry.offset(4 * before as i64);
+    text.symbol(name, function, 4 * (total - before + 2) as u64);
+    text.entry(entry.get());
+    (function, entry)
+}
+
+#[test]
+fn what_an_entry_means_follows_from_where_its_function_begins() {
+    for others in FORMS {
+        let mut text = FakeText::new(BASE);
+        let label = text.words(&[]);
+        text.symbol("__text_start", label, 0);
+        for n in 0..3 {
+            text.function(&format!("f{n}"), others);
+        }
+        let branches = with_nops(&mut text, "branches", 2);
+        let plain = text.function("plain", COMPILED);
+        let prefixed = text.function("prefixed", PREFIXED);
+        let (kernel, engine) = engine_on(text);
+        let census = init(kernel, &engine).unwrap().census;
+        assert_eq!((census.accepted, census.refused), (6, 0), "{others}");
+        for function in [branches, plain, prefixed] {
+            assert_eq!(kernel.word(function), MOV_X9_LR, "{others}");
+        }
+        assert_eq!(engine.register(ops(), &Filter::ALL), Ok(6));
+        assert_eq!([8, 12].map(|offset| kernel.word(branches.offset(offset))), [NOP; 2], "{others}: its own");
+        assert_eq!([-8, -4].map(|offset| kernel.word(prefixed.offset(offset))), [NOP; 2], "{others}: before it");
+    }
+}
+
+#[test]
+fn other_sizes_than_2_and_4_2_are_refused_by_entry_and_reason() {
+    let mut text = FakeText::new(BASE);
+    let good = text.function("good", COMPILED);
+    let sizes = [(2, 1), (3, 1), (5, 3), (6, 4), (1, 0), (2, 2), (3, 2)];
+    let functions = sizes.map(|(total, before)| of_size(&mut text, &format!("f{total}_{before}"), total, before));
+    // More NOPs at the function than are wanted are nobody's harm.
+    let longer = [(4, 0), (3, 0), (6, 2)].map(|(total, before)| of_size(&mut text, "longer", total, before).0);
+    let nobodys = text.words(&[NOP, NOP, 0]);
+    text.entry(nobodys.get());
+    let (kernel, engine) = engine_on(text);
+    let census = init(kernel, &engine).unwrap().census;
+    assert_eq!((census.accepted, census.refused), (4, 8));
+    let size = |nops| Refusal::PrefixSize { nops };
+    let not_nops = |found| Refusal::NotPatchable { found };
+    let reasons = [size(1), size(1), size(3), size(4), not_nops([NOP, 0]), not_nops([0, 0]), not_nops([NOP, 0])];
+    let mut expected: Vec<_> = functions.iter().map(|(_, entry)| entry.get()).zip(reasons).collect();
+    expected.push((nobodys.get(), Refusal::NoFunction));
+    assert_eq!(refusals(&engine), expected);
+    for function in [good].into_iter().chain(longer) {
+        assert_eq!([0, 4].map(|offset| kernel.word(function.offset(offset))), [MOV_X9_LR, NOP]);
+    }
+    for (function, entry) in functions {
+        let words = (-8..=8).step_by(4).map(|offset| kernel.word(function.offset(offset)));
+        assert!(words.into_iter().all(|word| word != MOV_X9_LR), "{entry}");
+    }
+}
+
+#[test]
+fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
+    let census_of = |text: FakeText, layout: Option<Layout>| {
+        let (kernel, engine) = engine_on(text);
+        let before = kernel.snapshot();
+        let image = Image { symbols: None, layout, ..kernel.image() };
+        // SAFETY: nothing executes a fake's text.
+        let done = unsafe { engine.init(image) };
+        if done.is_err() {
+            assert_eq!(kernel.snapshot(), before);
+        }
+        done.map(|report| (report.census.accepted, report.census.with_literal, report.census.refused))
+    };
+    for (form, stated, with_literal) in
+        [(COMPILED, Layout::Plain, 0), (PREFIXED, Layout::Prefixed, 3), (PADDED, Layout::Plain, 0)]
+    {
+        let functions = || {
+            let mut text = FakeText::new(BASE);
+            for n in 0..3 {
+                text.function(&format!("f{n}"), form);
+            }
+            text
+        };
+        assert_eq!(census_of(functions(), Some(stated)), Ok((3, with_literal, 0)), "{form}");
+        let unstated = census_of(functions(), None);
+        match form.landing_pad {
+            LandingPad::BtiC => assert_eq!(unstated, Ok((3, 0, 0)), "{form}"),
+            LandingPad::None => {
+                let entry = TextAddr::new(BASE);
+                assert_eq!(unstated, Err(InitError::Table(TableError::LayoutUnknown { entry })), "{form}");
+            }
+        }
+    }
+    // BTI C stands in its place in every function, whatever its form; what is no callsite in any layout is no doubt.
+    let mut text = FakeText::new(BASE);
+    for form in [PADDED, PADDED_PREFIXED, PADDED] {
+        text.function("f", form);
+    }
+    let damaged = text.words(&[1, 2, 3]);
+    text.entry(damaged.get());
+    assert_eq!(census_of(text, None), Ok((3, 1, 1)));
+    // One function without it is one too many.
+    let mut text = FakeText::new(BASE);
+    text.function("f", PADDED);
+    let other = text.function("g", COMPILED);
+    let error = census_of(text, None).unwrap_err();
+    assert_eq!(error, InitError::Table(TableError::LayoutUnknown { entry: other }));
+    assert!(error.to_string().contains("with_layout"), "{error}");
 }

@@ -6,6 +6,7 @@ mod batch;
 mod exits;
 mod failure;
 mod init;
+mod quarantine;
 mod random;
 mod regions;
 mod registration;
@@ -14,7 +15,7 @@ mod spec;
 
 use super::{Engine, InitError};
 use crate::address::TextAddr;
-use crate::callsite::{Form, LandingPad, Layout, Prefix};
+use crate::callsite::{Form, LandingPad, Prefix};
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::ops::Ops;
 use crate::region::{RegionError, RegionToken, Regions as _};
@@ -62,10 +63,10 @@ fn ready(count: usize) -> (&'static FakeKernel, Engine, Vec<TextAddr>) {
     (kernel, engine, functions)
 }
 
-/// Functions of all forms in one text, as these tests have, are a mixed layout.
+/// Makes the kernel's functions ready; their symbols say where each begins, whatever its form.
 fn init(kernel: &FakeKernel, engine: &Engine) -> Result<super::InitReport, InitError> {
     // SAFETY: nothing executes a fake's text.
-    unsafe { engine.init(kernel.image().with_layout(Layout::Mixed)) }
+    unsafe { engine.init(kernel.image()) }
 }
 
 /// Loads the module of this number.

@@ -1,16 +1,19 @@
 //! Regions that come and go: who is at their callsites, and how far away they may be.
 
-use super::{BASE, FORMS, callback, engine_on, init, load, ops, stubs_left};
-use crate::address::TextAddr;
-use crate::callsite::State;
+use super::{BASE, FORMS, callback, engine_on, first_stub, init, load, ops, stubs_left};
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::{NOP, Refusal, State};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
+use crate::hits::CallsiteHits;
 use crate::ops::{Ops, OpsFlags};
 use crate::plt::{STUB_VENEERS, Veneer};
-use crate::region::{RegionToken, Regions as _};
+use crate::region::{RegionCause, RegionToken, Regions as _};
+use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::format;
+use std::string::ToString;
 use std::vec::Vec;
 
 /// An engine on two functions, `f` and `g`, and a module, not loaded yet, of so many, four on a page.
@@ -218,8 +221,8 @@ fn a_trampoline_that_was_replaced_is_not_called_by_a_new_region() {
     assert_eq!(engine.unregister(ops), Ok(6));
 }
 #[test]
-fn a_region_that_is_refused_is_as_it_was() {
-    let (kernel, engine, _) = with_module(FAR, 4);
+fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
+    let (kernel, engine, functions) = with_module(FAR, 4);
     let exclusive = || &*Box::leak(Box::new(Ops::new(callback).with_flags(OpsFlags::IPMODIFY)));
     let (first, second) = (exclusive(), exclusive());
     let all_but = |name| [Rule::name(name).negated()];
@@ -232,17 +235,21 @@ fn a_region_that_is_refused_is_as_it_was() {
         let error = unsafe { engine.add(region) }.unwrap_err();
         kernel.repair();
         assert!(kernel.snapshot() == before, "{fault:?}: {error}");
-        engine.survey()
+        (engine.survey(), error)
     };
     // Made ready, a veneer written, called.
     let faults = (0..3).map(Fault::Round).chain((0..6).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
     for fault in faults {
-        let survey = refused(Some(fault));
+        let (survey, error) = refused(Some(fault));
         assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
+        assert!(matches!(error.cause, RegionCause::Text(_)), "{fault:?}: {error}");
+        let poke = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        assert!(!poke.is_empty() && error.to_string().ends_with(&poke), "{fault:?}: {error}");
     }
     // In the module the two exclude each other, and nowhere else.
     engine.register(second, &Filter::new(&all_but("f"))).unwrap();
-    assert_eq!(refused(None).enabled, 2);
+    let (survey, error) = refused(None);
+    assert_eq!((survey.enabled, error.cause), (2, RegionCause::Conflict { function: functions[0] }));
     engine.unregister(second).unwrap();
     load(kernel, &engine, 0).unwrap();
     assert_eq!(engine.unregister(first), Ok(5));
@@ -305,4 +312,117 @@ fn what_is_waited_for_is_all_that_a_callsite_can_be_on_its_way_through() {
     engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
     engine.remove(token).unwrap();
     assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+}
+
+/// Text is freed and comes to hold other functions.
+#[test]
+fn an_address_means_the_function_that_was_there_when_it_was_said() {
+    let mut text = FakeText::new(BASE);
+    let f = text.function("f", COMPILED);
+    for name in ["first", "second"] {
+        let mut module = FakeText::new(NEAR);
+        module.function(name, COMPILED);
+        text.module(module);
+    }
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let at = kernel.module(0).text.start;
+    let first = load(kernel, &engine, 0).unwrap();
+    let [by_address, with_name, without] = [ops(), ops(), ops()];
+    assert_eq!(engine.register(by_address, &Filter::new(&[Rule::address(at)])), Ok(1));
+    let rules = [Rule::address(at), Rule::name("f"), Rule::parse("sec*:mod:*").unwrap()];
+    assert_eq!(engine.register(with_name, &Filter::new(&rules)), Ok(2));
+    assert_eq!(engine.register(without, &Filter::new(&[Rule::address(at).negated()])), Ok(1));
+    engine.remove(first).unwrap();
+    // The memory of the first, as compiled again, is that of the second.
+    drop(kernel.module(0));
+    let second = load(kernel, &engine, 1).unwrap();
+    let callsites = |ops: &'static Ops| {
+        let mut functions = Vec::new();
+        engine.for_each_callsite(|status| {
+            if status.ops().any(|other| core::ptr::eq(other, ops)) {
+                functions.push(status.callsite.function());
+            }
+        });
+        functions
+    };
+    assert_eq!(callsites(by_address), []);
+    assert_eq!(callsites(with_name), [f, at]);
+    assert_eq!(callsites(without), [f, at]);
+    // Said again, it means what is there now.
+    assert_eq!(engine.set_filter(by_address, &Filter::new(&[Rule::address(at)])), Ok(1));
+    engine.remove(second).unwrap();
+    assert_eq!(engine.unregister(by_address), Ok(0));
+}
+
+#[test]
+fn entries_of_a_module_that_are_no_callsites_are_refused_one_by_one() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let mut module = FakeText::new(NEAR);
+    // Most objects are compiled with =4,2, some with =2, one with =3,1.
+    let functions: Vec<_> = FORMS.iter().map(|form| module.function("m", *form)).collect();
+    for _ in 0..4 {
+        module.function("p", super::PREFIXED);
+    }
+    let entry = module.words(&[NOP, NOP, NOP, 0]);
+    module.symbol("other", entry.offset(4), 12);
+    module.entry(entry.get());
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    load(kernel, &engine, 0).unwrap();
+    let mut refused = Vec::new();
+    engine.for_each_refusal(|refusal| refused.push(refusal));
+    assert_eq!(refused, [(entry, Refusal::PrefixSize { nops: 1 })]);
+    assert_eq!(engine.register(ops(), &Filter::new(&[Rule::parse(":mod:*").unwrap()])), Ok(8));
+    assert!(functions.iter().all(|function| kernel.word(*function) != NOP));
+    assert_eq!([0, 4, 8].map(|offset| kernel.word(entry.offset(offset))), [NOP; 3]);
+}
+
+#[test]
+fn callsites_are_counted_in_a_module_only_where_all_of_them_have_counters() {
+    // From where on and for how many bytes there are counters; what the text takes, first.
+    for (start, bytes, counted) in [(0, 0xc18, 4), (8, 0xc18, 4), (0, 0xc00, 0), (0x10, 0x1000, 0), (0x1000, 0x1000, 0)]
+    {
+        let (kernel, engine, _) = with_module(NEAR, 4);
+        let text = kernel.module(0).text;
+        assert_eq!(text.len(), 0xc18);
+        let covered = TextRange::new(text.start.offset(start), text.start.offset(start + bytes));
+        let counters = (0..CallsiteHits::counters_for(covered)).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
+        let hits = &*Box::leak(Box::new(CallsiteHits::new(covered.start, counters.leak())));
+        let ops = &*Box::leak(Box::new(Ops::callsite_counter(hits)));
+        let rule = format!(":mod:{}", kernel.module(0).module);
+        assert_eq!(engine.register(ops, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
+        load(kernel, &engine, 0).unwrap();
+        assert_eq!(engine.survey().enabled, counted, "{bytes:#x} bytes from {start:#x}");
+    }
+}
+
+/// Of two callsites with the same ops, BL reaches the trampoline from one.
+#[test]
+fn each_callsite_calls_a_trampoline_itself_where_its_bl_reaches() {
+    let mut text = FakeText::new(BASE);
+    let functions = ["f", "g"].map(|name| text.function(name, COMPILED));
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let [far, near] = functions.map(|function| function.offset(4));
+    for trampoline in [far.offset(128 << 20), near.offset(-(128 << 20) - 4)] {
+        // SAFETY: nothing executes a fake's text.
+        let ops: &'static Ops = Box::leak(Box::new(unsafe { Ops::direct(trampoline) }));
+        assert_eq!(engine.register(ops, &Filter::ALL), Ok(2));
+        let mut called = Vec::new();
+        engine.for_each_callsite(|status| {
+            let words = [0, 4].map(|offset| kernel.word(status.callsite.function().offset(offset)));
+            let Some(State::Enabled(target)) = status.callsite.state_of(words[0], words[1]) else {
+                panic!("{words:x?}")
+            };
+            called.push(target);
+        });
+        let (reaching, other) = if trampoline > far { (1, 0) } else { (0, 1) };
+        assert_eq!(called[reaching], trampoline);
+        // The stub, which jumps there.
+        assert_eq!(called[other], first_stub(kernel));
+        assert_eq!(engine.unregister(ops), Ok(2));
+    }
 }

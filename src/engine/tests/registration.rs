@@ -1,10 +1,13 @@
 //! What is selected, and what is written for it.
 
-use super::{first_stub, ops, ready};
+use super::{BASE, COMPILED, FORMS, engine_on, first_stub, init, ops, ready};
 use crate::address::TextAddr;
 use crate::callsite::{NOP, State};
 use crate::engine::RegisterError;
+use crate::fakes::FakeText;
 use crate::filter::{Filter, Rule};
+use crate::ops::{Exit, Ops, Probe};
+use std::boxed::Box;
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -54,8 +57,63 @@ fn filters_select_by_name_glob_and_address() {
     assert_eq!(enabled(&[parse("nosuch*")]), Err(RegisterError::NothingSelected { rule: 0 }));
     assert_eq!(enabled(&[Rule::address(TextAddr::new(1))]), Err(RegisterError::NothingSelected { rule: 0 }));
     assert_eq!(enabled(&[parse("f1"), parse("!f*")]), Err(RegisterError::EmptySelection));
+    for nothing in ["!nosuch", "!no*", "!0x10"] {
+        assert_eq!(
+            enabled(&[parse("f*"), parse(nothing)]),
+            Err(RegisterError::NothingTakenAway { rule: 1 }),
+            "{nothing}"
+        );
+        assert_eq!(enabled(&[parse(nothing)]), Err(RegisterError::NothingTakenAway { rule: 0 }), "{nothing}");
+    }
+    assert_eq!(enabled(&[parse("f1"), parse("!f2\n")]).unwrap(), ["f1"]);
     assert_eq!(engine.survey().enabled, 0);
     assert_eq!(kernel.word(functions[0].offset(4)), NOP);
+}
+
+#[test]
+fn every_name_of_a_function_selects_it() {
+    let mut text = FakeText::new(BASE);
+    for form in FORMS {
+        text.function("other", form);
+        let function = text.function("first", form);
+        for name in ["second", "<[u8; 4] as third>::f"] {
+            text.symbol(name, function, 12);
+        }
+    }
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    for (rules, expected) in [
+        (&["first"][..], 4),
+        (&["second"], 4),
+        (&["<[u8; 4] as third>::f"], 4),
+        (&["\"<[u8; 4] as third>::f\""], 4),
+        (&["sec*", "first"], 4),
+        (&["*", "!second"], 4),
+        (&["!<[u8; 4] as third>::f"], 4),
+        (&["first", "!sec*", "other"], 4),
+        (&["*"], 8),
+    ] {
+        let (ops, rules) = (ops(), rules.iter().map(|rule| Rule::parse(rule).unwrap()).collect::<Vec<_>>());
+        assert_eq!(engine.register(ops, &Filter::new(&rules)), Ok(expected), "{rules:?}");
+        engine.unregister(ops).unwrap();
+    }
+    let hooks: &Ops = Box::leak(Box::new(Ops::returning::<Returns>()));
+    let mut text = FakeText::new(BASE);
+    let function = text.function("a", COMPILED);
+    text.symbol("setjmp", function, 12);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let error = engine.register(hooks, &Filter::new(&[Rule::name("setjmp")]));
+    assert_eq!(error, Err(RegisterError::ReturnsTwice { function, name: "setjmp" }));
+}
+
+/// Hooks returns.
+struct Returns;
+
+impl Probe for Returns {
+    type Data = ();
+
+    fn exit(_: &mut Exit<'_>, (): &()) {}
 }
 
 #[test]

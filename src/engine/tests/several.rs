@@ -2,7 +2,7 @@
 
 use super::{BASE, callback, engine_on, init, ops, ready, stubs_left};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{State, StateError};
+use crate::callsite::{Layout, State, StateError};
 use crate::engine::{Engine, Image, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
@@ -251,7 +251,7 @@ fn a_callsite_between_others_that_does_not_reach_its_stub_is_refused() {
     let section = Box::leak(entries.into_boxed_slice());
     let all = TextRange::new(TextAddr::new(BASE), functions[2].offset(12));
     // SAFETY: the section was leaked for this image.
-    let image = unsafe { Image::new(all, section.as_mut_ptr(), 32, kernel.stubs()) };
+    let image = unsafe { Image::new(all, section.as_mut_ptr(), 32, kernel.stubs()) }.with_layout(Layout::Plain);
     // SAFETY: nothing executes a fake's text.
     unsafe { engine.init(image) }.unwrap();
 

@@ -52,6 +52,15 @@ impl Rules {
         let wanted = positive.is_empty() || positive.iter().any(|rule| matches(rule, site));
         wanted && !negative.iter().any(|rule| matches(&rule[1..], site))
     }
+
+    /// The same for a site that is newer than the rules: what was at an address then is not what is there now.
+    fn select_later(&self, site: &Site) -> bool {
+        let is_address = |rule: &&String| rule.trim_start_matches('!').starts_with("0x");
+        let selects = |rule: &String| !rule.starts_with('!');
+        let left = Self(self.0.iter().filter(|rule| !is_address(rule)).cloned().collect());
+        let nothing_left = self.0.iter().any(selects) && !left.0.iter().any(selects);
+        !nothing_left && left.select(site)
+    }
 }
 
 /// A callsite.
@@ -99,9 +108,14 @@ impl Spec {
     /// All that the engine may say instead.
     pub(super) fn place(&mut self, number: usize, rules: &Rules) -> Result<usize, Vec<RegisterError>> {
         let mut errors = Vec::new();
-        for (place, rule) in rules.0.iter().enumerate().filter(|(_, rule)| !rule.starts_with('!')) {
-            if !self.sites.iter().any(|site| matches(rule, site)) {
-                errors.push(RegisterError::NothingSelected { rule: place });
+        for (place, rule) in rules.0.iter().enumerate() {
+            let pattern = rule.trim_start_matches('!');
+            if !self.sites.iter().any(|site| matches(pattern, site)) {
+                let selects = pattern.len() == rule.len();
+                errors.push(match selects {
+                    true => RegisterError::NothingSelected { rule: place },
+                    false => RegisterError::NothingTakenAway { rule: place },
+                });
             }
         }
         let mut changed = self.clone();
@@ -141,7 +155,7 @@ impl Spec {
     pub(super) fn add_region(&mut self, mut sites: Vec<Site>) -> bool {
         for site in &mut sites {
             let selecting = self.registered.iter().filter(|registered| !registered.is_leaving);
-            let selecting = selecting.filter(|registered| registered.rules.select(site));
+            let selecting = selecting.filter(|registered| registered.rules.select_later(site));
             site.members = selecting.map(|registered| registered.number).collect();
             if site.members.iter().filter(|member| self.known[**member].is_exclusive()).count() > 1 {
                 return false;

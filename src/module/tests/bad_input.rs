@@ -1,12 +1,12 @@
 //! What is no good module: each an error, and nothing left.
 
 use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
-use crate::callsite::{NOP, Refusal};
-use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
+use crate::callsite::Refusal;
+use crate::module::{LoadError, Placement, RelocCause, Segment};
 use crate::plt::STUB_VENEERS;
 use crate::symbols::Symbols;
 use object::write::{StandardSection, SymbolSection};
-use object::{SectionFlags, SectionKind, SymbolKind, elf};
+use object::{SectionKind, SymbolKind, elf};
 use std::string::{String, ToString};
 use std::vec::Vec;
 
@@ -99,8 +99,10 @@ fn relocations_that_can_not_be_done_are_refused() {
         maker.relocate(text, offset, number, place, addend);
         host.error_of(&maker.write())
     };
-    assert_eq!(error(9999, 0, BL, 4), LoadError::UnknownRelocation { section: 1, offset: 4, number: 9999 });
-    assert_eq!(error(549, 0, BL, 4), LoadError::ThreadLocal { section: 1, offset: 4 });
+    let name = || ".text".to_string();
+    let unknown = LoadError::UnknownRelocation { section: name(), offset: 4, number: 9999, symbol: name() };
+    assert_eq!(error(9999, 0, BL, 4), unknown);
+    assert_eq!(error(549, 0, BL, 4), LoadError::ThreadLocal { section: name(), offset: 4, symbol: name() });
     assert_eq!(error(283, 0, BL, 8), LoadError::RelocationPlace { section: 1, offset: 8 });
     assert_eq!(error(283, 0, BL, 6), LoadError::RelocationPlace { section: 1, offset: 6 });
     let cause = |error| match error {
@@ -112,28 +114,6 @@ fn relocations_that_can_not_be_done_are_refused() {
     assert!(matches!(cause(error(283, 0, RET, 4)), RelocCause::OtherInstruction { word: RET }));
     // Within one's own text there are no veneers.
     assert!(matches!(error(283, 1 << 40, BL, 4), LoadError::PltFull { segment: Segment::Text, entries: STUB_VENEERS }));
-}
-
-#[test]
-fn sections_that_can_not_be_placed_are_refused() {
-    let host = Host::new(FAR);
-    let error = |sh_type: elf::SectionType, sh_flags: elf::SectionFlags, alignment: u64| {
-        let mut maker = Maker::new();
-        let section = maker.section(".odd", SectionKind::Data, sh_flags);
-        maker.object.section_mut(section).flags = SectionFlags::Elf { sh_type, sh_flags };
-        maker.object.append_section_data(section, &[0; 16], alignment);
-        host.error_of(&maker.write())
-    };
-    let cause = |error| match error {
-        LoadError::Section { cause, name, .. } if name == ".odd" => cause,
-        other => panic!("{other}"),
-    };
-    let (alloc, write, run) = (elf::SHF_ALLOC, elf::SHF_WRITE, elf::SHF_EXECINSTR);
-    assert_eq!(cause(error(elf::SHT_PROGBITS, alloc | write | run, 8)), SectionCause::WritableText);
-    assert_eq!(cause(error(elf::SHT_INIT_ARRAY, alloc | write, 8)), SectionCause::Type(elf::SHT_INIT_ARRAY.0));
-    assert_eq!(cause(error(elf::SHT_PROGBITS, alloc, 8192)), SectionCause::Alignment(8192));
-    let thread_local = error(elf::SHT_PROGBITS, alloc | write | elf::SHF_TLS, 8);
-    assert_eq!(thread_local, LoadError::ThreadLocal { section: 1, offset: 0 });
 }
 
 #[test]
@@ -185,7 +165,7 @@ fn indices_out_of_range_are_refused() {
 }
 
 #[test]
-fn entries_that_are_no_callsites_are_refused() {
+fn entries_that_name_no_instruction_of_the_text_are_refused() {
     let host = Host::new(FAR);
     let error = |change: fn(&mut Maker)| {
         let mut maker = Maker::new();
@@ -194,24 +174,16 @@ fn entries_that_are_no_callsites_are_refused() {
         change(&mut maker);
         host.error_of(&maker.write())
     };
-    let not_nop = error(|maker| {
-        let text = maker.text();
-        let offset = maker.words(text, &[RET, RET]);
-        maker.entry(text, offset);
-    });
-    let refusal = Refusal::NotPatchable { found: [RET, RET] };
-    assert_eq!(not_nop, LoadError::Callsite { entry: (FAR + 12).into(), refusal });
     let beyond = error(|maker| {
         let text = maker.text();
         maker.entry(text, 0x10_0000);
     });
     assert!(matches!(beyond, LoadError::Callsite { refusal: Refusal::OutsideText, .. }));
-    let overlapping = error(|maker| {
+    let misaligned = error(|maker| {
         let text = maker.text();
-        let offset = maker.words(text, &[NOP, NOP, NOP]);
-        [4, 0].into_iter().for_each(|word| maker.entry(text, offset + word));
+        maker.entry(text, 2);
     });
-    assert_eq!(overlapping, LoadError::Callsite { entry: (FAR + 16).into(), refusal: Refusal::Overlapping });
+    assert_eq!(misaligned, LoadError::Callsite { entry: (FAR + 2).into(), refusal: Refusal::Misaligned });
     let empty = error(|maker| {
         let entries = maker.section("__patchable_function_entries", SectionKind::Data, elf::SHF_ALLOC);
         maker.object.append_section_data(entries, &[0; 8], 8);

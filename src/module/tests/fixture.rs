@@ -5,7 +5,8 @@ use crate::callsite::NOP;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::module::fakes::FakeMemory;
 use crate::module::{
-    Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, NotRemoved, RegionError, RegionToken, Regions,
+    Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, NotRemoved, RegionCause, RegionError, RegionToken,
+    Regions,
 };
 use object::write::{Object, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};
 use object::{
@@ -250,7 +251,7 @@ pub(super) const STUCK: Reason = Reason("a CPU does not come out, as was asked f
 
 impl Reason {
     pub(super) fn at(&self, text: TextRange) -> RegionError {
-        RegionError { text, reason: self.0 }
+        RegionError { text, cause: RegionCause::Other(self.0) }
     }
 }
 

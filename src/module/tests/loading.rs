@@ -1,6 +1,8 @@
 //! What a good module becomes.
 
-use super::fixture::{ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, sample};
+use super::fixture::{
+    ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, LDR_X0_X0, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, sample,
+};
 use crate::address::TextAddr;
 use crate::module::fakes::MemoryFault;
 use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, StartError, UnloadError};
@@ -112,6 +114,31 @@ fn one_veneer_serves_every_call_of_its_target() {
     let veneers = STUB_VENEERS as u64 + 1;
     assert_eq!(modules.get(id).unwrap().range(Segment::Text).len(), 64 + veneers * ENTRY_BYTES);
     assert!((0..10).all(|call| called(&host, VERY_FAR + 8 + 4 * call) == (PRINTK, true)));
+}
+
+#[test]
+fn each_symbol_that_is_loaded_from_the_got_has_one_entry() {
+    let mut maker = Maker::new();
+    let text = maker.text();
+    let names = ["jiffies", "printk", "here", "missing", "printk", "jiffies"];
+    let (_, at) = maker.function(text, "here", &[LDR_X0_X0; 6]);
+    for (index, name) in names.into_iter().enumerate() {
+        let symbol = if name == "missing" { maker.weak(name) } else { maker.undefined(name) };
+        maker.relocate(text, at + 8 + 4 * index as u64, 312, symbol, 0);
+    }
+    let host = Host::new(VERY_FAR);
+    let mut modules = host.modules();
+    // SAFETY: nothing of a module is executed here.
+    let id = unsafe { modules.load("got", &maker.write(), Placement::Anywhere) }.unwrap();
+    let module = modules.get(id).unwrap();
+    let got = module.range(Segment::Rodata);
+    let entries = [0, 1, 2, 3, 4, 5].map(|load| {
+        let offset = u64::from(host.word(VERY_FAR + 8 + 4 * load) >> 10 & 0xfff) * 8;
+        (got.start.get() & !0xfff) + offset
+    });
+    let [jiffies, printk, here, missing, again, once_more] = entries;
+    assert_eq!([jiffies, printk, here, missing].map(|entry| host.long(entry)), [JIFFIES, PRINTK, VERY_FAR, 0]);
+    assert_eq!((again, once_more, got.len()), (printk, jiffies, 4 * 8));
 }
 
 #[test]
@@ -270,7 +297,7 @@ fn text_that_is_still_traced_is_not_freed_whatever_the_module_is_given_up_for() 
         let Err(LoadError::Kept { cause, error, bytes }) = result else { panic!("{result:?}") };
         assert_eq!((error, bytes), (STUCK.at(traced[0]), host.memory.lent_bytes()));
         match cause {
-            StartError::Region(error) => assert_eq!((error.reason, refuse), (REFUSED.at(error.text).reason, Some(1))),
+            StartError::Region(error) => assert_eq!((error.cause, refuse), (REFUSED.at(error.text).cause, Some(1))),
             StartError::Init(found) => assert_eq!((found, refuse), (status, None)),
         }
 

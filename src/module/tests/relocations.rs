@@ -22,7 +22,7 @@ const fn edges(number: u32, old: u32, least: i64, greatest: i64, unit: i64) -> E
 }
 
 /// AAELF64 5.7.3 to 5.7.9, "Check that".
-const EDGES: [Edges; 24] = [
+const EDGES: [Edges; 26] = [
     edges(258, 0, -(1 << 31), (1 << 32) - 1, 1),
     edges(259, 0, -(1 << 15), (1 << 16) - 1, 1),
     edges(261, 0, -(1 << 31), (1 << 32) - 1, 1),
@@ -45,7 +45,9 @@ const EDGES: [Edges; 24] = [
     edges(289, MOVZ_X0, -(1 << 32), (1 << 32) - 1, 1),
     edges(291, MOVZ_X0, -(1 << 48), (1 << 48) - 1, 1),
     edges(309, 0x5800_0000, -(1 << 20), (1 << 20) - 4, 4),
+    edges(310, LDR_X0_X0, 0, (1 << 15) - 8, 8),
     edges(311, ADRP_X0, -(1 << 32), (1 << 32) - 0x1000, 0x1000),
+    edges(313, LDR_X0_X0, 0, (1 << 15) - 8, 8),
     edges(314, 0, -(1 << 31), (1 << 31) - 1, 1),
 ];
 
@@ -53,7 +55,7 @@ const EDGES: [Edges; 24] = [
 fn letters(kind: RelocKind, value: i64) -> Letters {
     let relative = kind.is_relative() || kind.needs_got();
     let address = if relative { P.wrapping_add_signed(value) } else { value.cast_unsigned() };
-    Letters { target: address, place: P, got: address }
+    Letters { target: address, place: P, got: address, table: P }
 }
 
 #[test]
@@ -75,9 +77,10 @@ fn each_kind_takes_its_edges_and_refuses_what_is_beyond() {
             );
             assert_eq!((error.kind, error.place), (kind, P));
         }
-        if unit == 4 {
-            let cause = apply(2).unwrap_err().cause;
-            assert_eq!(cause, RelocCause::Misaligned { value: 2, multiple_of: 4 }, "{kind}");
+        if unit == 4 || unit == 8 {
+            let cause = apply(unit / 2).unwrap_err().cause;
+            let multiple_of = unit.cast_unsigned();
+            assert_eq!(cause, RelocCause::Misaligned { value: unit / 2, multiple_of }, "{kind}");
         }
     }
 }
@@ -86,7 +89,7 @@ fn each_kind_takes_its_edges_and_refuses_what_is_beyond() {
 fn each_kind_writes_its_field_and_nothing_else() {
     // number, old, value, new; the words as the assembler prints them stand beside.
     #[rustfmt::skip]
-    let table: [(u32, u64, i64, u64); 34] = [
+    let table: [(u32, u64, i64, u64); 36] = [
         (257, 0, -2, 0xffff_ffff_ffff_fffe),
         (258, 0, -2, 0xffff_fffe),
         (259, 0, -2, 0xfffe),
@@ -121,6 +124,8 @@ fn each_kind_writes_its_field_and_nothing_else() {
         (288, 0xf280_0000, -2, 0xf29f_ffc0),                   // movk x0, #0xfffe
         (290, 0xf2a0_0000, -2, 0xf2bf_ffe0),                   // movk x0, #0xffff, lsl #16
         (293, 0xf2e0_0000, -2, 0xf2ff_ffe0),                   // movk x0, #0xffff, lsl #48
+        (310, LDR_X0_X0.into(), 0x348, 0xf941_a400),           // ldr x0, [x0, #0x348]
+        (313, LDR_X0_X0.into(), 0x7ff8, 0xf97f_fc00),          // ldr x0, [x0, #0x7ff8]
     ];
     for (number, old, value, new) in table {
         let kind = RelocKind::of(number).unwrap();
@@ -135,12 +140,12 @@ fn each_kind_writes_its_field_and_nothing_else() {
 #[test]
 fn a_place_that_is_no_such_instruction_is_refused() {
     const NOP: u64 = 0xd503_201f;
-    for number in 263..=312 {
+    for number in 263..=313 {
         let Some(kind) = RelocKind::of(number) else { continue };
         let cause = kind.apply(letters(kind, 0), NOP).unwrap_err().cause;
         assert_eq!(cause, RelocCause::OtherInstruction { word: 0xd503_201f }, "{kind}");
     }
-    for number in [0, 1, 281, 294, 300, 313, 512, 1024] {
+    for number in [0, 1, 281, 294, 300, 308, 512, 1024] {
         assert_eq!(RelocKind::of(number), None, "{number}");
     }
 }
@@ -155,8 +160,27 @@ fn accesses_must_be_aligned_to_their_size() {
         (312, 0xf940_0000, 8),
     ] {
         let kind = RelocKind::of(number).unwrap();
-        let letters = Letters { target: 0x1000 + size / 2, place: P, got: 0x1000 + size / 2 };
+        let letters = Letters { target: 0x1000 + size / 2, place: P, got: 0x1000 + size / 2, table: P };
         let cause = kind.apply(letters, old).unwrap_err().cause;
         assert!(matches!(cause, RelocCause::Misaligned { multiple_of, .. } if multiple_of == size), "{kind}");
     }
+}
+
+/// AAELF64 5.7, by the names that readelf prints.
+#[test]
+fn a_kind_is_named_as_the_abi_does() {
+    for (number, name) in [
+        (257, "R_AARCH64_ABS64"),
+        (275, "R_AARCH64_ADR_PREL_PG_HI21"),
+        (283, "R_AARCH64_CALL26"),
+        (311, "R_AARCH64_ADR_GOT_PAGE"),
+    ] {
+        let kind = RelocKind::of(number).unwrap();
+        assert_eq!(
+            (kind.number(), kind.name(), std::format!("{kind:>30}")),
+            (number, name, std::format!("{name:>30}"))
+        );
+        assert_eq!(std::format!("{kind:?}"), name);
+    }
+    assert!([0, 256, 281, 294, 308, 316, u32::MAX].into_iter().all(|number| RelocKind::of(number).is_none()));
 }

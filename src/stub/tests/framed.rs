@@ -15,7 +15,7 @@ use std::vec::Vec;
 
 const ROOM: u64 = 0xffff_8000_8000_0000;
 
-const fn at(offset: u64) -> TextAddr {
+pub(super) const fn at(offset: u64) -> TextAddr {
     TextAddr::new(ROOM + offset)
 }
 
@@ -33,18 +33,18 @@ fn stubs() -> Stubs {
     }
 }
 
-fn ops(callback: u64, flags: OpsFlags) -> &'static Ops {
+pub(super) fn ops(callback: u64, flags: OpsFlags) -> &'static Ops {
     // SAFETY: not zero, and nobody calls it.
     let callback = unsafe { core::mem::transmute::<usize, Callback>(callback as usize) };
     Box::leak(Box::new(Ops::new(callback).with_flags(flags)))
 }
 
 const NEAR: u64 = ROOM + 0x20_0000;
-const FAR: u64 = 0xffff_0000_1234_5678;
+pub(super) const FAR: u64 = 0xffff_0000_1234_5678;
 
 const EL1: ContextBase = ContextBase { register: BaseRegister::TpidrEl1, offset: 0x40 };
 
-fn ground(context: ContextBase) -> Ground {
+pub(super) fn ground(context: ContextBase) -> Ground {
     Ground { stubs: stubs(), context, cpu: None, atomics: false }
 }
 
@@ -220,7 +220,7 @@ impl<const ENTRY: bool> Probe for Empty<ENTRY> {
 }
 
 /// An ops that hooks returns and is registered under this id, with its entry handler at `entry`.
-fn returning(entry: Option<u64>, flags: OpsFlags) -> &'static Ops {
+pub(super) fn returning(entry: Option<u64>, flags: OpsFlags) -> &'static Ops {
     let mut ops = if entry.is_some() { Ops::returning::<Empty<true>>() } else { Ops::returning::<Empty<false>>() };
     if let Some(entry) = entry {
         // SAFETY: not zero, and nobody calls it.
@@ -329,6 +329,22 @@ fn a_hook_with_an_entry_calls_it_under_the_guard_with_the_frame() {
     assert!(has(&lines, &["ldr x12, [sp, #8]", "ldr x13, [sp, #24]", "cmp x12, x13", "b.eq"]), "{lines:#?}");
     let given_back = ["and x11, x0, #0xfffffffffffffffe", "str xzr, [x11]", "str x11, [x10, #72]"];
     assert!(has(&lines, &given_back), "{lines:#?}");
+}
+
+/// LDP and STP reach 504 bytes.
+#[test]
+fn a_context_out_of_a_pair_s_reach_is_loaded_and_stored_word_by_word() {
+    let base = ContextBase { register: BaseRegister::SpEl0, offset: 512 };
+    let lines = lines(&code(&[returning(Some(NEAR), OpsFlags::IPMODIFY)], None, base));
+    assert!(
+        has(&lines, &["mrs x10, SP_EL0", "cbz x10,", "ldr x12, [x10, #512]", "ldr x11, [x10, #520]"]),
+        "{lines:#?}"
+    );
+    assert!(has(&lines, &["str x12, [x10, #520]", "str x10, [x10, #512]", "ldr x15,"]), "{lines:#?}");
+    assert!(has(&lines, &["ldp x8, x10, [sp, #96]", "str xzr, [x10, #512]"]), "{lines:#?}");
+    assert!(has(&lines, &["str xzr, [x11]", "str x11, [x10, #520]"]), "{lines:#?}");
+    let lines = self::lines(&code(&[returning(None, OpsFlags::empty())], None, base));
+    assert!(has(&lines, &["add x12, x11, #64", "str x12, [x10, #520]", "mrs x14, CNTVCT_EL0"]), "{lines:#?}");
 }
 
 #[test]

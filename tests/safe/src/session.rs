@@ -4,7 +4,7 @@ use fentry::tracer::event::Recorder;
 use fentry::tracer::kernel::{Keeps, Recording};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
-use fentry::tracer::session::{Options, Session};
+use fentry::tracer::session::{self, Options, Session};
 use std::convert::Infallible;
 
 static BLOCKS: [RingBlock; 2] = [const { RingBlock::new() }; 2];
@@ -43,7 +43,7 @@ fn a_session_goes_from_its_words_to_its_dump() {
     for (words, functions) in
         [("tracer=graph depth=3", 2), ("tracer=function args=2 filter=d*", 1), ("tracer=profile filter=!draw", 1)]
     {
-        let options = Options::parse(words.split(' ')).unwrap();
+        let options = Options::parse(session::words(words)).unwrap();
         assert_eq!(SESSION.start(engine, &options), Ok(functions), "{words}");
         assert!(SESSION.start(engine, &options).is_err());
         assert_eq!(engine.survey().enabled, functions);

@@ -242,7 +242,7 @@ fn kind_of(error: &LoadError) -> String {
         LoadError::UnknownRelocation { number, .. } => format!("a relocation of the unknown kind {number}"),
         LoadError::Section { cause, name, .. } => format!("a section ({name}): {cause}"),
         LoadError::Callsite { refusal, .. } => format!("an entry is no callsite: {}", kind_of_refusal(*refusal)),
-        LoadError::Region(error) => format!("its text can't be traced: {}", error.reason),
+        LoadError::Region(error) => format!("its text can't be traced: {}", error.cause),
         LoadError::Memory(error) => format!("no memory: {}", error.reason),
         LoadError::Malformed { what, .. } => format!("its {what} is not well-formed"),
         LoadError::WrongKind { field, .. } => format!("its {field} is another one"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
 
-use fentry::callsite::{Callsite, Form, Layout, Prefix, Refusal, State};
+use fentry::callsite::{Callsite, Form, Prefix, Refusal, State};
 use fentry::symbols::Convention;
 use fentry::{TextAddr, TextRange};
 
@@ -66,7 +66,13 @@ fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> Survey {
     addrs.sort_unstable();
 
     let read = |at: TextAddr| loaded.read_u32(at.get()).unwrap_or(0);
-    let layout = Layout::detect(addrs.iter().copied().map(TextAddr::new), text, read);
+    // What has no length is a label.
+    let functions: BTreeSet<u64> =
+        loaded.functions.iter().filter(|function| function.size != 0).map(|function| function.addr).collect();
+    let decode = |entry| match functions.is_empty() {
+        true => Callsite::beyond_doubt(entry, text, read),
+        false => Callsite::of_function(entry, text, |at| functions.contains(&at.get()), read),
+    };
     let mut survey = Survey { named: addrs.iter().copied().collect(), ..Survey::default() };
     let mut decoded = Vec::new();
     for addr in addrs {
@@ -75,7 +81,7 @@ fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> Survey {
             continue;
         }
         let entry = TextAddr::new(addr);
-        match Callsite::decode(entry, text, layout, read) {
+        match decode(entry) {
             Ok((callsite, State::Compiled)) => decoded.push((callsite, entry)),
             Ok(_) => survey.refused.push((entry, Refusal::InUse)),
             Err(refusal) => survey.refused.push((entry, refusal)),
@@ -124,10 +130,13 @@ fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
         let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_same);
         let why = match first {
             Refusal::NotPatchable { .. } => "the instructions there are not two NOPs".to_owned(),
+            Refusal::PrefixSize { .. } => "its function does not begin where =2 or =4,2 have it".to_owned(),
             other => other.to_string(),
         };
         let case = |(addr, refusal): &(TextAddr, Refusal)| match refusal {
-            Refusal::NotPatchable { .. } => format!("{addr}  {}: {refusal}", loaded.name_of(addr.get())),
+            Refusal::NotPatchable { .. } | Refusal::PrefixSize { .. } => {
+                format!("{addr}  {}: {refusal}", loaded.name_of(addr.get()))
+            }
             _ => format!("{addr}  {}", loaded.name_of(addr.get())),
         };
         let cases = shortened(same.iter().map(case));

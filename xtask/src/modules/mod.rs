@@ -5,6 +5,8 @@
 
 pub(crate) mod fuzz;
 #[cfg(test)]
+mod models;
+#[cfg(test)]
 mod proof;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +69,9 @@ const C_COMPILERS: [CCompiler; 2] = [
     },
 ];
 
+/// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
+const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
+
 /// Builds the modules of a variant.
 pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<Built> {
     let work = workspace.target_dir.join("kernels/modules").join(variant.name);
@@ -81,20 +86,21 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
     }
     let mut left_out = Vec::new();
     for compiler in &C_COMPILERS {
-        for nops in ["2", "4,2"] {
-            let name = format!("relay-{}-{}", compiler.name, nops.replace(',', ""));
+        for (nops, model, suffix) in C_FORMS {
+            let name = format!("relay-{}-{suffix}", compiler.name);
             let kept = dir.join(&name).with_extension("o");
-            let why = match compile_c(workspace, variant, compiler, nops, &work.join(&name).with_extension("o"))? {
-                Ok(made) => {
-                    replace(&made, &kept)?;
-                    continue;
-                }
-                Err(NotCompiled::Unwanted(why)) => why,
-                Err(NotCompiled::Impossible(why)) => {
-                    left_out.push(format!("the module {name}: {why}"));
-                    why
-                }
-            };
+            let why =
+                match compile_c(workspace, variant, compiler, [nops, model], &work.join(&name).with_extension("o"))? {
+                    Ok(made) => {
+                        replace(&made, &kept)?;
+                        continue;
+                    }
+                    Err(NotCompiled::Unwanted(why)) => why,
+                    Err(NotCompiled::Impossible(why)) => {
+                        left_out.push(format!("the module {name}: {why}"));
+                        why
+                    }
+                };
             eprintln!("    {name} not built because {why}");
             if kept.exists() {
                 std::fs::remove_file(&kept)?;
@@ -152,7 +158,7 @@ fn compile_c(
     workspace: &Workspace,
     variant: &Variant,
     compiler: &CCompiler,
-    nops: &str,
+    [nops, model]: [&str; 2],
     output: &Path,
 ) -> Result<Result<PathBuf, NotCompiled>> {
     let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
@@ -166,7 +172,7 @@ fn compile_c(
     }
     let nops = format!("-fpatchable-function-entry={nops}");
     let mut flags: Vec<&str> = compiler.target.to_vec();
-    flags.extend(["-c", "-O2", "-ffreestanding", "-fPIC", "-fno-stack-protector", "-falign-functions=8", &nops]);
+    flags.extend(["-c", "-O2", "-ffreestanding", model, "-fno-stack-protector", "-falign-functions=8", &nops]);
     flags.push(if variant.hardening.contains(&Hardening::BtiPac) {
         "-mbranch-protection=bti+pac-ret"
     } else {

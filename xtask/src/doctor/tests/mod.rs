@@ -187,10 +187,31 @@ fn callsites_that_overlap_are_all_refused() {
     // The entry of `before` is in the midst of `nops`, which comes right behind it.
     let before: Function<'_> = ("before", &[RET, RET], Some(12));
     let report = diagnose("overlap", &[PLAIN, before, nops, again], GOOD, &[]);
-    assert_problem(&report, "2 entries are refused: another entry names one of the two", "same -fpatchable");
-    assert_says(&report, "nops+0x0/0x14");
+    assert_problem(
+        &report,
+        "1 entries are refused: no function begins where it could belong to one",
+        "same -fpatchable",
+    );
     assert_says(&report, "nops+0x4/0x14");
+    assert_says(&report, "3 callsites of the form: NOP NOP");
+}
+
+#[test]
+fn the_form_of_a_callsite_follows_from_its_function() {
+    // A function that begins with NOPs of its own does not make the others' forms doubtful.
+    let branches: Function<'_> = ("branches", &[NOP, NOP, NOP, NOP, RET], Some(0));
+    let report = diagnose("branches", &[PLAIN, branches], GOOD, &[]);
     assert_says(&report, "2 callsites of the form: NOP NOP");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+    // -fpatchable-function-entry=3,1 and =5,3: the entry is before the function.
+    let one: Function<'_> = ("before one", &[RET, NOP], Some(4));
+    let three: Function<'_> = ("before three", &[RET, NOP, NOP, NOP], Some(4));
+    let nops: Function<'_> = ("nops", &[NOP, NOP, RET], None);
+    let report = diagnose("sizes", &[PLAIN, one, nops, three, ("more nops", nops.1, None)], GOOD, &[]);
+    assert_problem(&report, "2 entries are refused: its function does not begin where", "=2 or =4,2");
+    assert_says(&report, "before one+0x4/0x8: its function begins 1 NOPs behind it");
+    assert_says(&report, "before three+0x4/0x10: its function begins 3 NOPs behind it");
+    assert_says(&report, "1 callsites of the form: NOP NOP");
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! That there is room for the longest stubs, and that hardly more is kept for them.
+
+use super::framed::{FAR, ground, ops, returning};
+use super::{CPU, ON_CALLSITES};
+use crate::address::TextAddr;
+use crate::ops::{Ops, OpsFlags};
+use crate::platform::{BaseRegister, ContextBase};
+use crate::stub::pieces::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
+use crate::stub::{Code, Ground, MAX_MEMBERS, MAX_WORDS, Part, Recipe, TAIL_WORDS};
+use std::boxed::Box;
+
+/// Where no pair of loads reaches, and an ADD of the offset is needed.
+const FAR_CONTEXT: ContextBase = ContextBase { register: BaseRegister::SpEl0, offset: 4080 };
+
+/// How many words the stub takes at most, wherever its literals come to stand; and for how many there is room.
+fn longest(parts: &[Part], callbacks: &[&'static Ops], direct: Option<TextAddr>) -> (usize, usize) {
+    let recipe = Recipe { parts, callbacks, direct };
+    let room = recipe.bytes() / 4;
+    let words = [0x100, 0x104].map(|place| {
+        let mut code = Box::new(Code::EMPTY);
+        let ground = Ground { cpu: Some(CPU), ..ground(FAR_CONTEXT) };
+        recipe.code(&mut code, super::framed::at(place), &ground).unwrap();
+        assert!(code.fits(room), "{} of {room} words", code.words().len());
+        code.words().len()
+    });
+    (words[0].max(words[1]), room)
+}
+
+/// What a stub for arm64 with SIMD registers in its ABI has, and one for this host has not.
+const SIMD_WORDS: usize = if HAS_SIMD { 0 } else { SAVE_SIMD.len() + RESTORE_SIMD.len() };
+
+/// How many words are kept for such stubs that none of them takes. Below zero a stub is refused; far above it the room for
+/// stubs is wasted.
+#[test]
+fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
+    let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
+    let callback = ops(FAR, OpsFlags::empty());
+    let safe = ops(FAR, OpsFlags::RECURSION_SAFE);
+    let unused = |parts: &[Part], callbacks: &[&'static Ops], direct, simd| {
+        let (words, room) = longest(parts, callbacks, direct);
+        room - words - simd
+    };
+    assert_eq!(unused(&[], &[hook], None, SIMD_WORDS), 12);
+    assert_eq!(unused(&[], &[callback], None, SIMD_WORDS).min(unused(&[], &[safe], None, SIMD_WORDS)), 5);
+    // A list takes one word to jump, never four; a jump takes no list.
+    assert_eq!(unused(&[], &[callback, hook], Some(TextAddr::new(FAR)), 0), 3);
+    assert_eq!(unused(&[], &[], Some(TextAddr::new(FAR)), 0), TAIL_WORDS - 5);
+    // A count for a callsite is the longest, and all of them have the literal aligned once.
+    for parts in [1, 2, 10].map(|count| [Part::CountCallsite(&ON_CALLSITES)].repeat(count)) {
+        assert_eq!(unused(&parts, &[callback, hook], None, 0), 3, "{} counts", parts.len());
+    }
+    assert_eq!(unused(&[Part::Record { base: CPU, arguments: 4 }], &[callback, hook], None, 0), 3);
+}
+
+#[test]
+fn the_longest_stub_of_all_has_room_while_it_is_made_and_hardly_more_is_kept_for_it() {
+    let mut parts = [Part::CountCallsite(&ON_CALLSITES)].repeat(MAX_MEMBERS - 2);
+    parts.push(Part::Record { base: CPU, arguments: 4 });
+    let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
+    let (words, _) = longest(&parts, &[hook], None);
+    // Two of the members are no counts; and a tail comes with a list only.
+    assert_eq!(MAX_WORDS - words - SIMD_WORDS, 42);
+}
