@@ -68,6 +68,11 @@ pub(super) const DUPLICATE: &str = "\
 nothing is lost: these functions are traced, once, under all of their names. The linker has folded equal functions into
 one (--icf), and each had an entry";
 
+pub(super) const NO_FUNCTION: &str = "\
+they stay untraced. Most likely these are weak functions that others have overridden: their code and its entries stay behind
+without a symbol, and nobody calls it. If they are many, symbols of static functions were removed: link without -x and
+--discard-all, and strip nothing before `cargo xtask symbols`";
+
 pub(super) const STRIPPED: &str = "\
 give the image as it was before strip (and before -s, or Rust's strip = true): without symbols neither the callsite section
 nor functions can be found. A stripped copy of it can still be booted";
