@@ -89,11 +89,11 @@ impl Bench {
         distance: &Distance,
         look: impl FnOnce(&[Contents], &BTreeSet<u64>),
     ) -> Result<Placed> {
-        let placed = self.load(file, facts, distance, look);
+        let placed = self.load(file, facts, distance, look)?;
         let kept = self.host.lent_bytes();
         self.host.forget();
         ensure!(kept == 0, "{kept} bytes of the module are not given back");
-        placed
+        Ok(placed)
     }
 
     fn load(
@@ -119,16 +119,16 @@ impl Bench {
             Err(error) => return Ok(Placed::Refused { kind: kind_of(&error), error: error.to_string() }),
         };
         let module = modules.get(id).context("it was loaded")?;
-        let entries = module.callsites().len();
-        ensure!(entries == facts.entries, "it has {} entries, and {entries} of them are known", facts.entries);
         let veneers = module.stub_veneers();
         let (ready, refused) = self.callsites();
-        let callsites = ready.len();
+        let (callsites, entries) = (ready.len(), facts.entries);
         ensure!(
             callsites + refused.len() == entries,
-            "{callsites} of {entries} entries, and {} refused",
+            "it has {entries} entries: {callsites} are callsites and {} are refused",
             refused.len()
         );
+        let told = module.callsites().len();
+        ensure!(told == callsites, "{callsites} entries are callsites, and the loader tells of {told}");
 
         let before = self.host.text();
         if callsites > 0 {
