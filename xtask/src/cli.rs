@@ -9,18 +9,20 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::corpus::CorpusArgs;
+use crate::doctor::DoctorArgs;
 use crate::insn_proof::InsnProof;
 use crate::mutants::MutantsArgs;
 use crate::progress::Step;
 use crate::qemu::{self, Boot, End};
 use crate::stress::StressArgs;
 use crate::suite::{self, Selection};
-use crate::symbols::{self, Kept};
+use crate::symbols::{self, SymbolsArgs};
 use crate::toolchain::RustSource;
 use crate::trace::{self, TraceArgs};
 use crate::variant::{VARIANTS, Variant};
 use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{bench, doctor, host, insn_proof, kernel_build, modules, mutants, setup, stress};
+use crate::{bench, corpus, doctor, host, insn_proof, kernel_build, modules, mutants, setup, stress};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -49,6 +51,7 @@ enum Task {
     Trace(TraceArgs),
     InsnProof(InsnProof),
     FuzzModule(FuzzModuleArgs),
+    Corpus(CorpusArgs),
 }
 
 /// Find what building and booting needs, and get what is missing: QEMU, and the source of `core`
@@ -171,63 +174,6 @@ pub(crate) struct QemuArgs {
     rest: Vec<String>,
 }
 
-/// Make the object file that holds the symbol table of a linked image
-///
-/// For a kernel with a build of its own: link it, run this on the image, and link it again with the object file added.
-/// The linker script must keep the section `.fentry.symbols` after all text.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo xtask symbols kernel.elf -o symbols.o")]
-struct SymbolsArgs {
-    /// The linked image
-    image: PathBuf,
-    /// The object file to write
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
-    /// The section that the linker script keeps for the table [default: .fentry.symbols]
-    #[arg(long, value_name = "NAME")]
-    section: Option<String>,
-    /// The symbols that it puts around that [default: __fentry_symbols_start,__fentry_symbols_stop]
-    #[arg(long, value_name = "START,STOP", value_parser = pair)]
-    symbols: Option<(String, String)>,
-}
-
-/// Look into any arm64 ELF kernel, and say whether its functions can be traced and what to change
-///
-/// Reads the callsite section as the engine would at boot (relocations applied), decodes every entry, and looks at what
-/// the linker script has to provide. Fails if there is a problem.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  cargo xtask doctor path/to/kernel.elf\n  cargo xtask doctor --section __mcount_loc \
-                        --symbols __start_mcount_loc,__stop_mcount_loc vmlinux"
-)]
-struct DoctorArgs {
-    /// The linked image, not stripped
-    image: PathBuf,
-    /// The section of the callsites [default: __patchable_function_entries]
-    #[arg(long, value_name = "NAME")]
-    section: Option<String>,
-    /// The symbols around them [default: __fentry_callsites_start,__fentry_callsites_stop]
-    #[arg(long, value_name = "START,STOP", value_parser = pair)]
-    symbols: Option<(String, String)>,
-}
-
-/// Two names with a comma between.
-fn pair(text: &str) -> Result<(String, String), String> {
-    match text.split_once(',') {
-        Some((start, stop)) if !start.is_empty() && !stop.is_empty() && !stop.contains(',') => {
-            Ok((start.to_owned(), stop.to_owned()))
-        }
-        _ => Err("expected two names with a comma between them".to_owned()),
-    }
-}
-
-/// `usual`, but for what is named.
-fn kept(usual: Kept, section: Option<String>, symbols: Option<(String, String)>) -> Kept {
-    let section = section.unwrap_or(usual.section);
-    let (start, stop) = symbols.unwrap_or((usual.start, usual.stop));
-    Kept { section, start, stop }
-}
-
 /// Give damaged modules to the loader until the time is up
 ///
 /// A panic, memory that is not given back, or an input that takes seconds is a finding: the input is kept in
@@ -267,16 +213,13 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Mutants(args) => mutants::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::Doctor(DoctorArgs { image, section, symbols }) => {
-            doctor::run(&image, &kept(doctor::usual(), section, symbols)).map(exit_code)
-        }
+        Task::Doctor(args) => doctor::run(&args).map(exit_code),
         Task::FuzzModule(args) => {
             modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)
         }
+        Task::Corpus(args) => corpus::run(&args).map(exit_code),
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::Symbols(SymbolsArgs { image, output, section, symbols }) => {
-            symbols::write_object(&image, &output, &kept(Kept::symbols(), section, symbols)).map(|()| ExitCode::SUCCESS)
-        }
+        Task::Symbols(args) => symbols::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

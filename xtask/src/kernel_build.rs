@@ -20,6 +20,8 @@ use crate::workspace::{Kernel, KernelKind, Workspace};
 pub(crate) struct Image {
     pub(crate) kernel: Kernel,
     pub(crate) path: PathBuf,
+    /// What should be in it and could not be built on this machine, with the reasons.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// Builds `kernels` and gives the images in the same order.
@@ -45,20 +47,24 @@ pub(crate) fn build_with(
     step: &Step,
 ) -> Result<Vec<Image>> {
     let mut built = Vec::new();
+    let mut left_out = Vec::new();
     for of_one_package in kernels.chunk_by(|a, b| a.package == b.package) {
         let mut cargo = command(workspace, source, variant, of_one_package)?;
         cargo.envs(variables.iter().map(|(name, value)| (name, value)));
         if of_one_package.iter().any(|kernel| modules::KERNELS.contains(&kernel.name.as_str())) {
-            let dir = modules::build(workspace, source, variant)
+            let modules = modules::build(workspace, source, variant)
                 .with_context(|| format!("cannot build the modules for {variant}"))?;
-            cargo.env(modules::DIR_VARIABLE, dir);
+            cargo.env(modules::DIR_VARIABLE, modules.dir);
+            left_out = modules.left_out;
         }
         built.extend(run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?);
     }
     let image = |kernel: &Kernel| {
         let found = built.iter().find(|(name, _)| *name == kernel.name);
         let (_, path) = found.with_context(|| format!("cargo built no kernel {}", kernel.name))?;
-        Ok(Image { kernel: kernel.clone(), path: path.clone() })
+        let has_modules = modules::KERNELS.contains(&kernel.name.as_str());
+        let left_out = if has_modules { left_out.clone() } else { Vec::new() };
+        Ok(Image { kernel: kernel.clone(), path: path.clone(), left_out })
     };
     kernels.iter().map(image).collect()
 }

@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod console;
+mod corpus;
 mod doctor;
 mod host;
 mod image;

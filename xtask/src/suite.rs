@@ -205,7 +205,8 @@ fn boot_image(workspace: &Workspace, variant: &Variant, image: &Image, selection
         eprintln!("    the image: {}", image.path.display());
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
-    (count != Count::default()).then(|| Row::new(what, count, started.elapsed()))
+    let left_out = image.left_out.iter().map(|left_out| format!("{what}: {left_out}")).collect();
+    (count != Count::default()).then(|| Row { left_out, ..Row::new(what, count, started.elapsed()) })
 }
 
 /// The kernel that is traced, if that is selected.

@@ -3,9 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use clap::Args;
 use fentry::symbols::{Convention, Function, encode};
 use object::read::elf::ElfSymbol64;
 use object::write::{self, StandardSegment};
@@ -29,10 +30,47 @@ impl Kept {
         Self { section: section.to_owned(), start: start.to_owned(), stop: stop.to_owned() }
     }
 
+    /// This, but for what a command line names.
+    pub(crate) fn but(self, section: Option<&str>, symbols: Option<&(String, String)>) -> Self {
+        let section = section.map_or(self.section, str::to_owned);
+        let (start, stop) = symbols.cloned().unwrap_or((self.start, self.stop));
+        Self { section, start, stop }
+    }
+
+    /// Two symbols as a command line has them, with a comma between.
+    pub(crate) fn symbols_around(text: &str) -> Result<(String, String), String> {
+        match text.split_once(',') {
+            Some((start, stop)) if !start.is_empty() && !stop.is_empty() && !stop.contains(',') => {
+                Ok((start.to_owned(), stop.to_owned()))
+            }
+            _ => Err("expected two names with a comma between them".to_owned()),
+        }
+    }
+
     /// Where examples/fentry.ld keeps the table.
     pub(crate) fn symbols() -> Self {
         Self::new(".fentry.symbols", "__fentry_symbols_start", "__fentry_symbols_stop")
     }
+}
+
+/// Make the object file that holds the symbol table of a linked image
+///
+/// For a kernel with a build of its own: link it, run this on the image, and link it again with the object file added.
+/// The linker script must keep the section `.fentry.symbols` after all text.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  cargo xtask symbols kernel.elf -o symbols.o")]
+pub(crate) struct SymbolsArgs {
+    /// The linked image
+    image: PathBuf,
+    /// The object file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The section that the linker script keeps for the table [default: .fentry.symbols]
+    #[arg(long, value_name = "NAME")]
+    section: Option<String>,
+    /// The symbols that it puts around that [default: __fentry_symbols_start,__fentry_symbols_stop]
+    #[arg(long, value_name = "START,STOP", value_parser = Kept::symbols_around)]
+    symbols: Option<(String, String)>,
 }
 
 /// What the table says about an image.
@@ -181,6 +219,12 @@ fn object_file_in(contents: &Contents, kept: &Kept) -> Result<Vec<u8>> {
 }
 
 /// `cargo xtask symbols`: makes the table of one image and writes it where it can be linked.
+pub(crate) fn run(args: &SymbolsArgs) -> Result<()> {
+    let kept = Kept::symbols().but(args.section.as_deref(), args.symbols.as_ref());
+    write_object(&args.image, &args.output, &kept)
+}
+
+/// Makes the table of an image and writes it.
 pub(crate) fn write_object(image: &Path, output: &Path, kept: &Kept) -> Result<()> {
     let data = image::map(image)?;
     let contents = read_image_with(&data, kept).with_context(|| format!("cannot use {}", image.display()))?;

@@ -68,6 +68,11 @@ pub(super) const DUPLICATE: &str = "\
 nothing is lost: these functions are traced, once, under all of their names. The linker has folded equal functions into
 one (--icf), and each had an entry";
 
+pub(super) const NO_FUNCTION: &str = "\
+they stay untraced. Most likely these are weak functions that others have overridden: their code and its entries stay behind
+without a symbol, and nobody calls it. If they are many, symbols of static functions were removed: link without -x and
+--discard-all, and strip nothing before `cargo xtask symbols`";
+
 pub(super) const STRIPPED: &str = "\
 give the image as it was before strip (and before -s, or Rust's strip = true): without symbols neither the callsite section
 nor functions can be found. A stripped copy of it can still be booted";
@@ -87,8 +92,8 @@ pub(super) const COLLECTED: &str = "\
 without --gc-sections. KEEP helps with GNU ld only; lld drops what is tied to a dropped section all the same";
 
 pub(super) const ASSEMBLY: &str = "\
-no input section begins with one of them, so that --gc-sections can't have taken their entries alone: most likely they are
-written in assembly, with NOPs of their own";
+most of them begin no input section, as functions in assembly do that have NOPs of their own: then all is well. If they are
+C, link without --gc-sections, or compile with GCC 13 or Clang";
 
 pub(super) const CONVENTION: &str = "\
 they stay untraced: a callsite would change registers that their callers may keep. To leave the NOPs out:

@@ -125,8 +125,14 @@ fn is_relative(entries: &[Entry], text: TextRange) -> bool {
 
 fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
     let mut rest = survey.refused.clone();
-    while let Some(&(_, first)) = rest.first() {
-        let is_same = |(_, refusal): &(TextAddr, Refusal)| discriminant(refusal) == discriminant(&first);
+    // Not one in the midst of a function, which is damaged.
+    let is_stray = |&(entry, refusal): &(TextAddr, Refusal)| {
+        refusal == Refusal::NoFunction && loaded.function_at(entry.get()).is_none()
+    };
+    while let Some(&case @ (_, first)) = rest.first() {
+        let of_strays = is_stray(&case);
+        let is_same =
+            |case: &(TextAddr, Refusal)| discriminant(&case.1) == discriminant(&first) && is_stray(case) == of_strays;
         let (same, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(is_same);
         let why = match first {
             Refusal::NotPatchable { .. } => "the instructions there are not two NOPs".to_owned(),
@@ -145,6 +151,9 @@ fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
             // Nothing is wrong with these.
             Refusal::CallingConvention => {
                 report.hint_with_cases(format!("{count} entries are refused: {why}"), cases, advice::CONVENTION);
+            }
+            Refusal::NoFunction if of_strays && !survey.accepted.is_empty() => {
+                report.hint_with_cases(format!("{count} entries are refused: {why}"), cases, advice::NO_FUNCTION);
             }
             Refusal::Duplicate => report.hint_with_cases(format!("{count} entries: {why}"), cases, advice::DUPLICATE),
             _ => report.problem_with_cases(format!("{count} entries are refused: {why}"), cases, advice::REFUSED),

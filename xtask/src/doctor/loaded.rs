@@ -148,11 +148,16 @@ impl<'data> Loaded<'data> {
         (start <= stop).then_some(start..stop)
     }
 
-    /// The function that `addr` is in, and where in it.
-    pub(super) fn name_of(&self, addr: u64) -> String {
+    /// The function that `addr` is in.
+    pub(super) fn function_at(&self, addr: u64) -> Option<&Function> {
         let after = self.functions.partition_point(|function| function.addr <= addr);
-        let function = after.checked_sub(1).and_then(|index| self.functions.get(index));
-        match function.filter(|function| addr - function.addr < function.size) {
+        let function = self.functions.get(after.checked_sub(1)?);
+        function.filter(|function| addr - function.addr < function.size)
+    }
+
+    /// The name of the function that `addr` is in, and where in it.
+    pub(super) fn name_of(&self, addr: u64) -> String {
+        match self.function_at(addr) {
             Some(Function { name, addr: start, size, .. }) => format!("{name}+{:#x}/{size:#x}", addr - start),
             None => "in no function".to_owned(),
         }

@@ -13,20 +13,42 @@ mod section;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::Args;
 
 use crate::image;
 use crate::symbols::Kept;
 use loaded::Loaded;
 pub(crate) use report::Report;
-pub(crate) use section::usual;
+pub(crate) use section::{is_linux, linux, usual};
 
-/// Examines the image, whose callsites are kept so, prints what it found, and says whether the kernel is healthy.
-pub(crate) fn run(image: &Path, kept: &Kept) -> Result<bool> {
+/// Look into any arm64 ELF kernel, and say whether its functions can be traced and what to change
+///
+/// Reads the callsite section as the engine would at boot (relocations applied), decodes every entry, and looks at what
+/// the linker script has to provide. Fails if there is a problem.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask doctor path/to/kernel.elf\n  cargo xtask doctor --section __mcount_loc \
+                        --symbols __start_mcount_loc,__stop_mcount_loc vmlinux"
+)]
+pub(crate) struct DoctorArgs {
+    /// The linked image, not stripped
+    image: PathBuf,
+    /// The section of the callsites [default: __patchable_function_entries]
+    #[arg(long, value_name = "NAME")]
+    section: Option<String>,
+    /// The symbols around them [default: __fentry_callsites_start,__fentry_callsites_stop]
+    #[arg(long, value_name = "START,STOP", value_parser = Kept::symbols_around)]
+    symbols: Option<(String, String)>,
+}
+
+/// Examines the image, prints what it found, and says whether the kernel is healthy.
+pub(crate) fn run(args: &DoctorArgs) -> Result<bool> {
+    let (image, kept) = (&args.image, usual().but(args.section.as_deref(), args.symbols.as_ref()));
     let data = image::map(image)?;
-    let report = examine(&data, kept).with_context(|| format!("cannot look into {}", image.display()))?;
+    let report = examine(&data, &kept).with_context(|| format!("cannot look into {}", image.display()))?;
     println!("{}", image.display());
     print!("{report}");
     Ok(report.problems() == 0)

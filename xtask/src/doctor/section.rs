@@ -3,10 +3,12 @@
 use std::ops::Range;
 
 use fentry::callsite::{BTI_C, NOP};
+use object::Object;
 
 use super::advice;
 use super::loaded::{Loaded, Words};
 use super::report::Report;
+use crate::image;
 use crate::symbols::Kept;
 
 /// How Linux keeps it (include/asm-generic/vmlinux.lds.h, MCOUNT_REC).
@@ -17,6 +19,17 @@ const OURS: &str = ".fentry.callsites";
 /// What the compiler and examples/fentry.ld call it.
 pub(crate) fn usual() -> Kept {
     Kept::new("__patchable_function_entries", "__fentry_callsites_start", "__fentry_callsites_stop")
+}
+
+/// What Linux calls it.
+pub(crate) fn linux() -> Kept {
+    let [section, start, stop] = LINUX;
+    Kept::new(section, start, stop)
+}
+
+/// Whether an image keeps its callsites as Linux does.
+pub(crate) fn is_linux(data: &[u8]) -> bool {
+    image::parse(data).is_ok_and(|image| image.symbol_by_name(LINUX[1]).is_some())
 }
 
 /// An entry of the section that is not zero: where it is, and the word that is there once the image is loaded.

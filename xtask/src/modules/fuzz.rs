@@ -22,7 +22,7 @@ use crate::progress::Step;
 use crate::workspace::Workspace;
 
 /// The kept inputs.
-pub(super) const INPUTS: &str = "src/module/tests/inputs";
+pub(crate) const INPUTS: &str = "src/module/tests/inputs";
 const KERNEL: u64 = 0x4020_0000;
 const MODULE: u64 = 0x5020_0000;
 /// What the inputs need.

@@ -29,10 +29,27 @@ pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
 pub(crate) const RUST_MODULES: [&str; 5] = ["counter", "edges", "greeter", "guest", "thousand"];
 const C_SOURCE: &str = "tests/modules/c/relay.c";
 
+/// The modules of a variant, built.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// The directory that holds them and nothing else.
+    pub(crate) dir: PathBuf,
+    /// Those that this machine has no compiler for, each with the reason.
+    pub(crate) left_out: Vec<String>,
+}
+
+/// Why a module in C was not compiled.
+enum NotCompiled {
+    /// The variant has no use for it.
+    Unwanted(String),
+    /// No compiler here can do it.
+    Impossible(String),
+}
+
 /// A C compiler, and how it is told that the code is for a kernel on arm64.
 struct CCompiler {
     name: &'static str,
-    /// By the names that it may have; the first one that is there is taken.
+    /// By the names that it may have; the first one that can do what is asked is taken.
     programs: &'static [&'static str],
     target: &'static [&'static str],
     /// How it is told to put a hash of its type before each function, as rustc's does; none where it can't.
@@ -43,7 +60,10 @@ const C_COMPILERS: [CCompiler; 2] = [
     CCompiler { name: "gcc", programs: &["aarch64-linux-gnu-gcc"], target: &[], kcfi: None },
     CCompiler {
         name: "clang",
-        programs: &["clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18"],
+        programs: &[
+            "clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17", "clang-16", "clang-15",
+            "clang-14",
+        ],
         target: &["--target=aarch64-none-elf"],
         kcfi: Some(&["-fsanitize=kcfi", "-fsanitize-cfi-icall-experimental-normalize-integers"]),
     },
@@ -52,8 +72,8 @@ const C_COMPILERS: [CCompiler; 2] = [
 /// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
 const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
 
-/// Builds the modules of a variant, and gives the directory that holds them and nothing else.
-pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<PathBuf> {
+/// Builds the modules of a variant.
+pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<Built> {
     let work = workspace.target_dir.join("kernels/modules").join(variant.name);
     let dir = work.join("objects");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
@@ -64,22 +84,30 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
         link_relocatable(workspace, &archive, &made)?;
         replace(&made, &dir.join(name).with_extension("o"))?;
     }
+    let mut left_out = Vec::new();
     for compiler in &C_COMPILERS {
         for (nops, model, suffix) in C_FORMS {
             let name = format!("relay-{}-{suffix}", compiler.name);
             let kept = dir.join(&name).with_extension("o");
-            match compile_c(workspace, variant, compiler, [nops, model], &work.join(&name).with_extension("o"))? {
-                Ok(made) => replace(&made, &kept)?,
-                Err(why) => {
-                    eprintln!("    {name} not built because {why}");
-                    if kept.exists() {
-                        std::fs::remove_file(&kept)?;
+            let why =
+                match compile_c(workspace, variant, compiler, [nops, model], &work.join(&name).with_extension("o"))? {
+                    Ok(made) => {
+                        replace(&made, &kept)?;
+                        continue;
                     }
-                }
+                    Err(NotCompiled::Unwanted(why)) => why,
+                    Err(NotCompiled::Impossible(why)) => {
+                        left_out.push(format!("the module {name}: {why}"));
+                        why
+                    }
+                };
+            eprintln!("    {name} not built because {why}");
+            if kept.exists() {
+                std::fs::remove_file(&kept)?;
             }
         }
     }
-    Ok(dir)
+    Ok(Built { dir, left_out })
 }
 
 /// The static libraries of the modules in Rust.
@@ -132,36 +160,55 @@ fn compile_c(
     compiler: &CCompiler,
     [nops, model]: [&str; 2],
     output: &Path,
-) -> Result<Result<PathBuf, String>> {
+) -> Result<Result<PathBuf, NotCompiled>> {
     let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
     let Some(kcfi_flags) = compiler.kcfi.or((!is_kcfi).then_some(&[])) else {
-        return Ok(Err(format!("{} has no kCFI, and {variant} looks for its hashes", compiler.programs[0])));
+        let why = format!("{} has no kCFI, and {variant} looks for its hashes", compiler.programs[0]);
+        return Ok(Err(NotCompiled::Unwanted(why)));
     };
     let own_nops = if variant.nops == Nops::Two { "2" } else { "4,2" };
     if is_kcfi && nops != own_nops {
-        return Ok(Err(format!("{variant} looks for hashes before {own_nops} NOPs")));
+        return Ok(Err(NotCompiled::Unwanted(format!("{variant} looks for hashes before {own_nops} NOPs"))));
     }
-    let is_there = |program: &&&str| Command::new(program).arg("--version").output().is_ok();
-    let Some(program) = compiler.programs.iter().find(is_there) else {
-        return Ok(Err(format!("{} is not installed", compiler.programs[0])));
-    };
-    let mut command = Command::new(program);
-    command.args(compiler.target).args(["-c", "-O2", "-ffreestanding", model, "-fno-stack-protector"]);
-    command.arg("-falign-functions=8").arg(format!("-fpatchable-function-entry={nops}"));
-    command.arg(if variant.hardening.contains(&Hardening::BtiPac) {
+    let nops = format!("-fpatchable-function-entry={nops}");
+    let mut flags: Vec<&str> = compiler.target.to_vec();
+    flags.extend(["-c", "-O2", "-ffreestanding", model, "-fno-stack-protector", "-falign-functions=8", &nops]);
+    flags.push(if variant.hardening.contains(&Hardening::BtiPac) {
         "-mbranch-protection=bti+pac-ret"
     } else {
         "-mbranch-protection=none"
     });
     if is_kcfi {
-        command.args(kcfi_flags);
+        flags.extend(kcfi_flags);
     }
     if variant.target == SOFT_FLOAT {
-        command.args(["-mgeneral-regs-only", "-DWITHOUT_FLOAT"]);
+        flags.extend(["-mgeneral-regs-only", "-DWITHOUT_FLOAT"]);
     }
-    command.arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
+    let program = match able(compiler.programs, &flags) {
+        Ok(program) => program,
+        Err(why) => return Ok(Err(NotCompiled::Impossible(why))),
+    };
+    let mut command = Command::new(program);
+    command.args(flags).arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
     succeed(&mut command, program)?;
     Ok(Ok(output.to_owned()))
+}
+
+/// The first of these compilers that is there and takes these flags, or why there is none: a release that doesn't know a
+/// flag yet says so of an empty source.
+fn able<'a>(programs: &[&'a str], flags: &[&str]) -> Result<&'a str, String> {
+    let mut refused = Vec::new();
+    for program in programs {
+        let mut attempt = Command::new(program);
+        attempt.args(flags).args(["-x", "c", "/dev/null", "-o", "/dev/null"]);
+        let Ok(output) = attempt.output() else { continue };
+        if output.status.success() {
+            return Ok(program);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        refused.push(format!("{program} refuses its flags ({})", said.lines().next().unwrap_or_default().trim()));
+    }
+    if refused.is_empty() { Err(format!("{} is not installed", programs[0])) } else { Err(refused.join(", and ")) }
 }
 
 fn succeed(command: &mut Command, what: &str) -> Result<()> {
@@ -177,4 +224,20 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
         return Ok(());
     }
     std::fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::able;
+
+    /// `false` stands for a release that doesn't know a flag, `true` for one that takes it.
+    #[test]
+    fn a_compiler_that_refuses_its_flags_makes_way_for_one_that_takes_them() {
+        let flags = ["-c", "-fsanitize=kcfi"];
+        assert_eq!(able(&["no-such-compiler", "false", "true"], &flags), Ok("true"));
+        assert_eq!(able(&["true", "false"], &flags), Ok("true"));
+        let why = able(&["false", "no-such-compiler"], &flags).unwrap_err();
+        assert!(why.contains("false refuses its flags"), "{why}");
+        assert!(able(&["no-such-compiler"], &flags).unwrap_err().contains("is not installed"));
+    }
 }

@@ -55,6 +55,51 @@ fn a_duplicate_entry_costs_nothing() {
     assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
 }
 
+/// The linker takes the symbol of a weak function for the strong one, and leaves its code where it is.
+#[test]
+fn an_overridden_weak_function_is_no_problem() {
+    if !is_installed(GCC) {
+        return;
+    }
+    let dir = directory("weak");
+    let weak = compile(
+        &dir,
+        "weak",
+        "__attribute__((weak)) int arch(int x) { return x * 7; } int plain(int x) { return arch(x) + 1; }",
+    );
+    let strong = compile(&dir, "strong", "int arch(int x) { return x * 3; }");
+    let image = link(&dir, &[weak, strong], &sections(GOOD), &[]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let report = examine(&image).unwrap();
+    assert_says(&report, "2 callsites of the form: NOP NOP");
+    assert_says(&report, "1 entries are refused: no function begins where it could belong to one");
+    assert_says(&report, "weak functions that others have overridden");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+}
+
+/// Three functions of one section, as an assembler leaves them, are no work of --gc-sections.
+#[test]
+fn functions_in_assembly_with_nops_of_their_own_are_no_problem() {
+    if !is_installed(GCC) {
+        return;
+    }
+    let dir = directory("assembly");
+    let plain = dir.join("plain.o");
+    std::fs::write(&plain, object_file(&[PLAIN])).unwrap();
+    let functions = ["one", "two", "three"].map(|name| {
+        format!(".globl {name}\n.type {name}, %function\n{name}: nop\n nop\n ret\n.size {name}, . - {name}\n")
+    });
+    let (source, object) = (dir.join("a.s"), dir.join("a.o"));
+    std::fs::write(&source, functions.concat()).unwrap();
+    succeed(Command::new(GCC).arg("-c").arg("-o").arg(&object).arg(&source));
+    let image = link(&dir, &[plain, object], &sections(GOOD), &[]);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let report = examine(&image).unwrap();
+    assert_says(&report, "3 functions begin with the NOPs of a callsite and have no entry");
+    assert_says(&report, "NOPs of their own");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+}
+
 /// Whether a program is there; says of this test that it is left out where it isn't.
 fn is_installed(program: &str) -> bool {
     let is_there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
