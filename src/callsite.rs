@@ -501,3 +501,6 @@ impl Callsite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! What is no good module: each an error, and nothing left.
 
 use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
+use crate::address::TextRange;
 use crate::callsite::{NOP, Refusal};
-use crate::module::{LoadError, Placement, RelocCause, SectionCause, Segment};
+use crate::module::{
+    LoadError, MemoryError, Placement, RegionError, RelocCause, SectionCause, Segment, StartError, UnloadError,
+};
 use crate::plt::STUB_VENEERS;
 use crate::symbols::Symbols;
 use object::write::{StandardSection, SymbolSection};
@@ -274,6 +277,49 @@ fn errors_say_what_is_wrong() {
     );
     let lines: Vec<_> = error.to_string().lines().map(ToString::to_string).collect();
     assert_eq!(lines.len(), 1);
+}
+
+#[test]
+fn each_error_names_what_it_is_about() {
+    let text = |name: &str| name.to_string();
+    let memory = MemoryError { segment: Segment::Text, bytes: 0x3000, reason: "the pool is empty" };
+    let region = RegionError { text: TextRange::new(FAR.into(), (FAR + 0x1000).into()), reason: "it overlaps another" };
+    let kept = LoadError::Kept { cause: StartError::Init(-5), error: region, bytes: 0x2000 };
+    let refusal = Refusal::Misaligned;
+    for (error, said) in [
+        (LoadError::NotElf, "The module is not an ELF file"),
+        (
+            LoadError::WrongKind { field: "machine", found: 62, expected: 183 },
+            "The module's machine is 0x3e and should be 0xb7",
+        ),
+        (LoadError::Malformed { what: "section", index: 7 }, "The module's section (7) is not well-formed"),
+        (
+            LoadError::DuplicateExport { name: text("ticks"), owner: text("sample") },
+            "The module exports ticks, which the module sample exports already",
+        ),
+        (
+            LoadError::DuplicateExport { name: text("printk"), owner: text("") },
+            "The module exports printk, which is exported already",
+        ),
+        (
+            LoadError::NotLoaded { section: 3, symbol: 9 },
+            "The section 3 refers to symbol 9 in a section that is not loaded",
+        ),
+        (
+            LoadError::Callsite { entry: FAR.into(), refusal },
+            "The entry 0x50200000 is no callsite: its address is not a multiple of 4",
+        ),
+        (LoadError::Memory(memory), "The kernel has no memory for 0x3000 bytes of text: the pool is empty"),
+        (LoadError::AlreadyLoaded(text("sample")), "The module sample is loaded already"),
+        (LoadError::Init(-12), "The module's init function failed with -12"),
+    ] {
+        assert_eq!(error.to_string(), said);
+    }
+    let said = kept.to_string();
+    assert!(said.starts_with("The module's init function failed with -5; its 0x2000 bytes are kept: "), "{said}");
+    assert!(said.ends_with("it overlaps another"), "{said}");
+    assert_eq!(UnloadError::InUse { users: 2 }.to_string(), "The module is in use by 2");
+    assert_eq!(UnloadError::NotLoaded.to_string(), "The module is not loaded");
 }
 
 /// Modules from compilers, and what `cargo xtask fuzz-module` has found.
