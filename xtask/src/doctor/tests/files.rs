@@ -83,7 +83,8 @@ fn a_section_without_end_has_no_functions() {
     let table = u64::from_le_bytes(image[40..48].try_into().unwrap()) as usize;
     let count = usize::from(u16::from_le_bytes(image[60..62].try_into().unwrap()));
     // What is loaded becomes NOBITS, so that no other rule refuses what the file doesn't have.
-    for header in (0..count).map(|index| table + 64 * index).filter(|header| image[header + 8] & 2 != 0) {
+    let headers: Vec<usize> = (0..count).map(|index| table + 64 * index).collect();
+    for header in headers.into_iter().filter(|header| image[header + 8] & 2 != 0).collect::<Vec<_>>() {
         image[header + 4] = 8;
         image[header + 32..header + 40].copy_from_slice(&u64::MAX.to_le_bytes());
     }
