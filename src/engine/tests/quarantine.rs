@@ -209,7 +209,7 @@ fn before_init_there_is_nothing_to_give_back_or_look_at() {
     let mut text = FakeText::new(BASE);
     text.function("f", COMPILED);
     let (_, engine) = engine_on(text);
-    let all = TextRange::new(TextAddr::new(0), TextAddr::new(u64::MAX & !3));
+    let all = TextRange::new(TextAddr::new(0), TextAddr::new(!3));
     assert_eq!((engine.forget(all), engine.look_again()), (Err(RegisterError::NotInitialised), 0));
 }
 
@@ -218,7 +218,7 @@ fn all_of_the_text_can_be_given_back() {
     let (kernel, engine, _) = ready(8);
     let ops = ops();
     engine.register(ops, &Filter::ALL).unwrap();
-    let all = TextRange::new(TextAddr::new(0), TextAddr::new(u64::MAX & !3));
+    let all = TextRange::new(TextAddr::new(0), TextAddr::new(!3));
     assert_eq!((engine.forget(all), engine.statistics().callsites), (Ok(8), 0));
     assert_eq!((engine.unregister(ops), stubs_left(&engine)), (Ok(0), (0, 0)));
     assert!(kernel.snapshot().contains(&MOV_X9_LR));
