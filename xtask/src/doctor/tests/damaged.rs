@@ -40,6 +40,19 @@ fn record(image: &[u8], place: usize, count: usize, bytes: usize, random: &mut R
     (number(image, place, 8) as usize).saturating_add(bytes * random.below(records))
 }
 
+/// Changes a record of a table: any field of it, or one of eight bytes to the edge of a range, where sums overflow.
+fn change_record(image: &mut [u8], at: usize, bytes: usize, random: &mut Random) {
+    if random.below(2) == 0 {
+        return change_field(image, at, bytes, random);
+    }
+    let field = at.saturating_add(random.below(bytes / 8) * 8);
+    let edges = [0, u64::MAX, u64::MAX - 7, 1 << 63, i64::MAX.cast_unsigned(), 1 << 32, image.len() as u64];
+    let edge = edges[random.below(edges.len())];
+    if let Some(field) = image.get_mut(field..field.saturating_add(8)) {
+        field.copy_from_slice(&edge.to_le_bytes());
+    }
+}
+
 /// Damages up to five places of an image.
 fn damage(image: &mut Vec<u8>, random: &mut Random) {
     for _ in 0..=random.below(5) {
@@ -49,18 +62,24 @@ fn damage(image: &mut Vec<u8>, random: &mut Random) {
             2 => change_field(image, 0, 64, random),
             3..=5 => {
                 let segment = record(image, 32, 56, 56, random);
-                change_field(image, segment, 56, random);
+                change_record(image, segment, 56, random);
             }
             6..=9 => {
                 let section = record(image, 40, 60, 64, random);
-                change_field(image, section, 64, random);
+                change_record(image, section, 64, random);
             }
             // Inside a section: symbols, relocations, entries, the symbol table, names.
-            _ => {
+            kind => {
                 let section = record(image, 40, 60, 64, random);
                 let field = |at| number(image, section.saturating_add(at), 8) as usize;
                 let (start, bytes) = (field(24), field(32));
-                change_field(image, start, bytes, random);
+                if kind < 13 {
+                    change_field(image, start, bytes, random);
+                } else {
+                    // Symbols and relocations with addends have 24 bytes.
+                    let entry = start.saturating_add(24 * random.below(bytes / 24));
+                    change_record(image, entry, 24, random);
+                }
             }
         }
     }
