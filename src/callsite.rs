@@ -343,7 +343,8 @@ impl Callsite {
             return Err(Refusal::Misaligned);
         }
         let mut words = Words { text, read };
-        if begins(entry) || Self::is_behind_pad(entry, &mut words) && begins(entry.offset(-4)) {
+        // Asked about in ascending order.
+        if Self::is_behind_pad(entry, &mut words) && begins(entry.offset(-4)) || begins(entry) {
             return Self::decode_at(entry, Prefix::None, &mut words);
         }
         if !begins(entry.offset(4)) && begins(entry.offset(8)) {

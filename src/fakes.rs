@@ -37,7 +37,7 @@ use crate::regs::{FtraceRegs, PtRegs, SavedRegs};
 use crate::symbols::{self, Symbols};
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::boxed::Box;
 use std::string::ToString;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -212,6 +212,7 @@ impl FakeText {
             // 64-byte lines, neither IDC nor DIC.
             caches: Mutex::new(CacheType::from_ctr(0x8444_c004)),
             may_be_emulated: AtomicBool::new(true),
+            slide: AtomicU64::new(0),
             state: Mutex::new(Observed::default()),
         }))
     }
@@ -314,6 +315,7 @@ pub struct FakeKernel {
     stubs: Stubs,
     caches: Mutex<CacheType>,
     may_be_emulated: AtomicBool,
+    slide: AtomicU64,
     state: Mutex<Observed>,
 }
 
@@ -416,6 +418,11 @@ impl FakeKernel {
         self.may_be_emulated.store(may, Ordering::Relaxed);
     }
 
+    /// Has [`Platform::slide`] say this from now on; until then it says 0.
+    pub fn set_slide(&self, slide: u64) {
+        self.slide.store(slide, Ordering::Relaxed);
+    }
+
     /// What was asked since the last call of this.
     pub fn take_events(&self) -> Vec<Event> {
         core::mem::take(&mut self.state().events)
@@ -516,6 +523,10 @@ unsafe impl Platform for FakeKernel {
 
     fn may_be_emulated(&self) -> bool {
         self.may_be_emulated.load(Ordering::Relaxed)
+    }
+
+    fn slide(&self) -> u64 {
+        self.slide.load(Ordering::Relaxed)
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {

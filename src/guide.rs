@@ -145,6 +145,8 @@
 //!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.
 //! - *Tracers.* [`tracer`](crate::tracer) has them ready made; [`tracer::session`](crate::tracer::session) turns on what a
 //!   command line asks for, as `cargo xtask trace` does.
+//!   Names come from the kernel's image: a kernel that runs elsewhere than it was linked says how far
+//!   ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in it.
 //! - *Direct calls.* [`direct`](crate::direct).
 //!
 //! # Calling conventions

@@ -154,6 +154,14 @@ pub unsafe trait Platform: Sync {
         false
     }
 
+    /// How far above the addresses that it was linked for this kernel runs, modulo 2^64: where it was loaded by chance
+    /// (KASLR), or relocated itself to where it was put. 0, if this isn't implemented.
+    ///
+    /// Whoever reads a trace has names by their linked addresses ([`DumpWriter::names`](crate::tracer::dump::DumpWriter::names)).
+    fn slide(&self) -> u64 {
+        0
+    }
+
     /// Called again and again by a CPU that waits for another one to be done with the engine.
     ///
     /// Where a CPU may get here with interrupts masked, it answers requests to synchronise here: the other CPU may be

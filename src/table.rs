@@ -11,7 +11,7 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
-use crate::symbols::{Cursor, Symbols};
+use crate::symbols::{Starts, Symbols};
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
 use core::fmt;
@@ -327,32 +327,18 @@ impl Table {
             }
         }
         slots.sort_unstable();
-        let mut reading = Reading::new(symbols, layout);
-        let mut in_doubt = None;
-
-        let mut census = Census::default();
-        // Where the last callsite ends, and whether another one begins before that.
-        let (mut end, mut crowded) = (TextAddr::new(0), false);
-        for index in 0..slots.len() {
-            let entry = TextAddr::new(slots[index]);
-            match reading.classify(entry, text, excluded, &mut read) {
-                Ok((callsite, State::Compiled)) => {
-                    let Some(record) = Record::new(text.start, &callsite) else { continue };
-                    census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
-                    census.with_literal += usize::from(callsite.literal().is_some());
-                    crowded |= callsite.mov_addr() < end;
-                    end = callsite.call_addr().offset(4);
-                    // Between `accepted` and here lie entries set aside only: the accepted ones keep their order.
-                    slots.swap(census.accepted, index);
-                    slots[census.accepted] = record.0;
-                    census.accepted += 1;
-                }
-                Err(SetAside::Excluded) => census.excluded += 1,
-                Err(SetAside::Refused(Refusal::InDoubt)) => in_doubt = in_doubt.or(Some(entry)),
-                Ok(_) | Err(SetAside::Refused(_)) => {}
+        let mut filling = Filling { text, excluded, slots, census: Census::default(), crowded: false, in_doubt: None };
+        // A loop for each, so that none decides anything for each entry.
+        #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
+        match Reading::new(symbols, layout) {
+            Reading::Functions(mut starts) => {
+                filling.fill(|entry| Callsite::of_function(entry, text, |at| starts.has(at.get()), |at| read(at)));
             }
+            Reading::Stated(layout) => filling.fill(|entry| Callsite::decode(entry, text, layout, |at| read(at))),
+            Reading::Text => filling.fill(|entry| Callsite::beyond_doubt(entry, text, |at| read(at))),
         }
-        let (accepted, used) = (census.accepted, slots.len());
+        let Filling { mut census, crowded, in_doubt, .. } = filling;
+        let (accepted, used) = (census.accepted, memory.len());
         let mut table = Self { text, layout, encoding, slots: memory, accepted, used };
         if let Some(entry) = in_doubt {
             table.dissolve();
@@ -544,9 +530,11 @@ impl Table {
         self.slots[self.accepted..self.used].iter().filter_map(move |entry| {
             let entry = TextAddr::new(*entry);
             // The text of an entry that was set aside was never written, unless it has another entry that was not.
-            let refusal = match reading.classify(entry, self.text, excluded, &mut read) {
-                Err(SetAside::Excluded) => return None,
-                Err(SetAside::Refused(refusal)) => refusal,
+            if excluded.contains(entry) {
+                return None;
+            }
+            let refusal = match reading.decode(entry, self.text, &mut read) {
+                Err(refusal) => refusal,
                 Ok((callsite, _)) if self.has(&callsite) => Refusal::Duplicate,
                 Ok((_, State::Disabled | State::Enabled(_))) => Refusal::InUse,
                 Ok((callsite, State::Compiled)) => {
@@ -718,16 +706,53 @@ impl fmt::Debug for Table {
     }
 }
 
-/// Why an entry can't be in the table, whatever the others are.
-enum SetAside {
-    Excluded,
-    Refused(Refusal),
+/// Entries becoming records.
+struct Filling<'a> {
+    text: TextRange,
+    excluded: TextRange,
+    slots: &'a mut [u64],
+    census: Census,
+    /// Whether a callsite begins before the one of the entry before has ended.
+    crowded: bool,
+    /// The first entry that can mean more than one thing.
+    in_doubt: Option<TextAddr>,
+}
+
+impl Filling<'_> {
+    /// Moves the accepted to the front, as records; the rest stay entries.
+    #[inline(always)]
+    fn fill(&mut self, mut decode: impl FnMut(TextAddr) -> Result<(Callsite, State), Refusal>) {
+        let Self { text, excluded, slots, census, .. } = self;
+        let mut end = TextAddr::new(0);
+        for index in 0..slots.len() {
+            let entry = TextAddr::new(slots[index]);
+            if excluded.contains(entry) {
+                census.excluded += 1;
+                continue;
+            }
+            match decode(entry) {
+                Ok((callsite, State::Compiled)) => {
+                    let Some(record) = Record::new(text.start, &callsite) else { continue };
+                    census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
+                    census.with_literal += usize::from(callsite.literal().is_some());
+                    self.crowded |= callsite.mov_addr() < end;
+                    end = callsite.call_addr().offset(4);
+                    // Between `accepted` and here lie entries set aside only: the accepted ones keep their order.
+                    slots.swap(census.accepted, index);
+                    slots[census.accepted] = record.0;
+                    census.accepted += 1;
+                }
+                Err(Refusal::InDoubt) => self.in_doubt = self.in_doubt.or(Some(entry)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
 }
 
 /// What says what an entry means.
 enum Reading<'a> {
     /// Where functions begin.
-    Functions(Cursor<'a>),
+    Functions(Starts<'a>),
     /// Who compiled the text.
     Stated(Layout),
     /// The instructions alone.
@@ -737,31 +762,23 @@ enum Reading<'a> {
 impl<'a> Reading<'a> {
     fn new(symbols: Option<Symbols<'a>>, layout: Option<Layout>) -> Self {
         match (symbols, layout) {
-            (Some(symbols), _) => Self::Functions(symbols.cursor()),
+            (Some(symbols), _) => Self::Functions(symbols.starts()),
             (None, Some(layout)) => Self::Stated(layout),
             (None, None) => Self::Text,
         }
     }
 
     /// The callsite that an entry stands for, and the state that its text says.
-    #[inline(always)]
-    fn classify(
+    fn decode(
         &mut self,
         entry: TextAddr,
         text: TextRange,
-        excluded: TextRange,
-        mut read: impl FnMut(TextAddr) -> u32,
-    ) -> Result<(Callsite, State), SetAside> {
-        if excluded.contains(entry) {
-            return Err(SetAside::Excluded);
-        }
-        #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
-        let read = |at| read(at);
-        let decoded = match self {
-            Self::Functions(cursor) => Callsite::of_function(entry, text, |at| cursor.has_function_at(at.get()), read),
+        read: impl FnMut(TextAddr) -> u32,
+    ) -> Result<(Callsite, State), Refusal> {
+        match self {
+            Self::Functions(starts) => Callsite::of_function(entry, text, |at| starts.has(at.get()), read),
             Self::Stated(layout) => Callsite::decode(entry, text, *layout, read),
             Self::Text => Callsite::beyond_doubt(entry, text, read),
-        };
-        decoded.map_err(SetAside::Refused)
+        }
     }
 }

@@ -12,14 +12,16 @@ use core::hint::black_box;
 use fentry::callsite::{NOP, Refusal};
 use fentry::engine::RegisterError;
 use fentry::text::{PokeCause, Undone};
-use fentry::{Filter, FtraceRegs, Ops, Platform, Rule, TextAddr};
+use fentry::{Filter, FtraceRegs, Ops, Platform, Rule, TextAddr, TextRange};
 use support::{PLATFORM, engine};
 
 support::boot_tests! {
     damaged_entries_are_refused_by_address_and_reason,
     the_other_callsites_work,
+    a_function_that_begins_with_nops_of_its_own_is_traced_as_any_and_other_sizes_are_left_alone,
     a_breakpoint_in_a_callsite_is_left_alone,
     what_is_not_there_is_an_error,
+    text_that_is_given_back_may_become_anything,
     a_second_init_is_refused,
 }
 
@@ -53,8 +55,40 @@ core::arch::global_asm!(
     ".popsection",
 );
 
+// A function that begins with two NOPs of its own, as one of static branches does; and one that was compiled with
+// -fpatchable-function-entry=3,1, which has one NOP before it. Both give what they are given, and their number.
+core::arch::global_asm!(
+    ".macro with_entry name, before, after, number",
+    ".pushsection .text.\\name, \"ax\", %progbits",
+    ".balign 8",
+    "    nop",
+    "\\name\\()_entry:",
+    ".rept \\before",
+    "    nop",
+    ".endr",
+    ".global \\name",
+    ".type \\name, %function",
+    "\\name:",
+    ".rept \\after",
+    "    nop",
+    ".endr",
+    "    add x0, x0, #\\number",
+    "    ret",
+    ".size \\name, . - \\name",
+    ".pushsection __patchable_function_entries, \"awo\", %progbits, .text.\\name",
+    ".balign 8",
+    "    .quad \\name\\()_entry",
+    ".popsection",
+    ".popsection",
+    ".endm",
+    "with_entry static_branches, 0, 4, 40",
+    "with_entry one_before, 1, 2, 31",
+);
+
 unsafe extern "C" {
     fn vector_function();
+    safe fn static_branches(value: u64) -> u64;
+    safe fn one_before(value: u64) -> u64;
 }
 
 extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, mut regs: FtraceRegs<'_>) {
@@ -115,16 +149,18 @@ fn damaged_entries_are_refused_by_address_and_reason() {
     let vector = TextAddr::new((vector_function as *const ()).addr() as u64);
     let is_prefixed = good_entry < good.get() - 4;
     let vector_entry = if is_prefixed { vector.get() - 8 } else { vector.get() };
+    let own = [static_branches as *const (), one_before as *const ()].map(|function| function.addr() as u64);
+    let [branches_entry, one_before_entry] = [own[0], own[1] - 4];
+    let kept = [good_entry, damaged_entry, branches_entry, one_before_entry];
     // Four entries of functions that nobody misses are replaced.
-    let spare: Vec<usize> =
-        (0..section.len()).filter(|at| ![good_entry, damaged_entry].contains(&section[*at])).collect();
+    let spare: Vec<usize> = (0..section.len()).filter(|at| !kept.contains(&section[*at])).collect();
     section[spare[0]] = good_entry;
     section[spare[1]] = 0x1000;
     section[spare[2]] = good_entry + 2;
     section[spare[3]] = vector_entry;
 
     let (engine, report) = engine();
-    assert_eq!(report.census.refused, 5);
+    assert_eq!(report.census.refused, 6);
     let mut refused = Vec::new();
     engine.for_each_refusal(|(at, refusal)| refused.push((at.get(), refusal)));
     let mut expected = [
@@ -133,6 +169,7 @@ fn damaged_entries_are_refused_by_address_and_reason() {
         (good_entry + 2, Refusal::Misaligned),
         (damaged_entry, Refusal::NotPatchable { found: [NOP, DAMAGE] }),
         (vector_entry, Refusal::CallingConvention),
+        (one_before_entry, Refusal::PrefixSize { nops: 1 }),
     ];
     expected.sort_by_key(|(at, _)| *at);
     assert_eq!(refused, expected);
@@ -151,6 +188,32 @@ fn the_other_callsites_work() {
         engine.register(&OPS, &Filter::new(&[Rule::name("bad_input::victim")])),
         Err(RegisterError::NothingSelected { rule: 0 })
     );
+}
+
+fn a_function_that_begins_with_nops_of_its_own_is_traced_as_any_and_other_sizes_are_left_alone() {
+    static COUNT: Ops = Ops::counter();
+    static OPS: Ops = Ops::new(callback);
+    let (engine, report) = engine();
+    let words = |function: *const ()| {
+        let at = TextAddr::new(function.addr() as u64);
+        [-4, 0, 4, 8, 12].map(|offset| word(at.offset(offset)))
+    };
+    let [branches, other] = [static_branches as *const (), one_before as *const ()];
+    let others = words(other);
+    assert_eq!(others[..3], [NOP; 3]);
+    let call = |expected| assert_eq!((static_branches(black_box(2)), one_before(black_box(2))), expected);
+    call((42, 33));
+    assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(report.census.accepted));
+    call((42, 33));
+    engine.unregister(&COUNT).unwrap();
+    engine.register(&OPS, &Filter::new(&[Rule::name("static_branches")])).unwrap();
+    call((140, 33));
+    assert_eq!(words(branches)[3..], [NOP; 2], "its own");
+    assert_eq!(words(other), others);
+    engine.unregister(&OPS).unwrap();
+    call((42, 33));
+    let rules = [Rule::name("one_before")];
+    assert_eq!(engine.register(&OPS, &Filter::new(&rules)), Err(RegisterError::NothingSelected { rule: 0 }));
 }
 
 fn a_breakpoint_in_a_callsite_is_left_alone() {
@@ -204,6 +267,31 @@ fn what_is_not_there_is_an_error() {
     assert_eq!(engine.unregister(&OTHER), Err(RegisterError::NotRegistered));
     engine.unregister(&OPS).unwrap();
     assert_eq!(engine.unregister(&OPS), Err(RegisterError::NotRegistered));
+}
+
+fn text_that_is_given_back_may_become_anything() {
+    static COUNT: Ops = Ops::counter();
+    let (engine, report) = engine();
+    let at = |function: *const ()| TextAddr::new(function.addr() as u64);
+    let [branches, other] = [at(static_branches as *const ()), at(one_before as *const ())];
+    let all = report.census.accepted;
+    assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(all));
+    // The function and its entry; the other was refused, and its entry is forgotten too.
+    let pieces = [(branches, 24, 1), (other.offset(-4), 20, 0)];
+    for (start, bytes, callsites) in pieces {
+        let range = TextRange::new(start, start.offset(bytes));
+        assert_eq!((engine.forget(range), engine.forget(range)), (Ok(callsites), Ok(0)));
+        (0..bytes).step_by(4).for_each(|offset| overwrite(start.offset(offset), DAMAGE));
+    }
+    engine.for_each_refusal(|(entry, refusal)| {
+        assert!(entry != other.offset(-4) && !matches!(refusal, Refusal::PrefixSize { .. }), "{entry}: {refusal}");
+    });
+    let survey = engine.survey();
+    assert_eq!((survey.enabled, survey.wrong, survey.quarantined), (all - 1, 0, 0));
+    assert_eq!((engine.unregister(&COUNT), engine.register(&COUNT, &Filter::ALL)), (Ok(all - 1), Ok(all - 1)));
+    assert_eq!(engine.unregister(&COUNT), Ok(all - 1));
+    let is_damage = |at: TextAddr| word(at) == DAMAGE;
+    assert!(pieces.iter().all(|(at, bytes, _)| (0..*bytes).step_by(4).all(|offset| is_damage(at.offset(offset)))));
 }
 
 fn a_second_init_is_refused() {

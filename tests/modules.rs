@@ -11,6 +11,8 @@ mod in_flight;
 mod loading;
 #[path = "modules/memory.rs"]
 mod memory;
+#[path = "modules/named.rs"]
+mod named;
 
 use alloc::format;
 use alloc::string::String;
@@ -22,6 +24,7 @@ use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
 use in_flight::a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded;
 use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modules_on, names, unload};
 use memory::PAGES;
+use named::a_trace_of_a_module_names_its_functions_when_it_has_gone;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
 
@@ -34,6 +37,7 @@ support::boot_tests! {
     every_cut_of_a_module_is_refused,
     no_adrp_stays_where_the_erratum_forbids_it,
     a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
+    a_trace_of_a_module_names_its_functions_when_it_has_gone,
 }
 
 type Sum = extern "C" fn(

@@ -23,12 +23,15 @@ mod show;
 mod spans;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod veneers;
 
 pub use counters::FunctionHits;
 pub use error::{InitError, RegisterError};
 pub use image::Image;
 pub use show::{OpsStatus, Statistics, Status, Survey};
+#[cfg(feature = "module")]
+pub use texts::ModuleStatus;
 
 use crate::address::{TextAddr, TextRange};
 use crate::filter::Filter;
@@ -306,6 +309,7 @@ impl Engine {
 
     /// Gives a part of the text back, as a kernel does with its init text when it has started: its callsites lose their ops
     /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
+    /// Entries that were refused are forgotten as well, also those from just before, for which text there would be read.
     ///
     /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::region::Regions::add); the engine
     /// takes it where what was given back is at the end of the image's text.

@@ -14,7 +14,7 @@ use crate::filter::{Filter, Pattern, Rule};
 use crate::plt::reaches;
 #[cfg(feature = "module")]
 use crate::symbols::OwnedSymbols;
-use crate::symbols::{Cursor, Names, Symbols};
+use crate::symbols::{Cursor, NamesHere, Symbols};
 use crate::table::{Census, Planned, Record, Run, Slots, Table, TableError, Target};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
@@ -590,16 +590,16 @@ pub(super) struct FunctionNames<'a>(Option<Cursor<'a>>);
 impl<'a> FunctionNames<'a> {
     /// All names of a function.
     #[inline(always)]
-    pub(super) fn of(&mut self, function: TextAddr) -> Aliases<'a> {
+    pub(super) fn of(&mut self, function: TextAddr) -> Aliases<'_, 'a> {
         Aliases(self.0.as_mut().map(|cursor| cursor.names_at(function.get())))
     }
 }
 
 /// The names of one function; none where there are no symbols.
 #[derive(Clone)]
-pub(super) struct Aliases<'a>(Option<Names<'a>>);
+pub(super) struct Aliases<'c, 'a>(Option<NamesHere<'c, 'a>>);
 
-impl<'a> Iterator for Aliases<'a> {
+impl<'a> Iterator for Aliases<'_, 'a> {
     type Item = &'a str;
 
     #[inline(always)]

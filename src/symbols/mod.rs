@@ -64,7 +64,7 @@ pub use encode::{EncodeError, Function, encode};
 #[cfg(feature = "module")]
 pub(crate) use owned::OwnedSymbols;
 
-pub(crate) use cursor::Cursor;
+pub(crate) use cursor::{Cursor, NamesHere, Starts};
 
 #[cfg(test)]
 mod tests;
@@ -367,7 +367,7 @@ impl<'a> Symbols<'a> {
         let end = group.end;
         // A label may stand inside a function.
         while let Some(before) = group.start.checked_sub(1)
-            && self.sizes[group.clone()].iter().all(|size| u32::from_le_bytes(*size) & !VARIANT == 0)
+            && self.sizes[group.clone()].iter().all(|size| number(size) & !VARIANT == 0)
             && u64::from(nth(self.offsets, group.start)) != wanted
         {
             group = self.group_of(u64::from(nth(self.offsets, before)))?;
@@ -386,6 +386,11 @@ impl<'a> Symbols<'a> {
     /// The names for one address after the other.
     pub(crate) fn cursor(&self) -> Cursor<'a> {
         Cursor::new(*self)
+    }
+
+    /// Where functions begin, for asking about one address after the other.
+    pub(crate) fn starts(&self) -> Starts<'a> {
+        Starts::new(*self)
     }
 
     /// All functions of exactly this name, in the order of their addresses.
@@ -449,18 +454,25 @@ impl<'a> Symbols<'a> {
     /// The name of a symbol. It is empty where the table is damaged, which [`Symbols::parse`] lets nobody see.
     fn name(&self, index: usize) -> &'a str {
         let starts = self.name_starts.get(index..).unwrap_or_default();
-        let end = starts.get(1).map_or(self.names.len(), |end| u32::from_le_bytes(*end) as usize);
-        starts.first().and_then(|start| self.names.get(u32::from_le_bytes(*start) as usize..end)).unwrap_or_default()
+        let end = starts.get(1).map_or(self.names.len(), |end| number(end) as usize);
+        starts.first().and_then(|start| self.names.get(number(start) as usize..end)).unwrap_or_default()
+    }
+
+    /// The offset of this symbol.
+    #[inline(always)]
+    fn offset_of(&self, index: usize) -> Option<u64> {
+        self.offsets.get(index).map(|offset| u64::from(number(offset)))
     }
 
     /// How far an address is from the lowest symbol's.
+    #[inline(always)]
     fn offset(&self, addr: u64) -> Option<u64> {
         addr.wrapping_sub(self.slide).checked_sub(self.base)
     }
 
     /// The symbols with the highest offset that is not above `wanted`: several, where they have one address.
     fn group_of(&self, wanted: u64) -> Option<Range<usize>> {
-        let end = self.offsets.partition_point(|offset| u64::from(u32::from_le_bytes(*offset)) <= wanted);
+        let end = self.offsets.partition_point(|offset| u64::from(number(offset)) <= wanted);
         let (last, before) = self.offsets[..end].split_last()?;
         // Hardly ever is there more than one.
         let start = match before.last() {
@@ -581,8 +593,23 @@ impl ExactSizeIterator for Iter<'_> {}
 impl FusedIterator for Iter<'_> {}
 
 /// Element `index` of an array of little-endian numbers, which is long enough.
+#[inline(always)]
 fn nth(array: &[[u8; 4]], index: usize) -> u32 {
-    u32::from_le_bytes(array[index])
+    number(&array[index])
+}
+
+/// A little-endian number. A bare-metal target loads byte by byte where it doesn't know of any alignment, and tables are
+/// aligned nearly always.
+#[inline(always)]
+fn number(bytes: &[u8; 4]) -> u32 {
+    let number = core::ptr::from_ref(bytes).cast::<u32>();
+    if number.is_aligned() {
+        // Volatile, or the compiler makes one load of both, for either alignment.
+        // SAFETY: aligned, and of four bytes, any of which are a number.
+        u32::from_le(unsafe { number.read_volatile() })
+    } else {
+        u32::from_le_bytes(*bytes)
+    }
 }
 
 fn read_u32(bytes: &[u8], at: usize) -> u32 {

@@ -250,7 +250,7 @@ fn a_cursor_finds_what_a_search_finds() {
     for step in [1_u64, 4, 0x34, 0x400, 0x1404] {
         let ascending = (0x4000_0f00..0x4000_5000).step_by(step as usize);
         let and_back = ascending.clone().step_by(7).chain(ends).chain([0x4000_1008, 0x4000_1000, 0x4000_3010]);
-        let mut cursor = symbols.cursor();
+        let (mut cursor, mut starts) = (symbols.cursor(), symbols.starts());
         for addr in ascending.chain(and_back) {
             // The plain definition.
             let here = || symbols.iter().filter(|symbol| symbol.addr == addr);
@@ -258,7 +258,7 @@ fn a_cursor_finds_what_a_search_finds() {
             assert_eq!(cursor.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x} by {step:#x}");
             assert_eq!(symbols.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x}");
             let is_function = here().any(|symbol| symbol.size != 0);
-            assert_eq!(cursor.has_function_at(addr), is_function, "{addr:#x} by {step:#x}");
+            assert_eq!(starts.has(addr), is_function, "{addr:#x} by {step:#x}");
         }
     }
 }
@@ -288,7 +288,7 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
         assert_eq!(symbols.display(addr).to_string(), expected);
     }
     assert_eq!(symbols.lookup_name("inside").map(|found| found.addr).collect::<Vec<_>>(), [0x1010]);
-    let mut cursor = symbols.cursor();
-    let functions = (0x1000..0x1050).filter(|addr| cursor.has_function_at(*addr));
+    let mut starts = symbols.starts();
+    let functions = (0x1000..0x1050).filter(|addr| starts.has(*addr));
     assert_eq!(functions.collect::<Vec<_>>(), [0x1004]);
 }

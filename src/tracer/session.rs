@@ -53,7 +53,8 @@
 //! // ... the kernel works ...
 //! SESSION.stop(engine)?;
 //! let mut file = std::fs::File::create("trace.dump")?;
-//! SESSION.dump(|bytes| std::io::Write::write_all(&mut file, bytes), ticks_per_second, &[&RING], [(1, "main")])?;
+//! let sink = |bytes: &[u8]| std::io::Write::write_all(&mut file, bytes);
+//! SESSION.dump(engine, sink, ticks_per_second, &[&RING], [(1, "main")])?;
 //! # Ok(())
 //! # }
 //! ```
@@ -289,13 +290,15 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
     }
 
     /// Writes a dump of what was recorded into a sink, and takes it out of the rings, one for each CPU: [`DumpWriter`] has
-    /// the arguments. The tasks are those that have names.
+    /// the arguments. The tasks are those that have names. Modules that were traced should still be loaded: what they were
+    /// called is written with the rest, and the engine is asked for it, so the sink may not call the engine.
     ///
     /// # Errors
     ///
     /// The sink's own.
     pub fn dump<'n, E>(
         &self,
+        engine: &Engine,
         sink: impl FnMut(&[u8]) -> Result<(), E>,
         ticks_per_second: u64,
         rings: &[&Ring],
@@ -303,6 +306,7 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
     ) -> Result<(), E> {
         let mut writer = DumpWriter::begin(sink, ticks_per_second, rings)?;
         tasks.into_iter().try_for_each(|(number, name)| writer.task(number, name))?;
+        writer.names(engine)?;
         writer.pull(Reading::Consume)?;
         writer.profile(K::kept())?;
         writer.finish()

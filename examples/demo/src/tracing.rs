@@ -105,7 +105,7 @@ pub(crate) fn run() -> Result<bool, String> {
     let tasks = names.iter().enumerate().map(|(cpu, name)| (task_of(cpu), name.as_str()));
     let rings: Vec<&Ring> = RINGS.iter().take(cpus).collect();
     let mut file = Buffered::create(path).map_err(in_words)?;
-    SESSION.dump(|bytes| file.write(bytes), ticks_per_second(), &rings, tasks).map_err(in_words)?;
+    SESSION.dump(engine, |bytes| file.write(bytes), ticks_per_second(), &rings, tasks).map_err(in_words)?;
     file.flush().map_err(in_words)?;
     println!("the trace is in {path}");
     Ok(true)

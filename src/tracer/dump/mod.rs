@@ -15,25 +15,35 @@
 //!   kind 3    end        bytes before this chunk: u64 | CRC-32 of them: u64           CPU 0
 //!   kind 4    function   ip: u64 | hits: u64 | total: u64 | own: u64 | min: u64 | max: u64, as `profiler` has them; CPU 0
 //!   kind 5    task       number: u64 | its name, UTF-8                                CPU 0
+//!   kind 6    slide      how far the kernel is from where it was linked: u64          CPU 0
+//!   kind 7    module     start of its text: u64 | end: u64 | its name, UTF-8          CPU 0
+//!   kind 8    symbol     address: u64 | bytes: u64 | the name of a module's function  CPU 0
 //! ```
+//!
+//! A reader has the names of the kernel's own functions from its image, and adds the slide to their addresses. Those of
+//! modules, which nobody else knows any more when the dump is read, are in the dump.
 //!
 //! Calls that the profiler had no room for are a function with the `ip` 0, of which only `hits` says something.
 //!
 //! The CRC is the one of Ethernet and zip (CRC-32/ISO-HDLC). A CPU's chunks of records follow each other in time; those of
 //! several CPUs come in any order.
 
+mod chunk;
 mod reader;
 #[cfg(test)]
 mod tests;
 
+pub use chunk::{ModuleSymbol, ModuleText};
 pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
 
 use super::profiler::{FunctionProfile, Profile};
 use super::ring::{Block, MAX_RECORD_BYTES, Ring};
+use crate::address::TextRange;
+use crate::engine::Engine;
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 
 const MAGIC: [u8; 8] = *b"fentryTR";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 24;
 const CHUNK_HEAD_BYTES: usize = 16;
 
@@ -42,6 +52,9 @@ const COUNTS: u32 = 2;
 const END: u32 = 3;
 const FUNCTION: u32 = 4;
 const TASK: u32 = 5;
+const SLIDE: u32 = 6;
+const MODULE: u32 = 7;
+const SYMBOL: u32 = 8;
 
 static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
@@ -150,6 +163,66 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
     pub fn task(&mut self, number: u32, name: &str) -> Result<(), E> {
         self.chunk(TASK, 0, 8 + name.len() as u64)?;
         self.write(&u64::from(number).to_le_bytes())?;
+        self.write(name.as_bytes())
+    }
+
+    /// Writes what names the functions of the engine's text: how far the kernel is from where it was linked, and the modules
+    /// that are loaded now, with their functions. Best before the records: a dump that is cut has them then.
+    ///
+    /// The engine is busy until this has returned, so the sink may not call it.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn names(&mut self, engine: &Engine) -> Result<(), E> {
+        self.slide(engine.slide())?;
+        #[cfg(feature = "module")]
+        {
+            let mut written = Ok(());
+            engine.for_each_module(|status| {
+                if written.is_ok() {
+                    written = self.module(status.text, status.name).and_then(|()| {
+                        let mut symbols = status.symbols.iter().flat_map(|symbols| symbols.iter());
+                        symbols.try_for_each(|symbol| self.symbol(symbol.addr, symbol.size, symbol.name))
+                    });
+                }
+            });
+            written?;
+        }
+        Ok(())
+    }
+
+    /// Writes how far above the addresses that it was linked for the kernel is, modulo 2^64.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn slide(&mut self, slide: u64) -> Result<(), E> {
+        self.chunk(SLIDE, 0, 8)?;
+        self.write(&slide.to_le_bytes())
+    }
+
+    /// Writes where a module's text is, and its name.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn module(&mut self, text: TextRange, name: &str) -> Result<(), E> {
+        self.named(MODULE, [text.start.get(), text.end.get()], name)
+    }
+
+    /// Writes a function of a module: its address, its length in bytes, its name.
+    ///
+    /// # Errors
+    ///
+    /// The sink's own.
+    pub fn symbol(&mut self, addr: u64, size: u64, name: &str) -> Result<(), E> {
+        self.named(SYMBOL, [addr, size], name)
+    }
+
+    fn named(&mut self, kind: u32, numbers: [u64; 2], name: &str) -> Result<(), E> {
+        self.chunk(kind, 0, 16 + name.len() as u64)?;
+        numbers.iter().try_for_each(|number| self.write(&number.to_le_bytes()))?;
         self.write(name.as_bytes())
     }
 

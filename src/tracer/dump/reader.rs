@@ -1,7 +1,7 @@
 //! Reading a dump: everything is checked first, and then read as if nothing could be wrong.
 
-use super::{CHUNK_HEAD_BYTES, COUNTS, CRC, END, FUNCTION, HEADER_BYTES, MAGIC, MAX_CPUS, RECORDS, TASK, VERSION};
-use crate::address::TextAddr;
+use super::chunk::{Chunk, Cursor, ModuleSymbol, ModuleText, counts, function, module, slide, symbol, task};
+use super::{COUNTS, CRC, END, FUNCTION, HEADER_BYTES, MAGIC, MAX_CPUS, MODULE, RECORDS, SLIDE, SYMBOL, TASK, VERSION};
 use crate::tracer::event::{self, EventError, Recorded};
 use crate::tracer::profiler::FunctionProfile;
 use crate::tracer::ring::Counts;
@@ -44,6 +44,10 @@ pub enum DumpCause {
     Record(EventError),
     /// A task whose number or name is none.
     Task,
+    /// A module whose text or name is none.
+    Module,
+    /// A function of a module whose place or name is none.
+    Symbol,
     /// The end speaks of another length.
     End(u64),
     /// The bytes are not those that were written.
@@ -72,6 +76,12 @@ impl fmt::Display for DumpError {
             DumpCause::Record(error) => write!(f, "{error}"),
             DumpCause::Task => {
                 f.write_str("The dump has a task with a number above 32 bits, or a name that is no UTF-8")
+            }
+            DumpCause::Module => {
+                f.write_str("The dump has a module whose text ends before it begins, or a name that is no UTF-8")
+            }
+            DumpCause::Symbol => {
+                f.write_str("The dump has a function that ends beyond the last address, or a name that is no UTF-8")
             }
             DumpCause::End(bytes) => write!(f, "The dump's end should come after {bytes} bytes"),
             DumpCause::Check { expected, found } => {
@@ -159,7 +169,7 @@ impl<'d> Dump<'d> {
         let at = cursor.at;
         let found = bytes.len() - at;
         let chunk = cursor.chunk().map_err(|needed| Err(DumpCause::Truncated { needed, found }))?;
-        if chunk.cpu >= if matches!(chunk.kind, END | FUNCTION | TASK) { 1 } else { self.cpus } {
+        if chunk.cpu >= if matches!(chunk.kind, RECORDS | COUNTS) { self.cpus } else { 1 } {
             return Err(Err(DumpCause::Cpu(chunk.cpu)));
         }
         let length = Err(DumpCause::Length(chunk.body.len() as u64));
@@ -176,6 +186,9 @@ impl<'d> Dump<'d> {
             COUNTS => counts(chunk.body).map(|_| false).ok_or(length),
             FUNCTION => function(chunk.body).map(|_| false).ok_or(length),
             TASK => task(chunk.body).map(|_| false).ok_or(Err(DumpCause::Task)),
+            SLIDE => slide(chunk.body).map(|_| false).ok_or(length),
+            MODULE => module(chunk.body).map(|_| false).ok_or(Err(DumpCause::Module)),
+            SYMBOL => symbol(chunk.body).map(|_| false).ok_or(Err(DumpCause::Symbol)),
             END => {
                 let mut body = Cursor { bytes: chunk.body, at: 0 };
                 let (Some(total), Some(expected), 16) = (body.u64(), body.u64(), chunk.body.len()) else {
@@ -220,35 +233,38 @@ impl<'d> Dump<'d> {
 
     /// What a profiler knew, in no order; with the `ip` 0, what it had no room for.
     pub fn functions(&self) -> impl Iterator<Item = FunctionProfile> + use<'d> {
-        self.chunks_of(0).filter(|chunk| chunk.kind == FUNCTION).filter_map(|chunk| function(chunk.body))
+        self.bodies(FUNCTION).filter_map(function)
     }
 
     /// The tasks that have names.
     pub fn tasks(&self) -> impl Iterator<Item = (u32, &'d str)> + use<'d> {
-        self.chunks_of(0).filter(|chunk| chunk.kind == TASK).filter_map(|chunk| task(chunk.body))
+        self.bodies(TASK).filter_map(task)
+    }
+
+    /// How far above the addresses that it was linked for the kernel was, modulo 2^64; 0 where the dump doesn't say.
+    pub fn slide(&self) -> u64 {
+        self.bodies(SLIDE).find_map(slide).unwrap_or(0)
+    }
+
+    /// The texts of the modules that were loaded when the dump was written.
+    pub fn modules(&self) -> impl Iterator<Item = ModuleText<'d>> + use<'d> {
+        self.bodies(MODULE).filter_map(module)
+    }
+
+    /// The functions of these modules.
+    pub fn symbols(&self) -> impl Iterator<Item = ModuleSymbol<'d>> + use<'d> {
+        self.bodies(SYMBOL).filter_map(symbol)
+    }
+
+    /// The bodies of all chunks of a kind that has no CPU.
+    fn bodies(&self, kind: u32) -> impl Iterator<Item = &'d [u8]> + use<'d> {
+        self.chunks_of(0).filter(move |chunk| chunk.kind == kind).map(|chunk| chunk.body)
     }
 
     fn chunks_of(&self, cpu: u32) -> impl Iterator<Item = Chunk<'d>> + use<'d> {
         let mut cursor = Cursor { bytes: self.chunks, at: 0 };
         core::iter::from_fn(move || cursor.chunk().ok()).filter(move |chunk| chunk.cpu == cpu)
     }
-}
-
-fn counts(body: &[u8]) -> Option<Counts> {
-    let ([kept, read, refused, overwritten], []) = body.as_chunks() else { return None };
-    let [kept, read, refused, overwritten] = [kept, read, refused, overwritten].map(|bytes| u64::from_le_bytes(*bytes));
-    Some(Counts { kept, read, refused, overwritten })
-}
-
-fn function(body: &[u8]) -> Option<FunctionProfile> {
-    let ([ip, hits, total, own, min, max], []) = body.as_chunks() else { return None };
-    let [ip, hits, total, own, min, max] = [ip, hits, total, own, min, max].map(|bytes| u64::from_le_bytes(*bytes));
-    Some(FunctionProfile { ip: TextAddr::new(ip), hits, total, own, min, max })
-}
-
-fn task(body: &[u8]) -> Option<(u32, &str)> {
-    let (number, name) = body.split_first_chunk()?;
-    Some((u32::try_from(u64::from_le_bytes(*number)).ok()?, core::str::from_utf8(name).ok()?))
 }
 
 /// An event, and where it happened.
@@ -310,46 +326,5 @@ impl<'d> Stream<'d> {
         if let Ok((recorded, rest)) = event::decode(self.records) {
             (self.next, self.records) = (Some(recorded), rest);
         }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Chunk<'d> {
-    kind: u32,
-    cpu: u32,
-    body: &'d [u8],
-}
-
-/// Bytes that are read from the front.
-#[derive(Clone, Copy, Debug)]
-struct Cursor<'d> {
-    bytes: &'d [u8],
-    /// Where the next one is.
-    at: usize,
-}
-
-impl<'d> Cursor<'d> {
-    fn take(&mut self, length: u64) -> Option<&'d [u8]> {
-        let end = self.at.checked_add(usize::try_from(length).ok()?)?;
-        let taken = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(taken)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.take(4)?.try_into().ok().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.take(8)?.try_into().ok().map(u64::from_le_bytes)
-    }
-
-    /// The next chunk, or how many bytes there should be for it.
-    fn chunk(&mut self) -> Result<Chunk<'d>, u64> {
-        let head = CHUNK_HEAD_BYTES as u64;
-        let (kind, cpu) = (self.u32().ok_or(head)?, self.u32().ok_or(head)?);
-        let length = self.u64().ok_or(head)?;
-        let body = self.take(length).ok_or(head.saturating_add(length))?;
-        Ok(Chunk { kind, cpu, body })
     }
 }

@@ -2,8 +2,13 @@
 
 extern crate std;
 
-use super::{CHUNK_HEAD_BYTES, Dump, DumpCause, DumpError, DumpWriter, HEADER_BYTES, MAGIC, Reading};
-use crate::address::TextAddr;
+use super::{
+    CHUNK_HEAD_BYTES, Dump, DumpCause, DumpError, DumpWriter, HEADER_BYTES, MAGIC, ModuleSymbol, ModuleText, Reading,
+};
+use crate::address::{TextAddr, TextRange};
+use crate::engine::Engine;
+use crate::fakes::{COMPILED, FakeText};
+use crate::region::Regions as _;
 use crate::tracer::event::{Event, Recorder};
 use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};
 use crate::tracer::ring::{Counts, Mode, Ring, RingBlock};
@@ -124,6 +129,90 @@ fn profiles_and_names_come_out_as_they_went_in() {
 }
 
 #[test]
+fn the_slide_and_the_names_of_modules_come_out_as_they_went_in() {
+    let text = TextRange::new(TextAddr::new(0xffff_0000_1000), TextAddr::new(0xffff_0000_3000));
+    let mut bytes = Vec::new();
+    let sink = |part: &[u8]| {
+        bytes.extend_from_slice(part);
+        Ok::<(), ()>(())
+    };
+    let mut writer = DumpWriter::begin(sink, HERTZ, &[]).unwrap();
+    writer.slide(0u64.wrapping_sub(0x20_0000)).unwrap();
+    writer.module(text, "net").unwrap();
+    writer.symbol(0xffff_8000_0000_1008, 0x40, "net::send").unwrap();
+    writer.symbol(u64::MAX, 0, "").unwrap();
+    writer.finish().unwrap();
+    let dump = Dump::parse(&bytes).unwrap();
+    assert_eq!(dump.slide(), 0u64.wrapping_sub(0x20_0000));
+    assert!(dump.modules().eq([ModuleText { text, name: "net" }]));
+    let send = ModuleSymbol { addr: 0xffff_8000_0000_1008, size: 0x40, name: "net::send" };
+    assert!(dump.symbols().eq([send, ModuleSymbol { addr: u64::MAX, size: 0, name: "" }]));
+
+    let error_of = |from: &[u8], offset: isize, byte: u8| {
+        let mut changed = bytes.clone();
+        let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
+        changed[at.strict_add_signed(offset)] = byte;
+        Dump::parse(&changed).unwrap_err().cause
+    };
+    // A name that is none; a text that ends before it begins; a function that ends beyond the last address.
+    assert_eq!(error_of(b"net::send", 0, 0xff), DumpCause::Symbol);
+    assert_eq!(error_of(b"net::send", -1, 0xff), DumpCause::Symbol);
+    assert_eq!(error_of(b"net", 0, 0xff), DumpCause::Module);
+    assert_eq!(error_of(b"net", -9, 0xff), DumpCause::Module);
+}
+
+/// What is in a dump is what the engine has: the platform's slide, and the modules that are loaded, under their addresses.
+#[test]
+fn an_engine_s_text_has_names() {
+    let mut text = FakeText::new(0xffff_8000_0000_0000);
+    text.function("one", COMPILED);
+    let mut module = FakeText::new(0xffff_8000_1000_0000);
+    let functions = ["send", "receive"].map(|name| module.function(name, COMPILED));
+    text.module(module);
+    let kernel = text.build();
+    kernel.set_slide(0x1234_0000);
+    let engine = Engine::with_machine(kernel, kernel);
+    let dumped = || {
+        let mut bytes = Vec::new();
+        let sink = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok::<(), ()>(())
+        };
+        let mut writer = DumpWriter::begin(sink, HERTZ, &[]).unwrap();
+        writer.names(&engine).unwrap();
+        writer.finish().unwrap();
+        bytes
+    };
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image()) }.unwrap();
+    let region = kernel.module(0);
+    let (name, text) = (region.module, region.text);
+    // SAFETY: as above.
+    let token = unsafe { engine.add(region) }.unwrap();
+    let bytes = dumped();
+    let dump = Dump::parse(&bytes).unwrap();
+    assert_eq!(dump.slide(), 0x1234_0000);
+    assert!(dump.modules().eq([ModuleText { text, name }]));
+    let symbols: Vec<_> = dump.symbols().map(|symbol| (symbol.name, TextAddr::new(symbol.addr))).collect();
+    assert_eq!(symbols, [("send", functions[0]), ("receive", functions[1])]);
+
+    engine.remove(token).unwrap();
+    let bytes = dumped();
+    assert_eq!(Dump::parse(&bytes).unwrap().symbols().count(), 0);
+
+    // A sink that is full says so, and the engine is free again.
+    let mut left = 60;
+    let sink = |part: &[u8]| {
+        left = usize::checked_sub(left, part.len()).ok_or("full")?;
+        Ok(())
+    };
+    // SAFETY: as above.
+    unsafe { engine.add(kernel.module(0)) }.unwrap();
+    assert_eq!(DumpWriter::begin(sink, HERTZ, &[]).and_then(|mut writer| writer.names(&engine)), Err("full"));
+    assert_eq!(engine.statistics().regions, 2);
+}
+
+#[test]
 fn what_the_sink_does_not_take_stays() {
     let rings = busy_rings(40);
     for room in 0..400 {
@@ -224,7 +313,7 @@ fn what_is_wrong_is_told_by_place_and_reason() {
     assert_eq!(bytes.len(), end + CHUNK_HEAD_BYTES + 16);
     assert_eq!(bytes[..8], MAGIC);
     assert_eq!(error_of(&|bytes| bytes[0] = b'F'), (0, DumpCause::Magic));
-    assert_eq!(error_of(&|bytes| bytes[8] = 2), (0, DumpCause::Version(2)));
+    assert_eq!(error_of(&|bytes| bytes[8] = 3), (0, DumpCause::Version(3)));
     assert_eq!(error_of(&|bytes| bytes[13] = 2), (0, DumpCause::Cpus(513)));
     assert_eq!(error_of(&|bytes| bytes[HEADER_BYTES] = 9), (HEADER_BYTES, DumpCause::Chunk(9)));
     assert_eq!(error_of(&|bytes| bytes[HEADER_BYTES + 4] = 1), (HEADER_BYTES, DumpCause::Cpu(1)));

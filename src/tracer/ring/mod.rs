@@ -425,12 +425,12 @@ pub struct Counts {
 impl Counts {
     /// The records that nobody can read.
     pub const fn lost(&self) -> u64 {
-        self.refused + self.overwritten
+        self.refused.saturating_add(self.overwritten)
     }
 
     /// All records that anybody wanted to write.
     pub const fn produced(&self) -> u64 {
-        self.lost() + self.kept + self.read
+        self.lost().saturating_add(self.kept).saturating_add(self.read)
     }
 }
 

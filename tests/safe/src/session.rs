@@ -59,6 +59,6 @@ fn a_session_goes_from_its_words_to_its_dump() {
         bytes.extend_from_slice(part);
         Ok::<(), Infallible>(())
     };
-    SESSION.dump(sink, 1_000, &[&RING], [(1, "main")]).unwrap();
+    SESSION.dump(engine, sink, 1_000, &[&RING], [(1, "main")]).unwrap();
     assert_eq!(Dump::parse(&bytes).unwrap().events().count(), 1);
 }

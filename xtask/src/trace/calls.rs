@@ -91,8 +91,40 @@ pub(super) fn by_time(threads: &[Thread]) -> Vec<(usize, Step)> {
     steps
 }
 
+/// A way through the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Back,
+    On,
+}
+
 impl Thread {
-    fn new(context: Context) -> Self {
+    /// The next place from before this step on where the context is in no call.
+    pub(super) fn outside(&self, step: usize, direction: Direction) -> usize {
+        let mut depth = 0_usize;
+        let mut place = 0;
+        for (index, one) in self.steps.iter().enumerate() {
+            if depth == 0 {
+                if index >= step && direction == Direction::On {
+                    return index;
+                }
+                if index <= step {
+                    place = index;
+                }
+            }
+            match one.kind {
+                StepKind::Enter(_) => depth += 1,
+                StepKind::Leave(_) => depth = depth.saturating_sub(1),
+                StepKind::Instant(_) => {}
+            }
+        }
+        match direction {
+            Direction::Back => place,
+            Direction::On => self.steps.len(),
+        }
+    }
+
+    pub(super) fn new(context: Context) -> Self {
         Self { context, calls: Vec::new(), steps: Vec::new(), open: Vec::new() }
     }
 
@@ -220,7 +252,7 @@ impl Thread {
                     visit(Left { call: &self.calls[call], stack: &stack, self_ns: took.saturating_sub(inside) });
                     stack.pop();
                     if let Some((_, of_caller)) = times.last_mut() {
-                        *of_caller += took;
+                        *of_caller = of_caller.saturating_add(took);
                     }
                 }
             }

@@ -64,7 +64,7 @@ pub(crate) struct TraceArgs {
     /// More words for the kernel's command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
-    /// Write records that a kernel left earlier; boots nothing
+    /// Write records that a kernel left earlier, or as many of them as are whole; boots nothing
     #[arg(long, value_name = "FILE", requires = "image")]
     from: Option<PathBuf>,
     /// What to write; may be repeated
@@ -139,6 +139,11 @@ impl Format {
         }
     }
 
+    /// Whether it shows nothing but the time that calls took.
+    fn needs_durations(self) -> bool {
+        matches!(self, Self::Folded | Self::Svg)
+    }
+
     /// What to do with the file.
     fn how_to_read(self, output: &Path) -> String {
         let output = output.display();
@@ -174,24 +179,39 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let workspace = Workspace::load()?;
     let directory = workspace.target_dir.join("trace");
     std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let (dump, image) = match (&args.from, &args.image) {
-        (Some(from), Some(image)) => (from.clone(), image.clone()),
+    let (dump, image, failure) = match (&args.from, &args.image) {
+        (Some(from), Some(image)) => (from.clone(), image.clone(), None),
         _ => {
             let recording = recording(&workspace, args)?;
             let dump = directory.join("trace.dump");
-            recording.run(&dump)?;
-            (dump, recording.image)
+            let recorded = recording.run(&dump)?;
+            (dump, recording.image, recorded.failure)
         }
     };
+    with_failure(show(args, &dump, &image, &directory), failure)
+}
+
+/// What the command ends with: that the kernel failed is more than what can't be done with what it left.
+fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()> {
+    let Some(failure) = failure else { return shown };
+    if let Err(error) = shown {
+        eprintln!("{error:#}");
+    }
+    Err(failure)
+}
+
+/// Writes the formats, and shows the table of a dump.
+fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result<()> {
     let step = Step::start("reading the records");
-    let trace = record::read(&dump, &image)?;
+    let trace = record::read(dump, image)?;
     step.finish(&format!("{} events", trace.events.len()));
-    let written = write_all(&trace, &args.formats, args.output.as_deref(), &directory)?;
+    let Written { files, left_out } = write_all(&trace, &args.formats, args.output.as_deref(), directory)?;
     let mut table = Vec::new();
     summary::write(&trace, &mut table)?;
     println!("\n{}", String::from_utf8_lossy(&table).trim_end());
     println!();
-    written.iter().for_each(|(format, output)| println!("{}", format.how_to_read(output)));
+    files.iter().for_each(|(format, output)| println!("{}", format.how_to_read(output)));
+    left_out.iter().for_each(|(format, why)| println!("no {}: {why}", format.default_output()));
     println!("{}, for --from", dump.display());
     Ok(())
 }
@@ -228,13 +248,17 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
     })
 }
 
+/// What became of the formats.
+#[derive(Debug, Default)]
+struct Written {
+    /// Which went where.
+    files: Vec<(Format, PathBuf)>,
+    /// Which have nothing to show, and why, of those that nobody named.
+    left_out: Vec<(Format, String)>,
+}
+
 /// Writes the formats, and says which went where.
-fn write_all(
-    trace: &Trace,
-    choices: &[Choice],
-    output: Option<&Path>,
-    directory: &Path,
-) -> Result<Vec<(Format, PathBuf)>> {
+fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory: &Path) -> Result<Written> {
     let is_chosen = |format: &Format| choices.iter().any(|choice| choice.format().is_none_or(|one| one == *format));
     let mut formats: Vec<Format> = Format::ALL.into_iter().filter(is_chosen).collect();
     if !trace.profile.is_empty() {
@@ -245,8 +269,16 @@ fn write_all(
         );
         formats = vec![Format::Text];
     }
+    let mut written = Written::default();
+    if formats.iter().any(|format| format.needs_durations())
+        && let Err(error) = folded::Stacks::of(trace)
+    {
+        let is_named = |format: &Format| choices.iter().any(|choice| choice.format() == Some(*format));
+        // All are asked for: those that can be.
+        let hopeless = formats.extract_if(.., |format| format.needs_durations() && !is_named(format));
+        written.left_out = hopeless.map(|format| (format, error.to_string())).collect();
+    }
     let several = choices.len() > 1 || choices.contains(&Choice::All);
-    let mut written = Vec::new();
     for format in formats {
         let output = match output {
             Some(output) if several => output.join(format.default_output()),
@@ -259,7 +291,7 @@ fn write_all(
         let step = Step::start(format!("writing {}", output.display()));
         format.write(trace, &output).with_context(|| format!("cannot write {}", output.display()))?;
         step.finish("done");
-        written.push((format, output));
+        written.files.push((format, output));
     }
     Ok(written)
 }
@@ -274,8 +306,8 @@ mod tests {
         let scratch = Scratch::new("command");
         let output = scratch.0.join("all");
         let written = write_all(&fixture::damaged(), &[Choice::All], Some(&output), Path::new("nowhere")).unwrap();
-        assert_eq!(written.len(), Format::ALL.len());
-        for (format, output) in written {
+        assert_eq!((written.files.len(), written.left_out.len()), (Format::ALL.len(), 0));
+        for (format, output) in written.files {
             let file = if output.is_dir() { output.join("info") } else { output };
             let begins: &[u8] = match format {
                 Format::Text => b"# tracer: function_graph\n",
@@ -289,12 +321,12 @@ mod tests {
         }
         let one = scratch.0.join("one.svg");
         let written = write_all(&fixture::graph(), &[Choice::Svg], Some(&one), Path::new("nowhere")).unwrap();
-        assert_eq!(written, [(Format::Svg, one.clone())]);
+        assert_eq!(written.files, [(Format::Svg, one.clone())]);
         assert!(one.is_file());
         let two = [Choice::Text, Choice::Folded, Choice::Text];
         let written = write_all(&fixture::graph(), &two, None, &scratch.0).unwrap();
         assert_eq!(
-            written,
+            written.files,
             [Format::Text, Format::Folded].map(|format| (format, scratch.0.join(format.default_output())))
         );
     }
@@ -304,11 +336,38 @@ mod tests {
         let scratch = Scratch::new("profile");
         let trace = fixture::profile();
         let written = write_all(&trace, &[Choice::All], None, &scratch.0).unwrap();
-        assert_eq!(written, [(Format::Text, scratch.0.join("trace.txt"))]);
-        let table = std::fs::read_to_string(&written[0].1).unwrap();
+        assert_eq!(written.files, [(Format::Text, scratch.0.join("trace.txt"))]);
+        let table = std::fs::read_to_string(&written.files[0].1).unwrap();
         assert!(table.lines().nth(1).is_some_and(|line| line.ends_with("kernel::step")), "{table}");
         let error = write_all(&trace, &[Choice::Svg], None, &scratch.0).unwrap_err();
         assert!(error.to_string().contains("text only"), "{error}");
+    }
+
+    #[test]
+    fn all_formats_of_function_events_are_those_that_show_any() {
+        let scratch = Scratch::new("functions-all");
+        let trace = fixture::functions();
+        let written = write_all(&trace, &[Choice::All], None, &scratch.0).unwrap();
+        let formats: Vec<_> = written.files.iter().map(|(format, _)| *format).collect();
+        assert_eq!(formats, [Format::Text, Format::Uftrace, Format::TraceDat, Format::Perfetto]);
+        let left_out: Vec<_> = written.left_out.iter().map(|(format, _)| *format).collect();
+        assert_eq!(left_out, [Format::Folded, Format::Svg]);
+        assert!(written.left_out.iter().all(|(_, why)| why.contains("no call in this trace has a duration")));
+        // What was asked for by its name is missed.
+        for choices in [&[Choice::Svg][..], &[Choice::All, Choice::Folded]] {
+            assert!(write_all(&trace, choices, None, &scratch.0).is_err());
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_failed_makes_the_command_fail_whatever_was_shown() {
+        let (good, bad) = (|| Ok(()), || Err(anyhow::anyhow!("cannot write")));
+        let failure = || Some(anyhow::anyhow!("status 3"));
+        assert!(with_failure(good(), None).is_ok());
+        assert_eq!(with_failure(bad(), None).unwrap_err().to_string(), "cannot write");
+        for shown in [good(), bad()] {
+            assert_eq!(with_failure(shown, failure()).unwrap_err().to_string(), "status 3");
+        }
     }
 
     #[test]

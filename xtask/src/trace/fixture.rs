@@ -51,12 +51,13 @@ pub(super) fn of_events(events: Vec<Event>) -> Trace {
     Trace {
         counter_hz: 62_500_000,
         start_time_ns: 0,
-        cpus: vec![Cpu { id: 0, lost: 0 }, Cpu { id: 1, lost: 0 }],
+        cpus: [0, 1].map(|id| Cpu { id, overwritten: 0, refused: 0 }).to_vec(),
         symbols: symbols.collect(),
         tasks: vec![task(7, "worker"), task(12, "disk reader")],
         events,
         profile: Vec::new(),
         left_out: LeftOut::default(),
+        damage: None,
     }
 }
 
@@ -145,7 +146,7 @@ pub(super) fn functions() -> Trace {
     script.on(1, 12).add(call(6, 1, &[])).after(999).add(EventKind::Marker { text: "two\nlines".to_owned() });
     script.after(400).on(0, 99).add(call(9, 0x40, &[])).after(3);
     let mut trace = of_events(script.events);
-    trace.cpus[1].lost = 17;
+    trace.cpus[1].overwritten = 17;
     trace
 }
 
@@ -167,7 +168,15 @@ pub(super) fn damaged() -> Trace {
         entry(3_100, function(2), 1),
         marker(4_000, "the end"),
     ]);
-    trace.cpus[0].lost = 3;
+    trace.cpus[0].overwritten = 3;
+    trace
+}
+
+/// Rings that were full: of CPU 0 the last events are missing, of CPU 1 some at both ends, of CPU 2 all.
+pub(super) fn full() -> Trace {
+    let mut trace = graph();
+    trace.cpus.push(Cpu { id: 2, overwritten: 4, refused: 5 });
+    (trace.cpus[0].refused, trace.cpus[1].overwritten, trace.cpus[1].refused) = (7, 21, 22);
     trace
 }
 

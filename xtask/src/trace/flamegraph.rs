@@ -120,8 +120,9 @@ fn escaped(text: &str) -> String {
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
-            // XML has no place for these.
+            // XML has no place for these: its production Char (2.2).
             control if control.is_control() => escaped.push(' '),
+            '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
             other => escaped.push(other),
         }
     }
@@ -150,5 +151,11 @@ mod tests {
     #[test]
     fn names_cannot_break_the_picture() {
         assert_eq!(escaped("<a as b<\"&\">>\n"), "&lt;a as b&lt;&quot;&amp;&quot;&gt;&gt; ");
+        // XML 1.0, production 2: Char.
+        let is_char = |c: char| matches!(u32::from(c), 9 | 10 | 13 | 0x20..=0xd7ff | 0xe000..=0xfffd | 0x1_0000..);
+        for character in char::MIN..=char::MAX {
+            let escaped = escaped(&character.to_string());
+            assert!(!escaped.is_empty() && escaped.chars().all(is_char), "{character:?}: {escaped:?}");
+        }
     }
 }

@@ -27,6 +27,8 @@ mod trace_dat;
 mod uftrace;
 
 #[cfg(test)]
+mod damage;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod readers;

@@ -24,6 +24,8 @@ pub(crate) struct Trace {
     /// What a profiler counted in the kernel; a trace has this or events.
     pub(crate) profile: Vec<Profiled>,
     pub(crate) left_out: LeftOut,
+    /// What is wrong with the dump that it was read from: what came behind that place is missing.
+    pub(crate) damage: Option<String>,
 }
 
 /// A function's calls, counted and timed in the kernel.
@@ -53,8 +55,17 @@ pub(crate) struct LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) id: u32,
+    /// How many events were lost because newer ones took their place: those before the first that is there.
+    pub(crate) overwritten: u64,
+    /// How many were lost because there was no room for them: those behind the last that is there.
+    pub(crate) refused: u64,
+}
+
+impl Cpu {
     /// How many of its events were not kept.
-    pub(crate) lost: u64,
+    pub(super) fn lost(&self) -> u64 {
+        self.overwritten.saturating_add(self.refused)
+    }
 }
 
 /// A function of the kernel or of a module.
@@ -170,16 +181,37 @@ impl Trace {
         // Of several names for one address, the first is the best.
         let symbol =
             last.and_then(|last| self.symbols.get(self.symbols.partition_point(|symbol| symbol.addr < last.addr)));
-        match symbol.filter(|symbol| addr - symbol.addr < symbol.size.max(1)) {
+        match symbol.filter(|symbol| addr - symbol.addr < symbol.size.max(1) && !is_blank(&symbol.name)) {
             Some(symbol) => Cow::Borrowed(&symbol.name),
             None => Cow::Owned(format!("{addr:#x}")),
         }
     }
 
+    /// The functions as readers want them that know no ends: one for each address, by address, and `None` where one ends
+    /// and none begins.
+    pub(super) fn symbols_and_gaps(&self) -> Vec<(u64, Option<&Symbol>)> {
+        let mut all: Vec<(u64, Option<&Symbol>)> = Vec::with_capacity(self.symbols.len() + 1);
+        // Where the one before ends.
+        let mut end = None;
+        for same in self.symbols.chunk_by(|symbol, next| symbol.addr == next.addr) {
+            let symbol = &same[0];
+            all.extend(end.filter(|end| *end < symbol.addr).map(|end| (end, None)));
+            all.push((symbol.addr, Some(symbol).filter(|symbol| !is_blank(&symbol.name))));
+            end = symbol.addr.checked_add(symbol.size.max(1));
+        }
+        all.extend(end.map(|end| (end, None)));
+        all
+    }
+
+    /// The tasks that have names to show.
+    pub(super) fn named_tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().filter(|task| !is_blank(&task.name))
+    }
+
     /// The name of a task, or what Linux shows instead.
     pub(super) fn task_name(&self, id: u32) -> &str {
         let without_name = if id == NO_TASK { "<idle>" } else { "<...>" };
-        self.tasks.iter().find(|task| task.id == id).map_or(without_name, |task| &task.name)
+        self.named_tasks().find(|task| task.id == id).map_or(without_name, |task| &task.name)
     }
 
     /// The name of a context. A CPU's says which one.
@@ -203,10 +235,48 @@ impl Trace {
     }
 }
 
+/// Whether there is nothing to see of a name; files of many formats cannot be read any more behind such a one.
+fn is_blank(name: &str) -> bool {
+    name.chars().all(|character| character.is_whitespace() || character.is_control())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::trace::fixture;
+
+    #[test]
+    fn a_function_has_an_end_and_a_name_that_says_nothing_is_none() {
+        let mut trace = fixture::graph();
+        let symbol = |addr, size, name: &str| Symbol { addr, size, name: name.to_owned() };
+        trace.symbols = vec![
+            symbol(0x1000, 0x10, "first"),
+            symbol(0x1000, 0x10, "alias"),
+            symbol(0x1010, 0x10, "next"),
+            symbol(0x1030, 8, " "),
+            symbol(0x1040, 0, "label"),
+            symbol(u64::MAX, 0, "last"),
+        ];
+        trace.tasks[0].name = "\n ".to_owned();
+        let all: Vec<_> = trace.symbols_and_gaps();
+        let all: Vec<_> = all.into_iter().map(|(addr, symbol)| (addr, symbol.map_or("", |one| &one.name))).collect();
+        let expected = [
+            (0x1000, "first"),
+            (0x1010, "next"),
+            (0x1020, ""),
+            (0x1030, ""),
+            (0x1038, ""),
+            (0x1040, "label"),
+            (0x1041, ""),
+            (u64::MAX, "last"),
+        ];
+        assert_eq!(all, expected);
+        for (addr, name) in expected {
+            let expected = if name.is_empty() { format!("{addr:#x}") } else { name.to_owned() };
+            assert_eq!(trace.name_at(addr), expected);
+        }
+        assert_eq!((trace.task_name(7), trace.task_name(12)), ("<...>", "disk reader"));
+    }
 
     #[test]
     fn an_address_has_the_name_of_the_function_around_it() {

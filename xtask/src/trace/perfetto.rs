@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::calls::{self, StepKind, Thread};
-use super::model::{EventKind, Trace};
+use super::model::{Cpu, EventKind, Trace};
 use super::text::in_one_line;
 
 /// The process that all tracks are in. Not 0, which stands for idle CPUs.
@@ -36,9 +36,13 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
 }
 
 fn other_data(trace: &Trace) -> Value {
-    let lost: serde_json::Map<String, Value> =
-        trace.cpus.iter().map(|cpu| (format!("lost events of CPU {}", cpu.id), json!(cpu.lost))).collect();
-    Value::Object(lost)
+    let of_cpu = |cpu: &Cpu| {
+        [("overwritten", cpu.overwritten), ("refused", cpu.refused)]
+            .map(|(what, count)| (format!("{what} events of CPU {}", cpu.id), json!(count)))
+    };
+    let mut data: serde_json::Map<String, Value> = trace.cpus.iter().flat_map(of_cpu).collect();
+    data.extend(trace.damage.iter().map(|damage| ("damage".to_owned(), json!(damage))));
+    Value::Object(data)
 }
 
 fn metadata(what: &str, thread: u32, name: &str) -> Value {

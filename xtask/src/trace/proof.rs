@@ -295,10 +295,16 @@ pub(super) fn compare_trace_cmd(trace: &Trace, file: &Path) -> Result<()> {
         })
         .collect();
     ensure!(!expected.is_empty() && shown == expected, "trace-cmd reports {shown:?}, the text has {expected:?}");
+    let told: Vec<&str> =
+        report.iter().filter(|line| line.contains(" EVENTS DROPPED]")).map(|line| line.trim()).collect();
     for cpu in &trace.cpus {
-        let dropped = format!("CPU:{} [{} EVENTS DROPPED]", cpu.id, cpu.lost);
-        let is_told = report.iter().any(|line| line.contains(&dropped));
-        ensure!(is_told == (cpu.lost > 0), "trace-cmd and CPU {}'s {} lost events", cpu.id, cpu.lost);
+        let is_silent = !trace.events.iter().any(|event| event.cpu == cpu.id);
+        let expected = if is_silent { vec![cpu.lost()] } else { vec![cpu.overwritten, cpu.refused] };
+        let line = |lost: &u64| format!("CPU:{} [{lost} EVENTS DROPPED]", cpu.id);
+        let expected: Vec<String> = expected.iter().filter(|lost| **lost > 0).map(line).collect();
+        let of_cpu = format!("CPU:{} ", cpu.id);
+        let found: Vec<&str> = told.iter().copied().filter(|line| line.starts_with(&of_cpu)).collect();
+        ensure!(found == expected, "trace-cmd tells {found:?} of CPU {}, and not {expected:?}", cpu.id);
     }
     Ok(())
 }

@@ -62,8 +62,87 @@ fn uftrace_replays_the_graph_that_the_text_shows() {
         return;
     }
     let scratch = Scratch::new("replay");
-    let trace = fixture::graph();
-    proof::compare_replay(&trace, &uftrace_directory(&trace, &scratch)).unwrap();
+    for trace in [fixture::graph(), fixture::full()] {
+        proof::compare_replay(&trace, &uftrace_directory(&trace, &scratch)).unwrap();
+    }
+}
+
+#[test]
+fn uftrace_tells_what_was_lost_and_where() {
+    if !is_installed("uftrace") {
+        return;
+    }
+    let scratch = Scratch::new("lost");
+    let trace = fixture::full();
+    let directory = uftrace_directory(&trace, &scratch);
+    // Without the option, it leaves out what was lost outside of calls.
+    let args = ["replay", "--kernel-full", "--no-pager", "--color=no", "-f", "tid"];
+    let replay = read_with("uftrace", &args, &directory);
+    let told: Vec<(usize, &str)> = replay.lines().enumerate().filter(|(_, line)| line.contains("LOST")).collect();
+    let count = |line: &str| line.split_whitespace().skip_while(|word| *word != "LOST").nth(1).unwrap().parse::<u64>();
+    let mut counts: Vec<u64> = told.iter().map(|(_, line)| count(line).unwrap()).collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [7, 9, 21, 22], "{replay}");
+    // What was overwritten on CPU 1 is before its first event, the idle task's; what was refused on CPU 0 behind its last.
+    let line_of = |number: u64| told.iter().find(|(_, line)| count(line) == Ok(number)).unwrap().0;
+    let last = replay.lines().position(|line| line.contains("} = -5;")).unwrap();
+    let idle = replay.lines().position(|line| line.contains("kernel::idle")).unwrap();
+    assert!(line_of(21) < idle && line_of(7) > last, "{replay}");
+    // The times are those of the same calls without losses.
+    proof::compare_report(&trace, &directory).unwrap();
+}
+
+#[test]
+fn readers_show_no_function_where_there_is_none() {
+    let scratch = Scratch::new("gap");
+    let mut trace = fixture::graph();
+    trace.symbols.iter_mut().for_each(|symbol| symbol.size = 0x80);
+    let gap = fixture::function(2) + 0x90;
+    for event in &mut trace.events {
+        if let EventKind::Entry { ip, .. } | EventKind::Exit { ip, .. } = &mut event.kind
+            && *ip == fixture::function(2)
+        {
+            *ip = gap;
+        }
+    }
+    assert_eq!(trace.name_at(gap), format!("{gap:#x}"));
+    if is_installed("uftrace") {
+        let replay = read_with("uftrace", &["replay", "--no-pager"], &uftrace_directory(&trace, &scratch));
+        assert!(!replay.contains("kernel::step") && replay.contains("kernel::work"), "{replay}");
+        assert!(replay.contains("no_function();"), "{replay}");
+    }
+    if is_installed("trace-cmd") {
+        let report = read_with("trace-cmd", &["report"], &trace_dat_file(&trace, &scratch));
+        assert!(!report.contains("kernel::step") && report.contains("kernel::work"), "{report}");
+        assert!(report.contains("no_function();"), "{report}");
+    }
+}
+
+#[test]
+fn readers_read_a_trace_with_names_that_say_nothing() {
+    let scratch = Scratch::new("blank");
+    let mut trace = fixture::graph();
+    trace.tasks[0].name = String::new();
+    trace.tasks[1].name = "\t ".to_owned();
+    trace.symbols[2].name = String::new();
+    let mut folded = Vec::new();
+    folded::write(&trace, &mut folded).unwrap();
+    let folded = String::from_utf8(folded).unwrap();
+    assert!(
+        folded.lines().all(|line| line.rsplit_once(' ').unwrap().0.split(';').all(|name| !name.is_empty())),
+        "{folded}"
+    );
+    if is_installed("trace-cmd") {
+        let report = read_with("trace-cmd", &["report"], &trace_dat_file(&trace, &scratch));
+        assert!(report.contains("<...>-7 ") && report.contains("kernel::work"), "{report}");
+        assert!(!report.contains("kernel::step"), "{report}");
+    }
+    if is_installed("uftrace") {
+        let replay = read_with("uftrace", &["replay", "--no-pager"], &uftrace_directory(&trace, &scratch));
+        assert!(replay.contains("kernel::work") && !replay.contains("kernel::step"), "{replay}");
+        let info = read_with("uftrace", &["info", "--no-pager"], &scratch.0.join("uftrace.data"));
+        assert!(info.contains("7(<...>)") && info.contains("12(<...>)"), "{info}");
+    }
 }
 
 #[test]
@@ -160,7 +239,9 @@ fn uftrace_makes_graphs_and_chrome_traces_of_all() {
         return;
     }
     let scratch = Scratch::new("graph");
-    for trace in [fixture::graph(), fixture::functions(), fixture::damaged()] {
+    for mut trace in [fixture::graph(), fixture::functions(), fixture::damaged()] {
+        // It warns of what was lost.
+        trace.cpus.iter_mut().for_each(|cpu| cpu.overwritten = 0);
         let directory = uftrace_directory(&trace, &scratch);
         let threads = calls::threads(&trace);
         let graph = read_with("uftrace", &["graph", "--no-pager"], &directory);
@@ -213,7 +294,7 @@ fn trace_cmd_reports_the_graph_that_the_text_shows() {
         return;
     }
     let scratch = Scratch::new("report-graph");
-    for trace in [fixture::graph(), fixture::damaged()] {
+    for trace in [fixture::graph(), fixture::damaged(), fixture::full()] {
         proof::compare_trace_cmd(&trace, &trace_dat_file(&trace, &scratch)).unwrap();
     }
 }

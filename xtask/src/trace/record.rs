@@ -39,21 +39,22 @@ pub(crate) struct Recording {
 }
 
 impl Recording {
-    /// Boots the kernel, which writes its dump into the file, and shows that.
-    pub(crate) fn run(&self, dump: &Path) -> Result<()> {
+    /// Boots the kernel, which writes its dump into the file, and shows that. What became of a kernel that failed is in the
+    /// result, if it wrote something before.
+    pub(crate) fn run(&self, dump: &Path) -> Result<Recorded> {
         let step = Step::start(format!("recording {}", self.image.display()));
-        let written = self.boot_noting(dump, |line| step.note(line))?;
-        step.finish(&format!("{written} bytes"));
-        Ok(())
+        let recorded = self.boot_noting(dump, |line| step.note(line))?;
+        step.finish(&format!("{} bytes", recorded.bytes));
+        Ok(recorded)
     }
 
-    /// The same, unseen.
+    /// The same, unseen; a kernel that failed is an error.
     pub(crate) fn boot(&self, dump: &Path) -> Result<()> {
-        self.boot_noting(dump, |_| {}).map(drop)
+        self.boot_noting(dump, |_| {})?.failure.map_or(Ok(()), Err)
     }
 
-    /// Gives each console line to `note`; returns how long the dump is.
-    fn boot_noting(&self, dump: &Path, note: impl FnMut(&str)) -> Result<u64> {
+    /// Gives each console line to `note`.
+    fn boot_noting(&self, dump: &Path, note: impl FnMut(&str)) -> Result<Recorded> {
         match std::fs::remove_file(dump) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot replace {}", dump.display()));
@@ -70,20 +71,7 @@ impl Recording {
             more: Vec::new(),
         };
         let outcome = qemu::boot(&self.image, &boot, note)?;
-        let shown = outcome.last_lines();
-        match outcome.end {
-            End::Exit(0) => {}
-            End::Exit(status) => bail!("the kernel left with status {status}; it said:\n{shown}"),
-            End::Killed => bail!("QEMU was killed; the kernel said:\n{shown}"),
-            End::Hung => bail!("the boot was ended after {} s; the kernel said:\n{shown}", self.limit.as_secs()),
-        }
-        let written = std::fs::metadata(dump).map(|file| file.len());
-        written.map_err(|_| {
-            anyhow!(
-                "the kernel wrote no trace: it should read trace-file=PATH from its command line, as \
-                 fentry::tracer::session says; it said:\n{shown}"
-            )
-        })
+        recorded(outcome.end, &outcome.last_lines(), self.limit, dump)
     }
 
     /// The words for the kernel.
@@ -99,6 +87,35 @@ impl Recording {
             line = format!("{line} {more}");
         }
         Ok(line)
+    }
+}
+
+/// What a kernel left.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// How long its dump is.
+    pub(crate) bytes: u64,
+    /// How the kernel ended, if not well.
+    pub(crate) failure: Option<anyhow::Error>,
+}
+
+/// What a kernel left that ended so, and said `shown` last. One that failed may have left a dump before, or a part of one.
+fn recorded(end: End, shown: &str, limit: Duration, dump: &Path) -> Result<Recorded> {
+    let failure = match end {
+        End::Exit(0) => None,
+        End::Exit(status) => Some(anyhow!("the kernel left with status {status}; it said:\n{shown}")),
+        End::Killed => Some(anyhow!("QEMU was killed; the kernel said:\n{shown}")),
+        End::Hung => Some(anyhow!("the boot was ended after {} s; the kernel said:\n{shown}", limit.as_secs())),
+    };
+    match (std::fs::metadata(dump).map(|file| file.len()), failure) {
+        (Ok(bytes), None) => Ok(Recorded { bytes, failure: None }),
+        // Not even its header was written: there is nothing to show but the failure.
+        (Ok(bytes), failure) if bytes > 0 => Ok(Recorded { bytes, failure }),
+        (_, Some(failure)) => Err(failure),
+        (Err(_), None) => bail!(
+            "the kernel wrote no trace: it should read trace-file=PATH from its command line, as \
+             fentry::tracer::session says; it said:\n{shown}"
+        ),
     }
 }
 
@@ -119,6 +136,24 @@ pub(crate) fn read(dump: &Path, image: &Path) -> Result<Trace> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_fails_still_leaves_what_it_wrote() {
+        let scratch = super::super::fixture::Scratch::new("failed");
+        let (dump, limit) = (scratch.0.join("dump"), Duration::from_secs(9));
+        let ended = |end| recorded(end, "a last word", limit, &dump);
+        for end in [End::Exit(0), End::Exit(3), End::Killed, End::Hung] {
+            assert!(format!("{:#}", ended(end).unwrap_err()).contains("a last word"));
+        }
+        std::fs::write(&dump, b"").unwrap();
+        assert!(ended(End::Exit(3)).unwrap_err().to_string().contains("status 3"));
+        std::fs::write(&dump, b"fentryTR").unwrap();
+        assert!(ended(End::Exit(0)).unwrap().failure.is_none());
+        for (end, said) in [(End::Exit(3), "status 3"), (End::Killed, "killed"), (End::Hung, "after 9 s")] {
+            let Recorded { bytes: 8, failure: Some(failure) } = ended(end).unwrap() else { panic!() };
+            assert!(failure.to_string().contains(said), "{failure}");
+        }
+    }
 
     #[test]
     fn the_command_line_says_what_was_asked_for() {

@@ -5,13 +5,17 @@
 //! the calls inside one are the last ones before it that are deeper and did not begin earlier. Times alone would not do:
 //! many calls can fall into one tick of the clock.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use fentry::symbols::Function;
-use fentry::tracer::dump::{Dump, TimedEvent};
+use fentry::tracer::dump::{Dump, ModuleSymbol, ModuleText, TimedEvent};
 use fentry::tracer::event;
 use fentry::tracer::profiler::FunctionProfile;
+use fentry::tracer::ring::Counts;
 
 use super::model::{Context, Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
 
@@ -19,28 +23,28 @@ use super::model::{Context, Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Ta
 const NO_CALL: u32 = u32::MAX;
 
 impl Trace {
-    /// Reads a dump. `functions` are those of the kernel that wrote it, by address.
+    /// Reads a dump, or as much of it as is whole. `functions` are those of the kernel that wrote it, as linked.
     pub(crate) fn from_dump(bytes: &[u8], functions: &[Function]) -> Result<Self> {
-        let dump = Dump::parse(bytes).context("this is not what a kernel's tracer wrote")?;
+        let (dump, damage) = Dump::salvage(bytes).context("this is not what a kernel's tracer wrote")?;
         ensure!(dump.ticks_per_second() > 0, "the dump's clock does not tick");
         let clock = Clock { ticks_per_second: dump.ticks_per_second() };
         let mut left_out = LeftOut::default();
         let mut contexts = BTreeMap::<Context, Nest>::new();
-        let symbols: Vec<Symbol> = functions
-            .iter()
-            .map(|Function { name, addr, size, .. }| Symbol { addr: *addr, size: *size, name: name.clone() })
-            .collect();
         let mut trace = Self {
             counter_hz: dump.ticks_per_second(),
             start_time_ns: 0,
             cpus: (0..dump.cpus())
-                .map(|id| Cpu { id, lost: dump.counts(id).map_or(0, |counts| counts.lost()) })
+                .map(|id| {
+                    let Counts { overwritten, refused, .. } = dump.counts(id).unwrap_or_default();
+                    Cpu { id, overwritten, refused }
+                })
                 .collect(),
-            symbols,
+            symbols: symbols(&dump, functions),
             tasks: dump.tasks().map(|(id, name)| Task { id, name: name.to_owned() }).collect(),
             events: Vec::new(),
             profile: Vec::new(),
             left_out,
+            damage: damage.map(|error| error.to_string()),
         };
         for timed in dump.events() {
             match event_of(&timed, clock, &trace) {
@@ -55,7 +59,7 @@ impl Trace {
         trace.start_time_ns = trace.events.first().map_or(0, |event| event.time_ns);
         for FunctionProfile { ip, hits, total, own, min, max } in dump.functions() {
             if ip.get() == 0 {
-                left_out.unprofiled += hits;
+                left_out.unprofiled = left_out.unprofiled.saturating_add(hits);
                 continue;
             }
             let [total_ns, own_ns, min_ns, max_ns] = [total, own, min, max].map(|ticks| clock.nanoseconds(ticks));
@@ -65,6 +69,32 @@ impl Trace {
         trace.check()?;
         Ok(trace)
     }
+}
+
+/// The functions of the kernel where it ran, and those of its modules, by address.
+fn symbols(dump: &Dump<'_>, functions: &[Function]) -> Vec<Symbol> {
+    let slide = dump.slide();
+    let moved = |Function { name, addr, size, .. }: &Function| {
+        let addr = addr.wrapping_add(slide);
+        addr.checked_add(*size).map(|_| Symbol { addr, size: *size, name: name.clone() })
+    };
+    let mut modules: Vec<ModuleText<'_>> = dump.modules().collect();
+    modules.sort_by_key(|module| module.text.start);
+    let of_module = |symbol: ModuleSymbol<'_>| {
+        let ModuleSymbol { addr, size, name } = symbol;
+        let after = modules.partition_point(|module| module.text.start.get() <= addr);
+        let module = after.checked_sub(1).map(|index| &modules[index]);
+        // As Linux shows them. A symbol at a module's very end is that module's too.
+        let name = match module.filter(|module| addr <= module.text.end.get()) {
+            Some(module) => format!("{name} [{}]", module.name),
+            None => name.to_owned(),
+        };
+        Symbol { addr, size, name }
+    };
+    let mut symbols: Vec<Symbol> = functions.iter().filter_map(moved).chain(dump.symbols().map(of_module)).collect();
+    // Stable: of several names for one address, the first stays the first.
+    symbols.sort_by_key(|symbol| symbol.addr);
+    symbols
 }
 
 /// The clock of a dump.
@@ -168,201 +198,5 @@ impl Group {
     fn is_entry_of(&self, function: u64, level: u32) -> bool {
         let [Event { kind: EventKind::Entry { ip, depth, .. }, .. }] = self.events[..] else { return false };
         (ip, depth) == (function, level)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use fentry::TextAddr;
-    use fentry::tracer::dump::{DumpWriter, Reading};
-    use fentry::tracer::event::Recorder;
-    use fentry::tracer::profiler::{Profile, ProfileSlot};
-    use fentry::tracer::ring::{Mode, Ring, RingBlock};
-
-    use super::*;
-    use fentry::symbols::Convention;
-
-    const HERTZ: u64 = 62_500_000;
-
-    fn at(number: u64) -> TextAddr {
-        TextAddr::new(0x1000 * number + 4)
-    }
-
-    fn functions() -> Vec<Function> {
-        (1..=9)
-            .map(|n| Function { name: format!("f{n}"), addr: 0x1000 * n, size: 0x800, convention: Convention::Base })
-            .collect()
-    }
-
-    /// The trace of what `record` records on each of two CPUs, with a clock that it sets.
-    fn traced(record: impl Fn(usize, &Recorder<'_, &dyn Fn() -> u64>, &Cell<u64>)) -> Trace {
-        let ring = || -> &'static Ring {
-            let memory = Box::leak((0..4).map(|_| RingBlock::new()).collect());
-            Box::leak(Box::new(Ring::from_slice(memory, Mode::Overwrite).unwrap()))
-        };
-        let rings = [ring(), ring()];
-        for (cpu, ring) in rings.into_iter().enumerate() {
-            let time = Cell::new(0);
-            let clock = || time.get();
-            record(cpu, &Recorder { ring, task: cpu as u32 + 1, clock: &clock }, &time);
-        }
-        Trace::from_dump(&dump(&rings), &functions()).unwrap()
-    }
-
-    fn dump(rings: &[&Ring]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        let sink = |part: &[u8]| {
-            bytes.extend_from_slice(part);
-            Ok::<(), ()>(())
-        };
-        let mut writer = DumpWriter::begin(sink, HERTZ, rings).unwrap();
-        writer.task(1, "first").unwrap();
-        writer.pull(Reading::Consume).unwrap();
-        writer.finish().unwrap();
-        bytes
-    }
-
-    /// `time task +name` for an entry, `-name` for an exit.
-    fn in_words(trace: &Trace) -> Vec<String> {
-        let word = |event: &Event| {
-            let name = |ip| trace.name_at(ip);
-            let what = match &event.kind {
-                EventKind::Entry { ip, .. } => format!("+{}", name(*ip)),
-                EventKind::Exit { ip, .. } => format!("-{}", name(*ip)),
-                EventKind::Function { ip, .. } => name(*ip).into_owned(),
-                EventKind::Marker { text } => text.clone(),
-            };
-            format!("{} {} {what}", event.time_ns, event.task)
-        };
-        trace.events.iter().map(word).collect()
-    }
-
-    #[test]
-    fn calls_get_their_entries_back_where_they_were() {
-        let trace = traced(|cpu, recorder, time| {
-            let exit = |now, function, entry, depth| {
-                time.set(now);
-                assert!(recorder.graph_exit(at(function), entry, depth, 7));
-            };
-            if cpu == 0 {
-                // All in one tick: f1 { f2 { f3 } f3 } f1 { }
-                exit(5, 3, 5, 2);
-                exit(5, 2, 5, 1);
-                exit(5, 3, 5, 1);
-                exit(5, 1, 5, 0);
-                exit(5, 1, 5, 0);
-            } else {
-                exit(3, 5, 2, 1);
-                recorder.marker("between");
-                exit(9, 4, 1, 0);
-            }
-        });
-        let expected = [
-            "16 2 +f4",
-            "32 2 +f5",
-            "48 2 -f5",
-            "48 2 between",
-            "80 1 +f1",
-            "80 1 +f2",
-            "80 1 +f3",
-            "80 1 -f3",
-            "80 1 -f2",
-            "80 1 +f3",
-            "80 1 -f3",
-            "80 1 -f1",
-            "80 1 +f1",
-            "80 1 -f1",
-            "144 2 -f4",
-        ];
-        assert_eq!(in_words(&trace), expected);
-        assert_eq!((trace.start_time_ns, trace.task_name(1), trace.cpus.len()), (16, "first", 2));
-        let EventKind::Exit { depth: 0, entry_time_ns: 16, retval: Some(7), .. } = trace.events[14].kind else {
-            panic!()
-        };
-    }
-
-    #[test]
-    fn what_began_before_a_call_is_not_inside_it() {
-        // The exit of what was around f2 is lost.
-        let trace = traced(|cpu, recorder, time| {
-            for (now, function, entry, depth) in [(3, 2, 1, 1), (8, 1, 6, 0)].into_iter().filter(|_| cpu == 0) {
-                time.set(now);
-                recorder.graph_exit(at(function), entry, depth, 0);
-            }
-        });
-        assert_eq!(in_words(&trace), ["16 1 +f2", "48 1 -f2", "96 1 +f1", "128 1 -f1"]);
-    }
-
-    #[test]
-    fn entries_that_were_recorded_are_not_put_in_again() {
-        let trace = traced(|cpu, recorder, time| {
-            if cpu == 0 {
-                recorder.graph_entry(at(1), at(2), 0);
-                recorder.graph_entry(at(3), at(1), 1);
-                time.set(4);
-                recorder.graph_exit(at(3), 0, 1, 0);
-                recorder.graph_exit(at(1), 0, 0, 0);
-            }
-        });
-        assert_eq!(in_words(&trace), ["0 1 +f1", "0 1 +f3", "64 1 -f3", "64 1 -f1"]);
-    }
-
-    #[test]
-    fn other_records_become_events_or_are_counted() {
-        let trace = traced(|cpu, recorder, _| {
-            recorder.function(at(1), at(2), &[8, 9]);
-            recorder.stack(at(3), &[at(4), TextAddr::new(0x10)]);
-            recorder.user(200, 0, [1]);
-            if cpu == 1 {
-                recorder.user(1, 0, [1]);
-            }
-        });
-        assert_eq!(in_words(&trace)[..2], ["0 1 f1", "0 1 stack: f3 <- f4 <- 0x10"]);
-        assert_eq!(trace.left_out, LeftOut { void: 1, user: 2, unprofiled: 0 });
-        let EventKind::Function { parent: 0x2004, ref args, .. } = trace.events[0].kind else { panic!() };
-        assert_eq!(args[..], [8, 9]);
-    }
-
-    #[test]
-    fn what_was_lost_and_what_was_counted_is_told() {
-        let trace = traced(|cpu, recorder, time| {
-            (0..1000 * cpu as u64).for_each(|now| {
-                time.set(now);
-                recorder.graph_exit(at(1), now, 0, 0);
-            });
-        });
-        assert!(trace.cpus[0].lost == 0 && trace.cpus[1].lost > 0);
-        assert_eq!(trace.cpus[1].lost + trace.events.len() as u64 / 2, 1000);
-
-        let profile = Profile::new(Box::leak((0..2).map(|_| ProfileSlot::new()).collect()));
-        (1..=3).for_each(|n| profile.add(at(n), 100 * n, 10));
-        let mut bytes = Vec::new();
-        let sink = |part: &[u8]| {
-            bytes.extend_from_slice(part);
-            Ok::<(), ()>(())
-        };
-        let mut writer = DumpWriter::begin(sink, HERTZ, &[]).unwrap();
-        writer.profile(&profile).unwrap();
-        writer.finish().unwrap();
-        let mut trace = Trace::from_dump(&bytes, &functions()).unwrap();
-        trace.profile.sort_by_key(|row| row.ip);
-        let row = |ip: TextAddr, total_ns| Profiled {
-            ip: ip.get(),
-            hits: 1,
-            total_ns,
-            own_ns: total_ns - 160,
-            min_ns: total_ns,
-            max_ns: total_ns,
-        };
-        assert_eq!(trace.profile, [row(at(1), 1600), row(at(2), 3200)]);
-        assert_eq!(trace.left_out.unprofiled, 1);
-    }
-
-    #[test]
-    fn other_bytes_are_refused() {
-        let error = format!("{:#}", Trace::from_dump(b"fentryTX and on", &[]).unwrap_err());
-        assert!(error.contains("no dump of trace buffers"), "{error}");
     }
 }

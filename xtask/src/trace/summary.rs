@@ -6,7 +6,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::calls::{self, StepKind};
-use super::model::{EventKind, LeftOut, Profiled, Trace};
+use super::model::{Cpu, EventKind, LeftOut, Profiled, Trace};
 
 /// The functions that are shown; the rest is counted.
 const MAX_FUNCTIONS: usize = 40;
@@ -31,7 +31,14 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     // A profile has none.
     for cpu in trace.cpus.iter().filter(|_| trace.profile.is_empty()) {
         let events = trace.events.iter().filter(|event| event.cpu == cpu.id).count();
-        writeln!(out, "CPU {}: {events} events, {} lost", cpu.id, cpu.lost)?;
+        let Cpu { id, overwritten, refused } = cpu;
+        write!(out, "CPU {id}: {events} events, {} lost", cpu.lost())?;
+        match (*overwritten, *refused) {
+            (0, 0) => writeln!(out)?,
+            (_, 0) => writeln!(out, " before the first: newer ones took their place")?,
+            (0, _) => writeln!(out, " behind the last: there was no room")?,
+            _ => writeln!(out, ": {overwritten} before the first, {refused} behind the last")?,
+        }
     }
     let per_tick = 1e9 / trace.counter_hz as f64;
     if trace.profile.is_empty() {
@@ -48,6 +55,9 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
         if count > 0 {
             writeln!(out, "left out: {count} {what}")?;
         }
+    }
+    if let Some(damage) = &trace.damage {
+        writeln!(out, "the dump is damaged, and what came behind is missing: {damage}")?;
     }
     Ok(())
 }
@@ -105,8 +115,8 @@ impl Row {
             self.min = if self.timed == 0 { other.min } else { self.min.min(other.min) };
         }
         self.max = self.max.max(other.max);
-        self.calls += other.calls;
-        self.timed += other.timed;
+        self.calls = self.calls.saturating_add(other.calls);
+        self.timed = self.timed.saturating_add(other.timed);
         self.total = self.total.saturating_add(other.total);
         self.own = self.own.saturating_add(other.own);
     }

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use anyhow::Result;
 
-use super::model::{Context, Event, EventKind, Trace};
+use super::model::{Context, Cpu, Event, EventKind, Trace};
 
 /// From which duration on a call gets which mark, in nanoseconds; the longest first.
 const MARKS: [(u64, char); 6] =
@@ -36,23 +36,24 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
 
 fn write_functions(trace: &Trace, out: &mut impl Write) -> Result<()> {
     let kept = trace.events.len() as u64;
-    let written = trace.cpus.iter().fold(kept, |sum, cpu| sum.saturating_add(cpu.lost));
+    let written = trace.cpus.iter().fold(kept, |sum, cpu| sum.saturating_add(cpu.lost()));
     writeln!(out, "# tracer: function\n#")?;
     writeln!(out, "# entries-in-buffer/entries-written: {kept}/{written}   #P:{}\n#", trace.cpus.len())?;
     writeln!(out, "#           TASK-PID     CPU#  flags  TIMESTAMP  FUNCTION")?;
     writeln!(out, "#              | |         |     |       |         |")?;
     let mut lost = Lost::new(trace);
-    for event in &trace.events {
+    for (index, event) in trace.events.iter().enumerate() {
         let &Event { time_ns, cpu, task, ref kind } = event;
-        lost.announce(cpu, out)?;
+        lost.before(cpu, out)?;
         let name = trace.task_name(task);
         // Rounded, as Linux does; durations are not.
         let micros = time_ns.saturating_add(500) / 1000;
         let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
         write!(out, "{name:>16}-{task:<7} [{cpu:03}] {NO_FLAGS} {seconds:>5}.{micros:06}: ")?;
         writeln!(out, "{}", in_words(trace, kind))?;
+        lost.behind(index, out)?;
     }
-    Ok(())
+    lost.rest(out)
 }
 
 /// A function event or a marker in words.
@@ -73,20 +74,51 @@ pub(super) fn in_one_line(text: &str) -> String {
     text.trim_end().replace(|character: char| character.is_control(), " ")
 }
 
-/// The lost events of each CPU, told before its first event.
-struct Lost(HashMap<u32, u64>);
+/// The lost events of each CPU: told before its first event where newer ones took their place, behind its last one where
+/// there was no room for more, and at the end for a CPU that has none.
+struct Lost {
+    /// By CPU, until they are told.
+    overwritten: HashMap<u32, u64>,
+    /// By the index of the CPU's last event.
+    refused: HashMap<usize, Cpu>,
+    /// The CPUs without an event.
+    silent: Vec<Cpu>,
+}
 
 impl Lost {
     fn new(trace: &Trace) -> Self {
-        Self(trace.cpus.iter().filter(|cpu| cpu.lost > 0).map(|cpu| (cpu.id, cpu.lost)).collect())
+        let last: HashMap<u32, usize> =
+            trace.events.iter().enumerate().map(|(index, event)| (event.cpu, index)).collect();
+        let of_last = |cpu: &Cpu| Some((*last.get(&cpu.id)?, *cpu));
+        let is_silent = |cpu: &&Cpu| !last.contains_key(&cpu.id);
+        Self {
+            overwritten: trace.cpus.iter().map(|cpu| (cpu.id, cpu.overwritten)).collect(),
+            refused: trace.cpus.iter().filter_map(of_last).collect(),
+            silent: trace.cpus.iter().filter(is_silent).copied().collect(),
+        }
     }
 
-    fn announce(&mut self, cpu: u32, out: &mut impl Write) -> Result<()> {
-        if let Some(lost) = self.0.remove(&cpu) {
-            writeln!(out, "CPU:{cpu} [LOST {lost} EVENTS]")?;
-        }
-        Ok(())
+    fn before(&mut self, cpu: u32, out: &mut impl Write) -> Result<()> {
+        tell_lost(cpu, self.overwritten.remove(&cpu).unwrap_or(0), out)
     }
+
+    fn behind(&mut self, event: usize, out: &mut impl Write) -> Result<()> {
+        match self.refused.remove(&event) {
+            Some(Cpu { id, refused, .. }) => tell_lost(id, refused, out),
+            None => Ok(()),
+        }
+    }
+
+    fn rest(self, out: &mut impl Write) -> Result<()> {
+        self.silent.iter().try_for_each(|cpu| tell_lost(cpu.id, cpu.lost(), out))
+    }
+}
+
+fn tell_lost(cpu: u32, lost: u64, out: &mut impl Write) -> Result<()> {
+    if lost > 0 {
+        writeln!(out, "CPU:{cpu} [LOST {lost} EVENTS]")?;
+    }
+    Ok(())
 }
 
 /// The function graph format, while it is being written.
@@ -124,9 +156,10 @@ impl<'a> Graph<'a> {
         let mut shown_with_entry = vec![false; self.trace.events.len()];
         for (index, event) in self.trace.events.iter().enumerate() {
             if shown_with_entry[index] {
+                lost.behind(index, out)?;
                 continue;
             }
-            lost.announce(event.cpu, out)?;
+            lost.before(event.cpu, out)?;
             self.announce_task(event, out)?;
             write!(out, " {:>width$}) ", event.cpu, width = self.cpu_width)?;
             match event.kind {
@@ -150,8 +183,9 @@ impl<'a> Graph<'a> {
                     writeln!(out, "{NO_DURATION}|  /* {} */", in_one_line(text))?;
                 }
             }
+            lost.behind(index, out)?;
         }
-        Ok(())
+        lost.rest(out)
     }
 
     fn write_entry(
@@ -267,6 +301,26 @@ mod tests {
         expect_golden("functions.txt", text_of(&fixture::functions()).as_bytes());
         expect_golden("graph.txt", text_of(&fixture::graph()).as_bytes());
         expect_golden("damaged.txt", text_of(&fixture::damaged()).as_bytes());
+    }
+
+    #[test]
+    fn what_was_lost_is_told_where_it_was() {
+        for trace in [fixture::full(), Trace { events: fixture::functions().events, ..fixture::full() }] {
+            let text = text_of(&trace);
+            let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+            let of_cpu =
+                |line: &str, cpu: u32| line.starts_with(&format!(" {cpu})")) || line.contains(&format!(" [{cpu:03}] "));
+            let events =
+                |cpu| lines.iter().enumerate().filter(move |(_, line)| of_cpu(line, cpu)).map(|(line, _)| line);
+            let told =
+                |what: &str| lines.iter().position(|line| *line == what).unwrap_or_else(|| panic!("{what}: {text}"));
+            // CPU 0: at the end; CPU 1: at both; CPU 2 has nothing else.
+            assert_eq!(told("CPU:0 [LOST 7 EVENTS]"), events(0).max().unwrap() + 1, "{text}");
+            assert!(told("CPU:1 [LOST 21 EVENTS]") < events(1).min().unwrap(), "{text}");
+            assert_eq!(told("CPU:1 [LOST 22 EVENTS]"), events(1).max().unwrap() + 1, "{text}");
+            assert_eq!(told("CPU:2 [LOST 9 EVENTS]"), lines.len() - 1, "{text}");
+            assert_eq!(text.matches("LOST").count(), 4);
+        }
     }
 
     #[test]

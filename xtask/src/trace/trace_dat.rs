@@ -8,7 +8,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::model::{Cpu, Event, EventKind, Trace};
+use super::model::{Cpu, Event, EventKind, NO_TASK, Symbol, Trace};
 use super::text::in_one_line;
 
 const MAGIC: &[u8] = b"\x17\x08\x44tracing6\0";
@@ -27,6 +27,8 @@ const TIME_EXTEND: u32 = 30;
 const MAX_WORDS: usize = 28;
 /// How much of a marker is kept: an event must fit on a page.
 const MAX_TEXT: usize = 3000;
+/// The name of what is between functions.
+const NO_FUNCTION: &str = "no_function";
 /// The highest number of a CPU; each below it has a place in the file.
 const MAX_CPU: u32 = 4095;
 
@@ -181,13 +183,16 @@ fn head(trace: &Trace, formats: &[&Format]) -> Vec<u8> {
     head.extend(other_systems.to_le_bytes());
     // Readers take a name to its first space.
     let word = |name: &str| in_one_line(name).replace(' ', "_");
-    let symbols = trace.symbols.iter().map(|symbol| format!("{:016x} T {}\n", symbol.addr, word(&symbol.name)));
-    let symbols: String = symbols.collect();
+    // They take a function to last until the next one begins.
+    let line = |(addr, symbol): (u64, Option<&Symbol>)| {
+        format!("{addr:016x} T {}\n", symbol.map_or(NO_FUNCTION.to_owned(), |symbol| word(&symbol.name)))
+    };
+    let symbols: String = trace.symbols_and_gaps().into_iter().map(line).collect();
     head.extend((symbols.len() as u32).to_le_bytes());
     head.extend(symbols.as_bytes());
     let printk_formats = 0_u32;
     head.extend(printk_formats.to_le_bytes());
-    let tasks: String = trace.tasks.iter().map(|task| format!("{} {}\n", task.id, word(&task.name))).collect();
+    let tasks: String = trace.named_tasks().map(|task| format!("{} {}\n", task.id, word(&task.name))).collect();
     head.extend(with_long_length(&tasks));
     head
 }
@@ -198,12 +203,27 @@ fn with_long_length(text: &str) -> Vec<u8> {
 
 /// A CPU's ring buffer.
 fn pages(trace: &Trace, cpu: u32, exit: &Format) -> Vec<u8> {
-    let lost = trace.cpus.iter().find(|known| known.id == cpu).map_or(0, |Cpu { lost, .. }| *lost);
-    let mut pages = Pages { whole: Vec::new(), page: Vec::new(), time_ns: 0, lost };
-    for event in trace.events.iter().filter(|event| event.cpu == cpu) {
+    let lost = trace.cpus.iter().find(|known| known.id == cpu);
+    let Cpu { overwritten, refused, .. } = lost.copied().unwrap_or(Cpu { id: cpu, overwritten: 0, refused: 0 });
+    let mut pages = Pages { whole: Vec::new(), page: Vec::new(), time_ns: 0, lost: overwritten };
+    let mut events = trace.events.iter().filter(|event| event.cpu == cpu).peekable();
+    // Readers tell of lost events when they come to the event behind. Where there is none, one is made that says it too.
+    let mut behind = refused;
+    if events.peek().is_none() {
+        (pages.lost, behind) = (0, refused.saturating_add(overwritten));
+        pages.time_ns = trace.end_time_ns();
+    }
+    for event in events {
         pages.add(event.time_ns, &event_data(event, exit));
     }
     pages.end_page();
+    if behind > 0 {
+        pages.lost = behind;
+        let kind = EventKind::Marker { text: format!("CPU {cpu} lost {behind} events here") };
+        let told = Event { time_ns: pages.time_ns, cpu, task: NO_TASK, kind };
+        pages.add(told.time_ns, &event_data(&told, exit));
+        pages.end_page();
+    }
     pages.whole
 }
 
@@ -326,7 +346,7 @@ mod tests {
     #[test]
     fn a_cpu_that_was_not_recorded_has_an_empty_buffer() {
         let mut trace = fixture::of_events(Vec::new());
-        trace.cpus = vec![Cpu { id: 3, lost: 0 }];
+        trace.cpus = vec![Cpu { id: 3, overwritten: 0, refused: 0 }];
         let mut out = Vec::new();
         write(&trace, &mut out).unwrap();
         let (_, table) = out.split_at(out.windows(9).position(|bytes| bytes == b"flyrecord").unwrap() + 10);

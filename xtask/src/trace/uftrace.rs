@@ -11,7 +11,9 @@
 //! | `perf-cpu0.dat` | the tasks' names, as perf records them |
 //!
 //! uftrace takes the kernel for a program: its kernel mode reads Linux's own buffers. A function event has no end;
-//! it becomes a call of no duration. Of an address 48 bits are recorded.
+//! it becomes a call of no duration. Of an address 48 bits are recorded. Lost events are a CPU's, and uftrace knows tasks
+//! only: they are told in the task whose event is the one behind or before them, where that is in no call (uftrace takes the
+//! calls around a loss for lost too).
 
 use std::collections::HashMap;
 use std::fs;
@@ -19,8 +21,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::calls::{self, StepKind, Thread};
-use super::model::{EventKind, Trace};
+use super::calls::{self, Direction, Step, StepKind, Thread};
+use super::model::{Context, Cpu, EventKind, Trace};
 use super::text::in_one_line;
 
 const MAGIC: &[u8; 8] = b"Ftrace!\0";
@@ -44,6 +46,8 @@ const IMAGE: &str = "/kernel";
 const STACK: &str = "7fffffff0000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]";
 const ADDR_MASK: u64 = (1 << 48) - 1;
 const PAGE: u64 = 4096;
+/// The name of what is between functions: uftrace takes one to last until the next begins.
+const NO_FUNCTION: &str = "no_function";
 /// The number of the first user event.
 const FIRST_EVENT: u64 = 1_000_000;
 /// How much of a marker's text becomes its name.
@@ -57,13 +61,18 @@ const COMM_SIZE: usize = 16;
 enum Record {
     Entry = 0,
     Exit = 1,
+    /// Its address is how many records were lost.
+    Lost = 2,
     Event = 3,
 }
 
 /// Writes the directory. One that is there must be empty, or an earlier one of uftrace's.
 pub(super) fn write(trace: &Trace, directory: &Path) -> Result<()> {
     clear(directory)?;
-    let threads = calls::threads(trace);
+    let mut threads = calls::threads(trace);
+    // A CPU that has nothing but losses is a task of its own.
+    let is_silent = |cpu: &&Cpu| cpu.lost() > 0 && trace.events.iter().all(|event| event.cpu != cpu.id);
+    threads.extend(trace.cpus.iter().filter(is_silent).map(|cpu| Thread::new(Context::Cpu(cpu.id))));
     // What was called before recording began counts too.
     let first = threads.iter().filter_map(|thread| thread.steps.first()).map(|step| step.time_ns);
     let begin = first.fold(trace.start_time_ns, u64::min);
@@ -74,7 +83,8 @@ pub(super) fn write(trace: &Trace, directory: &Path) -> Result<()> {
     };
     let mut events = Events::default();
     for (thread, number) in threads.iter().zip(&numbers) {
-        put(&format!("{number}.dat"), &records(trace, thread, &mut events))?;
+        let losses = losses(trace, &threads, thread, begin);
+        put(&format!("{number}.dat"), &records(trace, thread, &losses, &mut events))?;
     }
     put("info", &info(trace, &numbers))?;
     put("task.txt", tasks(&numbers, begin).as_bytes())?;
@@ -148,19 +158,26 @@ fn tasks(numbers: &[u32], begin: u64) -> String {
 
 /// The mapping of all text, and its symbols.
 fn symbols(trace: &Trace) -> (String, String) {
-    let mut symbols: Vec<(u64, u64, &str)> =
-        trace.symbols.iter().map(|symbol| (symbol.addr & ADDR_MASK, symbol.size, symbol.name.as_str())).collect();
-    symbols.sort_by_key(|(addr, ..)| *addr);
-    symbols.dedup_by_key(|(addr, ..)| *addr);
-    let base = symbols.first().map_or(0, |(addr, ..)| addr / PAGE * PAGE);
-    let end = symbols.iter().map(|(addr, size, _)| addr + size.max(&1)).max().unwrap_or(base + 1);
+    let mut symbols: Vec<(u64, &str)> = trace
+        .symbols_and_gaps()
+        .into_iter()
+        .map(|(addr, symbol)| (addr & ADDR_MASK, symbol.map_or("", |symbol| symbol.name.as_str())))
+        .collect();
+    // A function before the end of another one, where two are one in 48 bits.
+    symbols.sort_by_key(|(addr, name)| (*addr, name.is_empty()));
+    symbols.dedup_by_key(|(addr, _)| *addr);
+    let base = symbols.first().map_or(0, |(addr, _)| addr / PAGE * PAGE);
+    let end = symbols.last().map_or(base + 1, |(addr, name)| addr + u64::from(!name.is_empty()));
+    // The end of the last one is the end of all.
+    symbols.pop_if(|(_, name)| name.is_empty());
     let map = format!(
         "{base:012x}-{:012x} r-xp 00000000 00:00 0                          {IMAGE}\n{STACK}\n",
         end.next_multiple_of(PAGE)
     );
     let mut text = format!("# symbols: {}\n# path name: {IMAGE}\n", symbols.len() + 1);
-    for (addr, _, name) in symbols {
-        text += &format!("{:016x} T {}\n", addr - base, in_one_line(name));
+    for (addr, name) in symbols {
+        let name = if name.is_empty() { NO_FUNCTION.to_owned() } else { in_one_line(name) };
+        text += &format!("{:016x} T {name}\n", addr - base);
     }
     text += &format!("{:016x} ? __sym_end\n", end - base);
     (map, text)
@@ -188,8 +205,51 @@ impl Events {
     }
 }
 
+/// Lost events of a CPU, told in a task's records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Loss {
+    /// Before the step of this index.
+    step: usize,
+    time_ns: u64,
+    count: u64,
+}
+
+/// The losses that are told in this thread, in the order of its steps.
+fn losses(trace: &Trace, threads: &[Thread], thread: &Thread, begin: u64) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    for cpu in trace.cpus.iter().filter(|cpu| cpu.lost() > 0) {
+        let is_here = |step: &Step| step.cpu == cpu.id;
+        let ends = |thread: &Thread| {
+            let (first, last) = (thread.steps.iter().position(is_here)?, thread.steps.iter().rposition(is_here)?);
+            Some((first, last))
+        };
+        let Some((first, last)) = ends(thread) else {
+            if thread.steps.is_empty() && thread.context == Context::Cpu(cpu.id) {
+                losses.push(Loss { step: 0, time_ns: begin, count: cpu.lost() });
+            }
+            continue;
+        };
+        let of_all = threads.iter().filter_map(|other| Some((other, ends(other)?)));
+        let times =
+            of_all.map(|(other, (first, last))| (other.context, other.steps[first].time_ns, other.steps[last].time_ns));
+        let times: Vec<_> = times.collect();
+        let is_first = times.iter().min_by_key(|(_, first, _)| *first).is_some_and(|one| one.0 == thread.context);
+        let is_last = times.iter().max_by_key(|(.., last)| *last).is_some_and(|one| one.0 == thread.context);
+        if is_first && cpu.overwritten > 0 {
+            let step = thread.outside(first, Direction::Back);
+            losses.push(Loss { step, time_ns: thread.steps[step].time_ns, count: cpu.overwritten });
+        }
+        if is_last && cpu.refused > 0 {
+            let step = thread.outside(last + 1, Direction::On);
+            losses.push(Loss { step, time_ns: thread.steps[step - 1].time_ns, count: cpu.refused });
+        }
+    }
+    losses.sort_by_key(|loss| loss.step);
+    losses
+}
+
 /// The records of one task.
-fn records(trace: &Trace, thread: &Thread, events: &mut Events) -> Vec<u8> {
+fn records(trace: &Trace, thread: &Thread, losses: &[Loss], events: &mut Events) -> Vec<u8> {
     let mut records = Vec::with_capacity(thread.steps.len() * 16);
     let argument_count = argument_count(trace);
     let mut depth = 0;
@@ -207,7 +267,13 @@ fn records(trace: &Trace, thread: &Thread, events: &mut Events) -> Vec<u8> {
             data.iter().for_each(|value| records.extend(value.to_le_bytes()));
         }
     };
-    for step in &thread.steps {
+    let mut losses = losses.iter().peekable();
+    let mut losses_before =
+        move |step: usize| std::iter::from_fn(|| losses.next_if(|loss| loss.step <= step)).collect::<Vec<_>>();
+    for (number, step) in thread.steps.iter().enumerate() {
+        for Loss { time_ns, count, .. } in losses_before(number) {
+            put(Record::Lost, *time_ns, 0, *count, &[]);
+        }
         match step.kind {
             StepKind::Enter(call) => {
                 put(Record::Entry, step.time_ns, depth, thread.calls[call].ip, &[]);
@@ -228,6 +294,9 @@ fn records(trace: &Trace, thread: &Thread, events: &mut Events) -> Vec<u8> {
                 EventKind::Entry { .. } | EventKind::Exit { .. } => {}
             },
         }
+    }
+    for Loss { time_ns, count, .. } in losses_before(usize::MAX) {
+        put(Record::Lost, *time_ns, 0, *count, &[]);
     }
     records
 }
@@ -288,7 +357,7 @@ mod tests {
         let entries = depths.clone().map(|depth| entry(depth.into(), 0x1000, depth));
         let exits = depths.rev().map(|depth| exit(5000 - u64::from(depth), 0x1000, depth, depth.into()));
         let trace = fixture::of_events(entries.chain(exits).collect());
-        let records = records(&trace, &calls::threads(&trace)[0], &mut Events::default());
+        let records = records(&trace, &calls::threads(&trace)[0], &[], &mut Events::default());
         assert_eq!(records.len(), 2 * MAX_DEPTH * 16);
     }
 

@@ -8,6 +8,7 @@ use fentry::direct::Trampoline;
 use fentry::flight::Slot;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::shadow::ShadowStack;
+use fentry::tracer;
 use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::{Keeps, Recording};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
@@ -117,6 +118,8 @@ static PROBE: Ops = Ops::returning::<Empty>();
 static EVENT: Ops = Ops::recorder(0);
 static RECORDER: Ops = Ops::recorder(4);
 static COUNTER: Ops = Ops::counter();
+static FUNCTION: Ops = tracer::function::function::<Kernel, 0>();
+static ARGUMENTS: Ops = tracer::function::function::<Kernel, 4>();
 static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
 static PROFILER: Ops = Ops::returning::<Profiler<Kernel>>();
 
@@ -145,6 +148,8 @@ pub(crate) fn calls() {
     tell("call-entry-exit", cost(&[&PROBE]));
     tell("call-return-hook", cost(&[&PROBE]));
     tell("call-event", cost(&[&EVENT]));
+    tell("call-ring-event", cost(&[&FUNCTION]));
+    tell("call-ring-arguments", cost(&[&ARGUMENTS]));
     tell("call-graph", cost(&[&GRAPH]));
     tell("call-counter", cost(&[&COUNTER]));
     tell("call-recorder", cost(&[&RECORDER]));

@@ -7,6 +7,7 @@ use core::fmt::Write as _;
 use core::hint::black_box;
 use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 use generated::COUNT;
+use support::memory::{Alias, use_alias};
 use support::platform::set_may_be_emulated;
 
 static OPS: Ops = Ops::new(nothing);
@@ -47,6 +48,11 @@ pub(crate) fn growth_of_all_at_once() {
     set_may_be_emulated(false);
     tell_sized("enable-all-emulated", enable, COUNT);
     tell_sized("disable-all-emulated", disable, COUNT);
+    use_alias(Alias::Window);
+    let (enable, disable) = registered(&Filter::ALL, COUNT);
+    use_alias(Alias::Permanent);
+    tell_sized("enable-all-window", enable, COUNT);
+    tell_sized("disable-all-window", disable, COUNT);
     assert_eq!(engine().survey().wrong, 0);
 }
 
