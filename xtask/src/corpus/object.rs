@@ -10,8 +10,9 @@ use object::{
 };
 
 /// Relocations whose value is a place in the GOT, which each linker orders its own way.
-const GOT_KINDS: [u32; 7] = [300, 301, 309, 310, 311, 312, 313];
-const GOT_PLT: u32 = 315;
+const GOT_KINDS: [u32; 8] = [300, 301, 309, 310, 311, 312, 313, 315];
+/// What a loader defines itself.
+const GOT: &str = "_GLOBAL_OFFSET_TABLE_";
 const ENTRIES: &str = "__patchable_function_entries";
 
 /// A section that is to be placed.
@@ -49,7 +50,8 @@ pub(super) fn read(file: &[u8]) -> Result<Facts> {
     for symbol in object.symbols() {
         facts.has_common |= symbol.is_common();
         if symbol.is_undefined() && symbol.index().0 != 0 {
-            facts.undefined.insert(symbol.name().context("a symbol has no name")?.to_owned());
+            let name = symbol.name().context("a symbol has no name")?;
+            facts.undefined.extend((name != GOT).then(|| name.to_owned()));
         }
     }
     let mut ends = [0_u64; Segment::ALL.len()];
@@ -65,8 +67,8 @@ pub(super) fn read(file: &[u8]) -> Result<Facts> {
         let offset = end.checked_next_multiple_of(section.align().max(1)).context("a section's alignment is absurd")?;
         *end = offset.checked_add(section.size()).context("a section is absurdly long")?;
         let is_got = |relocation: &object::Relocation| match relocation.flags() {
-            RelocationFlags::Elf { r_type } => GOT_KINDS.contains(&r_type.0) || r_type.0 == GOT_PLT,
-            _ => false,
+            RelocationFlags::Elf { r_type } if GOT_KINDS.contains(&r_type.0) => true,
+            _ => is_of_got(&object, relocation.target()),
         };
         let got_words = section.relocations().filter(|(_, relocation)| is_got(relocation)).map(|(at, _)| at & !3);
         facts.sections.push(Section {
@@ -83,6 +85,13 @@ pub(super) fn read(file: &[u8]) -> Result<Facts> {
 
 type File<'a> = ElfFile64<'a, LittleEndian>;
 type SectionOf<'a, 'b> = object::read::elf::ElfSection64<'a, 'b, LittleEndian>;
+
+/// Whether a relocation refers to the GOT as a whole.
+fn is_of_got(object: &File<'_>, target: RelocationTarget) -> bool {
+    let RelocationTarget::Symbol(index) = target else { return false };
+    let symbol = object.symbol_table().and_then(|table| table.symbol_by_index(index).ok());
+    symbol.is_some_and(|symbol| symbol.name() == Ok(GOT))
+}
 
 /// The section and the place in it that an entry names, if that is init text.
 fn place_in_init(object: &File<'_>, entry: &object::Relocation) -> Option<(usize, u64)> {
