@@ -166,7 +166,15 @@ mod tests {
         assert_eq!(lines[1], ["call, one ops, empty callback", "1", "60", "60", "40 (6.12)", "1.50", "30 missed"]);
         assert_eq!(
             lines[2],
-            ["enable all callsites, each callsite", "1,000", "130", "130", "1,215 (6.12)", "0.11", "60 missed"]
+            [
+                "enable all callsites, all text with a permanent alias, each callsite",
+                "1,000",
+                "130",
+                "130",
+                "1,215 (6.12)",
+                "0.11",
+                "60 missed"
+            ]
         );
         assert!(text.contains("behind an aim: call-ops [1], enable-all [1000]\n"));
         assert!(text.ends_with("behind Linux:  call-ops [1]\n"));

@@ -37,7 +37,8 @@ for names in the kernel, keep a place for the symbol table after all text
       KEEP(*(.fentry.symbols))
       __fentry_symbols_stop = .;
   }
-then link, run `cargo xtask symbols IMAGE -o symbols.o`, and link again with symbols.o added";
+then link, run `cargo xtask symbols IMAGE -o symbols.o`, and link again with symbols.o added. Without it say how all of
+the kernel was compiled: Image::linked().with_layout(Layout::Plain) for =2, Layout::Prefixed for =4,2";
 
 pub(super) const RELINK: &str = "\
 link again with the object file that `cargo xtask symbols IMAGE -o symbols.o` makes from this very image";
