@@ -558,3 +558,6 @@ impl Callsite {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ use std::vec::Vec;
 pub const COMPILED: Form = Form { landing_pad: LandingPad::None, prefix: Prefix::None };
 
 /// How much room there is for generated stubs, if a test doesn't say otherwise.
-const STUB_ROOM_BYTES: usize = 64 << 10;
+const STUB_ROOM_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 64 << 10 };
 
 const RET: u32 = crate::insn::Insn::RET.encode();
 const MRS_X10_TPIDR_EL1: u32 = 0xd538_d08a;
@@ -176,7 +176,7 @@ impl FakeText {
         self.base.offset(self.words.len() as i64 * 4)
     }
 
-    /// Leaves this much room for generated stubs; 64 KiB if this isn't called.
+    /// Leaves this much room for generated stubs; 64 KiB if this isn't called, and under Miri, whose time grows with it, 8.
     pub fn stub_room(&mut self, bytes: usize) {
         self.stub_room_bytes = bytes;
     }
@@ -239,7 +239,8 @@ impl FakeText {
 /// How many instructions an alias covers.
 const PAGE_WORDS: usize = ALIAS_BYTES as usize / 4;
 
-/// A page of text. Each on its own: under Miri a reference to words that may change costs as much as there are words.
+/// A page of text. Each on its own: under Miri a reference to words that may change costs as much as there are words. So
+/// there is none to a whole page where a word or an address is enough.
 #[derive(Debug)]
 #[repr(transparent)]
 struct Page([AtomicU32; PAGE_WORDS]);
@@ -273,21 +274,22 @@ struct Piece {
 impl Piece {
     fn place(&self, at: TextAddr) -> Option<&AtomicU32> {
         let number = usize::try_from(at.get().checked_sub(self.text.start.get())? / 4).ok()?;
-        self.pages.get(number / PAGE_WORDS).and_then(|page| page.0.get(number % PAGE_WORDS))
+        let page = self.pages.get(number / PAGE_WORDS)?;
+        // Of the one word: a reference to the page is as costly as it is long, under Miri.
+        Some(&page.0[number % PAGE_WORDS])
     }
 
     /// The text that an alias stands for, if it is of this piece.
     fn text_at(&self, alias: NonNull<u32>) -> Option<TextAddr> {
-        self.pages.iter().enumerate().find_map(|(number, page)| {
-            let offset = alias.addr().get().checked_sub(core::ptr::from_ref::<Page>(page).addr())?;
-            let in_text = number as u64 * ALIAS_BYTES + offset as u64;
-            (offset < size_of::<Page>()).then(|| self.text.start.offset(in_text as i64))
-        })
-    }
-
-    /// The words of the text and of the room.
-    fn memory(&self) -> impl Iterator<Item = &AtomicU32> {
-        self.pages.iter().flat_map(|page| &page.0).take(self.compiled.len())
+        let mut text = self.text.start;
+        for page in &self.pages {
+            let offset = alias.addr().get().wrapping_sub((&raw const **page).addr());
+            if offset < size_of::<Page>() {
+                return Some(text.offset(offset as i64));
+            }
+            text = text.offset(ALIAS_BYTES as i64);
+        }
+        None
     }
 }
 
@@ -345,8 +347,10 @@ impl FakeKernel {
     #[cfg(feature = "module")]
     pub fn module(&self, number: usize) -> NewRegion<'static> {
         let piece = &self.modules[number];
-        for (place, word) in piece.memory().zip(&piece.compiled) {
-            place.store(*word, Ordering::Relaxed);
+        for (page, words) in piece.pages.iter().zip(piece.compiled.chunks(PAGE_WORDS)) {
+            for (place, word) in page.0.iter().zip(words) {
+                place.store(*word, Ordering::Relaxed);
+            }
         }
         NewRegion {
             module: "module",
@@ -364,8 +368,18 @@ impl FakeKernel {
 
     /// All of the text as it is now, without the room for stubs and veneers.
     pub fn snapshot(&self) -> Vec<u32> {
-        let texts = self.pieces().flat_map(|piece| piece.memory().take(piece.text_words));
-        texts.map(|word| word.load(Ordering::Relaxed)).collect()
+        let mut words = Vec::new();
+        for piece in self.pieces() {
+            let before = words.len();
+            words.resize(before + piece.text_words, 0);
+            // Loops over arrays, and no iterators inside each other: thousands of words, under Miri each step of them.
+            for (copy, page) in words[before..].chunks_mut(PAGE_WORDS).zip(&piece.pages) {
+                for (copy, word) in copy.iter_mut().zip(&page.0) {
+                    *copy = word.load(Ordering::Relaxed);
+                }
+            }
+        }
+        words
     }
 
     /// The word at an address of the text.

@@ -282,6 +282,7 @@ impl fmt::Debug for FtraceRegs<'_> {
 mod tests {
     use super::{FtraceRegs, PtRegs, SavedRegs};
     use crate::fakes::FakeRegs;
+    extern crate std;
 
     const ALL: PtRegs = PtRegs { regs: [7; 31], sp: 0x9000, pc: 0x4008, pstate: 5 };
 
@@ -313,6 +314,23 @@ mod tests {
         // SAFETY: these registers are never run with.
         unsafe { regs.return_early(7) };
         assert_eq!((regs.argument(0), regs.pc().get(), regs.is_answered()), (Some(7), 130, true));
+    }
+
+    #[test]
+    fn the_stack_pointer_is_behind_what_was_saved() {
+        let mut saved = FakeRegs::new(&regs());
+        let end = (&raw const saved).addr() + size_of::<FakeRegs>();
+        assert_eq!(saved.view().stack_pointer(), end as u64);
+    }
+
+    #[test]
+    fn all_registers_are_shown_four_to_a_line() {
+        let text = std::format!("{:?}", PtRegs { sp: 0x9000, pc: 0x4008, ..regs() });
+        assert_eq!(text.lines().count(), 9);
+        let third = "x8  000000000000006c  x9  000000000000006d  x10 000000000000006e  x11 000000000000006f  ";
+        assert_eq!(text.lines().nth(2), Some(third));
+        let last = "sp  0000000000009000  pc  0000000000004008  pstate 00000005";
+        assert_eq!(text.lines().last(), Some(last));
     }
 
     #[test]

@@ -222,8 +222,10 @@ mod tests {
         let long = "core::slice::sort::unstable::quicksort";
         let mut names: Vec<String> = (0..long.len()).map(|length| long[..length].into()).collect();
         names.extend((0..20).flat_map(|at| ["!", "z", "\u{e9}"].map(|other| format!("{}{other}", &long[..at]))));
+        // Miri takes thousands of times as long.
+        let step = if cfg!(miri) { 9 } else { 1 };
         for a in &names {
-            for b in &names {
+            for b in names.iter().step_by(step) {
                 assert_eq!(compare(a, b), a.cmp(b), "{a:?} and {b:?}");
             }
         }

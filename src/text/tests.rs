@@ -2,9 +2,8 @@
 
 use super::{CacheType, PokeCause, PokeError, TextPoke, Undone};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Change, LiveWord, MOV_X9_LR, NOP};
+use crate::callsite::{Change, NOP};
 use crate::fakes::{Event, FakeKernel, FakeText, Fault};
-use crate::insn::BranchOffset;
 use crate::platform::{ALIAS_BYTES, AliasError, ContextBase, CpuTimeout, Platform};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -203,19 +202,4 @@ fn an_alias_that_is_not_aligned_is_given_back_and_not_written_to() {
     assert!(matches!(error.cause, PokeCause::Alias(AliasError { page, .. }) if page == places[0]), "{error}");
     let page = places[0];
     assert_eq!(kernel.take_events(), [Event::Mask, Event::Map(page), Event::Unmap(page), Event::Restore]);
-}
-
-/// Arm ARM B2.2.5, "Concurrent modification and execution of instructions"; the words are GNU as's.
-#[test]
-fn the_words_that_may_change_while_a_cpu_executes_them_are_kept_as_they_are() {
-    // b, bl, nop, brk, svc, hvc, smc, isb
-    for word in [0x1400_0001, 0x97ff_ffff, NOP, BRK, 0xd400_0001, 0xd400_0002, 0xd400_0003, 0xd503_3fdf] {
-        assert_eq!(LiveWord::new(word).map(LiveWord::get), Some(word), "{word:#010x}");
-    }
-    // ret, hint #6, dsb sy, b.eq
-    for word in [MOV_X9_LR, 0xd65f_03c0, 0xd503_20df, 0xd503_3f9f, 0x5400_0000, 0] {
-        assert_eq!(LiveWord::new(word), None, "{word:#010x}");
-    }
-    let bl = LiveWord::bl(BranchOffset::new(-8).unwrap());
-    assert_eq!((bl.get(), LiveWord::NOP.get()), (0x97ff_fffe, 0xd503_201f));
 }

@@ -101,7 +101,10 @@ impl<S: Slow> Probe for SlowerThan<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, Histogram};
+    use super::{Bucket, Exit, Histogram, Keeps, Latency, Slow, SlowerThan};
+    use crate::ops::{Ops, leave, thread};
+    use crate::shadow::HookedCall;
+    use core::sync::atomic::{AtomicU64, Ordering};
     use std::vec::Vec;
     extern crate std;
 
@@ -116,5 +119,47 @@ mod tests {
         histogram.add(u64::MAX);
         let last = histogram.buckets().next();
         assert_eq!(last, Some(Bucket { from: 1 << 63, to: u64::MAX, count: 1 }));
+    }
+
+    const CALL: HookedCall = HookedCall { return_address: 0x9000, function: 0x4008, sp: 0, hook: 0 };
+
+    /// Time stands still on a host: every call takes no ticks.
+    #[test]
+    fn a_call_is_slow_from_the_limit_on() {
+        struct From<const LIMIT: u64>;
+        static SLOW: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        impl<const LIMIT: u64> Slow for From<LIMIT> {
+            fn limit() -> u64 {
+                LIMIT
+            }
+            fn slow(call: &mut Exit<'_>, ticks: u64) {
+                SLOW[LIMIT as usize].fetch_add(call.value() + ticks, Ordering::Relaxed);
+            }
+        }
+        static OPS: [Ops; 2] = [Ops::returning::<SlowerThan<From<0>>>(), Ops::returning::<SlowerThan<From<1>>>()];
+        let context = thread();
+        for ops in &OPS {
+            assert!(context.calls.push(CALL).is_some());
+            leave(context, ops, [7; 8]);
+        }
+        assert_eq!(SLOW.each_ref().map(|slow| slow.load(Ordering::Relaxed)), [7, 0]);
+    }
+
+    #[test]
+    fn each_call_is_in_the_histogram_once() {
+        static TIMES: Histogram = Histogram::new();
+        struct Times;
+        impl Keeps<Histogram> for Times {
+            fn kept() -> &'static Histogram {
+                &TIMES
+            }
+        }
+        static OPS: Ops = Ops::returning::<Latency<Times>>();
+        let context = thread();
+        for _ in 0..3 {
+            assert!(context.calls.push(CALL).is_some());
+            leave(context, &OPS, [0; 8]);
+        }
+        assert_eq!(TIMES.buckets().collect::<Vec<_>>(), [Bucket { from: 0, to: 0, count: 3 }]);
     }
 }

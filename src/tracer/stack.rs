@@ -96,3 +96,59 @@ impl Default for DeepestStack {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{DeepestStack, Keeps, Stacks, deepest};
+    use crate::address::TextAddr;
+    use crate::fakes::FakeRegs;
+    use crate::ops::Ops;
+    use crate::regs::PtRegs;
+    use core::ops::Range;
+    use core::sync::atomic::{AtomicU64, Ordering};
+    use std::vec::Vec;
+    extern crate std;
+
+    static DEEPEST: DeepestStack = DeepestStack::new();
+    /// Where the stack is said to begin and to end.
+    static STACK: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+    struct Thread;
+
+    impl Keeps<DeepestStack> for Thread {
+        fn kept() -> &'static DeepestStack {
+            &DEEPEST
+        }
+    }
+
+    // SAFETY: nothing is read, as no frame pointer is in the stack.
+    unsafe impl Stacks for Thread {
+        fn stack() -> Range<u64> {
+            STACK[0].load(Ordering::Relaxed)..STACK[1].load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn the_deepest_call_on_the_thread_s_own_stack_is_kept() {
+        static OPS: Ops = deepest::<Thread>();
+        let mut saved = FakeRegs::new(&PtRegs { regs: [0; 31], sp: 0, pc: 0, pstate: 0 });
+        let sp = saved.view().stack_pointer();
+        // A call at `ip` where the stack goes from so far below SP to so far above.
+        let mut call = |ip, below: u64, above: u64| {
+            STACK[0].store(sp - below, Ordering::Relaxed);
+            STACK[1].store(sp.wrapping_add(above), Ordering::Relaxed);
+            (OPS.callback)(TextAddr::new(ip), TextAddr::new(ip + 0x100), &OPS, saved.view());
+            (DEEPEST.used(), DEEPEST.frames().map(TextAddr::get).collect::<Vec<_>>())
+        };
+        assert_eq!(call(0x4000, 0x10, 0), (0, Vec::new()), "not on its stack");
+        assert_eq!(call(0x4004, 0x10, 0x40), (0x40, Vec::from([0x4004, 0x4104])));
+        assert_eq!(call(0x4008, 0x10, 0x40), (0x40, Vec::from([0x4004, 0x4104])), "as deep, but later");
+        assert_eq!(call(0x400c, 0x10, 0x50), (0x50, Vec::from([0x400c, 0x410c])));
+        assert_eq!(call(0x4010, 0x10, 0x48), (0x50, Vec::from([0x400c, 0x410c])));
+        // Below the stack, as an exception handler's may be.
+        STACK[0].store(sp + 8, Ordering::Relaxed);
+        STACK[1].store(sp + 0x1000, Ordering::Relaxed);
+        (OPS.callback)(TextAddr::new(0x4014), TextAddr::new(0x4114), &OPS, saved.view());
+        assert_eq!(DEEPEST.used(), 0x50);
+    }
+}

@@ -32,20 +32,28 @@ const TESTS: [&str; 5] = ["--package", "fentry", "--package", "safe", "--lib"];
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-permissive-provenance";
 
 /// Tests that are left to the host, by a part of their names: Miri takes a thousand times as long.
-const LEFT_TO_THE_HOST: [(&str, &str); 14] = [
+const LEFT_TO_THE_HOST: [(&str, &str); 19] = [
     ("filter::tests::a_rule_of_any_length", "rules of a million letters"),
     ("insn::", "whole instruction fields, and nothing there is unsafe"),
     ("several::as_many_", "every number that an ops and a set can have"),
+    ("engine::tests::random::", "a sequence takes minutes, and others take each of its steps"),
+    ("regions::where_there_is_no_room_for_a_veneer", "a registration for each veneer that a region can have"),
+    ("regions::a_veneer_that_no_callsite", "the same"),
     ("symbols::tests::every_damage_of_one_bit", "thousands of damaged tables"),
     ("symbols::tests::a_damaged_table", "thousands of damaged tables"),
     ("text::model::", "every order of the steps of a model, and nothing there is unsafe"),
     ("flight::model::", "every order of the steps of a model"),
     ("ring::tests::concurrent::", "loom has threads of its own, which Miri has not"),
+    ("flight::giving::", "the same"),
     ("ring::tests::nested::", "every step of every writer interrupted"),
     ("ring::tests::stress::", "minutes of writing; the outside crate has a shorter one"),
     ("tracer::dump::tests::", "thousands of damaged dumps; the outside crate writes and reads some"),
     ("glob::tests::all_small_globs", "every glob of a few letters"),
-    ("bad_input::a_damaged_module", "a thousand damaged modules"),
+    ("bad_input::a_damaged_module", "thousands of damaged modules"),
+    (
+        "bad_input::every_beginning_of_a_kept_input",
+        "reads files, which Miri keeps from tests, and loads each thousands of times",
+    ),
     ("loading::a_thousand_loads", "a thousand loads"),
 ];
 

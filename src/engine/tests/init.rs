@@ -345,6 +345,7 @@ fn functions_of_another_calling_convention_are_refused_and_never_written() {
 fn a_failed_init_leaves_text_as_it_was_and_can_be_tried_again() {
     for fault in [Fault::Write(9), Fault::Alias(1), Fault::Batch, Fault::Cpu(0)] {
         let mut text = FakeText::new(BASE);
+        // On two pages.
         for (n, form) in FORMS.into_iter().cycle().take(16).enumerate() {
             text.skip_to(n * 512);
             text.function(&format!("f{n}"), form);

@@ -20,10 +20,10 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-/// How many sequences there are. Miri takes a thousand times as long, and who runs the tests for each mutant sets fewer.
+/// How many sequences there are. Who runs the tests for each mutant sets fewer.
 fn sequences() -> u64 {
     let set = std::env::var("FENTRY_RANDOM_SEQUENCES").ok().and_then(|number| number.parse().ok());
-    set.unwrap_or(if cfg!(miri) { 2 } else { 2000 })
+    set.unwrap_or(2000)
 }
 
 const STEPS: usize = 40;

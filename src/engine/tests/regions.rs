@@ -238,7 +238,10 @@ fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
         (engine.survey(), error)
     };
     // Made ready, a veneer written, called.
-    let faults = (0..3).map(Fault::Round).chain((0..6).map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
+    // Miri takes thousands of times as long.
+    let (rounds, aliases) = if cfg!(miri) { (2, 5) } else { (1, 1) };
+    let (rounds, aliases) = ((0..3).step_by(rounds), (0..6).step_by(aliases));
+    let faults = rounds.map(Fault::Round).chain(aliases.map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
     for fault in faults {
         let (survey, error) = refused(Some(fault));
         assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
@@ -383,8 +386,7 @@ fn entries_of_a_module_that_are_no_callsites_are_refused_one_by_one() {
 #[test]
 fn callsites_are_counted_in_a_module_only_where_all_of_them_have_counters() {
     // From where on and for how many bytes there are counters; what the text takes, first.
-    for (start, bytes, counted) in [(0, 0xc18, 4), (8, 0xc18, 4), (0, 0xc00, 0), (0x10, 0x1000, 0), (0x1000, 0x1000, 0)]
-    {
+    for (start, bytes, counted) in [(0, 0xc18, 4), (8, 0xc18, 4), (0, 0xc00, 0), (0x10, 0xc18, 0)] {
         let (kernel, engine, _) = with_module(NEAR, 4);
         let text = kernel.module(0).text;
         assert_eq!(text.len(), 0xc18);

@@ -1,7 +1,7 @@
 //! What the kernel and modules offer to modules.
 
 use super::fixture::{BL, Host, JIFFIES, KERNEL, Maker, PRINTK, sample};
-use crate::module::{Exports, LoadError, Placement, Segment};
+use crate::module::{Export, Exports, LoadError, Placement, Segment};
 use object::write::{StandardSection, SymbolId};
 use object::{SectionKind, elf};
 use std::string::ToString;
@@ -17,6 +17,9 @@ fn a_kernel_s_exports_are_found_by_their_whole_names() {
         [Some(JIFFIES), Some(PRINTK), None, None, None]
     );
     assert_eq!((exports.len(), exports.is_empty()), (2, false));
+    static TICK: u8 = 0;
+    let record = Export::new("tick", (&raw const TICK).cast());
+    assert_eq!(std::format!("{record:?}"), std::format!("Export(\"tick\" = {:?})", &raw const TICK).replace('"', ""));
     let none = Exports::new([]).unwrap();
     assert_eq!((none.len(), none.is_empty(), none.get("printk")), (0, true, None));
     let twice = LoadError::DuplicateExport { name: "printk".to_string(), owner: "".to_string() };

@@ -177,13 +177,13 @@ fn a_session_that_failed_to_start_has_not_begun() {
 }
 
 /// What the sessions of test 2 have recorded, and what they have counted.
-fn dumped() -> (Vec<String>, usize) {
+fn dumped(engine: &Engine) -> (Vec<String>, usize) {
     let mut bytes = Vec::new();
     let sink = |part: &[u8]| {
         bytes.extend_from_slice(part);
         Ok::<(), Infallible>(())
     };
-    SESSIONS.2.dump(sink, 1_000, &[&RING], [(1, "main")]).unwrap();
+    SESSIONS.2.dump(engine, sink, 1_000, &[&RING], [(1, "main")]).unwrap();
     let dump = Dump::parse(&bytes).unwrap();
     let events = dump.events().map(|timed| match timed.recorded.event {
         Event::GraphExit { ip, depth, value, .. } => format!("{ip} inside {depth} gives {value}"),
@@ -205,7 +205,7 @@ fn a_session_records_as_deep_and_with_as_many_arguments_as_it_was_asked_for() {
         assert_eq!(session.start(&engine, &parse(depth).unwrap()), Ok(2));
         (0..3).for_each(|number| assert!(context.calls.push(call(number)).is_some()));
         (0..3).for_each(|number| leave(context, &session.graph, [number; 8]));
-        let (events, functions) = dumped();
+        let (events, functions) = dumped(&engine);
         let all = ["0x4204 inside 2 gives 0", "0x4104 inside 1 gives 1", "0x4004 inside 0 gives 2"];
         assert_eq!((events.as_slice(), functions), (&all.map(String::from)[3 - recorded..], 0), "{depth}");
         assert_eq!(session.stop(&engine), Ok(2));
@@ -218,17 +218,17 @@ fn a_session_records_as_deep_and_with_as_many_arguments_as_it_was_asked_for() {
         let (ip, parent_ip) = (TextAddr::new(0x4004), TextAddr::new(0x9000));
         (session.function.callback)(ip, parent_ip, &session.function, FakeRegs::new(&regs).view());
         let expected = format!("0x4004 from 0x9000 with {arguments}");
-        assert_eq!(dumped().0, [expected], "{words}");
+        assert_eq!(dumped(&engine).0, [expected], "{words}");
         assert_eq!(session.stop(&engine), Ok(2));
     }
 
     // A profile is of its own session, not of those before.
     for _ in 0..2 {
         assert_eq!(session.start(&engine, &parse("tracer=profile").unwrap()), Ok(2));
-        assert_eq!(dumped(), (Vec::new(), 0));
+        assert_eq!(dumped(&engine), (Vec::new(), 0));
         assert!(context.calls.push(call(0)).is_some());
         leave(context, &session.profile, [0; 8]);
-        assert_eq!(dumped(), (Vec::new(), 1));
+        assert_eq!(dumped(&engine), (Vec::new(), 1));
         assert_eq!(session.stop(&engine), Ok(2));
     }
 }
