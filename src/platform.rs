@@ -155,7 +155,8 @@ pub unsafe trait Platform: Sync {
     }
 
     /// How far above the addresses that it was linked for this kernel runs, modulo 2^64: where it was loaded by chance
-    /// (KASLR), or relocated itself to where it was put. 0, if this isn't implemented.
+    /// (KASLR), or relocated itself to where it was put. 0, if this isn't implemented: a kernel that has its symbol table
+    /// need not, since the table finds out.
     ///
     /// Whoever reads a trace has names by their linked addresses ([`DumpWriter::names`](crate::tracer::dump::DumpWriter::names)).
     fn slide(&self) -> u64 {

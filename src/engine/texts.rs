@@ -23,9 +23,13 @@ pub struct ModuleStatus<'a> {
 }
 
 impl Engine {
-    /// How far above its linked addresses the kernel runs, as the platform says ([`Platform::slide`](crate::Platform::slide)).
+    /// How far above its linked addresses the kernel runs, modulo 2^64: what its symbol table has found out, or else what the
+    /// platform says ([`Platform::slide`](crate::Platform::slide)).
     pub fn slide(&self) -> u64 {
-        self.platform.slide()
+        match self.symbols().map_or(0, |symbols| symbols.slide()) {
+            0 => self.platform.slide(),
+            slide => slide,
+        }
     }
 
     /// Shows every module's text, in the order of their addresses.

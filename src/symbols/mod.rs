@@ -338,6 +338,11 @@ impl<'a> Symbols<'a> {
         Self { slide, ..self }
     }
 
+    /// How far above its linked addresses the kernel runs, as far as the table knows, modulo 2^64.
+    pub fn slide(&self) -> u64 {
+        self.slide
+    }
+
     /// How many symbols there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -9,6 +9,7 @@ use crate::address::{TextAddr, TextRange};
 use crate::engine::Engine;
 use crate::fakes::{COMPILED, FakeText};
 use crate::region::Regions as _;
+use crate::symbols::{Convention, Function, Symbols, encode};
 use crate::tracer::event::{Event, Recorder};
 use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};
 use crate::tracer::ring::{Counts, Mode, Ring, RingBlock};
@@ -159,6 +160,22 @@ fn the_slide_and_the_names_of_modules_come_out_as_they_went_in() {
     assert_eq!(error_of(b"net::send", -1, 0xff), DumpCause::Symbol);
     assert_eq!(error_of(b"net", 0, 0xff), DumpCause::Module);
     assert_eq!(error_of(b"net", -9, 0xff), DumpCause::Module);
+}
+
+/// A kernel with a symbol table needs no word of the platform.
+#[test]
+fn the_symbol_table_knows_the_slide() {
+    const SLIDE: u64 = 0x20_0000;
+    let mut text = FakeText::new(0xffff_8000_0000_0000);
+    let one = text.function("one", COMPILED);
+    let kernel = text.build();
+    let linked = Function { name: "one".into(), addr: one.get() - SLIDE, size: 12, convention: Convention::Base };
+    let symbols = Symbols::parse(encode(&[linked], 0).unwrap().leak()).unwrap().relocated(SLIDE);
+    let engine = Engine::with_machine(kernel, kernel);
+    assert_eq!(engine.slide(), 0);
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image().with_symbols(symbols)) }.unwrap();
+    assert_eq!(engine.slide(), SLIDE);
 }
 
 /// What is in a dump is what the engine has: the platform's slide, and the modules that are loaded, under their addresses.

@@ -4,6 +4,7 @@
 //! The damage is drawn where a reader looks: numbers get values from the edges of their ranges, names lose their ends, whole
 //! pieces are cut out or are there twice. In half of the rounds the checksum is right again.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
@@ -62,18 +63,6 @@ fn dump(with_profile: bool) -> Vec<u8> {
         Box::leak(Box::new(Ring::from_slice(memory, mode).unwrap()))
     };
     let rings = [ring(Mode::Stop), ring(Mode::Overwrite), ring(Mode::Stop)];
-    for (task, ring) in (0..).zip(&rings[..2]) {
-        for round in 0..30_u64 {
-            let recorder = Recorder { ring, task, clock: || 100 * round + u64::from(task) };
-            recorder.function(at(1 + round % 9), at(2), &[round, u64::MAX]);
-            recorder.graph_entry(at(3), at(4), 0);
-            recorder.graph_exit(at(5), 100 * round, 1, 7);
-            recorder.graph_exit(at(3), 100 * round, 0, 9);
-            recorder.marker("half done");
-            recorder.stack(at(6), &[at(7), TextAddr::new(0x9000_0104)]);
-            recorder.user(1, 0, [round]);
-        }
-    }
     let mut bytes = Vec::new();
     let sink = |part: &[u8]| {
         bytes.extend_from_slice(part);
@@ -88,7 +77,20 @@ fn dump(with_profile: bool) -> Vec<u8> {
         let profile = Profile::new(Box::leak((0..2).map(|_| ProfileSlot::new()).collect()));
         (1..=3).for_each(|n| profile.add(at(n), 100 * n, 10));
         writer.profile(&profile).unwrap();
-    } else {
+    }
+    for round in (0..20).filter(|_| !with_profile) {
+        for (task, ring) in (0..).zip(&rings[..2]) {
+            let time = Cell::new(100 * round + u64::from(task));
+            let recorder = Recorder { ring, task, clock: || time.replace(time.get() + 10) };
+            recorder.function(at(1 + round % 9), at(2), &[round, u64::MAX]);
+            recorder.graph_entry(at(3), at(4), 0);
+            recorder.graph_exit(at(5), 100 * round + 15, 1, 7);
+            recorder.graph_exit(at(3), 0, 0, 9);
+            recorder.marker("half done");
+            recorder.stack(at(6), &[at(7), TextAddr::new(0x9000_0104)]);
+            recorder.user(1, 0, [round]);
+        }
+        // Small chunks: one that is damaged is lost as a whole.
         writer.pull(Reading::Consume).unwrap();
     }
     writer.finish().unwrap();
@@ -97,7 +99,7 @@ fn dump(with_profile: bool) -> Vec<u8> {
 
 /// Damages a dump in a few places.
 fn damage(bytes: &mut Vec<u8>, random: &mut Random) {
-    for _ in 0..=random.below(4) {
+    for _ in 0..=random.below(3) {
         let at = random.below(bytes.len());
         match random.below(6) {
             0 => bytes.truncate(at + 1),
@@ -217,5 +219,5 @@ fn damaged_dumps_are_refused_or_read_in_part() {
     }
     // The damage is not such that nothing is left to go wrong.
     assert!(read > rounds / 4 && damaged > rounds / 8 && read < rounds, "{read} of {rounds} read, {damaged} in part");
-    assert!(written.iter().all(|count| *count > rounds / 32), "{written:?} of {rounds} written");
+    assert!(written.iter().all(|count| *count > rounds / 8), "{written:?} of {rounds} written");
 }
