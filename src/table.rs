@@ -395,7 +395,7 @@ impl Table {
     }
 
     /// What the section's entry for this record was, as an address.
-    pub(crate) fn entry(&self, record: Record) -> u64 {
+    fn entry(&self, record: Record) -> u64 {
         let callsite = record.callsite(self.text.start);
         match callsite.form().prefix {
             Prefix::Literal => callsite.function().offset(-8).get(),

@@ -14,8 +14,6 @@ use super::{EXIT, INIT};
 use crate::address::{TextAddr, TextRange};
 use crate::platform::Platform;
 use crate::region::{NewRegion, Regions};
-use crate::symbols::Symbols;
-use crate::table::{Encoding, Slots, Table};
 use crate::text::Machine;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -120,7 +118,8 @@ impl Module<'_> {
         self.exports.iter().map(|(name, address)| (name.as_str(), *address))
     }
 
-    /// The entries of its callsites, one for each and sorted; init text's are left out.
+    /// The entries of its callsites, each once and sorted; init text's are left out. Which of them can't be traced, and why,
+    /// says [`Engine::for_each_refusal`](crate::Engine::for_each_refusal).
     pub fn callsites(&self) -> &[u64] {
         &self.callsites
     }
@@ -208,14 +207,15 @@ impl<'k> Modules<'k> {
         let mut callsites = Vec::new();
         let mut texts = [None, None];
         let [text, init_text] = entries;
+        callsites.try_reserve_exact(text.len())?;
+        callsites.extend_from_slice(&text);
+        // GCC and linkers list a function again.
+        callsites.dedup();
         let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
         for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
             let text = placed.range(segment);
             if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
                 let symbols = symbols::table(object, &layout, segment, text.start.get())?;
-                if segment == Segment::Text {
-                    callsites = accepted(text, &entries, &symbols, &placed)?;
-                }
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
@@ -420,24 +420,4 @@ fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)
     placed.locate(address, 1)?;
     let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
     Some((start, usize::try_from(bytes).ok()?, address))
-}
-
-/// Those of the text's entries that are callsites, one for each: what the engine makes of them.
-fn accepted(text: TextRange, entries: &[u64], symbols: &[u8], placed: &Placed<'_>) -> Result<Vec<u64>, LoadError> {
-    let mut slots = Vec::new();
-    slots.try_reserve_exact(entries.len())?;
-    slots.extend_from_slice(entries);
-    let slots = Slots::Owned(slots.into_boxed_slice());
-    let read = |at: TextAddr| {
-        let spot = Spot { segment: Segment::Text, offset: at.get().wrapping_sub(text.start.get()) };
-        placed.read(spot, 4).unwrap_or(0) as u32
-    };
-    let symbols = Symbols::parse(symbols).ok();
-    let Ok((table, _)) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, symbols, read) else {
-        return Ok(Vec::new());
-    };
-    let mut callsites = Vec::new();
-    callsites.try_reserve_exact(table.len())?;
-    callsites.extend(table.records(0..table.len()).map(|record| table.entry(record)));
-    Ok(callsites)
 }

@@ -128,7 +128,11 @@ impl Bench {
             refused.len()
         );
         let told = module.callsites().len();
-        ensure!(told == callsites, "{callsites} entries are callsites, and the loader tells of {told}");
+        let again = refused.iter().filter(|kind| **kind == kind_of_refusal(Refusal::Duplicate)).count();
+        ensure!(
+            told + again == entries,
+            "of {entries} entries {again} are there again, and the loader tells of {told}"
+        );
 
         let before = self.host.text();
         if callsites > 0 {
