@@ -25,7 +25,6 @@
 //! [`Engine`]: crate::Engine
 
 use crate::address::{TextAddr, TextRange};
-#[cfg(feature = "module")]
 use crate::callsite::{BTI_C, Form, LandingPad, NOP, Prefix};
 use crate::engine::Image;
 use crate::entry::{Stub, Stubs};

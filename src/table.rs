@@ -35,15 +35,13 @@ pub(crate) struct Target(u16);
 impl Target {
     /// Nothing: the second instruction is NOP.
     pub(crate) const NONE: Self = Self(0);
-    /// No set: somebody else wrote the text, and the callsite is left alone.
-    pub(crate) const QUARANTINED: Self = Self(Self::MASK as u16);
 
-    const BITS: u32 = 15;
+    const BITS: u32 = 14;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
-    /// The target of this number, below 2^15 - 1.
+    /// The target of this number, below 2^14.
     pub(crate) const fn of(number: usize) -> Self {
-        debug_assert!(number < Self::MASK as usize);
+        debug_assert!(number <= Self::MASK as usize);
         Self(number as u16)
     }
 
@@ -68,6 +66,7 @@ impl Record {
     const PREFIXED: u64 = 1 << 33;
     const NOW: u32 = 34;
     const NEXT: u32 = Self::NOW + Target::BITS;
+    const QUARANTINED: u64 = 1 << (Self::NEXT + Target::BITS);
 
     /// `None` where the callsite is more than 16 GiB into its region.
     fn new(region: TextAddr, callsite: &Callsite) -> Option<Self> {
@@ -106,7 +105,7 @@ impl Record {
         Self(self.0 & !((Target::MASK as u64) << shift) | (target.0 as u64) << shift)
     }
 
-    /// A number for what it calls and what it shall call.
+    /// A number for what it calls, what it shall call, and whether it is left alone.
     #[inline]
     const fn sets(self) -> u64 {
         self.0 >> Self::NOW
@@ -148,15 +147,25 @@ impl Record {
         self.with_target_at(Self::NEXT, next)
     }
 
-    /// It is left alone, or no longer.
+    /// It calls this, and shall go on so.
     pub(crate) const fn with_both(self, target: Target) -> Self {
         self.with_now(target).with_next(target)
     }
 
-    /// Whether it is left alone.
+    /// Whether it is left alone, since somebody else has written its text. What it calls is then what it last called.
     #[inline]
-    pub(crate) fn is_quarantined(self) -> bool {
-        self.now() == Target::QUARANTINED
+    pub(crate) const fn is_quarantined(self) -> bool {
+        self.0 & Self::QUARANTINED != 0
+    }
+
+    /// It is left alone from now on, and nothing is planned for it.
+    pub(crate) fn quarantined(self) -> Self {
+        Self(self.withdrawn().0 | Self::QUARANTINED)
+    }
+
+    /// It is as any other again.
+    pub(crate) const fn in_use(self) -> Self {
+        Self(self.0 & !Self::QUARANTINED)
     }
 
     /// Its planned change was carried out.
@@ -440,7 +449,10 @@ impl Table {
         let mut rest = self.slots[..self.accepted].get_mut(span).unwrap_or_default();
         // Most neighbours are alike.
         while let Some(first) = rest.first().copied().map(Record) {
-            let wanted = next(first.next()).map_err(|error| (index, error))?;
+            let wanted = match first.is_quarantined() {
+                true => first.next(),
+                false => next(first.next()).map_err(|error| (index, error))?,
+            };
             let mut len = 0;
             for slot in &mut *rest {
                 if Record(*slot).sets() != first.sets() {

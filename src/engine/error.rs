@@ -111,6 +111,14 @@ pub enum RegisterError {
     Callsite(StateError),
     /// The callsites don't call the ops any more, but a CPU may still be inside its callback: unregister again to wait again.
     NotQuiescent(CpuTimeout),
+    /// So many callsites of the ops are quarantined: their text was not what the engine had left there, so it was left alone,
+    /// and whoever wrote there may put back a call of the ops. It is called by no others any more, and stays registered. Try
+    /// again after [`Engine::look_again`](crate::Engine::look_again), or once their text was given back
+    /// ([`Engine::forget`](crate::Engine::forget)).
+    Quarantined {
+        /// How many.
+        callsites: usize,
+    },
     /// Text could not be changed.
     Text {
         /// What happened.
@@ -139,6 +147,9 @@ impl fmt::Display for RegisterError {
             }
             Self::StubTooLong { bytes } => {
                 write!(f, "A stub would be longer than the {bytes} bytes that it has room for")
+            }
+            Self::Quarantined { callsites } => {
+                write!(f, "The text of {callsites} callsites of the ops was written by somebody else, and left alone")
             }
             Self::Permanent => f.write_str("The ops is permanent"),
             Self::Conflict { function, name } => {

@@ -28,7 +28,7 @@ pub(super) struct Member {
     /// The earlier are called first.
     serial: u64,
     /// Nobody's any more, but a CPU may still be inside a stub that was made for it.
-    retired: bool,
+    pub(super) retired: bool,
     /// Its callsites were taken away, and it gets no new ones; a CPU may still be inside its callback.
     pub(super) leaving: bool,
     /// Where its callsites are.
@@ -205,10 +205,10 @@ impl Members {
         }
     }
 
-    /// Takes away those that are nobody's any more; no set has them.
-    pub(super) fn bury(&mut self) {
+    /// Takes away those that are nobody's any more, and that no set has.
+    pub(super) fn bury(&mut self, some_has: impl Fn(usize) -> bool) {
         for number in 0..self.end {
-            if self.get(number).is_some_and(|member| member.retired) {
+            if self.get(number).is_some_and(|member| member.retired) && !some_has(number) {
                 drop(self.remove(number));
             }
         }

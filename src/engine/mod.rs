@@ -16,6 +16,7 @@ mod image;
 mod members;
 #[cfg(feature = "module")]
 mod modules;
+mod quarantine;
 mod region;
 mod registry;
 mod sets;
@@ -33,7 +34,7 @@ pub use show::{OpsStatus, Statistics, Status, Survey};
 #[cfg(feature = "module")]
 pub use texts::ModuleStatus;
 
-use crate::address::{TextAddr, TextRange};
+use crate::address::TextAddr;
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::platform::Platform;
@@ -44,6 +45,7 @@ use crate::text::Cpu;
 use crate::text::Machine;
 use core::fmt;
 use members::Member;
+use quarantine::Held;
 use region::Region;
 use registry::{Registry, Tools, make_ready};
 
@@ -149,7 +151,7 @@ impl Engine {
             return Err(RegisterError::AlreadyRegistered);
         }
         let number = registry.add(member)?;
-        let quarantined = registry.done.quarantined;
+        let told = registry.news;
         let done = registry.plan_adding(number, filter).and_then(|count| match count {
             0 if !filter.awaits_module() => Err(RegisterError::EmptySelection),
             count => Ok(count),
@@ -161,8 +163,7 @@ impl Engine {
                 Err(error)
             }
         };
-        let quarantined = registry.done.quarantined - quarantined;
-        let done = done.map(|count| count - quarantined);
+        let done = done.map(|count| if registry.news > told { registry.count_with(number) } else { count });
         if done.is_ok() {
             // What other ops had these callsites with may be waited for another time as well.
             let _ = registry.let_go(self.tools());
@@ -180,8 +181,6 @@ impl Engine {
                 None => {}
             }
         }
-        drop(registry);
-        tell_of_quarantined(quarantined);
         done
     }
 
@@ -191,30 +190,29 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::NotQuiescent`], which can be tried again; with any other nothing has changed.
+    /// [`RegisterError::NotQuiescent`] and [`RegisterError::Quarantined`], which can be tried again; with any other nothing has
+    /// changed.
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
         let mut registry = self.lock();
         registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
         if ops.flags().contains(OpsFlags::PERMANENT) {
             return Err(RegisterError::Permanent);
         }
-        let (mut count, quarantined) = (0, registry.done.quarantined);
+        let mut count = 0;
         // Where a trampoline was replaced in part only, there are two.
         while let Some(number) = registry.members.find(ops) {
             count += registry.replan(number, None)?.0;
             // Every CPU fetches something else now. One that fetched the BL before may still be between it and the
             // callback's end.
-            registry.carry_out(self.tools())?;
+            registry.carry_out(None, self.tools())?;
             // Not before: as long as entries are seen, so are exits. From here on those lack theirs that are under way.
             if let Some(member) = registry.members.get_mut(number) {
                 member.leave();
             }
             registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+            registry.all_released(number, ops)?;
             registry.remove(number, self.tools());
         }
-        let quarantined = registry.done.quarantined - quarantined;
-        drop(registry);
-        tell_of_quarantined(quarantined);
         Ok(count)
     }
 
@@ -229,7 +227,7 @@ impl Engine {
         let mut registry = self.lock();
         let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
         let (_, mut selected) = registry.replan(number, Some(filter))?;
-        let quarantined = registry.done.quarantined;
+        let told = registry.news;
         // It may have been on its way out; then its exits are handled again, before the first entry is.
         let was_leaving = registry.members.get(number).is_some_and(|member| member.leaving);
         registry.members.get_mut(number).into_iter().for_each(Member::stay);
@@ -244,14 +242,10 @@ impl Engine {
             }
         }
         settled?;
-        let quarantined = registry.done.quarantined - quarantined;
-        if quarantined > 0 {
-            selected = registry.sets.callsites_with(number);
+        if registry.news > told {
+            selected = registry.count_with(number);
         }
-        let done = registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected);
-        drop(registry);
-        tell_of_quarantined(quarantined);
-        done
+        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
     }
 
     /// Has the callsites of `ops`, which was made by [`Ops::direct`], call another trampoline from now on, and waits until
@@ -259,8 +253,9 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`RegisterError::NotDirect`] for another kind of ops. [`RegisterError::NotQuiescent`]: the new one is called, but a
-    /// CPU may be on its way to the old one. With any other nothing has changed.
+    /// [`RegisterError::NotDirect`] for another kind of ops. [`RegisterError::NotQuiescent`] and
+    /// [`RegisterError::Quarantined`]: the new one is called, but a CPU may be on its way to the old one, or may come there
+    /// yet. With any other nothing has changed.
     ///
     /// # Safety
     ///
@@ -281,7 +276,8 @@ impl Engine {
         match registry.settle(successor, self.tools()) {
             Ok(()) => {
                 registry.members.succeed(number, successor);
-                registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)
+                registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+                registry.none_has(number)
             }
             Err(error) => {
                 registry.forget(successor, self.tools());
@@ -294,42 +290,6 @@ impl Engine {
         }
     }
 
-    /// Looks at the callsites again that are quarantined; how many are as the engine had left them, and in use again.
-    ///
-    /// A callsite whose text somebody else has written, or whose memory has become something else, is quarantined when the
-    /// engine comes to change it: it keeps the text that is there, loses its ops, and is passed over, so that it is no
-    /// obstacle to all the others. [`Status::is_quarantined`] tells of it, and a warning in the log. One that is in use again
-    /// has no ops until a filter is set anew.
-    pub fn look_again(&self) -> usize {
-        let mut registry = self.lock();
-        let back = registry.regions.iter_mut().map(|region| region.look_again(self.machine)).sum();
-        registry.done.quarantined -= back;
-        back
-    }
-
-    /// Gives a part of the text back, as a kernel does with its init text when it has started: its callsites lose their ops
-    /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
-    /// Entries that were refused are forgotten as well, also those from just before, for which text there would be read.
-    ///
-    /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::region::Regions::add); the engine
-    /// takes it where what was given back is at the end of the image's text.
-    ///
-    /// # Errors
-    ///
-    /// [`RegisterError`]: the text must stay. With [`RegisterError::NotQuiescent`] the callsites have lost their ops already.
-    pub fn forget(&self, range: TextRange) -> Result<usize, RegisterError> {
-        let mut registry = self.lock();
-        let registry = &mut *registry;
-        let planned = registry.plan_clearing(range);
-        if let Err(error) = planned {
-            registry.withdraw();
-            return Err(error);
-        }
-        registry.carry_out(self.tools())?;
-        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
-        Ok(registry.regions.iter_mut().map(|region| region.forget(range)).sum())
-    }
-
     /// The kernel's symbols, as init was given them.
     pub fn symbols(&self) -> Option<Symbols<'static>> {
         self.symbols.get().copied()
@@ -339,20 +299,13 @@ impl Engine {
         Tools { platform: self.platform, machine: self.machine }
     }
 
-    fn lock(&self) -> spin::MutexGuard<'_, Registry> {
+    fn lock(&self) -> Held<'_> {
         loop {
             if let Some(guard) = self.state.try_lock() {
-                return guard;
+                return Held::new(guard);
             }
             self.platform.relax();
         }
-    }
-}
-
-/// Not under the engine's lock: what writes the log may ask the engine for a name.
-fn tell_of_quarantined(count: usize) {
-    if count > 0 {
-        log::warn!("fentry: {count} callsites quarantined: somebody else has written their text");
     }
 }
 

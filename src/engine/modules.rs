@@ -89,7 +89,9 @@ impl Registry {
             self.withdraw();
             return Err(refuse(refused.into()));
         }
-        self.carry_out(tools).map_err(|error| refuse(error.into()))?;
+        self.carry_out(None, tools).map_err(|error| refuse(error.into()))?;
+        // Nobody executes the text any more, whatever is written there.
+        self.regions[place].release(TextRange::new(text.start, text.end), &mut self.sets);
         self.let_go_of_all(tools).map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
         drop(self.regions.remove(place));
         Ok(())
@@ -149,7 +151,7 @@ impl Engine {
         }
         let numbers: ArrayVec<usize, MAX_OPS> = registry.members.iter().map(|(number, _)| number).collect();
         numbers.into_iter().for_each(|number| registry.note_spans_of(number, place));
-        Ok(registry.carry_out(self.tools())?)
+        Ok(registry.carry_out(None, self.tools())?)
     }
 }
 
@@ -184,6 +186,7 @@ impl From<RegisterError> for RegionCause {
             | RegisterError::NoCounter { .. }
             | RegisterError::NothingSelected { .. }
             | RegisterError::NothingTakenAway { .. }
+            | RegisterError::Quarantined { .. }
             | RegisterError::EmptySelection
             | RegisterError::ReturnsTwice { .. } => Self::Other("the filters that are set could not be applied"),
         }

@@ -53,7 +53,7 @@ pub(super) struct Region {
     /// Where stubs are out of BL's reach.
     pub(super) veneers: Option<Veneers>,
     /// The records between which there are planned changes.
-    planned: Planned,
+    pub(super) planned: Planned,
 }
 
 /// Whose text it is, and the names in it.
@@ -166,7 +166,7 @@ impl Region {
     /// Changes what is planned for the callsite at `index`; how many planned changes that adds. Of a region's parts, so that
     /// its names can be walked meanwhile.
     fn plan(table: &mut Table, planned: &mut Planned, index: usize, change: &mut Change<'_>) -> Result<usize, Refused> {
-        let Some(record) = table.get(index) else { return Ok(0) };
+        let Some(record) = table.get(index).filter(|record| !record.is_quarantined()) else { return Ok(0) };
         let next = change.next(record.next()).map_err(|error| refused(table, index, error))?;
         if record.next() == next {
             return Ok(0);
@@ -463,62 +463,6 @@ impl Region {
             }
             self.table.update(index, |record| *record = if done { record.committed() } else { record.withdrawn() });
         }
-    }
-
-    /// The next callsite, from this index on, with a planned change whose text is not what that starts from.
-    fn next_damaged(&self, from: usize, sets: &Sets, machine: Cpu) -> Option<(usize, Record)> {
-        let mut planned = (from..self.planned.span.end).filter_map(|index| Some((index, self.table.get(index)?)));
-        planned.find(|(_, record)| {
-            let callsite = record.callsite(self.text.start);
-            record.differs() && self.text_state(&callsite, machine) != Ok(self.state(sets, *record))
-        })
-    }
-
-    /// Of the callsites with planned changes: how many there are, how many of them have other text than those start from,
-    /// and whether one of these calls something, as far as the engine knows.
-    pub(super) fn damage(&self, sets: &Sets, machine: Cpu) -> (usize, usize, bool) {
-        let (mut from, mut count, mut calls) = (self.planned.span.start, 0, false);
-        while let Some((index, record)) = self.next_damaged(from, sets, machine) {
-            calls |= record.now() != Target::NONE;
-            (from, count) = (index + 1, count + 1);
-        }
-        (self.planned_callsites().count(), count, calls)
-    }
-
-    /// Leaves those callsites with planned changes alone from now on whose text is not what they start from; how many.
-    pub(super) fn quarantine(&mut self, sets: &mut Sets, machine: Cpu) -> usize {
-        let (mut count, mut from) = (0, self.planned.span.start);
-        // What is planned for the others is not the same for all neighbours any more.
-        self.planned = Planned::within(self.planned.span.clone());
-        while let Some((index, record)) = self.next_damaged(from, sets, machine) {
-            sets.count(record.now(), Target::NONE, 1);
-            if let Some(veneers) = &mut self.veneers {
-                veneers.count(record.now(), Target::NONE, 1);
-            }
-            self.table.update(index, |record| *record = record.with_both(Target::QUARANTINED));
-            (count, from) = (count + 1, index + 1);
-        }
-        count
-    }
-
-    /// Looks at the callsites again that are left alone; how many are as they should be, and in use again.
-    pub(super) fn look_again(&mut self, machine: Cpu) -> usize {
-        let mut count = 0;
-        for index in 0..self.table.len() {
-            let Some(record) = self.table.get(index).filter(|record| record.is_quarantined()) else { continue };
-            if self.text_state(&record.callsite(self.text.start), machine) == Ok(State::Disabled) {
-                self.table.update(index, |record| *record = record.with_both(Target::NONE));
-                count += 1;
-            }
-        }
-        count
-    }
-
-    /// Forgets the part of the text inside `range`, where no callsite has a set; how many callsites that were.
-    pub(super) fn forget(&mut self, range: TextRange) -> usize {
-        let count = self.table.forget(range);
-        self.text = self.table.text();
-        count
     }
 
     /// The records of these indices with their callsites.

@@ -36,6 +36,8 @@ pub(super) struct Registry {
     pub(super) sets: Sets,
     /// What was done since init.
     pub(super) done: Statistics,
+    /// How many callsites were quarantined since that was told.
+    pub(super) news: usize,
 }
 
 /// What carries changes out.
@@ -88,6 +90,7 @@ impl Registry {
         members: Members::EMPTY,
         sets: Sets::EMPTY,
         done: Statistics::NOTHING,
+        news: 0,
     };
 
     /// Plans the ops of this number for every callsite that the filter selects; how many changes that adds.
@@ -130,16 +133,6 @@ impl Registry {
         planned.map_err(|refused| self.refused(refused))
     }
 
-    /// Plans that no callsite of which a part is inside `range` has any ops.
-    pub(super) fn plan_clearing(&mut self, range: TextRange) -> Result<(), RegisterError> {
-        if self.ground.is_none() {
-            return Err(RegisterError::NotInitialised);
-        }
-        let mut change = Change::clearing(&mut self.sets, &self.members);
-        let planned = self.regions.iter_mut().try_for_each(|region| region.plan_within(range, &mut change));
-        planned.map_err(|refused| self.refused(refused))
-    }
-
     /// Plans the successor for every callsite that has the ops of this number.
     pub(super) fn plan_replacing(&mut self, number: usize, successor: usize) -> Result<usize, RegisterError> {
         let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
@@ -171,7 +164,7 @@ impl Registry {
     /// Carries out a plan that gives callsites the ops of this number.
     pub(super) fn settle(&mut self, number: usize, tools: Tools) -> Result<(), RegisterError> {
         self.note_spans(number);
-        self.carry_out(tools)
+        self.carry_out(Some(number), tools)
     }
 
     /// Takes back the number of an ops that should have been given to callsites, unless some have it, or a CPU may be on
@@ -183,7 +176,7 @@ impl Registry {
         }
     }
 
-    fn refused(&self, Refused { function, error }: Refused) -> RegisterError {
+    pub(super) fn refused(&self, Refused { function, error }: Refused) -> RegisterError {
         match error {
             SetError::Conflict => RegisterError::Conflict { function, name: self.name(function) },
             SetError::Full => RegisterError::TooManySets,
@@ -196,14 +189,14 @@ impl Registry {
         self.sets.forget_unmade();
     }
 
-    /// Has the planned changes made, and commits or withdraws them.
-    pub(super) fn carry_out(&mut self, tools: Tools) -> Result<(), RegisterError> {
+    /// Has the planned changes made, and commits or withdraws them. `wanted` is the ops that gets callsites, if one does.
+    pub(super) fn carry_out(&mut self, wanted: Option<usize>, tools: Tools) -> Result<(), RegisterError> {
         let prepared = self.prepare(tools);
         if let Err(error) = prepared {
             self.withdraw();
             return Err(error);
         }
-        if let Err(error) = self.check(tools) {
+        if let Err(error) = self.check(wanted, tools) {
             self.done.failures += 1;
             self.withdraw();
             return Err(self.text_error(error));
@@ -230,30 +223,6 @@ impl Registry {
         // No one function is to blame for a CPU that doesn't answer.
         let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
         RegisterError::Text { error, function }
-    }
-
-    /// Sees that the text is what the planned changes start from. Callsites where it isn't are quarantined, and left out of
-    /// the plan; unless they are all that is planned, and something was to be added to them only.
-    fn check(&mut self, tools: Tools) -> Result<(), PokeError> {
-        // Whoever writes there may do so again meanwhile.
-        const ATTEMPTS: usize = 4;
-        let mut result = Ok(());
-        for _ in 0..ATTEMPTS {
-            // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
-            result = unsafe { tools.poke().check_live(&*self) };
-            let Err(error) = result else { break };
-            let damage = self.regions.iter().map(|region| region.damage(&self.sets, tools.machine));
-            let sum = |(planned, damaged, calls), (p, d, c)| (planned + p, damaged + d, calls | c);
-            if let (planned, damaged, false) = damage.fold((0, 0, false), sum)
-                && planned == damaged
-            {
-                return Err(error);
-            }
-            for region in &mut self.regions {
-                self.done.quarantined += region.quarantine(&mut self.sets, tools.machine);
-            }
-        }
-        result
     }
 
     /// Makes what the planned changes need, and looks whether they can be made.
@@ -286,7 +255,8 @@ impl Registry {
     pub(super) fn let_go_of_all(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
         self.quiesce(tools)?;
         self.sets.collect();
-        self.members.bury();
+        let Self { members, sets, .. } = self;
+        members.bury(|number| sets.some_has(number));
         for region in &mut self.regions {
             if let Some(veneers) = &mut region.veneers {
                 veneers.collect();

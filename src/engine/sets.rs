@@ -100,9 +100,6 @@ impl Sets {
     }
 
     fn work_out(&mut self, from: Target, how: Membership, members: &Members) -> Result<Target, SetError> {
-        if from == Target::QUARANTINED {
-            return Ok(from);
-        }
         let members_now = self.members(from);
         let concerned = members_now & how.only_with == how.only_with;
         let wanted = if concerned { members_now & !how.without | how.with } else { members_now };

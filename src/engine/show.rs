@@ -5,6 +5,7 @@
 
 use super::Engine;
 use super::members::{Mask, Members};
+use super::region::Region;
 use crate::address::TextAddr;
 use crate::callsite::{Callsite, Refusal, State};
 use crate::ops::Ops;
@@ -83,7 +84,7 @@ pub struct Statistics {
     pub sets: usize,
     /// How many bytes of the room for stubs are in use.
     pub stub_bytes: usize,
-    /// How many callsites were quarantined.
+    /// How many callsites are quarantined.
     pub quarantined: usize,
     /// How many batches were carried out.
     pub batches: u64,
@@ -171,6 +172,7 @@ impl Engine {
             ops: registry.members.iter().count(),
             sets: registry.sets.len(),
             stub_bytes: registry.sets.room.used_bytes(),
+            quarantined: registry.regions.iter().map(Region::quarantined).sum(),
             ..registry.done
         }
     }

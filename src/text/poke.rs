@@ -13,7 +13,7 @@ use super::cache::{Contiguous, Places, make_visible};
 use super::machine::Machine as _;
 use super::machine::{Cpu, InterruptMask, machine};
 use crate::address::TextAddr;
-use crate::callsite::{Change, LiveWord};
+use crate::callsite::{Change, LiveWord, MOV_X9_LR};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
 use core::fmt;
 use core::ops::{ControlFlow, Range};
@@ -188,7 +188,7 @@ impl<'a> TextPoke<'a> {
         Self { platform, machine }
     }
 
-    /// Sees that the text is what the batch starts from.
+    /// Sees that the text is what the batch starts from, and that it is callsites: each word changed has MOV X9, LR before it.
     ///
     /// # Errors
     ///
@@ -196,10 +196,18 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// As for [`apply_live`](Self::apply_live).
+    /// 1. Every address, and the one of the word before, is a multiple of 4 inside text that is mapped.
     pub(crate) unsafe fn check_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
-        // SAFETY: our caller's promise.
-        unsafe { self.check(&Words(batch)) }
+        let verified = Words(batch).for_each_change(|change| {
+            let mov = Change { at: change.at.offset(-4), old: MOV_X9_LR, new: MOV_X9_LR };
+            let places = [change, mov];
+            let wrong = places.into_iter().find_map(|change| {
+                // SAFETY: our caller promises that both addresses are aligned and mapped.
+                unsafe { self.verify(change) }.err().map(|cause| undone(change.at, cause))
+            });
+            wrong.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+        });
+        verified.break_value().map_or(Ok(()), Err)
     }
 
     /// Changes text that any CPU may be executing meanwhile, after [`check_live`](Self::check_live).

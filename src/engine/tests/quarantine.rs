@@ -7,6 +7,7 @@ use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
 use crate::ops::{Ops, OpsFlags};
+use crate::region::Regions as _;
 use crate::text::{PokeCause, Undone};
 use std::boxed::Box;
 use std::format;
@@ -51,6 +52,24 @@ fn a_callsite_that_somebody_else_changed_is_no_obstacle_to_the_others() {
 }
 
 #[test]
+fn a_module_that_goes_leaves_nothing_of_a_callsite_that_somebody_else_changed() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let mut module = FakeText::new(BASE + (1 << 30));
+    let m = module.function("m", COMPILED);
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let token = load(kernel, &engine, 0).unwrap();
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    kernel.overwrite(m.offset(4), BRK);
+    engine.remove(token).unwrap();
+    assert_eq!((engine.statistics().quarantined, engine.unregister(ops)), (0, Ok(1)));
+    assert_eq!(stubs_left(&engine), (0, 0));
+}
+
+#[test]
 fn one_that_was_asked_for_alone_is_reported_with_what_is_there() {
     let (kernel, engine, functions) = ready(8);
     let victim = call_of(kernel, functions[5]);
@@ -69,25 +88,81 @@ fn one_that_was_asked_for_alone_is_reported_with_what_is_there() {
 }
 
 #[test]
-fn an_ops_can_go_from_callsites_that_somebody_else_changed() {
+fn an_ops_goes_from_callsites_that_somebody_else_changed_when_nobody_can_call_it_there() {
     for damaged in [&[2][..], &[2, 3], &[0, 7], &[0, 1, 2, 3, 4, 5, 6, 7]] {
-        let (kernel, engine, functions) = ready(8);
-        let [ops, other] = [ops(), ops()];
-        assert_eq!([ops, other].map(|ops| engine.register(ops, &Filter::ALL)), [Ok(8); 2]);
-        damaged.iter().for_each(|number| kernel.overwrite(call_of(kernel, functions[*number]), BRK));
-        // What loses the other one is found damaged now, what keeps it when it is unregistered.
-        let left = (0..7).filter(|number| !damaged.contains(number)).count();
-        let found = usize::from(damaged.contains(&7));
-        assert_eq!(engine.set_filter(other, &Filter::new(&[Rule::glob("f[0-6]").unwrap()])), Ok(7), "{damaged:?}");
-        assert_eq!((engine.statistics().quarantined, engine.survey().wrong), (found, damaged.len() - found));
-        assert_eq!(engine.unregister(ops), Ok(8 - found), "{damaged:?}");
-        assert_eq!(engine.set_filter(other, &Filter::new(&[Rule::glob("f*").unwrap()])).unwrap_or(0), left + 1 - found);
-        engine.unregister(other).unwrap();
-        assert_eq!(stubs_left(&engine), (0, 0), "{damaged:?}");
-        let survey = engine.survey();
-        assert_eq!((survey.disabled, survey.wrong, survey.quarantined), (8 - damaged.len(), 0, damaged.len()));
-        assert!(damaged.iter().all(|number| kernel.word(call_of(kernel, functions[*number])) == BRK));
+        for back in [false, true] {
+            let (kernel, engine, functions) = ready(8);
+            let ops = ops();
+            engine.register(ops, &Filter::ALL).unwrap();
+            let calls: Vec<_> = damaged.iter().map(|number| call_of(kernel, functions[*number])).collect();
+            let bls: Vec<u32> = calls.iter().map(|call| kernel.word(*call)).collect();
+            calls.iter().for_each(|call| kernel.overwrite(*call, BRK));
+            let left = Err(RegisterError::Quarantined { callsites: damaged.len() });
+            assert_eq!([engine.unregister(ops), engine.unregister(ops)], [left; 2], "{damaged:?}");
+            let survey = engine.survey();
+            assert_eq!((survey.disabled, survey.wrong, survey.quarantined), (8 - damaged.len(), 0, damaged.len()));
+            // Its stub is there, should somebody put a call of it back.
+            assert_eq!(stubs_left(&engine).0, 1);
+            let other = super::ops();
+            assert_eq!(engine.register(other, &Filter::ALL).unwrap_or(0), 8 - damaged.len(), "{damaged:?}");
+            assert!(calls.iter().all(|call| kernel.word(*call) == BRK));
+            match back {
+                true => calls.iter().zip(&bls).for_each(|(call, bl)| kernel.overwrite(*call, *bl)),
+                false => calls.iter().for_each(|call| kernel.overwrite(*call, NOP)),
+            }
+            assert_eq!(engine.look_again(), damaged.len());
+            assert_eq!(engine.survey().enabled, if back { 8 } else { 8 - damaged.len() }, "{damaged:?}");
+            assert_eq!(engine.unregister(ops), Ok(if back { damaged.len() } else { 0 }), "{damaged:?}");
+            assert_eq!(engine.unregister(other).unwrap_or(0), 8 - damaged.len());
+            assert_eq!((engine.survey().disabled, stubs_left(&engine)), (8, (0, 0)), "{damaged:?}");
+        }
     }
+}
+
+#[test]
+fn a_callsite_whose_first_instruction_is_another_s_is_left_alone() {
+    for second_is_ours in [false, true] {
+        let (kernel, engine, functions) = ready(4);
+        let [ops, other] = [ops(), ops()];
+        let call = call_of(kernel, functions[2]);
+        if second_is_ours {
+            engine.register(ops, &Filter::ALL).unwrap();
+        }
+        let word = kernel.word(call);
+        kernel.overwrite(call.offset(-4), BRK);
+        assert!(engine.register(other, &Filter::new(&[Rule::name("f2")])).is_err());
+        assert_eq!(engine.register(other, &Filter::ALL), Ok(3));
+        assert_eq!((kernel.word(call), quarantined(&engine)), (word, ["f2".to_string()].to_vec()));
+        let gone = engine.unregister(ops);
+        match second_is_ours {
+            // It calls the ops as ever.
+            true => assert_eq!(gone, Err(RegisterError::Quarantined { callsites: 1 })),
+            false => assert_eq!(gone, Err(RegisterError::NotRegistered)),
+        }
+        kernel.overwrite(call.offset(-4), MOV_X9_LR);
+        assert_eq!((engine.look_again(), engine.unregister(other)), (1, Ok(3)));
+        assert_eq!(engine.unregister(ops).is_ok(), second_is_ours);
+        assert_eq!((engine.survey().disabled, stubs_left(&engine)), (4, (0, 0)));
+    }
+}
+
+/// Whether it is an error depends on what the ops would have, and not on what changes.
+#[test]
+fn a_filter_is_refused_only_where_the_ops_would_have_nothing() {
+    let (kernel, engine, functions) = ready(8);
+    let [first, second] = [ops(), ops()];
+    assert_eq!(engine.register(first, &Filter::new(&[Rule::name("f5").negated()])), Ok(7));
+    kernel.overwrite(call_of(kernel, functions[5]), BRK);
+    // All that changes is the one.
+    assert_eq!(engine.set_filter(first, &Filter::ALL), Ok(7));
+    assert_eq!(quarantined(&engine), ["f5"]);
+    kernel.overwrite(call_of(kernel, functions[5]), NOP);
+    assert_eq!((engine.look_again(), engine.set_filter(first, &Filter::ALL)), (1, Ok(8)));
+    // It has another ops, and should have a second one.
+    kernel.overwrite(call_of(kernel, functions[5]), BRK);
+    let only = engine.register(second, &Filter::new(&[Rule::name("f5")]));
+    assert!(matches!(only, Err(RegisterError::Text { .. })), "{only:?}");
+    assert_eq!((engine.statistics().quarantined, engine.statistics().ops), (0, 1));
 }
 
 #[test]
@@ -111,9 +186,27 @@ fn a_direct_trampoline_is_not_called_by_a_callsite_that_is_left_alone() {
     engine.register(direct, &Filter::ALL).unwrap();
     kernel.overwrite(call_of(kernel, functions[1]), BRK);
     // SAFETY: as above.
-    unsafe { engine.modify_direct(direct, trampoline.offset(64)) }.unwrap();
+    let modified = unsafe { engine.modify_direct(direct, trampoline.offset(64)) };
+    // The old one may be called yet.
+    assert_eq!(modified, Err(RegisterError::Quarantined { callsites: 1 }));
     assert_eq!((quarantined(&engine), engine.statistics().quarantined), (["f1".to_string()].to_vec(), 1));
-    assert_eq!((engine.unregister(direct), engine.register(modify, &Filter::ALL)), (Ok(3), Ok(3)));
+    assert_eq!(engine.unregister(direct), Err(RegisterError::Quarantined { callsites: 1 }));
+    kernel.overwrite(call_of(kernel, functions[1]), NOP);
+    assert_eq!((engine.look_again(), engine.unregister(direct)), (1, Ok(0)));
+    assert_eq!((engine.register(modify, &Filter::ALL), engine.unregister(modify)), (Ok(4), Ok(4)));
+    assert_eq!(stubs_left(&engine), (0, 0));
+}
+
+#[test]
+fn text_that_is_given_back_needs_no_look() {
+    let (kernel, engine, functions) = ready(8);
+    let ops = ops();
+    engine.register(ops, &Filter::ALL).unwrap();
+    kernel.overwrite(call_of(kernel, functions[3]), BRK);
+    assert_eq!(engine.unregister(ops), Err(RegisterError::Quarantined { callsites: 1 }));
+    let range = TextRange::new(functions[3], functions[3].offset(16));
+    assert_eq!((engine.forget(range), engine.statistics().quarantined), (Ok(1), 0));
+    assert_eq!((engine.unregister(ops), stubs_left(&engine)), (Ok(0), (0, 0)));
 }
 
 #[test]
