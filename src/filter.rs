@@ -333,6 +333,7 @@ mod tests {
             let rules = [Rule::parse(rule).unwrap()];
             assert_eq!(Filter::new(&rules).selects(Some(name), AT, module), expected, "{rule} on {name} of {module:?}");
             assert!(rules[0].to_string().ends_with(rule.trim_start_matches(['!', ':'])), "{}", rules[0]);
+            assert_eq!(rules[0].to_string().starts_with('!'), rule.starts_with('!'), "{}", rules[0]);
         }
     }
 
