@@ -321,7 +321,10 @@ impl Callsite {
         }
         let mut words = Words { text, read };
         match layout {
-            Layout::Plain => Self::decode_at(entry, Prefix::None, &mut words),
+            Layout::Plain => {
+                let behind_pad = Self::is_behind_pad(entry, &mut words);
+                Self::decode_at(entry, Prefix::None, behind_pad, &mut words)
+            }
             Layout::Prefixed => Self::decode_prefixed(entry, &mut words),
         }
     }
@@ -343,9 +346,11 @@ impl Callsite {
             return Err(Refusal::Misaligned);
         }
         let mut words = Words { text, read };
-        // Asked about in ascending order.
-        if Self::is_behind_pad(entry, &mut words) && begins(entry.offset(-4)) || begins(entry) {
-            return Self::decode_at(entry, Prefix::None, &mut words);
+        // Asked about in ascending order. A function that is no more than BTI C may come before another one.
+        let behind_pad = Self::is_behind_pad(entry, &mut words) && begins(entry.offset(-4));
+        let here = begins(entry);
+        if here || behind_pad {
+            return Self::decode_at(entry, Prefix::None, !here, &mut words);
         }
         if !begins(entry.offset(4)) && begins(entry.offset(8)) {
             return Self::decode_prefixed(entry, &mut words);
@@ -367,14 +372,15 @@ impl Callsite {
             return Err(Refusal::Misaligned);
         }
         let mut words = Words { text, read };
-        if Self::is_behind_pad(entry, &mut words) || words.at(entry) == Some(BTI_C) {
-            return Self::decode_at(entry, Prefix::None, &mut words);
+        let behind_pad = Self::is_behind_pad(entry, &mut words);
+        if behind_pad || words.at(entry) == Some(BTI_C) {
+            return Self::decode_at(entry, Prefix::None, behind_pad, &mut words);
         }
         if words.at(entry.offset(8)) == Some(BTI_C) {
             return Self::decode_prefixed(entry, &mut words);
         }
         // What is no callsite in any layout is in no doubt.
-        Self::decode_at(entry, Prefix::None, &mut words).and(Err(Refusal::InDoubt))
+        Self::decode_at(entry, Prefix::None, false, &mut words).and(Err(Refusal::InDoubt))
     }
 
     /// Whether `BTI C` comes just before.
@@ -417,21 +423,21 @@ impl Callsite {
         if (first, second) != (NOP, NOP) {
             return Err(Refusal::NotPatchable { found: [first, second] });
         }
-        Self::decode_at(entry.offset(8), Prefix::Literal, words)
+        Self::decode_at(entry.offset(8), Prefix::Literal, false, words)
     }
 
-    /// Reads the callsite of the function at `at`, or at its first NOP.
+    /// Reads the callsite of the function at `at`, or of the one whose BTI C is just before. rustc and LLVM point behind it,
+    /// older GCC at it.
     #[inline(always)]
     fn decode_at(
         at: TextAddr,
         prefix: Prefix,
+        behind_pad: bool,
         words: &mut Words<impl FnMut(TextAddr) -> u32>,
     ) -> Result<(Self, State), Refusal> {
         let after_pad = words.at(at) == Some(BTI_C);
         let mov = if after_pad { at.offset(4) } else { at };
-        // rustc and LLVM point behind the BTI, older GCC at it.
-        let padded = after_pad || (prefix == Prefix::None && Self::is_behind_pad(at, words));
-        let landing_pad = if padded { LandingPad::BtiC } else { LandingPad::None };
+        let landing_pad = if after_pad || behind_pad { LandingPad::BtiC } else { LandingPad::None };
 
         let (Some(first), Some(second)) = (words.at(mov), words.at(mov.offset(4))) else {
             return Err(Refusal::OutsideText);

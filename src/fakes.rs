@@ -228,6 +228,7 @@ impl FakeText {
             text_words,
             room: TextRange::new(room_start, room_start.offset(room_bytes as i64)),
             pages: words.chunks(PAGE_WORDS).map(Page::holding).collect(),
+            #[cfg(feature = "module")]
             compiled: words,
             entries: self.entries,
             symbols: symbols::encode(&self.functions, 0).unwrap_or_default(),
@@ -264,6 +265,7 @@ struct Piece {
     /// For generated stubs, or for veneers.
     room: TextRange,
     /// The words as they were at first.
+    #[cfg(feature = "module")]
     compiled: Vec<u32>,
     pages: Vec<Box<Page>>,
     entries: Vec<u64>,

@@ -149,6 +149,15 @@
 //!   ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in it.
 //! - *Direct calls.* [`direct`](crate::direct).
 //!
+//! # Text that changes
+//! Where something else writes text as well, a debugger its breakpoints for example, a callsite whose text is not as the
+//! engine left it is quarantined: it is left alone, told of in the log and by
+//! [`Engine::for_each_callsite`](crate::Engine::for_each_callsite), and no obstacle to all the others. If it called an ops,
+//! that can't be unregistered until [`Engine::look_again`](crate::Engine::look_again) sees the call back or gone.
+//!
+//! A kernel that frees its init text, or any other, gives it back first:
+//! [`Engine::forget`](crate::Engine::forget).
+//!
 //! # Calling conventions
 //! From init on each callsite writes x9, and while it is enabled x10 to x17, q16 to q31 and the flags: what the AAPCS64
 //! leaves to a function that is called. Some functions are called in another way, and their callers would find other values

@@ -549,6 +549,7 @@ impl Table {
                 Err(refusal) => refusal,
                 Ok((callsite, _)) if self.has(&callsite) => Refusal::Duplicate,
                 Ok((_, State::Disabled | State::Enabled(_))) => Refusal::InUse,
+                Ok((callsite, _)) if Record::new(self.text.start, &callsite).is_none() => Refusal::OutsideText,
                 Ok((callsite, State::Compiled)) => {
                     let function = callsite.function().get();
                     let is_variant = symbols.is_some_and(|symbols| symbols.is_variant(function));

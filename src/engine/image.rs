@@ -38,7 +38,8 @@ impl Image {
     ///
     /// 1. The section's bytes are readable, writable, and from now on the engine's alone, for as long as it lives. After an
     ///    init that failed they may be another image's.
-    /// 2. `text` is mapped readable and executable, and stays so; nobody but the engine writes its callsites.
+    /// 2. `text` is mapped readable and executable, and stays so but for what is given back
+    ///    ([`Engine::forget`](crate::Engine::forget)); nobody but the engine writes its callsites.
     /// 3. Each address in `stubs` is that of the instruction or the code that its field says, for this one engine: the stubs
     ///    are complete, and mapped readable and executable for ever.
     /// 4. `stubs.text` covers all of their instructions.

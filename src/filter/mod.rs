@@ -214,7 +214,8 @@ impl<'a> Rule<'a> {
 
     /// Whether it can concern something in a module that is yet to come.
     pub(crate) fn awaits_module(&self) -> bool {
-        cfg!(feature = "module") && self.module.is_some()
+        // An address is one of text that is there.
+        cfg!(feature = "module") && self.module.is_some() && !matches!(self.pattern, Pattern::Address(_))
     }
 
     /// Whether it is about functions of this module, or of the kernel's own.

@@ -345,6 +345,7 @@ fn read(slot: &impl Shared, index: u64) -> Option<Record> {
 #[cfg(test)]
 mod tests {
     use super::{BUSY, NEVER, Record, Recording, Ring, RingError, Slot};
+    use crate::cpu_area::CpuArea;
     use core::sync::atomic::Ordering;
     use std::boxed::Box;
     use std::vec::Vec;
@@ -382,6 +383,8 @@ mod tests {
         assert_eq!((first.ip.get(), first.parent_ip.get(), first.time), (6, 11, 12));
         assert_eq!(first, Record { arguments: [13, 14, 15, 16], ..first });
         assert_eq!(indices(&mut recording), [1, 2]);
+        assert_eq!(std::format!("{ring:?}"), "Ring { next: 3, slots: 4 }");
+        assert_eq!(std::format!("{:?}", CpuArea::new()), "CpuArea { ring: Ring { next: 0, slots: 0 }, .. }");
         write(ring, slots);
         assert_eq!(indices(&mut recording), [3]);
         assert_eq!((recording.produced(), recording.lost()), (4, 0));

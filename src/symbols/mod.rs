@@ -364,20 +364,22 @@ impl<'a> Symbols<'a> {
     /// The function that `addr` is in.
     ///
     /// Where several symbols have one address, it is always the same one of them that is found: the one that the table
-    /// has first of those that reach as far. What has no length, a label, is found at its own address only.
+    /// has first of those that reach as far. Of functions inside of others the one that begins last is found, among the 64
+    /// addresses before. What has no length, a label, is found at its own address only.
     #[must_use]
     pub fn lookup_addr(&self, addr: u64) -> Option<Location<'a>> {
+        // Inside a function there may be labels, and other functions that end before.
+        const BACK: usize = 64;
         let wanted = self.offset(addr)?;
         let mut group = self.group_of(wanted)?;
-        let end = group.end;
-        // A label may stand inside a function.
-        while let Some(before) = group.start.checked_sub(1)
-            && self.sizes[group.clone()].iter().all(|size| number(size) & !VARIANT == 0)
-            && u64::from(nth(self.offsets, group.start)) != wanted
-        {
+        for _ in 0..BACK {
+            if let Some(found) = group.clone().find_map(|index| self.location(index, wanted)) {
+                return Some(found);
+            }
+            let before = group.start.checked_sub(1)?;
             group = self.group_of(u64::from(nth(self.offsets, before)))?;
         }
-        (group.start..end).find_map(|index| self.location(index, wanted))
+        None
     }
 
     /// Every name of the function that begins at `addr`, in the order of the table.

@@ -274,6 +274,7 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
         function("inside too", 0x1020, 0),
         function("alias", 0x1004, 0x10),
         function("end", 0x1044, 0),
+        function("inner", 0x1024, 8),
     ];
     let bytes = encode(&functions, 0).unwrap();
     let symbols = Symbols::parse(&bytes).unwrap();
@@ -283,6 +284,8 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
         (0x1004, "f+0x0/0x40"),
         (0x1010, "inside+0x0/0x0"),
         (0x1014, "f+0x10/0x40"),
+        (0x1028, "inner+0x4/0x8"),
+        (0x102c, "f+0x28/0x40"),
         (0x1043, "f+0x3f/0x40"),
         (0x1044, "end+0x0/0x0"),
         (0x1045, "0x1045"),
@@ -292,5 +295,5 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
     assert_eq!(symbols.lookup_name("inside").map(|found| found.addr).collect::<Vec<_>>(), [0x1010]);
     let mut starts = symbols.starts();
     let functions = (0x1000..0x1050).filter(|addr| starts.has(*addr));
-    assert_eq!(functions.collect::<Vec<_>>(), [0x1004]);
+    assert_eq!(functions.collect::<Vec<_>>(), [0x1004, 0x1024]);
 }

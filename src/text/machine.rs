@@ -348,7 +348,12 @@ unsafe impl Machine for Hardware {
 
 #[cfg(test)]
 mod tests {
-    use super::CacheType;
+    use super::{CacheType, InterruptMask};
+
+    #[test]
+    fn what_a_mask_was_made_from_is_given_back() {
+        assert_eq!(InterruptMask::from_daif(0x3c0).daif(), 0x3c0);
+    }
 
     #[test]
     fn line_sizes_and_shortcuts_come_from_ctr() {

@@ -153,7 +153,8 @@ impl Default for Options<'_> {
 }
 
 /// The words of a command line: what is between white space. A name may have white space in it: between brackets that
-/// belong together, and between two `"`, none divides words. A word that is in `"` as a whole loses them.
+/// belong together, and between two `"`, none divides words; but a `key=` always begins one. A word that is in `"` as a whole
+/// loses them.
 pub fn words(line: &str) -> impl Iterator<Item = &str> {
     let mut rest = line;
     core::iter::from_fn(move || {
@@ -176,13 +177,20 @@ fn word_len(text: &str) -> usize {
             // `Fn(u8) -> u8`
             '>' if before == '-' => {}
             '>' | ']' | ')' | '}' => depth = depth.saturating_sub(1),
-            c if c.is_whitespace() && depth == 0 => return at,
+            c if c.is_whitespace() && (depth == 0 || begins_with_key(&text[at..])) => return at,
             _ => {}
         }
         before = c;
     }
     let is_closed = depth == 0 && !in_quotes;
     if is_closed { text.len() } else { text.find(char::is_whitespace).unwrap_or(text.len()) }
+}
+
+/// Whether the next word is a `key=`.
+fn begins_with_key(text: &str) -> bool {
+    let key = text.trim_start().split('=').next().unwrap_or_default();
+    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    is_key && text.trim_start().len() > key.len()
 }
 
 impl<'a> Options<'a> {

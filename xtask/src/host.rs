@@ -19,9 +19,11 @@ struct Check {
 }
 
 /// Every check, the quickest first.
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 7] = [
     Check { what: "formatting", component: Some("fmt"), command: formatting },
     Check { what: "clippy for the host", component: Some("clippy"), command: clippy_host },
+    Check { what: "clippy without features", component: Some("clippy"), command: clippy_bare },
+    Check { what: "clippy of the fakes alone", component: Some("clippy"), command: clippy_fakes },
     Check { what: "clippy for arm64", component: Some("clippy"), command: clippy_arm64 },
     Check { what: "clippy of the examples", component: Some("clippy"), command: clippy_examples },
     Check { what: "documentation", component: None, command: documentation },
@@ -104,6 +106,22 @@ fn formatting(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Com
 
 fn clippy_host(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
     Some(in_root(workspace, &["clippy", "--quiet", "--locked", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Clippy of the crate as a kernel without modules has it.
+fn clippy_bare(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    Some(in_root(
+        workspace,
+        &["clippy", "--quiet", "--locked", "-p", "fentry", "--no-default-features", "--", "-D", "warnings"],
+    ))
+}
+
+/// Clippy of the crate as the host tests of a kernel without modules have it.
+fn clippy_fakes(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    let features = ["--no-default-features", "--features", "fakes"];
+    let mut command = in_root(workspace, &["clippy", "--quiet", "--locked", "-p", "fentry"]);
+    command.args(features).args(["--", "-D", "warnings"]);
+    Some(command)
 }
 
 /// Clippy of what is built for arm64, in a target directory of its own: the crate, the boot tests, their modules.

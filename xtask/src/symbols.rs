@@ -135,14 +135,15 @@ fn densest(functions: &[Function]) -> std::ops::RangeInclusive<u64> {
 
 fn by_section(image: &Image<'_>, far: Vec<Function>) -> Vec<LeftOut> {
     let mut left_out: BTreeMap<String, Vec<Function>> = BTreeMap::new();
+    let texts = image.sections().filter(|section| section.kind() == SectionKind::Text);
+    let mut sections: Vec<(u64, u64, String)> =
+        texts.map(|text| (text.address(), text.size(), text.name().unwrap_or_default().to_owned())).collect();
+    sections.sort();
     for function in far {
-        let holds = |section: &object::read::elf::ElfSection64<'_, '_, LittleEndian>| {
-            section.kind() == SectionKind::Text
-                && function.addr.checked_sub(section.address()).is_some_and(|offset| offset < section.size())
-        };
-        let section = image.sections().find(holds);
-        let name = section.and_then(|section| section.name().ok().map(str::to_owned)).unwrap_or_default();
-        left_out.entry(name).or_default().push(function);
+        let after = sections.partition_point(|(start, ..)| *start <= function.addr);
+        let section = after.checked_sub(1).map(|index| &sections[index]);
+        let holds = section.filter(|(start, size, _)| function.addr - start < *size);
+        left_out.entry(holds.map_or_else(String::new, |(.., name)| name.clone())).or_default().push(function);
     }
     left_out.into_iter().map(|(section, functions)| LeftOut { section, functions }).collect()
 }

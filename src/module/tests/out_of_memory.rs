@@ -9,6 +9,7 @@ use crate::module::{
     Permission, Placement, RegionError, RegionToken, Regions, Request,
 };
 use crate::platform::{AliasError, ContextBase, CpuTimeout, Platform};
+use crate::symbols::{Convention, Function, OwnedSymbols, encode};
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
 use object::{SectionKind, elf};
@@ -210,6 +211,17 @@ fn out_of_memory_at_every_allocation_leaves_nothing() {
     }
     // Lists of sections and symbols in each; names, veneers, entries and symbol tables in what is loaded.
     assert!(counts.iter().all(|count| *count >= 3) && counts[0] >= 20, "{counts:?}");
+}
+
+#[test]
+fn a_table_of_names_is_freed_with_what_it_was_given_to() {
+    let name = String::from("draw");
+    let function = Function { name, addr: 0x1000, size: 0x40, convention: Convention::Base };
+    let table = encode(&[function], 0).unwrap();
+    let before = heap::live();
+    assert!(OwnedSymbols::parse(table.clone().into_boxed_slice()).is_ok());
+    assert!(OwnedSymbols::parse(table[1..].into()).is_err());
+    assert_eq!(heap::live(), before);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};
 use crate::tracer::ring::{Counts, Mode, Ring, RingBlock};
 use core::cell::Cell;
 use std::boxed::Box;
+use std::string::ToString;
 use std::vec::Vec;
 
 const IP: TextAddr = TextAddr::new(0xffff_8000_8012_3450);
@@ -116,6 +117,7 @@ fn profiles_and_names_come_out_as_they_went_in() {
     };
     // Without any ring.
     let mut writer = DumpWriter::begin(sink, HERTZ, &[]).unwrap();
+    assert_eq!(std::format!("{writer:?}"), std::format!("DumpWriter {{ rings: [], bytes: {HEADER_BYTES}, .. }}"));
     writer.profile(&profile).unwrap();
     [(1, "one"), (7, "caf\u{e9}"), (9, "")].iter().for_each(|(number, name)| writer.task(*number, name).unwrap());
     writer.finish().unwrap();
@@ -322,7 +324,9 @@ fn what_is_wrong_is_told_by_place_and_reason() {
     let error_of = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut changed = bytes.clone();
         change(&mut changed);
-        let DumpError { at, cause } = Dump::parse(&changed).unwrap_err();
+        let error = Dump::parse(&changed).unwrap_err();
+        let (said, DumpError { at, cause }) = (error.to_string(), error);
+        assert!(said.starts_with("The ") && said.ends_with(&std::format!(" (at byte {at})")), "{said}");
         (at, cause)
     };
     // One chunk of counts, then the end.

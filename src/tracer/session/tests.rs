@@ -52,6 +52,8 @@ fn a_name_with_white_space_is_in_one_word() {
         ("filter=*<core::fmt x=1 y", &["filter=*<core::fmt", "x=1", "y"]),
         ("filter=a\"b x", &["filter=a\"b", "x"]),
         ("a) b", &["a)", "b"]),
+        ("filter=<alloc* filter=*Vec>::push", &["filter=<alloc*", "filter=*Vec>::push"]),
+        ("filter=f::<dyn Iterator<Item = u8>> x", &["filter=f::<dyn Iterator<Item = u8>>", "x"]),
         ("x->y z", &["x->y", "z"]),
     ] {
         assert_eq!(words(line).collect::<Vec<_>>(), expected, "{line}");

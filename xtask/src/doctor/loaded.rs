@@ -151,8 +151,8 @@ impl<'data> Loaded<'data> {
     /// The function that `addr` is in.
     pub(super) fn function_at(&self, addr: u64) -> Option<&Function> {
         let after = self.functions.partition_point(|function| function.addr <= addr);
-        let function = self.functions.get(after.checked_sub(1)?);
-        function.filter(|function| addr - function.addr < function.size)
+        // Inside a function there may be labels, and other functions that end before.
+        self.functions[..after].iter().rev().take(64).find(|function| addr - function.addr < function.size)
     }
 
     /// The name of the function that `addr` is in, and where in it.
@@ -171,9 +171,12 @@ impl<'data> Loaded<'data> {
         if is_variant { Convention::Variant } else { Convention::Base }
     }
 
-    /// The instructions of a function, as far as the file has them.
+    /// The instructions of a function, as far as the file has them, and no other function begins: so each is read once.
     pub(super) fn instructions(&self, function: &Function) -> impl Iterator<Item = Insn> {
-        let bytes = self.bytes(&(function.addr..function.addr.saturating_add(function.size))).unwrap_or_default();
+        let after = self.functions.partition_point(|other| other.addr <= function.addr);
+        let next = self.functions[after..].iter().find(|other| other.size != 0).map_or(u64::MAX, |next| next.addr);
+        let end = function.addr.saturating_add(function.size).min(next);
+        let bytes = self.bytes(&(function.addr..end)).unwrap_or_default();
         bytes.as_chunks().0.iter().map(|word| Insn::decode(u32::from_le_bytes(*word)))
     }
 

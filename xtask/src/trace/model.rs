@@ -177,11 +177,15 @@ impl Trace {
     /// The name of the function that an address is in, or the address where there is none.
     pub(super) fn name_at(&self, addr: u64) -> Cow<'_, str> {
         let after = self.symbols.partition_point(|symbol| symbol.addr <= addr);
-        let last = after.checked_sub(1).and_then(|index| self.symbols.get(index));
+        let reaches = |symbol: &&Symbol| addr - symbol.addr < symbol.size.max(1) && !is_blank(&symbol.name);
+        // Inside a function there may be labels, and other functions that end before, as for the kernel's own lookup.
+        let last = self.symbols[..after].iter().rev().take(64).find(reaches);
         // Of several names for one address, the first is the best.
-        let symbol =
-            last.and_then(|last| self.symbols.get(self.symbols.partition_point(|symbol| symbol.addr < last.addr)));
-        match symbol.filter(|symbol| addr - symbol.addr < symbol.size.max(1) && !is_blank(&symbol.name)) {
+        let symbol = last.and_then(|last| {
+            let same = self.symbols.partition_point(|symbol| symbol.addr < last.addr);
+            self.symbols[same..after].iter().find(reaches)
+        });
+        match symbol {
             Some(symbol) => Cow::Borrowed(&symbol.name),
             None => Cow::Owned(format!("{addr:#x}")),
         }
@@ -196,8 +200,12 @@ impl Trace {
         for same in self.symbols.chunk_by(|symbol, next| symbol.addr == next.addr) {
             let symbol = &same[0];
             all.extend(end.filter(|end| *end < symbol.addr).map(|end| (end, None)));
+            // A label inside a function takes nothing of it.
+            if symbol.size == 0 && end.is_some_and(|end| symbol.addr < end) {
+                continue;
+            }
             all.push((symbol.addr, Some(symbol).filter(|symbol| !is_blank(&symbol.name))));
-            end = symbol.addr.checked_add(symbol.size.max(1));
+            end = end.max(symbol.addr.checked_add(symbol.size.max(1)));
         }
         all.extend(end.map(|end| (end, None)));
         all
