@@ -205,7 +205,8 @@ impl Trace {
                 continue;
             }
             all.push((symbol.addr, Some(symbol).filter(|symbol| !is_blank(&symbol.name))));
-            end = end.max(symbol.addr.checked_add(symbol.size.max(1)));
+            let own = symbol.addr.checked_add(symbol.size.max(1));
+            end = own.map(|own| end.map_or(own, |end| own.max(end)));
         }
         all.extend(end.map(|end| (end, None)));
         all
