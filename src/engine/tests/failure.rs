@@ -65,6 +65,8 @@ fn a_callsite_that_somebody_else_changed_is_reported_and_left_alone() {
     // The others can still be traced.
     kernel.overwrite(victim, NOP);
     assert_eq!(engine.register(ops(), &Filter::ALL), Ok(8));
+    let statistics = engine.statistics();
+    assert_eq!((statistics.batches, statistics.changes, statistics.failures), (1, 8, 1));
 }
 
 #[test]
