@@ -67,6 +67,9 @@ fn a_callsite_that_somebody_else_changed_is_reported_and_left_alone() {
     assert_eq!(engine.register(ops(), &Filter::ALL), Ok(8));
     let statistics = engine.statistics();
     assert_eq!((statistics.batches, statistics.changes, statistics.failures), (1, 8, 1));
+    // A call of something else is as wrong as no callsite.
+    kernel.overwrite(victim, 0x9400_0001);
+    assert_eq!((engine.survey().enabled, engine.survey().wrong), (7, 1));
 }
 
 #[test]
