@@ -65,6 +65,8 @@ fn functions_come_in_the_order_of_addresses() {
     let symbols = Symbols::parse(&bytes).unwrap();
     assert_eq!(symbols.len(), 5);
     assert_eq!(symbols.iter().len(), 5);
+    let mut behind_two = symbols.iter();
+    assert!(behind_two.by_ref().take(2).count() == 2 && behind_two.len() == 3);
     assert!(symbols.iter().is_sorted_by_key(|symbol| symbol.addr));
 }
 

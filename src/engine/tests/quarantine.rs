@@ -85,6 +85,13 @@ fn one_that_was_asked_for_alone_is_reported_with_what_is_there() {
         assert_eq!((engine.survey().wrong, engine.statistics().quarantined), (1, 0));
         assert!(!kernel.take_live_events().iter().any(|event| matches!(event, Event::Store(at, _) if *at == victim)));
     }
+    kernel.overwrite(victim, NOP);
+    assert_eq!(engine.register(ops(), &Filter::ALL), Ok(8));
+    let statistics = engine.statistics();
+    assert_eq!((statistics.batches, statistics.changes, statistics.failures), (1, 8, 2));
+    // A call of something else is as wrong as no callsite.
+    kernel.overwrite(victim, 0x9400_0001);
+    assert_eq!((engine.survey().enabled, engine.survey().wrong), (7, 1));
 }
 
 #[test]

@@ -425,6 +425,10 @@ fn each_callsite_calls_a_trampoline_itself_where_its_bl_reaches() {
         assert_eq!(called[reaching], trampoline);
         // The stub, which jumps there.
         assert_eq!(called[other], first_stub(kernel));
-        assert_eq!(engine.unregister(ops), Ok(2));
+        // What is counted as well goes by a stub, wherever it is.
+        let counter = &*Box::leak(Box::new(Ops::counter()));
+        assert_eq!(engine.register(counter, &Filter::ALL), Ok(2));
+        engine.for_each_callsite(|status| assert_ne!(status.state, Ok(State::Enabled(trampoline))));
+        assert_eq!((engine.unregister(counter), engine.unregister(ops)), (Ok(2), Ok(2)));
     }
 }
