@@ -127,7 +127,7 @@ fn quoted(word: &str) -> Result<String> {
 
 /// Reads a dump with the names of the kernel that wrote it.
 pub(crate) fn read(dump: &Path, image: &Path) -> Result<Trace> {
-    let elf = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let elf = crate::image::map(image)?;
     let symbols = symbols::read_image(&elf).with_context(|| format!("cannot use {}", image.display()))?;
     let bytes = std::fs::read(dump).with_context(|| format!("cannot read {}", dump.display()))?;
     Trace::from_dump(&bytes, &symbols.functions).with_context(|| format!("cannot use {}", dump.display()))
