@@ -6,6 +6,7 @@ use crate::address::{TextAddr, TextRange};
 use crate::callsite::StateError;
 use crate::insn;
 use crate::platform::CpuTimeout;
+use crate::symbols::SymbolsError;
 use crate::table::TableError;
 use crate::text::PokeError;
 use core::fmt;
@@ -18,6 +19,8 @@ pub enum InitError {
     AlreadyDone,
     /// The callsite section can't be used at all.
     Table(TableError),
+    /// The symbol table that the kernel was linked with can't be used.
+    Symbols(SymbolsError),
     /// The platform's context base has an offset that the stubs can't hold.
     ContextOffset(insn::EncodeError),
     /// The platform's CPU base has an offset at which the stubs can't reach all of a [`CpuArea`](crate::CpuArea).
@@ -31,6 +34,7 @@ impl fmt::Display for InitError {
         match self {
             Self::AlreadyDone => f.write_str("The engine has its image already"),
             Self::Table(error) => error.fmt(f),
+            Self::Symbols(error) => error.fmt(f),
             Self::ContextOffset(error) => write!(f, "The trace context's offset does not fit the entry stubs: {error}"),
             Self::CpuAreaOffset(error) => write!(f, "The CPU area's offset does not fit the stubs: {error}"),
             Self::Text(error) => error.fmt(f),

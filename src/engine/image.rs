@@ -7,7 +7,7 @@ use crate::address::TextAddr;
 use crate::address::TextRange;
 use crate::callsite::Layout;
 use crate::entry::Stubs;
-use crate::symbols::Symbols;
+use crate::symbols::{Symbols, SymbolsError};
 use crate::table::Encoding;
 
 /// A kernel's text and what is known about it.
@@ -29,6 +29,8 @@ pub struct Image {
     pub(super) stubs: Stubs,
     /// The kernel's symbols.
     pub(super) symbols: Option<Symbols<'static>>,
+    /// What is wrong with the table that the kernel was linked with.
+    pub(super) damage: Option<SymbolsError>,
 }
 
 impl Image {
@@ -50,7 +52,7 @@ impl Image {
     ///    callbacks can't be traced in is excluded, and the entries were made so.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
-        Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None }
+        Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None, damage: None }
     }
 
     /// The same with this part of the text never traced.
@@ -76,11 +78,11 @@ impl Image {
     /// function's symbol belongs is refused.
     #[must_use]
     pub const fn with_symbols(self, symbols: Symbols<'static>) -> Self {
-        Self { symbols: Some(symbols), ..self }
+        Self { symbols: Some(symbols), damage: None, ..self }
     }
 
     /// The image that the linker script (`linker.ld`, or a kernel's own with `fentry.ld`) describes, with its symbols if it
-    /// has some.
+    /// has some. Where its table is damaged, or has another form, init says so.
     ///
     /// # Safety
     ///
@@ -111,6 +113,10 @@ impl Image {
         let excluded = range(&raw const __fentry_text_start, &raw const __fentry_text_stop);
         // SAFETY: our caller's first promise; the script puts them into read-only data.
         let symbols = unsafe { Symbols::linked() };
-        Self { excluded, symbols: symbols.ok(), ..image }
+        match symbols {
+            Ok(symbols) => Self { excluded, symbols: Some(symbols), ..image },
+            Err(SymbolsError::Absent) => Self { excluded, ..image },
+            Err(damage) => Self { excluded, damage: Some(damage), ..image },
+        }
     }
 }

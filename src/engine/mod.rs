@@ -111,6 +111,9 @@ impl Engine {
         if registry.ground.is_some() {
             return Err(InitError::AlreadyDone);
         }
+        if let Some(error) = image.damage {
+            return Err(InitError::Symbols(error));
+        }
         let names = image.symbols;
         let ground = counters::ground(image.stubs, self.tools())?;
         let (region, census) = Region::of_image(image, self.machine)?;

@@ -6,7 +6,7 @@ use crate::callsite::{LandingPad, Layout, MOV_X9_LR, NOP, Refusal};
 use crate::engine::{Engine, Image, InitError, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::Filter;
-use crate::symbols::{Convention, Function, Symbols, encode};
+use crate::symbols::{Convention, Function, Symbols, SymbolsError, encode};
 use crate::table::{Encoding, TableError};
 use crate::text::PokeCause;
 use std::boxed::Box;
@@ -435,6 +435,22 @@ fn other_sizes_than_2_and_4_2_are_refused_by_entry_and_reason() {
         let words = (-8..=8).step_by(4).map(|offset| kernel.word(function.offset(offset)));
         assert!(words.into_iter().all(|word| word != MOV_X9_LR), "{entry}");
     }
+}
+
+#[test]
+fn a_symbol_table_that_can_not_be_used_is_told_and_not_taken_for_none() {
+    let mut text = FakeText::new(BASE);
+    text.function("f", COMPILED);
+    let (kernel, engine) = engine_on(text);
+    let damage = SymbolsError::Version { found: 2 };
+    let damaged = || Image { symbols: None, damage: Some(damage), ..kernel.image() };
+    // SAFETY: nothing executes a fake's text.
+    let error = unsafe { engine.init(damaged()) }.unwrap_err();
+    assert_eq!((error, error.to_string()), (InitError::Symbols(damage), damage.to_string()));
+    assert_eq!(kernel.word(TextAddr::new(BASE)), NOP);
+    // SAFETY: as above.
+    let report = unsafe { engine.init(damaged().with_symbols(kernel.symbols().unwrap())) };
+    assert_eq!(report.map(|report| report.census.accepted), Ok(1));
 }
 
 #[test]
