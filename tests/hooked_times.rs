@@ -28,7 +28,7 @@ support::boot_tests! {
 
 /// What may come to each hooked call that is inside what is measured: the rest of a stub and a handler. 16 instructions
 /// each; an unoptimised kernel's handlers are longer.
-const SLACK: u64 = if cfg!(debug_assertions) { 500 } else { 12 };
+const SLACK: u64 = if cfg!(debug_assertions) { 250 } else { 12 };
 
 static SHADOW: ShadowStack<8> = ShadowStack::new();
 
@@ -126,7 +126,8 @@ fn a_hooked_call_takes_the_time_that_the_function_takes() {
     let [(inner_time, inner), (outer_time, outer)] = seen[..] else { panic!("{seen:?}") };
     println!("    both in a list: {inner} ticks inside {outer} ticks");
     within("the inner of two", inner, WAIT..WAIT + SLACK);
-    within("the outer of two", outer, IN_ENTRY + WAIT..IN_ENTRY + WAIT + 3 * SLACK);
+    // Its handler, the list's walk to the next, and that one's handler; the last is in the inner time too.
+    within("the outer of two", outer, IN_ENTRY + WAIT..IN_ENTRY + WAIT + 4 * SLACK);
     within("the inner one's entry", inner_time - outer_time, IN_ENTRY..IN_ENTRY + 2 * SLACK);
 }
 

@@ -225,16 +225,16 @@ impl<'a, 'k> Linking<'a, 'k> {
     fn callsites(&self) -> Result<[Vec<u64>; 2], LoadError> {
         let mut entries = [Vec::new(), Vec::new()];
         // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
-        for ((entries, segment), count) in entries.iter_mut().zip(TEXTS).zip(self.count_entries()?) {
+        for (entries, count) in entries.iter_mut().zip(self.count_entries()?) {
             entries.try_reserve_exact(count)?;
-            for section in self.entries_sections() {
-                for relocation in section.relocations() {
-                    let (entry, own) = self.entry(section, &relocation)?;
-                    if own == segment {
-                        entries.push(entry);
-                    }
-                }
+        }
+        for section in self.entries_sections() {
+            for relocation in section.relocations() {
+                let (entry, segment) = self.entry(section, &relocation)?;
+                entries[usize::from(segment == Segment::InitText)].push(entry);
             }
+        }
+        for (entries, segment) in entries.iter_mut().zip(TEXTS) {
             entries.sort_unstable();
             self.check_entries(segment, entries)?;
         }

@@ -203,6 +203,8 @@ impl<'k> Modules<'k> {
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = self.read_exports(object, &layout, &placed)?;
+        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
+        platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();
         let mut texts = [None, None];
@@ -219,9 +221,6 @@ impl<'k> Modules<'k> {
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
-        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
-        platform.synchronize_cpus()?;
-
         let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
         let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
         let init = Init { function: init, texts };

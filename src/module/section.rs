@@ -145,13 +145,14 @@ impl Section<'_> {
     fn is_called_by_nobody(&self) -> bool {
         let is_array =
             [elf::SHT_INIT_ARRAY, elf::SHT_FINI_ARRAY, elf::SHT_PREINIT_ARRAY].contains(&elf::SectionType(self.kind));
-        let has_name = |name: &str| {
-            let rest = self.name.0.strip_prefix(name.as_bytes());
-            rest.is_some_and(|rest| matches!(rest.first(), Some(0 | b'.')))
+        // The first part of the name: thousands of sections are looked at, and most are `.text.` and something.
+        let stem = self.name.0.strip_prefix(b".").and_then(|name| name.split(|byte| matches!(byte, 0 | b'.')).next());
+        let is_called = match stem.unwrap_or_default() {
+            b"ctors" | b"dtors" | b"init_array" | b"fini_array" | b"preinit_array" => true,
+            b"init" | b"fini" => self.is_text() && (self.name.is(".init") || self.name.is(".fini")),
+            _ => false,
         };
-        is_array
-            || [".ctors", ".dtors", ".init_array", ".fini_array", ".preinit_array"].into_iter().any(has_name)
-            || self.is_text() && (self.name.is(".init") || self.name.is(".fini"))
+        is_array || is_called
     }
 
     /// Its name, in memory of its own.

@@ -4,8 +4,7 @@
 //! same time. Miri is a part of nightly toolchains only. Where there is none, that is said, and nothing has failed.
 //!
 //! What can't run there, or not in minutes, is in a list here with the reason, or does less of the same under `cfg!(miri)`.
-//! The rest takes ten minutes of CPU time with stacked borrows and more than a quarter of an hour with tree borrows, both at
-//! once.
+//! The rest takes long.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;

@@ -35,7 +35,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -45,6 +45,13 @@ impl Random {
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
+}
+
+/// How long the tests of damaged files go on, where `FENTRY_DAMAGE_SECONDS` says so, instead of for their usual rounds:
+/// `FENTRY_DAMAGE_SECONDS=600 cargo test --package xtask damaged -- --nocapture`.
+#[cfg(test)]
+pub(crate) fn seconds_of_damage() -> Option<Duration> {
+    std::env::var("FENTRY_DAMAGE_SECONDS").ok()?.parse().ok().map(Duration::from_secs)
 }
 
 /// Runs for so long; fails where something was found.

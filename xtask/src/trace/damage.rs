@@ -18,33 +18,14 @@ use fentry::{TextAddr, TextRange};
 use super::fixture::Scratch;
 use super::model::Trace;
 use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
+use crate::modules::fuzz::{Random, seconds_of_damage};
 
 const ROUNDS: usize = 1500;
 const SEED: u64 = 0x5eed_0d0d;
-/// With this variable set the same loop runs for so many seconds instead:
-/// `FENTRY_DAMAGE_SECONDS=600 cargo test --package xtask damaged_dumps`
-const SECONDS: &str = "FENTRY_DAMAGE_SECONDS";
 /// How long a round may take. It takes a few milliseconds.
 const LIMIT: Duration = Duration::from_secs(10);
 /// How many bytes an exporter may write for a dump of a few kilobytes.
 const MOST_BYTES: u64 = 16 << 20;
-
-/// SplitMix64: repeats from its seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut number = self.0;
-        number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ number >> 31
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
 
 fn at(number: u64) -> TextAddr {
     TextAddr::new(0x1000 * number + 4)
@@ -190,7 +171,7 @@ fn export(trace: &Trace, scratch: &Scratch) -> [bool; 7] {
 #[test]
 fn damaged_dumps_are_refused_or_read_in_part() {
     let scratch = Scratch::new("damage");
-    let seconds = std::env::var(SECONDS).ok().and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let seconds = seconds_of_damage();
     let (whole, functions) = ([dump(false), dump(true)], functions());
     let mut random = Random(SEED);
     let started = Instant::now();

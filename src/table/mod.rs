@@ -9,13 +9,22 @@
 //!   table:    [ record, record, ... sorted by address | address, ...  ]   accepted | set aside: refused, or the engine's own
 //! ```
 
+mod entries;
+mod plan;
+mod record;
+
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Callsite, Form, LandingPad, Layout, Prefix, Refusal, State};
-use crate::symbols::{Starts, Symbols};
+use crate::callsite::{Callsite, LandingPad, Layout, Prefix, Refusal, State};
+use crate::symbols::Symbols;
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
+use entries::{Filling, Reading};
+use plan::run_len;
+
+pub(crate) use plan::{Planned, Run, Runs};
+pub(crate) use record::{Record, Target};
 
 /// How the section's entries give an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,161 +33,6 @@ pub enum Encoding {
     Absolute,
     /// Each entry is the distance from itself to the address (R_AARCH64_PREL64).
     Relative,
-}
-
-/// The set of ops that a callsite has, by the number that the engine gives it; [`Target::NONE`] while it is disabled.
-///
-/// A small number, so that a record stays eight bytes. The engine keeps what the set is and where its stub is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target(u16);
-
-impl Target {
-    /// Nothing: the second instruction is NOP.
-    pub(crate) const NONE: Self = Self(0);
-
-    const BITS: u32 = 14;
-    const MASK: u32 = (1 << Self::BITS) - 1;
-
-    /// The target of this number, below 2^14.
-    pub(crate) const fn of(number: usize) -> Self {
-        debug_assert!(number <= Self::MASK as usize);
-        Self(number as u16)
-    }
-
-    /// Its number.
-    pub(crate) const fn number(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// One accepted callsite.
-///
-/// # Invariants
-///
-/// The text at `word_offset` words from the region's start decoded as a callsite of this form; `now` is what it calls, as
-/// far as the engine has written.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(transparent)]
-pub(crate) struct Record(u64);
-
-impl Record {
-    const PADDED: u64 = 1 << 32;
-    const PREFIXED: u64 = 1 << 33;
-    const NOW: u32 = 34;
-    const NEXT: u32 = Self::NOW + Target::BITS;
-    const QUARANTINED: u64 = 1 << (Self::NEXT + Target::BITS);
-
-    /// `None` where the callsite is more than 16 GiB into its region.
-    fn new(region: TextAddr, callsite: &Callsite) -> Option<Self> {
-        let words = (callsite.mov_addr().get() - region.get()) / 4;
-        let mut bits = u64::from(u32::try_from(words).ok()?);
-        if callsite.form().landing_pad == LandingPad::BtiC {
-            bits |= Self::PADDED;
-        }
-        if callsite.form().prefix == Prefix::Literal {
-            bits |= Self::PREFIXED;
-        }
-        Some(Self(bits))
-    }
-
-    #[inline]
-    fn word_offset(self) -> u32 {
-        (self.0 & u64::from(u32::MAX)) as u32
-    }
-
-    /// The callsite that this record stands for.
-    #[inline]
-    pub(crate) fn callsite(self, region: TextAddr) -> Callsite {
-        let landing_pad = if self.0 & Self::PADDED == 0 { LandingPad::None } else { LandingPad::BtiC };
-        let prefix = if self.0 & Self::PREFIXED == 0 { Prefix::None } else { Prefix::Literal };
-        let mov = region.offset(i64::from(self.word_offset()) * 4);
-        Callsite::known(mov, Form { landing_pad, prefix })
-    }
-
-    #[inline]
-    fn target_at(self, shift: u32) -> Target {
-        Target(((self.0 >> shift) as u32 & Target::MASK) as u16)
-    }
-
-    #[inline]
-    const fn with_target_at(self, shift: u32, target: Target) -> Self {
-        Self(self.0 & !((Target::MASK as u64) << shift) | (target.0 as u64) << shift)
-    }
-
-    /// A number for what it calls, what it shall call, and whether it is left alone.
-    #[inline]
-    const fn sets(self) -> u64 {
-        self.0 >> Self::NOW
-    }
-
-    /// The callsite's second instruction.
-    #[inline]
-    pub(crate) fn call_addr(self, region: TextAddr) -> TextAddr {
-        region.offset(i64::from(self.word_offset()) * 4 + 4)
-    }
-
-    /// Whether a change is planned.
-    #[inline]
-    pub(crate) fn differs(self) -> bool {
-        (self.0 >> Self::NOW ^ self.0 >> Self::NEXT) & u64::from(Target::MASK) != 0
-    }
-
-    /// What it calls.
-    #[inline]
-    pub(crate) fn now(self) -> Target {
-        self.target_at(Self::NOW)
-    }
-
-    /// What it shall call when the plan that is being made has been carried out.
-    #[inline]
-    pub(crate) fn next(self) -> Target {
-        self.target_at(Self::NEXT)
-    }
-
-    /// It calls this now.
-    #[inline]
-    const fn with_now(self, now: Target) -> Self {
-        self.with_target_at(Self::NOW, now)
-    }
-
-    /// It shall call this.
-    #[inline]
-    pub(crate) const fn with_next(self, next: Target) -> Self {
-        self.with_target_at(Self::NEXT, next)
-    }
-
-    /// It calls this, and shall go on so.
-    pub(crate) const fn with_both(self, target: Target) -> Self {
-        self.with_now(target).with_next(target)
-    }
-
-    /// Whether it is left alone, since somebody else has written its text. What it calls is then what it last called.
-    #[inline]
-    pub(crate) const fn is_quarantined(self) -> bool {
-        self.0 & Self::QUARANTINED != 0
-    }
-
-    /// It is left alone from now on, and nothing is planned for it.
-    pub(crate) fn quarantined(self) -> Self {
-        Self(self.withdrawn().0 | Self::QUARANTINED)
-    }
-
-    /// It is as any other again.
-    pub(crate) const fn in_use(self) -> Self {
-        Self(self.0 & !Self::QUARANTINED)
-    }
-
-    /// Its planned change was carried out.
-    #[inline]
-    pub(crate) fn committed(self) -> Self {
-        self.with_now(self.next())
-    }
-
-    /// Its planned change was given up.
-    #[inline]
-    pub(crate) fn withdrawn(self) -> Self {
-        self.with_next(self.now())
-    }
 }
 
 /// What init found in a section.
@@ -621,177 +475,9 @@ impl Table {
     }
 }
 
-/// Where records with planned changes are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Planned {
-    /// All of them are between these indices.
-    pub(crate) span: Range<usize>,
-    /// # Invariants
-    ///
-    /// Only where all records of the span go from the same set to the same one, so that no pass needs to look at that
-    /// of each.
-    alike: bool,
-}
-
-impl Planned {
-    /// There is none.
-    pub(crate) const NONE: Self = Self { span: 0..0, alike: false };
-
-    /// All that differ between these indices.
-    pub(crate) const fn within(span: Range<usize>) -> Self {
-        Self { span, alike: false }
-    }
-
-    /// These and others.
-    pub(crate) fn add(&mut self, other: Self) {
-        if self.span.is_empty() {
-            *self = other;
-        } else if !other.span.is_empty() {
-            let span = self.span.start.min(other.span.start)..self.span.end.max(other.span.end);
-            *self = Self { span, alike: false };
-        }
-    }
-}
-
-/// How many of the first records go from the same set to the same one: all, if they are known to be alike.
-#[inline]
-fn run_len(slots: &[u64], alike: bool) -> usize {
-    let sets = |slot: &u64| Record(*slot).sets();
-    match slots.first().map(sets) {
-        Some(first) if !alike => slots.iter().position(|slot| sets(slot) != first).unwrap_or(slots.len()),
-        _ => slots.len(),
-    }
-}
-
-/// See [`Table::runs`].
-pub(crate) struct Runs<'a> {
-    region: TextAddr,
-    slots: &'a [u64],
-    alike: bool,
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = Run<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Run<'a>> {
-        loop {
-            let first = Record(*self.slots.first()?);
-            let slots;
-            (slots, self.slots) = self.slots.split_at(run_len(self.slots, self.alike));
-            if first.differs() {
-                return Some(Run { now: first.now(), next: first.next(), region: self.region, slots });
-            }
-        }
-    }
-}
-
-/// Neighbouring records that go from one set to another, the same ones.
-#[derive(Clone, Copy)]
-pub(crate) struct Run<'a> {
-    /// The set that they have.
-    pub(crate) now: Target,
-    /// The set that they shall have.
-    pub(crate) next: Target,
-    region: TextAddr,
-    slots: &'a [u64],
-}
-
-impl Run<'_> {
-    /// The addresses of the second instructions.
-    #[inline]
-    pub(crate) fn call_addrs(&self) -> impl Iterator<Item = TextAddr> {
-        let first = self.region.offset(4);
-        self.slots.iter().map(move |slot| first.offset(i64::from(Record(*slot).word_offset()) * 4))
-    }
-
-    /// The same records, so many at a time.
-    #[inline]
-    pub(crate) fn pieces(self, records: usize) -> impl Iterator<Item = Self> {
-        self.slots.chunks(records).map(move |slots| Self { slots, ..self })
-    }
-}
-
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set_aside = self.used - self.accepted;
         write!(f, "Table {{ text: {}, accepted: {}, set aside: {set_aside} }}", self.text, self.accepted)
-    }
-}
-
-/// Entries becoming records.
-struct Filling<'a> {
-    text: TextRange,
-    excluded: TextRange,
-    slots: &'a mut [u64],
-    census: Census,
-    /// Whether a callsite begins before the one of the entry before has ended.
-    crowded: bool,
-    /// The first entry that can mean more than one thing.
-    in_doubt: Option<TextAddr>,
-}
-
-impl Filling<'_> {
-    /// Moves the accepted to the front, as records; the rest stay entries.
-    #[inline(always)]
-    fn fill(&mut self, mut decode: impl FnMut(TextAddr) -> Result<(Callsite, State), Refusal>) {
-        let Self { text, excluded, slots, census, .. } = self;
-        let mut end = TextAddr::new(0);
-        for index in 0..slots.len() {
-            let entry = TextAddr::new(slots[index]);
-            if excluded.contains(entry) {
-                census.excluded += 1;
-                continue;
-            }
-            match decode(entry) {
-                Ok((callsite, State::Compiled)) => {
-                    let Some(record) = Record::new(text.start, &callsite) else { continue };
-                    census.with_landing_pad += usize::from(callsite.form().landing_pad == LandingPad::BtiC);
-                    census.with_literal += usize::from(callsite.literal().is_some());
-                    self.crowded |= callsite.mov_addr() < end;
-                    end = callsite.call_addr().offset(4);
-                    // Between `accepted` and here lie entries set aside only: the accepted ones keep their order.
-                    slots.swap(census.accepted, index);
-                    slots[census.accepted] = record.0;
-                    census.accepted += 1;
-                }
-                Err(Refusal::InDoubt) => self.in_doubt = self.in_doubt.or(Some(entry)),
-                Ok(_) | Err(_) => {}
-            }
-        }
-    }
-}
-
-/// What says what an entry means.
-enum Reading<'a> {
-    /// Where functions begin.
-    Functions(Starts<'a>),
-    /// Who compiled the text.
-    Stated(Layout),
-    /// The instructions alone.
-    Text,
-}
-
-impl<'a> Reading<'a> {
-    fn new(symbols: Option<Symbols<'a>>, layout: Option<Layout>) -> Self {
-        match (symbols, layout) {
-            (Some(symbols), _) => Self::Functions(symbols.starts()),
-            (None, Some(layout)) => Self::Stated(layout),
-            (None, None) => Self::Text,
-        }
-    }
-
-    /// The callsite that an entry stands for, and the state that its text says.
-    fn decode(
-        &mut self,
-        entry: TextAddr,
-        text: TextRange,
-        read: impl FnMut(TextAddr) -> u32,
-    ) -> Result<(Callsite, State), Refusal> {
-        match self {
-            Self::Functions(starts) => Callsite::of_function(entry, text, |at| starts.has(at.get()), read),
-            Self::Stated(layout) => Callsite::decode(entry, text, *layout, read),
-            Self::Text => Callsite::beyond_doubt(entry, text, read),
-        }
     }
 }
