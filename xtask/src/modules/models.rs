@@ -1,7 +1,6 @@
 //! Which code model's modules can be placed where, as the guide says it: objects from the compilers, loaded near the kernel,
 //! beyond BL's reach and beyond ADRP's.
 
-use std::io::Write as _;
 use std::process::Command;
 
 use fentry::fakes::{COMPILED, FakeKernel, FakeText};
@@ -10,7 +9,8 @@ use fentry::module::{
     Erratum843419, Exports, Kernel, LoadError, Modules, Placement, RelocCause, Segment, Untraced, call,
 };
 
-use super::{C_COMPILERS, CCompiler};
+use super::{C_COMPILERS, CCompiler, able, succeed};
+use crate::host::leave_out;
 use crate::workspace::Workspace;
 
 const KERNEL: u64 = 0x4020_0000;
@@ -70,18 +70,18 @@ fn load(file: &[u8], place: u64) -> Result<Vec<u64>, LoadError> {
     Ok(bytes.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
 }
 
-fn compile(workspace: &Workspace, compiler: &CCompiler, flags: &[&str]) -> Option<Vec<u8>> {
-    let is_there = |program: &&&str| Command::new(program).arg("--version").output().is_ok();
-    let program = compiler.programs.iter().find(is_there)?;
+/// The object of a compiler that takes these flags, or why there is none.
+fn compile(workspace: &Workspace, compiler: &CCompiler, flags: &[&str]) -> Result<Vec<u8>, String> {
+    let usual = ["-c", "-O2", "-ffreestanding", "-fno-stack-protector", "-fpatchable-function-entry=2"];
+    let all: Vec<&str> = [compiler.target, &usual, flags].concat();
+    let program = able(compiler.programs, &all)?;
     let dir = workspace.target_dir.join("proofs/models");
     std::fs::create_dir_all(&dir).unwrap();
     let [source, object] = ["c", "o"].map(|end| dir.join(compiler.name).with_extension(end));
     std::fs::write(&source, SOURCE).unwrap();
     let mut command = Command::new(program);
-    command.args(compiler.target).args(["-c", "-O2", "-ffreestanding", "-fno-stack-protector"]);
-    command.arg("-fpatchable-function-entry=2").args(flags).arg("-o").arg(&object).arg(&source);
-    super::succeed(&mut command, program).unwrap();
-    Some(std::fs::read(object).unwrap())
+    succeed(command.args(all).arg("-o").arg(&object).arg(&source), program).unwrap();
+    Ok(std::fs::read(object).unwrap())
 }
 
 #[test]
@@ -89,12 +89,12 @@ fn each_code_model_can_be_placed_where_the_guide_says() {
     let workspace = Workspace::load().unwrap();
     for compiler in &C_COMPILERS {
         for (flags, reached) in MODELS {
-            let Some(file) = compile(&workspace, compiler, flags) else {
-                let test = std::thread::current();
-                let test = test.name().unwrap_or_default();
-                let missing = format!("LEFT OUT: {test}: {} is not installed\n", compiler.programs[0]);
-                std::io::stderr().write_all(missing.as_bytes()).unwrap();
-                return;
+            let file = match compile(&workspace, compiler, flags) {
+                Ok(file) => file,
+                Err(why) => {
+                    leave_out(&format!("{flags:?}: {why}"));
+                    continue;
+                }
             };
             for (number, place) in PLACES.into_iter().enumerate() {
                 let what = format!("{} {flags:?} at {place:#x}", compiler.name);
