@@ -1,6 +1,6 @@
 //! Addresses that can't be mixed up.
 //!
-//! Floor 0. Text is not Rust data: the engine never holds a reference to an instruction, only one of these, and reads or
+//! Text is not Rust data: the engine never holds a reference to an instruction, only one of these, and reads or
 //! writes it through [`text`](crate::text).
 
 use core::fmt;

@@ -45,9 +45,9 @@
 //!
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
-//! [`TableError::NotRelocated`](crate::table::TableError::NotRelocated), or, where the linker left the addresses in place
+//! [`TableError::NotRelocated`](crate::callsite::table::TableError::NotRelocated), or, where the linker left the addresses in place
 //! as well (RELR, `--apply-dynamic-relocs`),
-//! [`TableError::NothingAccepted`](crate::table::TableError::NothingAccepted). A failed init can be tried again.
+//! [`TableError::NothingAccepted`](crate::callsite::table::TableError::NothingAccepted). A failed init can be tried again.
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through
@@ -107,7 +107,7 @@
 //! fn start_tracing(engine: &Engine, image: Image) -> Result<(), fentry::engine::InitError> {
 //!     // SAFETY: one CPU, interrupts masked.
 //!     let report = unsafe { engine.init(image) }?;
-//!     log::info!("{} callsites, {} refused", report.census.accepted, report.census.refused);
+//!     log::info!("{} callsites, {} refused", report.counts.accepted, report.counts.refused);
 //!     engine.for_each_refusal(|(at, why)| log::warn!("{at}: {why}"));
 //!     Ok(())
 //! }
@@ -134,20 +134,20 @@
 //!
 //! # More than callbacks
 //! - *Returns.* [`Ops::returning`](crate::Ops::returning) has handlers called at a function's entry and exit. Each thread's
-//!   context needs a [`ShadowStack`](crate::shadow::ShadowStack), given to it once with
+//!   context needs a [`ShadowStack`](crate::context::shadow::ShadowStack), given to it once with
 //!   [`set_shadow_stack`](crate::TraceContext::set_shadow_stack), and should be told where the thread's stack is
 //!   ([`set_stack_bounds`](crate::TraceContext::set_stack_bounds)): so calls that never return are noticed early. What
 //!   [can't be hooked](crate::ops::Probe#what-cant-be-hooked) ends, if it is, in
 //!   [`lost_return`](crate::Platform::lost_return), which can name the function where the platform has
 //!   [`for_each_context`](crate::Platform::for_each_context).
 //! - *Counters and the flight recorder.* [`Ops::counter`](crate::Ops::counter) works everywhere. With a
-//!   [`CpuArea`](crate::cpu_area::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
+//!   [`CpuArea`](crate::record::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
 //!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.
 //! - *Tracers.* [`tracer`](crate::tracer) has them ready made; [`tracer::session`](crate::tracer::session) turns on what a
 //!   command line asks for, as `cargo xtask trace` does.
 //!   Names come from the kernel's image: a kernel that runs elsewhere than it was linked says how far
 //!   ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in it.
-//! - *Direct calls.* [`direct`](crate::direct).
+//! - *Direct calls.* [`direct`](crate::ops::direct).
 //!
 //! # Text that changes
 //! Where something else writes text as well, a debugger its breakpoints for example, a callsite whose text is not as the

@@ -29,12 +29,12 @@
 //!   BTI, pointer authentication and kCFI, hard-float or softfloat ([`callsite`] has the forms);
 //! - any number of ops up to 128, each with a filter by name, glob and address that can be changed while it is registered
 //!   ([`filter`], [`symbols`]); a callsite pays for its own ops only;
-//! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`regs`]);
+//! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`context::regs`]);
 //! - hooks at a function's return, with its result and the time that it took ([`ops::Probe`]);
-//! - direct trampolines, with no stub between ([`direct`]); counters and a flight recorder that need no register frame
-//!   ([`hits`], [`flight`]);
+//! - direct trampolines, with no stub between ([`ops::direct`]); counters and a flight recorder that need no register frame
+//!   ([`record`]);
 //! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
-//! - backtraces through the stubs and through hooked returns ([`unwind`]);
+//! - backtraces through the stubs and through hooked returns ([`context::unwind`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
 //!   as it was ([`text`]); an ops is let go when nobody can be inside its callback any more, also where kernel code is
 //!   preempted ([`Platform::quiesce`]);
@@ -46,17 +46,27 @@
 //! - kernel images of more than 128 MiB of text;
 //! - big-endian and 32-bit kernels.
 //!
-//! # How it is built
-//! Each module uses only those on the floors below its own.
+//! # The rooms
+//! The folders of `src/` are the architecture. A room uses only the rooms below it (`cargo xtask check` holds the imports
+//! to this list); a test stands in the room of what it tests and may use all.
 //!
-//! | floor | modules |
-//! |---|---|
-//! | 5 | [`tracer`]: what is made of it; `module`: ELF objects loaded, relocated, and handed to the engine |
-//! | 4 | [`engine`]: which callsite calls what, now |
-//! | 3 | [`entry`], [`returns`]: the stubs in assembly; `stub`: the ones that are generated; `region`: text that comes and goes; `fakes`: a machine for tests |
-//! | 2 | [`text`]: the only writer of instructions; [`ops`]: what shall happen; [`direct`]: trampolines in Rust; [`table`]: the sorted callsites; [`hits`]: a counter for each callsite |
-//! | 1 | [`callsite`]: one callsite and its states; [`filter`]; [`plt`]: veneers; [`recursion`]: the guard; [`shadow`]: where hooked calls return; [`unwind`]: frame records |
-//! | 0 | [`insn`]: A64 instructions; [`regs`]; [`symbols`]: addresses and names; [`platform`]: what a kernel supplies; [`cpu_area`]: a CPU's counters; [`flight`]: its ring; [`clock`]; [`address`] |
+//! ```text
+//! fakes/      a machine for tests: text, caches, CPUs, module memory
+//! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
+//! engine/     which callsite calls what, now: registration, sets, plans, regions
+//! module/     the loader, and what it asks of memory and of whoever traces
+//! stub/       all code that a callsite can reach: entry and return assembly, generated stubs, their room
+//! text/       the only writer of instructions: checked pokes, caches, CPUs
+//! ops/        what a user registers: callback, probe, direct trampoline, counter, recorder
+//! platform    what a kernel supplies
+//! record/     recorded without a call: a CPU's counters, hits, the flight recorder
+//! context/    one running call: the recursion guard, registers, the shadow stack, unwinding, the clock
+//! callsite/   what compiler and linker left: a callsite's forms, the table, veneers
+//! filter/     which functions: names, globs, rules
+//! symbols/    addresses and names
+//! insn/       A64 instructions, and nothing of callsites
+//! address     addresses and ranges of text
+//! ```
 #![no_std]
 
 #[cfg(any(test, feature = "fakes"))]
@@ -65,44 +75,36 @@ extern crate std;
 #[cfg(feature = "module")]
 extern crate alloc;
 
-pub mod address;
+mod address;
 pub mod callsite;
-pub mod clock;
-pub mod cpu_area;
-pub mod direct;
+pub mod context;
 pub mod engine;
-pub mod entry;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod filter;
-pub mod flight;
 pub mod guide;
-pub mod hits;
+#[cfg(feature = "insn")]
 pub mod insn;
+#[cfg(not(feature = "insn"))]
+#[expect(dead_code, unreachable_pub, unused_imports, reason = "all of it is public with the feature")]
+mod insn;
 #[cfg(feature = "module")]
 pub mod module;
 pub mod ops;
 pub mod platform;
-pub mod plt;
-pub mod recursion;
-#[cfg(feature = "module")]
-pub mod region;
-pub mod regs;
-pub mod returns;
-pub mod shadow;
+pub mod record;
 mod stub;
 pub mod symbols;
-pub mod table;
 pub mod text;
 pub mod tracer;
-pub mod unwind;
 
 pub use address::{TextAddr, TextRange};
-pub use cpu_area::CpuArea;
+pub use context::TraceContext;
+pub use context::regs::{FtraceRegs, PtRegs};
 pub use engine::{Engine, Image};
 pub use filter::{Filter, Rule};
+pub use insn::EncodeError;
 pub use ops::{Ops, OpsFlags};
 pub use platform::Platform;
-pub use recursion::TraceContext;
-pub use regs::{FtraceRegs, PtRegs};
+pub use record::CpuArea;
 pub use symbols::Symbols;

@@ -1,11 +1,11 @@
 //! What the kernel around the engine supplies.
 //!
-//! Floor 0. The engine knows instructions, callsites and ops; it does not know how this kernel maps memory, how it
+//! The engine knows instructions, callsites and ops; it does not know how this kernel maps memory, how it
 //! reaches its other CPUs, or where it keeps what belongs to one thread of execution. That is the whole of [`Platform`].
 
 use crate::address::{TextAddr, TextRange};
-use crate::cpu_area::CpuArea;
-use crate::recursion::TraceContext;
+use crate::context::TraceContext;
+use crate::record::CpuArea;
 use core::fmt;
 use core::ptr::NonNull;
 

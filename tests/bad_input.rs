@@ -160,7 +160,7 @@ fn damaged_entries_are_refused_by_address_and_reason() {
     section[spare[3]] = vector_entry;
 
     let (engine, report) = engine();
-    assert_eq!(report.census.refused, 6);
+    assert_eq!(report.counts.refused, 6);
     let mut refused = Vec::new();
     engine.for_each_refusal(|(at, refusal)| refused.push((at.get(), refusal)));
     let mut expected = [
@@ -203,7 +203,7 @@ fn a_function_that_begins_with_nops_of_its_own_is_traced_as_any_and_other_sizes_
     assert_eq!(others[..3], [NOP; 3]);
     let call = |expected| assert_eq!((static_branches(black_box(2)), one_before(black_box(2))), expected);
     call((42, 33));
-    assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(report.census.accepted));
+    assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(report.counts.accepted));
     call((42, 33));
     engine.unregister(&COUNT).unwrap();
     engine.register(&OPS, &Filter::new(&[Rule::name("static_branches")])).unwrap();
@@ -221,7 +221,7 @@ fn a_breakpoint_in_a_callsite_is_left_alone() {
     static OPS: Ops = Ops::new(callback);
     static COUNT: Ops = Ops::counter();
     let (engine, report) = engine();
-    let all = report.census.accepted;
+    let all = report.counts.accepted;
     let call = first_nop_after_init(bystander).offset(4);
     overwrite(call, BRK);
     let error = engine.register(&OPS, &Filter::new(&[Rule::name("bad_input::bystander")])).unwrap_err();
@@ -232,19 +232,19 @@ fn a_breakpoint_in_a_callsite_is_left_alone() {
     let words: [String; 3] = [call.to_string(), "0xd503201f".into(), "0xd4200000".into()];
     assert!(words.iter().all(|part| text.contains(part.as_str())), "{text}");
     assert_eq!(word(call), BRK);
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!((survey.wrong, survey.enabled, survey.disabled), (1, 0, all - 1));
 
     // All the others can be traced as if it were not there.
     assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(all - 1));
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!((survey.wrong, survey.enabled, survey.quarantined), (0, all - 1, 1));
     let mut names = Vec::new();
     engine.for_each_callsite(|status| names.extend(status.is_quarantined.then(|| status.name.map(String::from))));
     assert_eq!(names, [Some("bad_input::bystander".into())]);
     assert_eq!((engine.unregister(&COUNT), word(call), engine.look_again()), (Ok(all - 1), BRK, 0));
     overwrite(call, NOP);
-    assert_eq!((engine.look_again(), engine.survey().disabled), (1, all));
+    assert_eq!((engine.look_again(), engine.check_text().disabled), (1, all));
 }
 
 /// MOV X9, LR of a function, once init has written it.
@@ -274,7 +274,7 @@ fn text_that_is_given_back_may_become_anything() {
     let (engine, report) = engine();
     let at = |function: *const ()| TextAddr::new(function.addr() as u64);
     let [branches, other] = [at(static_branches as *const ()), at(one_before as *const ())];
-    let all = report.census.accepted;
+    let all = report.counts.accepted;
     assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(all));
     // The function and its entry; the other was refused, and its entry is forgotten too.
     let pieces = [(branches, 24, 1), (other.offset(-4), 20, 0)];
@@ -286,7 +286,7 @@ fn text_that_is_given_back_may_become_anything() {
     engine.for_each_refusal(|(entry, refusal)| {
         assert!(entry != other.offset(-4) && !matches!(refusal, Refusal::PrefixSize { .. }), "{entry}: {refusal}");
     });
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!((survey.enabled, survey.wrong, survey.quarantined), (all - 1, 0, 0));
     assert_eq!((engine.unregister(&COUNT), engine.register(&COUNT, &Filter::ALL)), (Ok(all - 1), Ok(all - 1)));
     assert_eq!(engine.unregister(&COUNT), Ok(all - 1));
@@ -300,5 +300,5 @@ fn a_second_init_is_refused() {
     let image = unsafe { fentry::Image::linked() };
     // SAFETY: one CPU, no interrupts.
     assert!(unsafe { engine.init(image) }.is_err());
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!(engine.check_text().wrong, 0);
 }

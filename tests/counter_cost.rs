@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use fentry::flight::{Record, Slot};
-use fentry::hits::CallsiteHits;
+use fentry::record::flight::{FlightSlot, Record};
+use fentry::record::hits::CallsiteHits;
 use fentry::{Filter, Ops, Rule, TextAddr, TextRange};
 use support::harness::setting;
 use support::random::Random;
@@ -45,7 +45,7 @@ fn callsite_counter() -> (&'static CallsiteHits, &'static Ops) {
 }
 
 fn set_ring() {
-    static SLOTS: [Slot; 8] = [const { Slot::new() }; 8];
+    static SLOTS: [FlightSlot; 8] = [const { FlightSlot::new() }; 8];
     // The second time it is there already.
     let _ = percpu::this().area.set_ring(&SLOTS);
 }

@@ -12,10 +12,10 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use fentry::cpu_area::COUNTERS;
 use fentry::engine::RegisterError;
-use fentry::flight::{Record, Recording, RingError, Slot};
-use fentry::hits::CallsiteHits;
+use fentry::record::COUNTERS;
+use fentry::record::flight::{FlightReader, FlightSlot, Record, RingError};
+use fentry::record::hits::CallsiteHits;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, TextRange};
 use support::percpu::{self, MAX_CPUS};
 use support::vectors::ExceptionFrame;
@@ -181,11 +181,11 @@ fn a_callsite_without_a_counter_is_refused() {
     let hits = callsite_hits(&[first as *const ()]);
     let ops: &'static Ops = Box::leak(Box::new(Ops::callsite_counter(hits)));
     let outside = address(four as *const ());
-    let before = engine.survey();
+    let before = engine.check_text();
     let rules = [first as *const (), four as *const ()].map(|function| Rule::address(address(function)));
     let refused = Err(RegisterError::NoCounter { function: outside, name: Some("counters::four") });
     assert_eq!(engine.register(ops, &Filter::new(&rules)), refused);
-    assert_eq!((engine.survey(), engine.unregister(ops)), (before, Err(RegisterError::NotRegistered)));
+    assert_eq!((engine.check_text(), engine.unregister(ops)), (before, Err(RegisterError::NotRegistered)));
     assert_eq!(engine.register(ops, &Filter::new(&rules[..1])), Ok(1));
     assert_eq!(engine.set_filter(ops, &Filter::new(&rules)), refused);
     assert_eq!((first(1), four(1, 2, 3, 4)), (2, 4));
@@ -194,10 +194,10 @@ fn a_callsite_without_a_counter_is_refused() {
 }
 
 const SLOTS: usize = 256;
-static RINGS: [[Slot; SLOTS]; MAX_CPUS] = [const { [const { Slot::new() }; SLOTS] }; MAX_CPUS];
+static RINGS: [[FlightSlot; SLOTS]; MAX_CPUS] = [const { [const { FlightSlot::new() }; SLOTS] }; MAX_CPUS];
 
 /// Gives each CPU a ring, the first time; readers that begin with what comes now.
-fn recordings() -> Vec<Recording<'static>> {
+fn recordings() -> Vec<FlightReader<'static>> {
     prepare();
     let area = |cpu: usize| &percpu::of(cpu).area;
     for (cpu, slots) in RINGS.iter().enumerate() {
@@ -278,8 +278,8 @@ fn records_are_whole_while_they_are_written() {
     static OPS: Ops = Ops::recorder(4);
     let recordings = recordings();
     let (four_ip, first_ip) = (call_addr(four as *const ()), call_addr(first as *const ()));
-    let produced = || recordings.iter().map(Recording::produced).sum::<u64>();
-    let lost = || recordings.iter().map(Recording::lost).sum::<u64>();
+    let produced = || recordings.iter().map(FlightReader::produced).sum::<u64>();
+    let lost = || recordings.iter().map(FlightReader::lost).sum::<u64>();
     let (produced_before, lost_before) = (produced(), lost());
     let writers = smp::online().count() - 1;
     assert!(writers > 0);
@@ -316,7 +316,7 @@ fn records_are_whole_while_they_are_written() {
                     }
                 }
             }
-            let lost: u64 = recordings.iter().map(Recording::lost).sum();
+            let lost: u64 = recordings.iter().map(FlightReader::lost).sum();
             passed.store(lost - lost_before, Ordering::Relaxed);
         })
     });
@@ -333,7 +333,7 @@ fn records_are_whole_while_they_are_written() {
             rest += recording.by_ref().count() as u64;
         }
     }
-    let lost: u64 = recordings.iter().map(Recording::lost).sum::<u64>() - lost_before;
+    let lost: u64 = recordings.iter().map(FlightReader::lost).sum::<u64>() - lost_before;
     assert_eq!(rest + lost, writers as u64 * CALLS + nested, "a reader that comes late");
 }
 
@@ -423,7 +423,7 @@ fn counters_and_recorders_stand_beside_callbacks_and_a_direct_trampoline() {
             assert_eq!(engine.function_hits(hits, address(four as *const ())), Some(calls));
         }
     }
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!(engine.check_text().wrong, 0);
 }
 
 /// A counter has no guard.

@@ -18,7 +18,7 @@ mod functions;
 
 use core::arch::{asm, naked_asm};
 use core::hint::black_box;
-use fentry::direct::Trampoline;
+use fentry::ops::direct::Trampoline;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, direct_trampoline};
 use functions::FUNCTIONS;
 use support::{count, engine, println};
@@ -160,7 +160,7 @@ fn changing_one_callsite_does_not_look_at_the_others() {
     let filter = Filter::new(&rules);
     // So that they are linked.
     assert_eq!(black_box(&FUNCTIONS)[3][7](0), 307);
-    println!("    {} callsites", init.census.accepted);
+    println!("    {} callsites", init.counts.accepted);
     for around in [0, 1, 10, 99] {
         for ops in &MANY[..around] {
             engine.register(ops, &filter).unwrap_or_else(|error| panic!("{error}"));
@@ -185,7 +185,7 @@ fn changing_one_callsite_does_not_look_at_the_others() {
         );
         if around <= 10 && !cfg!(debug_assertions) {
             // A look at every callsite would be more.
-            let all = 8 * init.census.accepted as u32;
+            let all = 8 * init.counts.accepted as u32;
             assert!(between - start < all && end - between < all, "it takes as long as looking at all callsites");
         }
     }

@@ -10,9 +10,9 @@ use core::arch::{asm, global_asm};
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use fentry::context::Level;
+use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::recursion::Level;
-use fentry::shadow::ShadowStack;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, TraceContext};
 use support::random::Random;
 use support::vectors::ExceptionFrame;
@@ -448,7 +448,7 @@ fn an_entry_that_declines_gives_its_own_frame_back() {
     }
 }
 
-static OUTER: spin::Mutex<Option<fentry::recursion::Outer>> = spin::Mutex::new(None);
+static OUTER: spin::Mutex<Option<fentry::context::Outer>> = spin::Mutex::new(None);
 
 /// As the last thing that an interrupt handler calls.
 #[inline(never)]

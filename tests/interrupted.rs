@@ -355,5 +355,5 @@ fn a_cpu_between_the_two_instructions_goes_on_with_the_new_one() {
         HELD.load(Ordering::Relaxed),
         AGAIN.load(Ordering::Relaxed)
     );
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!(engine.check_text().wrong, 0);
 }

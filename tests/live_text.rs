@@ -75,7 +75,7 @@ struct Still {
 
 impl Still {
     fn of(engine: &Engine) -> Self {
-        let survey = engine.survey();
+        let survey = engine.check_text();
         assert_eq!(survey.wrong, 0);
         Self { text: memory::copy_of_text(), enabled: survey.enabled }
     }
@@ -242,7 +242,7 @@ fn a_store_to_text_that_is_traced_faults() {
     engine.register(&LIVE, &Filter::ALL).expect("nothing else is registered");
     let mut calls = Vec::new();
     engine.for_each_callsite(|status| calls.push(status.callsite.call_addr().get()));
-    assert_eq!(calls.len(), report.census.accepted);
+    assert_eq!(calls.len(), report.counts.accepted);
     let traced = Still::of(engine);
     for at in calls.into_iter().step_by(29) {
         let word = core::ptr::with_exposed_provenance_mut::<u32>(at as usize);

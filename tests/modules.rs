@@ -223,8 +223,8 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
             let after_init = seen();
             assert!(after_init >= 1, "{name}, {distance}: init was not traced");
             let module = modules.get(id).expect("loaded");
-            let survey = engine.survey();
-            assert_eq!(survey.enabled, report.census.accepted + module.callsites().len(), "{name}, {distance}");
+            let survey = engine.check_text();
+            assert_eq!(survey.enabled, report.counts.accepted + module.callsites().len(), "{name}, {distance}");
             assert_eq!(survey.wrong, 0, "{name}, {distance}");
 
             let export = if is_in_c(name) { "relay_total" } else { "greeter_sum" };
@@ -237,8 +237,8 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
             assert!(seen() > before_exit, "{name}, {distance}: exit was not traced");
 
             engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
-            let survey = engine.survey();
-            assert_eq!((survey.disabled, survey.wrong), (report.census.accepted, 0), "{name}, {distance}");
+            let survey = engine.check_text();
+            assert_eq!((survey.disabled, survey.wrong), (report.counts.accepted, 0), "{name}, {distance}");
         }
     }
     assert_eq!(PAGES.lent_bytes(), 0);
@@ -279,7 +279,7 @@ fn a_module_calls_a_trampoline_of_the_kernel_at_every_distance() -> Result<(), S
             }
             assert!(sum() == untraced);
         }
-        assert_eq!(engine.survey().wrong, 0);
+        assert_eq!(engine.check_text().wrong, 0);
         unload(&mut modules, id);
     }
     assert_eq!(PAGES.lent_bytes(), 0);
@@ -361,7 +361,7 @@ fn a_thousand_loads() -> Result<(), String> {
     assert_eq!(mappings(), mapped);
     assert_eq!(Known::now(), known);
     assert_eq!((known.in_module, known.named), (0, 0));
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!(engine.check_text().wrong, 0);
     assert!(modules.find("counter").is_none());
     assert!(PLACES.iter().all(|(_, place)| modules.at(TextAddr::new(*place)).is_none()));
     unload(&mut modules, greeter);

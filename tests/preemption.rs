@@ -18,9 +18,9 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
-use fentry::shadow::ShadowStack;
 use fentry::{
     CpuArea, Engine, Filter, FtraceRegs, Image, Ops, OpsFlags, Platform, Rule, TextAddr, TextRange, TraceContext,
 };
@@ -476,7 +476,7 @@ fn tasks_preempted_in_callbacks_go_on_on_other_cpus() {
     interrupts::on_tick(None);
     report(&TASKS[..cpus + IN_POOL]);
     assert!(support::memory::copy_of_text() == before, "text is not what it was");
-    assert_eq!(ENGINE.survey().wrong, 0);
+    assert_eq!(ENGINE.check_text().wrong, 0);
 }
 
 fn report(tasks: &[Task]) {

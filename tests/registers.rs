@@ -17,11 +17,11 @@ use core::ffi::VaList;
 use core::hint::black_box;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use fentry::direct::Trampoline;
+use fentry::context::unwind::Frames;
 use fentry::engine::InitReport;
-use fentry::flight::Slot;
-use fentry::hits::CallsiteHits;
-use fentry::unwind::Frames;
+use fentry::ops::direct::Trampoline;
+use fentry::record::flight::FlightSlot;
+use fentry::record::hits::CallsiteHits;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr, direct_trampoline};
 use support::registers::trash;
 
@@ -344,7 +344,7 @@ fn every_stub_keeps_every_live_register() {
 }
 
 fn counters_and_recorders_keep_every_live_register() {
-    static SLOTS: [Slot; 4] = [const { Slot::new() }; 4];
+    static SLOTS: [FlightSlot; 4] = [const { FlightSlot::new() }; 4];
     static HITS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
     static COUNTER: Ops = Ops::counter();
     static RECORDER: Ops = Ops::recorder(4);

@@ -9,8 +9,8 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
+use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::shadow::ShadowStack;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
 use spin::Once;
 use support::percpu;

@@ -7,11 +7,11 @@
 
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::shadow::ShadowStack;
 use fentry::tracer::function::function;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::tracer::kernel::{Keeps, RecordTo};
 use fentry::tracer::latency::{Histogram, Latency, Slow, SlowerThan};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
@@ -100,7 +100,7 @@ static RING: Ring = Ring::new(&BLOCKS, Mode::Overwrite);
 
 struct Kernel;
 
-impl Recording for Kernel {
+impl RecordTo for Kernel {
     #[inline]
     fn ring() -> &'static Ring {
         &RING

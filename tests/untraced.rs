@@ -30,7 +30,7 @@ fn traceable() -> Vec<String> {
 fn no_function_of_the_engine_is_a_callsite() -> Result<(), String> {
     let (engine, report) = engine();
     let names = traceable();
-    assert_eq!(names.len(), report.census.accepted);
+    assert_eq!(names.len(), report.counts.accepted);
     let own: Vec<_> =
         names.iter().filter(|name| name.contains("fentry::") || name.contains("compiler_builtins")).collect();
     if !own.is_empty() {
@@ -39,7 +39,7 @@ fn no_function_of_the_engine_is_a_callsite() -> Result<(), String> {
     // And they were there to be left out.
     let all = engine.symbols().unwrap();
     assert!(all.iter().filter(|symbol| symbol.name.contains("fentry::")).count() > 20);
-    assert!(report.census.excluded > 20);
+    assert!(report.counts.excluded > 20);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::{BTI_C, Callsite, Change, Form, LandingPad, LiveWord, MOV_X9_LR, NOP, Prefix, Refusal, State, StateError};
+use super::{BTI_C, Callsite, Form, LandingPad, LiveWord, MOV_X9_LR, NOP, Prefix, Refusal, State, WordChange};
 use crate::address::{TextAddr, TextRange};
 use crate::insn::BranchOffset;
 use std::string::ToString;
@@ -25,35 +25,37 @@ fn the_words_that_may_change_while_a_cpu_executes_them_are_kept_as_they_are() {
 }
 
 #[test]
-fn each_state_goes_to_the_next_by_one_word_and_to_no_other() {
+fn two_words_are_one_of_three_states_or_none() {
     let callsite = Callsite::known(AT, Form { landing_pad: LandingPad::None, prefix: Prefix::None });
-    let (target, other) = (AT.offset(4 + 0x100), AT.offset(4 - 0x100));
-    let (on, changed) = (State::Enabled(target), 0x97ff_ffc0);
-    let word = |change: Result<Change<LiveWord>, StateError>| {
-        let Change { at, old, new } = change.unwrap().words();
-        assert_eq!(at, AT.offset(4));
-        (old, new)
-    };
-    assert_eq!(callsite.init(State::Compiled), Ok(Change { at: AT, old: NOP, new: MOV_X9_LR }));
-    assert_eq!(word(callsite.enable(State::Disabled, target)), (NOP, 0x9400_0040));
-    assert_eq!(word(callsite.retarget(on, other)), (0x9400_0040, changed));
-    assert_eq!(word(callsite.disable(on)), (0x9400_0040, NOP));
-    let errors = [
-        callsite.init(State::Disabled).unwrap_err(),
-        callsite.disable(State::Compiled).unwrap_err(),
-        callsite.disable(State::Disabled).unwrap_err(),
-        callsite.enable(on, other).unwrap_err(),
+    // bl +0x100, from the second word; bl -0x100
+    let (call, back) = (0x9400_0040, 0x97ff_ffc0);
+    let states = [
+        ((NOP, NOP), Some(State::Compiled)),
+        ((MOV_X9_LR, NOP), Some(State::Disabled)),
+        ((MOV_X9_LR, call), Some(State::Enabled(AT.offset(4 + 0x100)))),
+        ((MOV_X9_LR, back), Some(State::Enabled(AT.offset(4 - 0x100)))),
+        ((NOP, call), None),
+        ((MOV_X9_LR, MOV_X9_LR), None),
+        ((call, NOP), None),
+        // mov x9, lr; b +0x100
+        ((MOV_X9_LR, 0x1400_0040), None),
     ];
-    assert_eq!(
-        errors.map(|error| error.to_string()),
-        [
-            "The callsite 0xffff800000001008 is initialised already",
-            "The callsite 0xffff800000001008 is not initialised",
-            "The callsite 0xffff80000000100c is disabled already",
-            "The callsite 0xffff80000000100c is enabled already and calls 0xffff80000000110c",
-        ]
-    );
-    let far = callsite.enable(State::Disabled, AT.offset(1 << 30)).unwrap_err().to_string();
+    for ((first, second), state) in states {
+        assert_eq!(callsite.state_of(first, second), state, "{first:#010x} {second:#010x}");
+    }
+    assert_eq!(callsite.made_ready(), WordChange { at: AT, old: NOP, new: MOV_X9_LR });
+}
+
+#[test]
+fn a_call_reaches_128_mib() {
+    let callsite = Callsite::known(AT, Form { landing_pad: LandingPad::None, prefix: Prefix::None });
+    let call = callsite.call_addr();
+    for (distance, reaches) in
+        [((1 << 27) - 4, true), (1 << 27, false), (-(1 << 27), true), (-(1 << 27) - 4, false), (2, false)]
+    {
+        assert_eq!(callsite.check_reach(call.offset(distance)).is_ok(), reaches, "{distance:#x}");
+    }
+    let far = callsite.check_reach(AT.offset(1 << 30)).unwrap_err().to_string();
     assert!(far.starts_with("The callsite 0xffff80000000100c can't call 0xffff800040001008: "), "{far}");
 }
 

@@ -1,14 +1,12 @@
 //! One change of who is called where, in the making.
-//!
-//! Floor 4.
 
 use super::members::{Mask, Members};
 use super::sets::{Membership, SetError, Sets};
 use crate::address::TextAddr;
-use crate::table::Target;
+use crate::callsite::table::SetId;
 
 /// What happens to the set of each callsite that is looked at.
-pub(super) struct Change<'a> {
+pub(super) struct SetChange<'a> {
     sets: &'a mut Sets,
     members: &'a Members,
     how: Membership,
@@ -21,7 +19,7 @@ pub(super) struct Refused {
     pub(super) error: SetError,
 }
 
-impl<'a> Change<'a> {
+impl<'a> SetChange<'a> {
     /// Callsites get the ops of this number.
     pub(super) fn adding(sets: &'a mut Sets, members: &'a Members, number: usize) -> Self {
         Self::new(sets, members, Membership { without: 0, with: bit(number), only_with: 0 })
@@ -49,7 +47,7 @@ impl<'a> Change<'a> {
 
     /// What a callsite's set becomes.
     #[inline]
-    pub(super) fn next(&mut self, from: Target) -> Result<Target, SetError> {
+    pub(super) fn next(&mut self, from: SetId) -> Result<SetId, SetError> {
         self.sets.changed(from, self.how, self.members)
     }
 }

@@ -1,6 +1,6 @@
 //! Ops that count: their counters, given and taken back, and what they say.
 //!
-//! Floor 4. An [`Ops::counter`](Ops::counter) that is registered has a counter in each CPU's area; what its callsites count
+//! An [`Ops::counter`](Ops::counter) that is registered has a counter in each CPU's area; what its callsites count
 //! there is the sum. When it goes, and nobody is inside a stub that counts for it any more, the sum moves into the ops
 //! itself, and the counters are there for another one.
 
@@ -11,13 +11,13 @@ use super::registry::{Registry, Tools};
 use crate::address::TextAddr;
 #[cfg(feature = "module")]
 use crate::address::TextRange;
-use crate::cpu_area::CpuArea;
-use crate::entry::Stubs;
-use crate::hits::CallsiteHits;
 use crate::insn::{EncodeError, UImm};
 use crate::ops::{Action, ExitHandler, HookId, Ops};
 use crate::platform::ContextBase;
-use crate::stub::Ground;
+use crate::record::CpuArea;
+use crate::record::hits::CallsiteHits;
+use crate::stub::StubEnv;
+use crate::stub::entry::Stubs;
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use core::sync::atomic::Ordering;
@@ -71,10 +71,10 @@ impl Engine {
 }
 
 /// What the platform and the machine say that stubs can use.
-pub(super) fn ground(stubs: Stubs, tools: Tools) -> Result<Ground, InitError> {
+pub(super) fn env(stubs: Stubs, tools: Tools) -> Result<StubEnv, InitError> {
     let cpu = tools.platform.cpu_base();
     cpu.map(reaches_all).transpose().map_err(InitError::CpuAreaOffset)?;
-    Ok(Ground { stubs, context: tools.platform.context_base(), cpu, atomics: tools.machine.has_atomics() })
+    Ok(StubEnv { stubs, context: tools.platform.context_base(), cpu, atomics: tools.machine.has_atomics() })
 }
 
 /// Whether one ADD reaches all of the area.
@@ -99,7 +99,7 @@ fn hook(ops: &'static Ops, exit: ExitHandler) -> Result<HookId, RegisterError> {
 impl Registry {
     /// Gives an ops a number, and what it counts or hooks with.
     pub(super) fn add(&mut self, member: Member) -> Result<usize, RegisterError> {
-        let has_cpu = self.ground.as_ref().is_some_and(|ground| ground.cpu.is_some());
+        let has_cpu = self.env.as_ref().is_some_and(|env| env.cpu.is_some());
         let (action, ops) = (member.action, member.ops);
         if matches!(action, Action::Record { .. }) && !has_cpu {
             return Err(RegisterError::NoCpuArea);
@@ -167,13 +167,13 @@ impl Member {
 mod tests {
     use super::{CpuArea, Engine};
     use crate::address::{TextAddr, TextRange};
-    use crate::cpu_area::COUNTERS;
     use crate::engine::{InitError, RegisterError};
     use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
     use crate::filter::{Filter, Rule};
-    use crate::hits::CallsiteHits;
     use crate::ops::Ops;
     use crate::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
+    use crate::record::COUNTERS;
+    use crate::record::hits::CallsiteHits;
     use core::ptr::NonNull;
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::boxed::Box;
@@ -289,9 +289,9 @@ mod tests {
         // SAFETY: nothing executes a fake's text.
         unsafe { engine.init(kernel.image()) }.unwrap();
         assert_eq!(engine.register(&RECORDER, &Filter::ALL), Err(RegisterError::NoCpuArea));
-        assert_eq!(engine.survey().enabled, 0);
+        assert_eq!(engine.check_text().enabled, 0);
         assert_eq!(engine.register(&COUNTER, &Filter::ALL), Ok(1));
-        assert_eq!(engine.survey().enabled, 1);
+        assert_eq!(engine.check_text().enabled, 1);
     }
 
     #[test]

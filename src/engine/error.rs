@@ -1,13 +1,11 @@
 //! Why the engine did not do what it was asked.
-//!
-//! Floor 4.
 
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::StateError;
+use crate::callsite::OutOfReach;
+use crate::callsite::table::TableError;
 use crate::insn;
 use crate::platform::CpuTimeout;
 use crate::symbols::SymbolsError;
-use crate::table::TableError;
 use crate::text::PokeError;
 use core::fmt;
 
@@ -111,8 +109,8 @@ pub enum RegisterError {
         /// How many bytes it has room for.
         bytes: usize,
     },
-    /// A callsite is not in the state that the change starts from, or can't reach what it shall call.
-    Callsite(StateError),
+    /// A callsite can't reach what it is to call.
+    OutOfReach(OutOfReach),
     /// The callsites don't call the ops any more, but a CPU may still be inside its callback: unregister again to wait again.
     NotQuiescent(CpuTimeout),
     /// So many callsites of the ops are quarantined: their text was not what the engine had left there, so it was left alone,
@@ -167,7 +165,7 @@ impl fmt::Display for RegisterError {
                 write!(f, "The filter's rule {rule} takes no traceable function away")
             }
             Self::EmptySelection => f.write_str("The filter selects no traceable function"),
-            Self::Callsite(error) => error.fmt(f),
+            Self::OutOfReach(error) => error.fmt(f),
             Self::NotQuiescent(CpuTimeout { cpu }) => {
                 write!(f, "No callsite calls the ops any more, but CPU {cpu} may still be inside its callback")
             }

@@ -1,14 +1,12 @@
 //! What the engine is given at boot: text, callsite section, stubs, symbols.
-//!
-//! Floor 4.
 
 #[cfg(target_os = "none")]
 use crate::address::TextAddr;
 use crate::address::TextRange;
 use crate::callsite::Layout;
-use crate::entry::Stubs;
+use crate::callsite::table::Encoding;
+use crate::stub::entry::Stubs;
 use crate::symbols::{Symbols, SymbolsError};
-use crate::table::Encoding;
 
 /// A kernel's text and what is known about it.
 #[derive(Debug)]

@@ -1,17 +1,13 @@
 //! Who is registered.
 //!
-//! Floor 4. Each has a number below [`MAX_OPS`], so that a set of ops is a word of bits.
+//! Each has a number below [`MAX_OPS`], so that a set of ops is a word of bits.
 
 use super::error::RegisterError;
 use super::spans::Spans;
-use crate::cpu_area::COUNTERS;
 use crate::filter::Filter;
-use crate::ops::{Action, HookId, Ops, OpsFlags};
-use crate::stub::MAX_MEMBERS;
+use crate::ops::{Action, HookId, MAX_OPS, Ops, OpsFlags};
+use crate::record::COUNTERS;
 use arrayvec::ArrayVec;
-
-/// The most ops that are registered at a time.
-pub(super) const MAX_OPS: usize = MAX_MEMBERS;
 
 /// A set of ops: a bit for each number.
 pub(super) type Mask = u128;
@@ -206,7 +202,7 @@ impl Members {
     }
 
     /// Takes away those that are nobody's any more, and that no set has.
-    pub(super) fn bury(&mut self, some_has: impl Fn(usize) -> bool) {
+    pub(super) fn reclaim(&mut self, some_has: impl Fn(usize) -> bool) {
         for number in 0..self.end {
             if self.get(number).is_some_and(|member| member.retired) && !some_has(number) {
                 drop(self.remove(number));

@@ -1,6 +1,6 @@
 //! Which callsite calls what: registration, planning, and the record of what was done.
 //!
-//! Floor 4. An [`Engine`] takes the kernel's [`Image`] once, at boot, and from then on turns an ops and a filter into the
+//! An [`Engine`] takes the kernel's [`Image`] once, at boot, and from then on turns an ops and a filter into the
 //! smallest batch of changes that makes the text do what was asked, has [`text`](crate::text) carry it out as a whole, and
 //! keeps its table true.
 //!
@@ -30,16 +30,16 @@ mod veneers;
 pub use counters::FunctionHits;
 pub use error::{InitError, RegisterError};
 pub use image::Image;
-pub use show::{OpsStatus, Statistics, Status, Survey};
+pub use show::{OpsStatus, Statistics, Status, TextCheck};
 #[cfg(feature = "module")]
 pub use texts::ModuleStatus;
 
 use crate::address::TextAddr;
+use crate::callsite::table::InitCounts;
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::platform::Platform;
 use crate::symbols::Symbols;
-use crate::table::Census;
 use crate::text::Cpu;
 #[cfg(not(target_os = "none"))]
 use crate::text::Machine;
@@ -53,7 +53,7 @@ use registry::{Registry, Tools, make_ready};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitReport {
     /// The entries of the section, by what became of them.
-    pub census: Census,
+    pub counts: InitCounts,
     /// How many symbols the image has; 0 means that filters by name select nothing.
     pub symbols: usize,
 }
@@ -108,28 +108,28 @@ impl Engine {
     /// 3. Once it has succeeded, the engine stays for as long as a CPU can execute the image's text.
     pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
         let mut registry = self.lock();
-        if registry.ground.is_some() {
+        if registry.env.is_some() {
             return Err(InitError::AlreadyDone);
         }
         if let Some(error) = image.damage {
             return Err(InitError::Symbols(error));
         }
         let names = image.symbols;
-        let ground = counters::ground(image.stubs, self.tools())?;
-        let (region, census) = Region::of_image(image, self.machine)?;
+        let env = counters::env(image.stubs, self.tools())?;
+        let (region, counts) = Region::of_image(image, self.machine)?;
         // SAFETY: our caller promises that nothing runs the text.
-        if let Err(error) = unsafe { make_ready(&region, &ground, self.tools().poke()) } {
+        if let Err(error) = unsafe { make_ready(&region, &env, self.tools().poke()) } {
             region.table.dissolve();
             return Err(error);
         }
-        crate::returns::set_platform(self.platform);
+        crate::stub::exit::set_platform(self.platform);
         registry.regions.push(region);
-        registry.sets.room.set(ground.stubs.room);
-        registry.ground = Some(ground);
+        registry.sets.room.set(env.stubs.room);
+        registry.env = Some(env);
         drop(registry);
         let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
-        log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", census.accepted, census.refused);
-        Ok(InitReport { census, symbols })
+        log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", counts.accepted, counts.refused);
+        Ok(InitReport { counts, symbols })
     }
 
     /// Registers `ops` for every function that `filter` selects; returns their number.
@@ -147,7 +147,7 @@ impl Engine {
         // Before the lock: with modules this allocates.
         let member = Member::new(ops, filter);
         let mut registry = self.lock();
-        if registry.ground.is_none() {
+        if registry.env.is_none() {
             return Err(RegisterError::NotInitialised);
         }
         if registry.members.find(ops).is_some() {
@@ -169,7 +169,7 @@ impl Engine {
         let done = done.map(|count| if registry.news > told { registry.count_with(number) } else { count });
         if done.is_ok() {
             // What other ops had these callsites with may be waited for another time as well.
-            let _ = registry.let_go(self.tools());
+            let _ = registry.reclaim_unused(self.tools());
         } else {
             // Some callsites called it for a moment, or still do. Unless nobody can be on the way any more, it stays
             // registered, so that it can be unregistered. If it goes, calls that were hooked meanwhile return unseen.
@@ -212,7 +212,7 @@ impl Engine {
             if let Some(member) = registry.members.get_mut(number) {
                 member.leave();
             }
-            registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+            registry.quiesce_and_reclaim(self.tools()).map_err(RegisterError::NotQuiescent)?;
             registry.all_released(number, ops)?;
             registry.remove(number, self.tools());
         }
@@ -248,7 +248,7 @@ impl Engine {
         if registry.news > told {
             selected = registry.count_with(number);
         }
-        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
+        registry.quiesce_and_reclaim(self.tools()).map_err(RegisterError::NotQuiescent).map(|()| selected)
     }
 
     /// Has the callsites of `ops`, which was made by [`Ops::direct`], call another trampoline from now on, and waits until
@@ -279,7 +279,7 @@ impl Engine {
         match registry.settle(successor, self.tools()) {
             Ok(()) => {
                 registry.members.succeed(number, successor);
-                registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+                registry.quiesce_and_reclaim(self.tools()).map_err(RegisterError::NotQuiescent)?;
                 registry.none_has(number)
             }
             Err(error) => {

@@ -1,22 +1,23 @@
 //! Modules: regions that come and go while the kernel runs.
 //!
-//! Floor 4, feature `module`. The loader hands a module's text over before anything of it runs, so its callsites are made
+//! Feature `module`. The loader hands a module's text over before anything of it runs, so its callsites are made
 //! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
 
 use super::Engine;
-use super::change::{Change, Refused};
+use super::change::{Refused, SetChange};
 use super::error::RegisterError;
-use super::members::{MAX_OPS, Member};
+use super::members::Member;
 use super::region::{Origin, Region};
 use super::registry::{Registry, Tools};
 use super::sets::SetError;
 use super::veneers::Veneers;
 use crate::address::TextRange;
+use crate::callsite::table::{Encoding, Slots, Table};
+use crate::callsite::veneer::reaches;
 use crate::filter::Filter;
-use crate::plt::reaches;
-use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
+use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
+use crate::ops::MAX_OPS;
 use crate::symbols::OwnedSymbols;
-use crate::table::{Encoding, Slots, Table};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use alloc::string::String;
@@ -37,7 +38,7 @@ unsafe impl Regions for Engine {
         let registry = &mut *registry;
         let text = new.text;
         let refuse = |cause| RegionError { text, cause };
-        if registry.ground.is_none() {
+        if registry.env.is_none() {
             return Err(refuse(RegionCause::NotInitialised));
         }
         if registry.regions.is_full() {
@@ -84,7 +85,7 @@ impl Registry {
         let region = &mut self.regions[place];
         let text = region.text;
         let refuse = |cause| RegionError { text, cause };
-        if let Err(refused) = region.plan_all(&mut Change::clearing(&mut self.sets, &self.members)) {
+        if let Err(refused) = region.plan_all(&mut SetChange::clearing(&mut self.sets, &self.members)) {
             debug_assert!(false, "nothing excludes nothing");
             self.withdraw();
             return Err(refuse(refused.into()));
@@ -92,7 +93,7 @@ impl Registry {
         self.carry_out(None, tools).map_err(|error| refuse(error.into()))?;
         // Nobody executes the text any more, whatever is written there.
         self.regions[place].release(TextRange::new(text.start, text.end), &mut self.sets);
-        self.let_go_of_all(tools).map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
+        self.quiesce_and_reclaim(tools).map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
         drop(self.regions.remove(place));
         Ok(())
     }
@@ -135,12 +136,12 @@ impl Engine {
         let text = regions[place].text;
         let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
         let planned = members.iter().filter(told).try_for_each(|(number, member)| {
-            let mut change = Change::adding(sets, members, number);
+            let mut change = SetChange::adding(sets, members, number);
             let planned = member.filter.with(|filter| regions[place].plan_filter(filter, &mut change));
             planned.transpose()?;
             if member.hook.is_some() {
                 // A rule that names one is no reason to refuse a module.
-                let mut change = Change::removing(sets, members, number);
+                let mut change = SetChange::removing(sets, members, number);
                 let _ = regions[place].plan_returning_twice(&Filter::ALL, &mut change);
             }
             Ok::<_, Refused>(())
@@ -172,7 +173,7 @@ impl From<RegisterError> for RegionCause {
             RegisterError::TooManySets => Self::TooManySets,
             RegisterError::NoRoom { room } => Self::NoRoom { room },
             RegisterError::Stub(error) => Self::Stub(error),
-            RegisterError::Callsite(error) => Self::Callsite(error),
+            RegisterError::OutOfReach(error) => Self::OutOfReach(error),
             RegisterError::NotQuiescent(error) => Self::NotQuiescent(error),
             RegisterError::Text { error, .. } => Self::Text(error),
             RegisterError::StubTooLong { .. } => Self::Other("a stub would be longer than the room for it"),

@@ -1,18 +1,18 @@
 //! Callsites that are left alone, since somebody else has written their text, and text that is given back.
 //!
-//! Floor 4. A callsite that is left alone keeps its set, and with it the set's stub: whoever wrote a breakpoint over the
+//! A callsite that is left alone keeps its set, and with it the set's stub: whoever wrote a breakpoint over the
 //! call of the stub may put the call back.
 
 use super::Engine;
-use super::change::Change;
+use super::change::SetChange;
 use super::error::RegisterError;
 use super::region::Region;
 use super::registry::{Registry, Tools};
 use super::sets::Sets;
 use crate::address::TextRange;
 use crate::callsite::State;
+use crate::callsite::table::{CallsiteRecord, Planned, SetId};
 use crate::ops::Ops;
-use crate::table::{Planned, Record, Target};
 use crate::text::{Cpu, PokeError};
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
@@ -31,7 +31,7 @@ impl Engine {
         let mut back = 0;
         for region in regions {
             back += region.look_again(sets, self.machine, |sets, target, text| {
-                for number in 0..super::members::MAX_OPS {
+                for number in 0..crate::ops::MAX_OPS {
                     if sets.members(target) >> number & 1 == 1
                         && let Some(member) = members.get_mut(number)
                     {
@@ -48,7 +48,7 @@ impl Engine {
     /// Entries that were refused are forgotten as well, also those from just before, for which text there would be read.
     /// Of a module's text, what other callsites of it go through must not be given back: the room for veneers.
     ///
-    /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::region::Regions::add); the engine
+    /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::module::regions::Regions::add); the engine
     /// takes it where what was given back is at the end of the image's text.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Engine {
         registry.carry_out(None, self.tools())?;
         let Registry { regions, sets, .. } = registry;
         regions.iter_mut().for_each(|region| region.release(range, sets));
-        registry.let_go_of_all(self.tools()).map_err(RegisterError::NotQuiescent)?;
+        registry.quiesce_and_reclaim(self.tools()).map_err(RegisterError::NotQuiescent)?;
         Ok(registry.regions.iter_mut().map(|region| region.forget(range)).sum())
     }
 }
@@ -109,10 +109,10 @@ impl Drop for Held<'_> {
 impl Registry {
     /// Plans that no callsite of which a part is inside `range` has any ops.
     fn plan_clearing(&mut self, range: TextRange) -> Result<(), RegisterError> {
-        if self.ground.is_none() {
+        if self.env.is_none() {
             return Err(RegisterError::NotInitialised);
         }
-        let mut change = Change::clearing(&mut self.sets, &self.members);
+        let mut change = SetChange::clearing(&mut self.sets, &self.members);
         let planned = self.regions.iter_mut().try_for_each(|region| region.plan_within(range, &mut change));
         planned.map_err(|refused| self.refused(refused))
     }
@@ -145,7 +145,8 @@ impl Registry {
 
     /// Whether a callsite whose text is as it should be would have the ops of this number when the plan was carried out.
     fn would_have(&self, number: usize, machine: Cpu) -> bool {
-        let has = |record: &Record| !record.is_quarantined() && self.sets.members(record.next()) >> number & 1 == 1;
+        let has =
+            |record: &CallsiteRecord| !record.is_quarantined() && self.sets.members(record.next()) >> number & 1 == 1;
         self.regions.iter().any(|region| {
             let mut records = region.table.records(0..region.table.len()).filter(has);
             records.any(|record| !region.is_damaged(record, &self.sets, machine))
@@ -154,7 +155,8 @@ impl Registry {
 
     /// How many callsites have the ops of this number and are not quarantined.
     pub(super) fn count_with(&self, number: usize) -> usize {
-        let has = |record: &Record| !record.is_quarantined() && self.sets.members(record.now()) >> number & 1 == 1;
+        let has =
+            |record: &CallsiteRecord| !record.is_quarantined() && self.sets.members(record.now()) >> number & 1 == 1;
         self.regions.iter().map(|region| region.table.records(0..region.table.len()).filter(has).count()).sum()
     }
 
@@ -175,7 +177,7 @@ impl Registry {
 
 impl Region {
     /// Whether a change is planned for a callsite whose text is not what that starts from.
-    fn is_damaged(&self, record: Record, sets: &Sets, machine: Cpu) -> bool {
+    fn is_damaged(&self, record: CallsiteRecord, sets: &Sets, machine: Cpu) -> bool {
         let callsite = record.callsite(self.text.start);
         record.differs() && self.text_state(&callsite, machine) != Ok(self.state(sets, record))
     }
@@ -198,12 +200,7 @@ impl Region {
 
     /// Looks at the callsites again that are left alone; how many are as they should be, and in use again. `calling` is told
     /// where one calls what it did.
-    fn look_again(
-        &mut self,
-        sets: &mut Sets,
-        machine: Cpu,
-        mut calling: impl FnMut(&Sets, Target, TextRange),
-    ) -> usize {
+    fn look_again(&mut self, sets: &mut Sets, machine: Cpu, mut calling: impl FnMut(&Sets, SetId, TextRange)) -> usize {
         let mut count = 0;
         for index in 0..self.table.len() {
             let Some(record) = self.table.get(index).filter(|record| record.is_quarantined()) else { continue };
@@ -235,14 +232,14 @@ impl Region {
     }
 
     /// The callsite of this record has no set any more.
-    fn let_go_of(&mut self, index: usize, record: Record, sets: &mut Sets) {
-        if record.now() != Target::NONE {
-            sets.count(record.now(), Target::NONE, 1);
+    fn let_go_of(&mut self, index: usize, record: CallsiteRecord, sets: &mut Sets) {
+        if record.now() != SetId::NONE {
+            sets.count(record.now(), SetId::NONE, 1);
             if let Some(veneers) = &mut self.veneers {
-                veneers.count(record.now(), Target::NONE, 1);
+                veneers.count(record.now(), SetId::NONE, 1);
             }
         }
-        self.table.update(index, |record| *record = record.with_both(Target::NONE));
+        self.table.update(index, |record| *record = record.with_both(SetId::NONE));
     }
 
     /// How many callsites are left alone.

@@ -1,21 +1,21 @@
 //! One region: a contiguous piece of text, its callsites, and the changes that are planned for them.
 //!
-//! Floor 4. A plan is written into the table itself (what each callsite shall call next), so that none needs memory of its
+//! A plan is written into the table itself (what each callsite shall call next), so that none needs memory of its
 //! own; carried out, it becomes what each calls now, and given up, it is forgotten.
 
-use super::change::{Change, Refused};
+use super::change::{Refused, SetChange};
 use super::error::InitError;
 use super::image::Image;
 use super::sets::{Destination, SetError, Sets};
 use super::veneers::{VeneerError, Veneers};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Callsite, Change as WordChange, LiveWord, State, StateError};
+use crate::callsite::table::{CallsiteRecord, InitCounts, Planned, Run, SetId, Slots, Table, TableError};
+use crate::callsite::veneer::reaches;
+use crate::callsite::{Callsite, LiveWord, OutOfReach, State, WordChange};
 use crate::filter::{Filter, Pattern, Rule};
-use crate::plt::reaches;
 #[cfg(feature = "module")]
 use crate::symbols::OwnedSymbols;
 use crate::symbols::{Cursor, NamesHere, Symbols};
-use crate::table::{Census, Planned, Record, Run, Slots, Table, TableError, Target};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke};
@@ -98,7 +98,7 @@ impl Origin {
 
 impl Region {
     /// The kernel's own text.
-    pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, Census), InitError> {
+    pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, InitCounts), InitError> {
         let Image { text, excluded, section, section_bytes, encoding, layout, symbols, .. } = image;
         if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
             let error = TableError::Truncated { start: section.addr() as u64, bytes: section_bytes };
@@ -115,16 +115,16 @@ impl Region {
             // mapped.
             unsafe { machine.load(at) }
         };
-        let (table, census) =
+        let (table, counts) =
             Table::build(text, excluded, slots, encoding, layout, symbols, read).map_err(InitError::Table)?;
-        if census.accepted == 0 {
+        if counts.accepted == 0 {
             let first = table.refused(excluded, symbols, read).next();
             table.dissolve();
-            let Census { refused, excluded, .. } = census;
+            let InitCounts { refused, excluded, .. } = counts;
             return Err(InitError::Table(TableError::NothingAccepted { refused, excluded, first }));
         }
         let origin = Origin::Kernel(symbols);
-        Ok((Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE }, census))
+        Ok((Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE }, counts))
     }
 
     /// A module's text.
@@ -157,15 +157,20 @@ impl Region {
     pub(super) fn give_up(&mut self, sets: &mut Sets) {
         for index in 0..self.table.len() {
             self.table.update(index, |record| {
-                sets.count(record.now(), Target::NONE, u32::from(record.now() != Target::NONE));
-                *record = record.with_both(Target::NONE);
+                sets.count(record.now(), SetId::NONE, u32::from(record.now() != SetId::NONE));
+                *record = record.with_both(SetId::NONE);
             });
         }
     }
 
     /// Changes what is planned for the callsite at `index`; how many planned changes that adds. Of a region's parts, so that
     /// its names can be walked meanwhile.
-    fn plan(table: &mut Table, planned: &mut Planned, index: usize, change: &mut Change<'_>) -> Result<usize, Refused> {
+    fn plan(
+        table: &mut Table,
+        planned: &mut Planned,
+        index: usize,
+        change: &mut SetChange<'_>,
+    ) -> Result<usize, Refused> {
         let Some(record) = table.get(index).filter(|record| !record.is_quarantined()) else { return Ok(0) };
         let next = change.next(record.next()).map_err(|error| refused(table, index, error))?;
         if record.next() == next {
@@ -176,21 +181,21 @@ impl Region {
     }
 
     /// Changes what is planned for every callsite; how many planned changes that adds.
-    pub(super) fn plan_all(&mut self, change: &mut Change<'_>) -> Result<usize, Refused> {
+    pub(super) fn plan_all(&mut self, change: &mut SetChange<'_>) -> Result<usize, Refused> {
         self.plan_span(0..self.table.len(), change)
     }
 
     /// The same for the callsites inside `range`.
-    pub(super) fn plan_range(&mut self, range: TextRange, change: &mut Change<'_>) -> Result<usize, Refused> {
+    pub(super) fn plan_range(&mut self, range: TextRange, change: &mut SetChange<'_>) -> Result<usize, Refused> {
         self.plan_span(self.table.span(range), change)
     }
 
     /// The same for the callsites of which a part is inside `range`.
-    pub(super) fn plan_within(&mut self, range: TextRange, change: &mut Change<'_>) -> Result<(), Refused> {
+    pub(super) fn plan_within(&mut self, range: TextRange, change: &mut SetChange<'_>) -> Result<(), Refused> {
         self.plan_span(self.table.within(range), change).map(drop)
     }
 
-    fn plan_span(&mut self, span: Range<usize>, change: &mut Change<'_>) -> Result<usize, Refused> {
+    fn plan_span(&mut self, span: Range<usize>, change: &mut SetChange<'_>) -> Result<usize, Refused> {
         match self.table.plan_all(span.clone(), |from| change.next(from)) {
             Ok((planned, count)) => {
                 self.planned.add(planned);
@@ -205,12 +210,12 @@ impl Region {
 
     /// Changes what is planned for every callsite that the filter selects here, if any.
     #[cfg(feature = "module")]
-    pub(super) fn plan_filter(&mut self, filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, Refused> {
+    pub(super) fn plan_filter(&mut self, filter: &Filter<'_>, change: &mut SetChange<'_>) -> Result<usize, Refused> {
         if filter.rules().is_empty() { self.plan_all(change) } else { self.plan_selected(filter, change) }
     }
 
     /// Changes what is planned for every callsite that the filter as a whole selects.
-    pub(super) fn plan_selected(&mut self, filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, Refused> {
+    pub(super) fn plan_selected(&mut self, filter: &Filter<'_>, change: &mut SetChange<'_>) -> Result<usize, Refused> {
         let Self { table, planned, origin, .. } = self;
         let (mut changes, mut names) = (0, origin.names());
         for index in 0..table.len() {
@@ -228,7 +233,7 @@ impl Region {
         &mut self,
         rule: &Rule<'_>,
         filter: &Filter<'_>,
-        change: &mut Change<'_>,
+        change: &mut SetChange<'_>,
     ) -> Result<(bool, usize), Refused> {
         if !rule.concerns(self.origin.module()) {
             return Ok((false, 0));
@@ -240,7 +245,7 @@ impl Region {
         let by_address = matches!(rule.pattern, Pattern::Address(_));
         let by_name = !by_address || filter.any_takes_away();
         for index in candidates {
-            if table.get(index).is_none_or(Record::is_quarantined) {
+            if table.get(index).is_none_or(CallsiteRecord::is_quarantined) {
                 continue;
             }
             let Some(function) = function(table, index) else { continue };
@@ -282,7 +287,7 @@ impl Region {
     pub(super) fn plan_returning_twice(
         &mut self,
         filter: &Filter<'_>,
-        change: &mut Change<'_>,
+        change: &mut SetChange<'_>,
     ) -> Result<usize, ReturnsTwice> {
         let Self { table, planned, origin, .. } = self;
         let Some(symbols) = origin.symbols() else { return Ok(0) };
@@ -329,7 +334,7 @@ impl Region {
 
     /// Whether every planned change can be made. Where the first and the last callsite reach all of the room that stubs
     /// are in, all between reach every stub.
-    pub(super) fn check(&self, sets: &Sets) -> Result<(), StateError> {
+    pub(super) fn check(&self, sets: &Sets) -> Result<(), OutOfReach> {
         let room = self.veneers.as_ref().map_or(sets.room.text(), Veneers::room);
         let reaches_room = |at| reaches(at, room.start) && reaches(at, room.end.offset(-4));
         let text = self.planned_text();
@@ -340,7 +345,7 @@ impl Region {
         records.try_for_each(|record| {
             let callsite = record.callsite(self.text.start);
             match self.destination(sets, record.next()).from(callsite.call_addr()) {
-                Some(target) => callsite.enable(State::Disabled, target).map(drop),
+                Some(target) => callsite.check_reach(target),
                 None => Ok(()),
             }
         })
@@ -348,7 +353,7 @@ impl Region {
 
     /// Where the callsites of a set go from here.
     #[inline]
-    pub(super) fn destination(&self, sets: &Sets, target: Target) -> Destination {
+    pub(super) fn destination(&self, sets: &Sets, target: SetId) -> Destination {
         match (&self.veneers, sets.destination(target)) {
             (None, destination) => destination,
             (Some(veneers), destination) => veneers.instead_of(target, destination),
@@ -356,7 +361,7 @@ impl Region {
     }
 
     /// The state that a callsite of a set is in.
-    pub(super) fn state(&self, sets: &Sets, record: Record) -> State {
+    pub(super) fn state(&self, sets: &Sets, record: CallsiteRecord) -> State {
         let at = record.call_addr(self.text.start);
         self.destination(sets, record.now()).from(at).map_or(State::Disabled, State::Enabled)
     }
@@ -399,13 +404,13 @@ impl Region {
     }
 
     /// The callsites with planned changes, and what set each shall have.
-    pub(super) fn planned_callsites(&self) -> impl Iterator<Item = (Target, Callsite)> {
+    pub(super) fn planned_callsites(&self) -> impl Iterator<Item = (SetId, Callsite)> {
         let records = self.table.records(self.planned.span.clone()).filter(|record| record.differs());
         records.map(|record| (record.next(), record.callsite(self.text.start)))
     }
 
     /// Whether a callsite shall have this set that doesn't yet.
-    pub(super) fn plans(&self, set: Target) -> bool {
+    pub(super) fn plans(&self, set: SetId) -> bool {
         self.table.runs(&self.planned).any(|run| run.next == set)
     }
 
@@ -449,7 +454,7 @@ impl Region {
     }
 
     /// The plan was carried out in part: commits what the text says was done, and withdraws the rest.
-    pub(super) fn believe_the_text(&mut self, sets: &mut Sets, machine: Cpu) {
+    pub(super) fn resync_from_text(&mut self, sets: &mut Sets, machine: Cpu) {
         for index in core::mem::take(&mut self.planned).span {
             let Some(record) = self.table.get(index).filter(|record| record.differs()) else { continue };
             let callsite = record.callsite(self.text.start);
@@ -466,7 +471,7 @@ impl Region {
     }
 
     /// The records of these indices with their callsites.
-    pub(super) fn callsites(&self, span: Range<usize>) -> impl Iterator<Item = (Record, Callsite)> {
+    pub(super) fn callsites(&self, span: Range<usize>) -> impl Iterator<Item = (CallsiteRecord, Callsite)> {
         self.table.records(span).map(|record| (record, record.callsite(self.text.start)))
     }
 

@@ -1,9 +1,7 @@
 //! What the engine knows: the regions, who is registered, which sets of ops there are; and how a wish becomes a plan for all
 //! of them.
-//!
-//! Floor 4.
 
-use super::change::{Change, Refused};
+use super::change::{Refused, SetChange};
 use super::error::{InitError, RegisterError};
 use super::members::Members;
 use super::region::{Region, ReturnsTwice};
@@ -12,10 +10,10 @@ use super::show::Statistics;
 use super::spans::Spans;
 use super::veneers::{VeneerError, Veneers};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Change as WordChange, LiveWord};
+use crate::callsite::{LiveWord, WordChange};
 use crate::filter::{Filter, Rule, Sign};
 use crate::platform::{CpuTimeout, Platform};
-use crate::stub::Ground;
+use crate::stub::StubEnv;
 use crate::text::{Batch, Cpu, PokeCause, PokeError, TextPoke, Undone};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
@@ -27,7 +25,7 @@ pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else {
 /// What the engine knows. Never moved: with room for many regions, ops and sets it is too large for a kernel's stack.
 pub(super) struct Registry {
     /// Known once there is an image.
-    pub(super) ground: Option<Ground>,
+    pub(super) env: Option<StubEnv>,
     /// # Invariants
     ///
     /// In the order of their addresses, and none overlaps another.
@@ -58,8 +56,8 @@ impl Tools {
 /// # Safety
 ///
 /// Nothing runs the image's text meanwhile.
-pub(super) unsafe fn make_ready(image: &Region, ground: &Ground, poke: TextPoke<'_>) -> Result<(), InitError> {
-    let Ground { stubs, context, .. } = ground;
+pub(super) unsafe fn make_ready(image: &Region, env: &StubEnv, poke: TextPoke<'_>) -> Result<(), InitError> {
+    let StubEnv { stubs, context, .. } = env;
     let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
     let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
     let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
@@ -85,7 +83,7 @@ impl Batch<u32> for Readying<'_> {
 impl Registry {
     /// Nothing yet.
     pub(super) const EMPTY: Self = Self {
-        ground: None,
+        env: None,
         regions: ArrayVec::new_const(),
         members: Members::EMPTY,
         sets: Sets::EMPTY,
@@ -95,7 +93,7 @@ impl Registry {
 
     /// Plans the ops of this number for every callsite that the filter selects; how many changes that adds.
     pub(super) fn plan_adding(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, RegisterError> {
-        let mut change = Change::adding(&mut self.sets, &self.members, number);
+        let mut change = SetChange::adding(&mut self.sets, &self.members, number);
         let selected = select(&mut self.regions, filter, &mut change);
         let count = selected.map_err(|error| match error {
             SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
@@ -117,7 +115,7 @@ impl Registry {
         if count <= FEW && !self.regions.iter().any(Region::plans_returning_twice) {
             return Ok(0);
         }
-        let mut change = Change::removing(&mut self.sets, &self.members, number);
+        let mut change = SetChange::removing(&mut self.sets, &self.members, number);
         let mut left_out = 0;
         for region in &mut self.regions {
             left_out += region.plan_returning_twice(filter, &mut change)?;
@@ -128,7 +126,7 @@ impl Registry {
     /// Plans that no callsite has the ops of this number; how many changes that adds.
     pub(super) fn plan_removing(&mut self, number: usize) -> Result<usize, RegisterError> {
         let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
-        let mut change = Change::removing(&mut self.sets, &self.members, number);
+        let mut change = SetChange::removing(&mut self.sets, &self.members, number);
         let planned = plan_spans(&mut self.regions, spans, &mut change);
         planned.map_err(|refused| self.refused(refused))
     }
@@ -136,7 +134,7 @@ impl Registry {
     /// Plans the successor for every callsite that has the ops of this number.
     pub(super) fn plan_replacing(&mut self, number: usize, successor: usize) -> Result<usize, RegisterError> {
         let Some(spans) = self.members.get(number).map(|member| &member.spans) else { return Ok(0) };
-        let mut change = Change::replacing(&mut self.sets, &self.members, number, successor);
+        let mut change = SetChange::replacing(&mut self.sets, &self.members, number, successor);
         let planned = plan_spans(&mut self.regions, spans, &mut change);
         planned.map_err(|refused| self.refused(refused))
     }
@@ -171,7 +169,7 @@ impl Registry {
     /// its way to it.
     pub(super) fn forget(&mut self, number: usize, tools: Tools) {
         let is_nowhere = !self.sets.some_has(number);
-        if is_nowhere || (!self.sets.some_callsite_has(number) && self.let_go(tools).is_ok()) {
+        if is_nowhere || (!self.sets.some_callsite_has(number) && self.reclaim_unused(tools).is_ok()) {
             self.remove(number, tools);
         }
     }
@@ -212,7 +210,7 @@ impl Registry {
         self.done.failures += 1;
         for region in &mut self.regions {
             match error.undone {
-                Undone::AllBut(_) => region.believe_the_text(&mut self.sets, tools.machine),
+                Undone::AllBut(_) => region.resync_from_text(&mut self.sets, tools.machine),
                 Undone::Entirely | Undone::Unconfirmed => region.withdraw(),
             }
         }
@@ -227,9 +225,9 @@ impl Registry {
 
     /// Makes what the planned changes need, and looks whether they can be made.
     fn prepare(&mut self, tools: Tools) -> Result<(), RegisterError> {
-        let ground = self.ground.as_ref().ok_or(RegisterError::NotInitialised)?;
+        let env = self.env.as_ref().ok_or(RegisterError::NotInitialised)?;
         let is_planned = |set| self.regions.iter().any(|region| region.plans(set));
-        self.sets.make_stubs(&self.members, ground, tools.poke(), is_planned).map_err(|error| match error {
+        self.sets.make_stubs(&self.members, env, tools.poke(), is_planned).map_err(|error| match error {
             StubError::Room => RegisterError::NoRoom { room: self.sets.room.text() },
             StubError::Reach(error) => RegisterError::Stub(error),
             StubError::Text(error) => RegisterError::Text { error, function: None },
@@ -242,21 +240,21 @@ impl Registry {
                 VeneerError::Text(error) => RegisterError::Text { error, function: None },
             })?;
         }
-        self.regions.iter().try_for_each(|region| region.check(&self.sets)).map_err(RegisterError::Callsite)
+        self.regions.iter().try_for_each(|region| region.check(&self.sets)).map_err(RegisterError::OutOfReach)
     }
 
     /// Waits until nobody is inside a stub or a veneer that no callsite calls any more, and drops those.
-    pub(super) fn let_go(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
+    pub(super) fn reclaim_unused(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
         let unused = |region: &Region| region.veneers.as_ref().is_some_and(Veneers::has_unused);
-        if self.sets.has_unused() || self.regions.iter().any(unused) { self.let_go_of_all(tools) } else { Ok(()) }
+        if self.sets.has_unused() || self.regions.iter().any(unused) { self.quiesce_and_reclaim(tools) } else { Ok(()) }
     }
 
     /// The same, but waits in any case.
-    pub(super) fn let_go_of_all(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
+    pub(super) fn quiesce_and_reclaim(&mut self, tools: Tools) -> Result<(), CpuTimeout> {
         self.quiesce(tools)?;
         self.sets.collect();
         let Self { members, sets, .. } = self;
-        members.bury(|number| sets.some_has(number));
+        members.reclaim(|number| sets.some_has(number));
         for region in &mut self.regions {
             if let Some(veneers) = &mut region.veneers {
                 veneers.collect();
@@ -268,7 +266,7 @@ impl Registry {
     /// Waits until nobody is inside a callback or a stub, or on the way.
     pub(super) fn quiesce(&self, tools: Tools) -> Result<(), CpuTimeout> {
         let mut stubs = ArrayVec::<TextRange, { MAX_REGIONS + 3 }>::new();
-        stubs.extend(self.ground.iter().flat_map(|ground| ground.stubs.text));
+        stubs.extend(self.env.iter().flat_map(|env| env.stubs.text));
         stubs.push(self.sets.room.text());
         stubs.extend(self.regions.iter().filter_map(|region| region.veneers.as_ref()).map(|veneers| veneers.room()));
         tools.platform.quiesce(&stubs)
@@ -322,7 +320,7 @@ impl From<Refused> for SelectError {
 }
 
 /// Plans a change for every callsite that the filter selects; how many planned changes that adds.
-fn select(regions: &mut [Region], filter: &Filter<'_>, change: &mut Change<'_>) -> Result<usize, SelectError> {
+fn select(regions: &mut [Region], filter: &Filter<'_>, change: &mut SetChange<'_>) -> Result<usize, SelectError> {
     let positive = |rule: &Rule<'_>| rule.sign == Sign::Select;
     let mut changes = 0;
     if filter.rules().is_empty() {
@@ -357,7 +355,7 @@ fn select(regions: &mut [Region], filter: &Filter<'_>, change: &mut Change<'_>) 
 }
 
 /// Plans a change for every callsite in these spans; how many planned changes that adds.
-fn plan_spans(regions: &mut [Region], spans: &Spans, change: &mut Change<'_>) -> Result<usize, Refused> {
+fn plan_spans(regions: &mut [Region], spans: &Spans, change: &mut SetChange<'_>) -> Result<usize, Refused> {
     let mut changes = 0;
     for region in regions {
         let text = region.text;

@@ -1,16 +1,17 @@
 //! The sets of ops that callsites have, each with its stub.
 //!
-//! Floor 4. A callsite's record holds the number of its set. Registering an ops turns set S into S with that ops, for each
+//! A callsite's record holds the number of its set. Registering an ops turns set S into S with that ops, for each
 //! selected callsite; what S becomes is worked out once, whatever the number of callsites. A set that no callsite has any
 //! more keeps its stub until nobody can be inside it: [`Sets::collect`] is called after quiescence.
 
-use super::members::{MAX_OPS, Mask, Members};
+use super::members::{Mask, Members};
 use crate::address::TextAddr;
+use crate::callsite::table::SetId;
+use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
 use crate::ops::Action;
-use crate::plt::reaches;
-use crate::stub::{Block, Code, Ground, LANDING_PAD_BYTES, Part, Recipe, Room};
-use crate::table::Target;
+use crate::ops::MAX_OPS;
+use crate::stub::{Block, Code, LANDING_PAD_BYTES, Part, Room, StubEnv, StubPlan};
 use crate::text::{PokeError, TextPoke};
 use arrayvec::ArrayVec;
 
@@ -22,13 +23,13 @@ const MAX_SETS: usize = 512;
 struct Set {
     /// # Invariants
     ///
-    /// Zero for [`Target::NONE`], and where there is no set.
+    /// Zero for [`SetId::NONE`], and where there is no set.
     members: Mask,
     /// How many callsites have it.
     callsites: u32,
     stub: Option<Stub>,
     /// What it becomes by the change of this number; see [`Sets::changed`].
-    becomes: (u32, Target),
+    becomes: (u32, SetId),
 }
 
 /// Where a set's callsites go.
@@ -79,7 +80,7 @@ pub(super) struct Sets {
 }
 
 impl Sets {
-    const NOTHING: Set = Set { members: 0, callsites: 0, stub: None, becomes: (0, Target::NONE) };
+    const NOTHING: Set = Set { members: 0, callsites: 0, stub: None, becomes: (0, SetId::NONE) };
 
     /// The empty set only.
     pub(super) const EMPTY: Self =
@@ -92,29 +93,29 @@ impl Sets {
 
     /// What `from` becomes by the change that was begun.
     #[inline]
-    pub(super) fn changed(&mut self, from: Target, how: Membership, members: &Members) -> Result<Target, SetError> {
+    pub(super) fn changed(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, SetError> {
         match self.sets.get(from.number()).map(|set| set.becomes) {
             Some((change, becomes)) if change == self.change => Ok(becomes),
             _ => self.work_out(from, how, members),
         }
     }
 
-    fn work_out(&mut self, from: Target, how: Membership, members: &Members) -> Result<Target, SetError> {
+    fn work_out(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, SetError> {
         let members_now = self.members(from);
         let concerned = members_now & how.only_with == how.only_with;
         let wanted = if concerned { members_now & !how.without | how.with } else { members_now };
-        let becomes = if wanted == 0 { Target::NONE } else { self.find_or_add(wanted, members)? };
+        let becomes = if wanted == 0 { SetId::NONE } else { self.find_or_add(wanted, members)? };
         if let Some(set) = self.sets.get_mut(from.number()) {
             set.becomes = (self.change, becomes);
         }
         Ok(becomes)
     }
 
-    fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<Target, SetError> {
+    fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<SetId, SetError> {
         let mut free = None;
         for (number, set) in self.sets.iter().enumerate().take(self.end).skip(1) {
             if set.members == wanted {
-                return Ok(Target::of(number));
+                return Ok(SetId::of(number));
             }
             if set.members == 0 && free.is_none() {
                 free = Some(number);
@@ -127,11 +128,11 @@ impl Sets {
         let set = self.sets.get_mut(number).ok_or(SetError::Full)?;
         *set = Set { members: wanted, ..Self::NOTHING };
         self.end = self.end.max(number + 1);
-        Ok(Target::of(number))
+        Ok(SetId::of(number))
     }
 
     /// The members of a set.
-    pub(super) fn members(&self, target: Target) -> Mask {
+    pub(super) fn members(&self, target: SetId) -> Mask {
         self.sets.get(target.number()).map_or(0, |set| set.members)
     }
 
@@ -140,17 +141,17 @@ impl Sets {
     pub(super) fn make_stubs(
         &mut self,
         members: &Members,
-        ground: &Ground,
+        env: &StubEnv,
         poke: TextPoke<'_>,
-        is_planned: impl Fn(Target) -> bool,
+        is_planned: impl Fn(SetId) -> bool,
     ) -> Result<(), StubError> {
         let mut passed_through = false;
         for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
             if set.members == 0 || set.stub.is_some() {
                 continue;
             }
-            if is_planned(Target::of(number)) {
-                set.stub = Some(make_stub(&mut self.room, &mut self.code, set.members, members, ground, poke)?);
+            if is_planned(SetId::of(number)) {
+                set.stub = Some(make_stub(&mut self.room, &mut self.code, set.members, members, env, poke)?);
             } else {
                 passed_through = true;
             }
@@ -190,7 +191,7 @@ impl Sets {
     }
 
     /// So many callsites went from one set to another.
-    pub(super) fn count(&mut self, from: Target, to: Target, callsites: u32) {
+    pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(set) = self.sets.get_mut(from.number()) {
             set.callsites = set.callsites.saturating_sub(callsites);
         }
@@ -201,7 +202,7 @@ impl Sets {
 
     /// Where the callsites of a set go.
     #[inline]
-    pub(super) fn destination(&self, target: Target) -> Destination {
+    pub(super) fn destination(&self, target: SetId) -> Destination {
         match self.sets.get(target.number()).and_then(|set| set.stub) {
             None => Destination::Nowhere,
             Some(Stub { entry, direct: None, .. }) => Destination::Stub(entry),
@@ -269,7 +270,7 @@ fn make_stub(
     code: &mut Code,
     set: Mask,
     members: &Members,
-    ground: &Ground,
+    env: &StubEnv,
     poke: TextPoke<'_>,
 ) -> Result<Stub, StubError> {
     // Not in a tuple, which would be moved.
@@ -278,7 +279,7 @@ fn make_stub(
     let (mut direct, mut recorded) = (None, None);
     let members = members.in_order(set);
     for member in &members {
-        match (member.action, ground.cpu) {
+        match (member.action, env.cpu) {
             (Action::Callback, _) => callbacks.push(member.ops),
             (Action::Direct(trampoline), _) => direct = Some(trampoline),
             (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
@@ -293,11 +294,11 @@ fn make_stub(
     // Returns are hooked last, so that the others see where the function really returns.
     callbacks.extend(members.iter().filter(|member| matches!(member.action, Action::Return)).map(|member| member.ops));
     // Last, so that its time is near the call's.
-    parts.extend(recorded.zip(ground.cpu).map(|(arguments, base)| Part::Record { base, arguments }));
-    let recipe = Recipe { parts: &parts, callbacks: &callbacks, direct };
-    let block = room.take(recipe.bytes()).ok_or(StubError::Room)?;
+    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| Part::Record { base, arguments }));
+    let plan = StubPlan { parts: &parts, callbacks: &callbacks, direct };
+    let block = room.take(plan.bytes()).ok_or(StubError::Room)?;
     let at = room.start(block);
-    let written = recipe.code(code, at, ground).map_err(StubError::Reach).and_then(|()| {
+    let written = plan.code(code, at, env).map_err(StubError::Reach).and_then(|()| {
         if !code.fits(Room::words(block)) {
             return Err(StubError::TooLong { bytes: 4 * Room::words(block) });
         }

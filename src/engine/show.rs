@@ -1,7 +1,5 @@
 //! What can be seen of the engine: every callsite with its ops, every ops with its callsites, and whether the text is what
 //! the engine believes (Linux's `enabled_functions`, and more).
-//!
-//! Floor 4.
 
 use super::Engine;
 use super::members::{Mask, Members};
@@ -13,7 +11,7 @@ use core::fmt;
 
 /// What a look at all callsites' text found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct TextCheck {
     /// Callsites whose text is MOV X9, LR and NOP.
     pub disabled: usize,
     /// Callsites whose text is MOV X9, LR and BL.
@@ -110,8 +108,8 @@ impl Statistics {
 
 impl Engine {
     /// Compares every callsite's text with what the engine believes.
-    pub fn survey(&self) -> Survey {
-        let mut survey = Survey::default();
+    pub fn check_text(&self) -> TextCheck {
+        let mut survey = TextCheck::default();
         let registry = self.lock();
         for region in &registry.regions {
             for (record, callsite) in region.callsites(0..region.table.len()) {

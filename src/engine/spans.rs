@@ -1,6 +1,4 @@
 //! Where an ops's callsites are, roughly: so that letting go of one function needs no look at all others.
-//!
-//! Floor 4.
 
 use crate::address::TextRange;
 use arrayvec::ArrayVec;

@@ -1,6 +1,4 @@
 //! What text there is, for whoever names addresses in it later, when modules have gone.
-//!
-//! Floor 4.
 
 use super::Engine;
 #[cfg(feature = "module")]

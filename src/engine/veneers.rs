@@ -1,14 +1,14 @@
 //! A region's veneers to stubs that its BLs don't reach.
 //!
-//! Floor 4. Linux gives a module two, for its two entry stubs (`FTRACE_PLT_IDX`, `FTRACE_REGS_PLT_IDX`); here there is one
+//! Linux gives a module two, for its two entry stubs (`FTRACE_PLT_IDX`, `FTRACE_REGS_PLT_IDX`); here there is one
 //! for each set of ops that a callsite of the region has, in room that the module's loader sets aside.
 
 use super::sets::Destination;
 use crate::address::{TextAddr, TextRange};
+use crate::callsite::table::SetId;
+use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
 use crate::insn::EncodeError;
-use crate::plt::{ENTRY_BYTES, STUB_VENEERS, Veneer};
 use crate::stub::LANDING_PAD_BYTES;
-use crate::table::Target;
 use crate::text::{PokeError, TextPoke};
 
 /// The most that a region has.
@@ -19,8 +19,8 @@ pub(super) struct Veneers {
     room: TextRange,
     /// # Invariants
     ///
-    /// The veneer of each place in `room` jumps to the stub of this set; [`Target::NONE`] where there is none.
-    sets: [Target; MAX_VENEERS],
+    /// The veneer of each place in `room` jumps to the stub of this set; [`SetId::NONE`] where there is none.
+    sets: [SetId; MAX_VENEERS],
     /// How many callsites of the region go there.
     callsites: [u32; MAX_VENEERS],
 }
@@ -36,7 +36,7 @@ impl Veneers {
     /// No veneers yet, in this room.
     #[cfg(feature = "module")]
     pub(super) const fn new(room: TextRange) -> Self {
-        Self { room, sets: [Target::NONE; MAX_VENEERS], callsites: [0; MAX_VENEERS] }
+        Self { room, sets: [SetId::NONE; MAX_VENEERS], callsites: [0; MAX_VENEERS] }
     }
 
     /// Where they are.
@@ -52,12 +52,12 @@ impl Veneers {
         self.room.start.offset(number as i64 * ENTRY_BYTES as i64)
     }
 
-    fn find(&self, set: Target) -> Option<usize> {
-        if set == Target::NONE { None } else { self.sets.iter().position(|other| *other == set) }
+    fn find(&self, set: SetId) -> Option<usize> {
+        if set == SetId::NONE { None } else { self.sets.iter().position(|other| *other == set) }
     }
 
     /// Where the callsites of a set go, with its veneer instead of its stub.
-    pub(super) fn instead_of(&self, set: Target, destination: Destination) -> Destination {
+    pub(super) fn instead_of(&self, set: SetId, destination: Destination) -> Destination {
         let entry = |stub| self.find(set).map_or(stub, |number| self.place(number));
         match destination {
             Destination::Nowhere => Destination::Nowhere,
@@ -67,17 +67,12 @@ impl Veneers {
     }
 
     /// Makes the veneer of a set, if there is none.
-    pub(super) fn make(
-        &mut self,
-        set: Target,
-        destination: Destination,
-        poke: TextPoke<'_>,
-    ) -> Result<(), VeneerError> {
+    pub(super) fn make(&mut self, set: SetId, destination: Destination, poke: TextPoke<'_>) -> Result<(), VeneerError> {
         let (Destination::Stub(stub) | Destination::Direct { entry: stub, .. }) = destination else { return Ok(()) };
         if self.find(set).is_some() {
             return Ok(());
         }
-        let free = self.sets[..self.places()].iter().position(|set| *set == Target::NONE);
+        let free = self.sets[..self.places()].iter().position(|set| *set == SetId::NONE);
         let number = free.ok_or(VeneerError::Full(self.room))?;
         let at = self.place(number);
         // A BR needs the landing pad.
@@ -90,7 +85,7 @@ impl Veneers {
     }
 
     /// So many callsites of the region went from one set to another.
-    pub(super) fn count(&mut self, from: Target, to: Target, callsites: u32) {
+    pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(number) = self.find(from) {
             self.callsites[number] = self.callsites[number].saturating_sub(callsites);
         }
@@ -101,14 +96,14 @@ impl Veneers {
 
     /// Whether there is a veneer that no callsite goes to.
     pub(super) fn has_unused(&self) -> bool {
-        self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != Target::NONE && callsites == 0)
+        self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != SetId::NONE && callsites == 0)
     }
 
     /// Forgets the veneers that no callsite goes to. Nobody can be inside them any more, or on the way there.
     pub(super) fn collect(&mut self) {
         for (set, callsites) in self.sets.iter_mut().zip(self.callsites) {
             if callsites == 0 {
-                *set = Target::NONE;
+                *set = SetId::NONE;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Globs over names.
 //!
-//! Floor 1. Names are UTF-8, and so are globs; but characters matter only to `?` and to classes, so what is taken as it is
+//! Names are UTF-8, and so are globs; but characters matter only to `?` and to classes, so what is taken as it is
 //! goes byte by byte. What a glob begins and ends with is known before any name is looked at, and compared from its end:
 //! functions of one module have long beginnings in common.
 

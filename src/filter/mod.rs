@@ -1,6 +1,6 @@
 //! Which functions: rules over names and addresses.
 //!
-//! Floor 1. A filter is a list of rules. A function is selected if a positive rule matches it, or if there is none, and no
+//! A filter is a list of rules. A function is selected if a positive rule matches it, or if there is none, and no
 //! negative rule does. The words are those of Linux's `set_ftrace_filter`: a plain name, a glob, `!` in front to take
 //! away.
 //!

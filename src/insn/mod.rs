@@ -1,4 +1,4 @@
-//! A64 instructions as values: encoded, decoded, printed, and asked what they do. Floor 0: it knows nothing of the rest of
+//! A64 instructions as values: encoded, decoded, printed, and asked what they do. It knows nothing of the rest of
 //! the crate.
 //!
 //! ```
@@ -23,6 +23,7 @@ mod atomic;
 mod bitmask;
 mod branch;
 mod cond;
+mod constant;
 mod data_imm;
 mod data_reg;
 mod data_reg_decode;
@@ -32,7 +33,6 @@ mod error;
 mod imm;
 mod memory;
 mod reg;
-pub mod seq;
 mod short;
 mod simd;
 mod simd_decode;
@@ -42,7 +42,7 @@ mod sysop;
 mod sysreg;
 mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod unpredictable;
 mod vector;
@@ -54,6 +54,7 @@ pub use atomic::{Atomic, AtomicOp, Exclusive, Order, Ordering, Size};
 pub use bitmask::BitmaskImm;
 pub use branch::{Branch, Key, Link, Zero};
 pub use cond::Cond;
+pub use constant::{Constant, load_constant};
 pub use data_imm::{AddSub, BitfieldMove, BitfieldPlaces, DataImm, HalfWord, Logical, MoveWide};
 pub use data_reg::DataReg;
 pub use data_reg_ops::{

@@ -9,7 +9,10 @@ use super::{
 
 /// Data processing on SIMD and floating-point registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "rd is always the result, rn and rm the operands, as everywhere")]
+#[cfg_attr(
+    feature = "insn",
+    expect(missing_docs, reason = "rd is always the result, rn and rm the operands, as everywhere")
+)]
 pub enum Simd {
     /// Two vectors, bit by bit.
     Logical { op: VectorLogical, full: UImm<1>, rd: VReg, rn: VReg, rm: VReg },

@@ -1,7 +1,6 @@
 //! A placed module made whole: sections copied, relocations done, veneers and GOT filled, callsites gathered.
-//!
-//! Floor 3 within the loader.
 
+use super::erratum::AdrpInstead;
 use super::error::{LoadError, SectionCause};
 use super::layout::{Erratum843419, Layout, Spot, TEXTS};
 use super::memory::Segment;
@@ -13,9 +12,9 @@ use super::symbols::{Target, Values};
 use super::targets::Taken;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::Refusal;
+use crate::callsite::veneer::is_erratum_843419_place;
+use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
 use crate::insn::BranchOffset;
-use crate::insn::seq::plt::is_erratum_843419_place;
-use crate::plt::{AdrpInstead, ENTRY_BYTES, STUB_VENEERS, Veneer};
 use alloc::vec::Vec;
 
 /// R_AARCH64_ABS64 and R_AARCH64_PREL64: what an entry of `__patchable_function_entries` is filled by.

@@ -1,6 +1,6 @@
 //! What the kernel and modules offer to modules: names with addresses.
 //!
-//! Floor 0 within the loader. [`export!`](crate::export) puts a record into the section `.fentry.exports`; the linker
+//! [`export!`](crate::export) puts a record into the section `.fentry.exports`; the linker
 //! script keeps the kernel's between `__fentry_exports_start` and `__fentry_exports_stop`, and the loader finds a module's
 //! in its object.
 

@@ -1,6 +1,6 @@
 //! Where each section goes, and how much room a segment needs beside them.
 //!
-//! Floor 2 within the loader. Offsets only: addresses come when the segments have been given memory. What a segment needs
+//! Offsets only: addresses come when the segments have been given memory. What a segment needs
 //! for veneers and the GOT is counted here, before there is any, as one for each distinct target.
 //!
 //! ```text
@@ -16,8 +16,8 @@ use super::object::{Object, SymbolPlace};
 use super::section::Section;
 use super::symbols::{Target, Values};
 use super::targets::{Gathering, Targets};
-use crate::insn::seq::plt::is_erratum_843419_place;
-use crate::plt::{ENTRY_BYTES, STUB_VENEERS};
+use crate::callsite::veneer::is_erratum_843419_place;
+use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS};
 use alloc::vec::Vec;
 
 /// Whether the CPUs have Cortex-A53 erratum 843419.

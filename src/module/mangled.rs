@@ -1,6 +1,6 @@
 //! Whether a mangled name of Rust's is shallow enough to be demangled here.
 //!
-//! Floor 1 within the loader. The demangler calls itself for each level of a name, up to 500 times, which takes some
+//! The demangler calls itself for each level of a name, up to 500 times, which takes some
 //! 100 KiB of stack; a kernel's is smaller, and a module's names are a file's. So a name is walked first, without recursion,
 //! the way the demangler would go, back references included. Names that compilers make are a dozen levels deep.
 

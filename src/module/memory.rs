@@ -1,6 +1,6 @@
 //! What the loader asks of a kernel: memory, by what it is for.
 //!
-//! Floor 0 within the loader. A module is placed in up to six pieces, each on pages of its own, so that each can have its
+//! A module is placed in up to six pieces, each on pages of its own, so that each can have its
 //! own permission and the three init pieces can be freed once the module has started.
 
 use crate::address::TextAddr;

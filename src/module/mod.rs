@@ -1,6 +1,6 @@
 //! Loadable modules: an ELF object placed, relocated, started, and its text handed to whoever traces.
 //!
-//! Floor 5, feature `module`, which needs a heap. [`Modules`] is the list of what is loaded; a [`Kernel`] says where its
+//! Feature `module`, which needs a heap. [`Modules`] is the list of what is loaded; a [`Kernel`] says where its
 //! memory comes from ([`ModuleMemory`]) and what the kernel exports ([`Exports`], [`export!`](crate::export)).
 //!
 //! ```text
@@ -29,16 +29,16 @@
 //! [`EXIT`], `extern "C" fn()`. Both may be missing.
 
 mod apply;
+mod erratum;
 mod error;
 mod export;
-#[cfg(any(test, feature = "fakes"))]
-pub mod fakes;
 mod layout;
-mod list;
+mod loader;
 mod mangled;
 mod memory;
 mod object;
 mod place;
+pub(crate) mod regions;
 mod reloc;
 mod section;
 mod symbols;
@@ -46,12 +46,12 @@ mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions, Untraced};
 pub use error::{LoadError, SectionCause, StartError, UnloadError};
 pub use export::{Export, Exports};
 pub use layout::Erratum843419;
-pub use list::{Kernel, Module, ModuleId, Modules, call};
+pub use loader::{Kernel, Module, ModuleId, Modules, call};
 pub use memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
+pub use regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions, Untraced};
 pub use reloc::{RelocCause, RelocError, RelocKind};
 
 /// The symbol of a module's init function.

@@ -1,6 +1,6 @@
 //! A relocatable object, checked as far as the file alone allows.
 //!
-//! Floor 1 within the loader. What is behind an [`Object`] lies inside the file; what names a section or a symbol is
+//! What is behind an [`Object`] lies inside the file; what names a section or a symbol is
 //! checked where it is followed.
 
 use super::error::{LoadError, SectionCause, owned};

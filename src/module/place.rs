@@ -1,6 +1,6 @@
 //! A module's memory: allocated, written, given its permissions, traced, freed.
 //!
-//! Floor 2 within the loader, and the only file of it that touches memory. What has been allocated is freed when a
+//! The only file of it that touches memory. What has been allocated is freed when a
 //! [`Placed`] is dropped, so whatever goes wrong between allocation and success gives everything back.
 //!
 //! The one exception is text that whoever traces it does not let go: as long as it is traced it may be read and written, and
@@ -11,7 +11,7 @@ use super::error::LoadError;
 use super::layout::{Spot, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
 use crate::address::{TextAddr, TextRange};
-use crate::region::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
+use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::text::{CacheType, Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;

@@ -1,6 +1,6 @@
 //! The arithmetic of relocations: what a place holds once the addresses are known.
 //!
-//! Floor 0 within the loader: numbers in, number out, no ELF and no memory. A kind of relocation is one row of [`TABLE`]:
+//! Numbers in, number out, no ELF and no memory. A kind of relocation is one row of [`TABLE`]:
 //! what is computed, which field takes it, and which values the field may hold (AAELF64 5.7, "Relocation").
 //!
 //! | letter | what it is |

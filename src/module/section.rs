@@ -1,6 +1,6 @@
 //! A section of an object: what it holds, what it is for, and whether the loader knows all that it says.
 //!
-//! Floor 0 within the loader. Nothing is passed over that changes what is loaded: a section is known, or refused by name.
+//! Nothing is passed over that changes what is loaded: a section is known, or refused by name.
 
 use super::error::{LoadError, SectionCause, owned};
 use super::reloc::RelocKind;

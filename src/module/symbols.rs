@@ -1,6 +1,4 @@
 //! What each symbol stands for, and who supplied it.
-//!
-//! Floor 2 within the loader.
 
 use super::error::{LoadError, owned};
 use super::layout::{Layout, Spot};

@@ -1,7 +1,7 @@
 //! What entries are made for: the distinct targets of veneers, or of a GOT, gathered before there is memory and found again
 //! while it is filled.
 //!
-//! Floor 2 within the loader. A module may have tens of thousands of each, so none is looked for one by one: the targets are
+//! A module may have tens of thousands of each, so none is looked for one by one: the targets are
 //! sorted, and a binary search gives a relocation its entry. Entries are taken in the order of first use, as linkers do it.
 
 use super::error::LoadError;

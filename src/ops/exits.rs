@@ -1,6 +1,6 @@
 //! Whose exit handler runs at a return.
 //!
-//! Floor 2, beside the ops. A hooked call can be under way for as long as it likes, and its ops may be gone when it
+//! A hooked call can be under way for as long as it likes, and its ops may be gone when it
 //! returns: unregistered, and with a module its memory freed. So a frame of the shadow stack holds no pointer, but the
 //! [`HookId`] that the ops was given when it was registered: the number of a slot in this file's table, and a generation
 //! that no other registration gets. The return stub looks the slot up and compares:
@@ -14,13 +14,12 @@
 //! A slot is given to another ops only when nobody can be between the two: after quiescence, which covers the return
 //! stub's text. A number of 48 bits is not used twice.
 
-use super::Ops;
-use super::probe::ExitHandler;
+use super::{ExitHandler, MAX_OPS, Ops};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// How many ops can hook returns at a time. The tests of a host share the table between many engines.
-const SLOTS: usize = if cfg!(target_os = "none") { crate::stub::MAX_MEMBERS } else { 1024 };
+const SLOTS: usize = if cfg!(target_os = "none") { MAX_OPS } else { 1024 };
 
 /// A registration of an ops that hooks returns.
 ///
@@ -109,6 +108,14 @@ impl HookId {
 /// The ops of the hook of a frame; null if it is gone.
 pub(crate) fn ops_of(hook: u64) -> *const Ops {
     slot_of(hook).ops.load(Ordering::Acquire)
+}
+
+#[cfg(test)]
+impl Ops {
+    /// Whether the exits of calls that are hooked for it now will be handled.
+    pub(crate) fn handles_exits(&self) -> bool {
+        are_handled(self.hook.load(Ordering::Relaxed))
+    }
 }
 
 /// Whether the exits of this hook's calls are handled.

@@ -1,17 +1,17 @@
 //! Probes: handlers at a function's entry and at its exit.
 //!
-//! Floor 2, beside the ops that is made of one. At the entry the function's return address goes to the
-//! [shadow stack](crate::shadow), and the return stub's takes its place, before the function signs or spills it. The
-//! [return stub](crate::returns) keeps every register that carries a result, calls the exit handler, and returns to the real
+//! At the entry the function's return address goes to the
+//! [shadow stack](crate::context::shadow), and the return stub's takes its place, before the function signs or spills it. The
+//! [return stub](crate::stub::exit) keeps every register that carries a result, calls the exit handler, and returns to the real
 //! caller.
 
-use super::Ops;
 use super::exits::ops_of;
+use super::{Action, EntryHandler, ExitHandler, Made, Ops};
 use crate::address::TextAddr;
-use crate::clock::ticks;
-use crate::recursion::TraceContext;
-use crate::regs::{FtraceRegs, SavedRegs};
-use crate::shadow::{DATA_BYTES, Frame, HookedCall, ShadowFrame, return_stub};
+use crate::context::TraceContext;
+use crate::context::clock::ticks;
+use crate::context::regs::{FtraceRegs, SavedRegs};
+use crate::context::shadow::{DATA_BYTES, Frame, HookedCall, ShadowFrame, return_stub};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
@@ -200,15 +200,21 @@ impl fmt::Debug for Exit<'_> {
     }
 }
 
-/// What the stubs call at an entry, with the call's frame, filled but for its time. It is returned, with [`DECLINED`] in its
-/// address to let the call go.
-pub(crate) type EntryHandler = unsafe extern "C" fn(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame;
-
 /// The bit of a frame's address that says that the call is not to be hooked.
 pub(crate) const DECLINED: usize = 1;
 
-/// What the return stub calls: the frame, which it returns so that the stub need not look for it again.
-pub(crate) type ExitHandler = unsafe extern "C" fn(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame;
+impl Ops {
+    /// An ops that has the probe's handlers called at entry and exit.
+    ///
+    /// Calls are hooked where the thread's [`TraceContext`] has a shadow stack with room; others are
+    /// counted in [`overflows`](crate::TraceContext::overflows).
+    pub const fn returning<P: Probe>() -> Self {
+        let ((), ()) = (Handlers::<P>::DATA_FITS, Handlers::<P>::NOTHING_TO_HAND_OVER);
+        let entry: Option<EntryHandler> = if P::ENTRY { Some(Handlers::<P>::entry) } else { None };
+        let exit: ExitHandler = Handlers::<P>::exit;
+        Self { entry, exit: Some(exit), made: Made::Action(Action::Return), ..Self::new(hook) }
+    }
+}
 
 /// A probe's handlers as the stubs call them.
 pub(crate) struct Handlers<P>(PhantomData<P>);

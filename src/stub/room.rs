@@ -1,6 +1,6 @@
 //! Room for stubs: which parts of the reserved text are in use.
 //!
-//! Floor 3. Units of 16 bytes, a bit each, first fit: stubs are few, and made far more seldom than called.
+//! Units of 16 bytes, a bit each, first fit: stubs are few, and made far more seldom than called.
 
 use crate::address::{TextAddr, TextRange};
 

@@ -3,7 +3,7 @@
 //! The table is read-only bytes that a tool makes from the linked image (`cargo xtask symbols`, or the linker front end
 //! that `cargo xtask` builds kernels with) and that a second link adds to it, between the linker symbols
 //! `__fentry_symbols_start` and `__fentry_symbols_stop`. This module reads such a table. It takes part in no patching
-//! and allocates nothing. It stands on floor 0.
+//! and allocates nothing.
 //!
 //! # The table's form
 //! All numbers are little-endian. `n` is the number of symbols.

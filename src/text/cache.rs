@@ -1,6 +1,4 @@
 //! Cache maintenance for a batch: each line once, and two barriers whatever its size.
-//!
-//! Floor 2.
 
 use super::machine::{CacheType, Machine};
 use crate::address::TextAddr;

@@ -1,6 +1,6 @@
-//! The thin line above the hardware: what the text floor asks of a CPU, and nothing that it decides itself.
+//! The thin line above the hardware: what writing text asks of a CPU, and nothing that decides anything.
 //!
-//! Floor 2. One method an instruction, or nearly so. [`Hardware`] is the CPU; [`fakes`](crate::fakes) has a simulated one.
+//! One method an instruction, or nearly so. [`Hardware`] is the CPU; [`fakes`](crate::fakes) has a simulated one.
 
 use crate::address::TextAddr;
 #[cfg(target_arch = "aarch64")]
@@ -41,7 +41,7 @@ register_bitfields! {u64,
     ]
 }
 
-/// What the text floor asks of a CPU.
+/// What writing text asks of a CPU.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 //! The only writer of instructions.
 //!
-//! Floor 2. Every word of text that the project changes goes through `poke`, every line of cache that must be
-//! maintained for it through `cache`, and the CPU's own part in both is behind [`Machine`], so that the whole floor runs
+//! Every word of text that the project changes goes through `poke`, every line of cache that must be
+//! maintained for it through `cache`, and the CPU's own part in both is behind [`Machine`], so that all of it runs
 //! on a host against a simulated one.
 //!
 //! How a batch of changes becomes what every CPU executes (Arm ARM B2.7.4.3, "Synchronization and coherency issues between
@@ -51,8 +51,6 @@
 
 pub(crate) mod cache;
 pub(crate) mod machine;
-#[cfg(test)]
-mod model;
 pub(crate) mod poke;
 #[cfg(test)]
 mod tests;

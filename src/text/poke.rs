@@ -1,6 +1,6 @@
 //! Verified writes, in batches that happen as a whole or not at all.
 //!
-//! Floor 2. The head of [`text`](super) has the order of things. What this file adds is the way back: whatever fails, a
+//! The head of [`text`](super) has the order of things. What this file adds is the way back: whatever fails, a
 //! word that was written is written back, and the caches and CPUs are told again. Only if the way back fails too does
 //! anything stay changed, and the error says how much. The second store, for emulators, is no exception: a batch whose
 //! words could not all be stored again is undone as any other, so that there is no third outcome for callers to know.
@@ -13,7 +13,7 @@ use super::cache::{Contiguous, Places, make_visible};
 use super::machine::Machine as _;
 use super::machine::{Cpu, InterruptMask, machine};
 use crate::address::TextAddr;
-use crate::callsite::{Change, LiveWord, MOV_X9_LR};
+use crate::callsite::{LiveWord, MOV_X9_LR, WordChange};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
 use core::fmt;
 use core::ops::{ControlFlow, Range};
@@ -95,7 +95,7 @@ impl core::error::Error for PokeError {}
 pub(crate) trait Batch<Word> {
     /// Calls `each` with the changes until it breaks, in ascending order of their addresses where that is cheap; each
     /// time with the same ones.
-    fn for_each_change<B>(&self, each: impl FnMut(Change<Word>) -> ControlFlow<B>) -> ControlFlow<B>;
+    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word>) -> ControlFlow<B>) -> ControlFlow<B>;
 
     /// The same for the changes' addresses; a batch that has them more cheaply says so.
     fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
@@ -104,9 +104,9 @@ pub(crate) trait Batch<Word> {
 }
 
 /// Any function that makes the same iterator each time.
-impl<Word, I: Iterator<Item = Change<Word>>, F: Fn() -> I> Batch<Word> for F {
+impl<Word, I: Iterator<Item = WordChange<Word>>, F: Fn() -> I> Batch<Word> for F {
     #[inline]
-    fn for_each_change<B>(&self, each: impl FnMut(Change<Word>) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word>) -> ControlFlow<B>) -> ControlFlow<B> {
         self().try_for_each(each)
     }
 }
@@ -116,7 +116,7 @@ struct Words<'a, B>(&'a B);
 
 impl<B: Batch<LiveWord>> Batch<u32> for Words<'_, B> {
     #[inline]
-    fn for_each_change<T>(&self, mut each: impl FnMut(Change<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
         self.0.for_each_change(|change| each(change.words()))
     }
 
@@ -133,7 +133,7 @@ struct Undoing<'a, B> {
 }
 
 impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
-    fn for_each_change<T>(&self, mut each: impl FnMut(Change<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
         let mut number = 0;
         let flow = self.batch.for_each_change(|change| {
             let (here, begun) = (number, self.numbers.start <= number);
@@ -199,7 +199,7 @@ impl<'a> TextPoke<'a> {
     /// 1. Every address, and the one of the word before, is a multiple of 4 inside text that is mapped.
     pub(crate) unsafe fn check_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
         let verified = Words(batch).for_each_change(|change| {
-            let mov = Change { at: change.at.offset(-4), old: MOV_X9_LR, new: MOV_X9_LR };
+            let mov = WordChange { at: change.at.offset(-4), old: MOV_X9_LR, new: MOV_X9_LR };
             let places = [change, mov];
             let wrong = places.into_iter().find_map(|change| {
                 // SAFETY: our caller promises that both addresses are aligned and mapped.
@@ -427,7 +427,7 @@ impl<'a> TextPoke<'a> {
     /// 1. The address is a multiple of 4.
     /// 2. It is inside text that is mapped.
     #[inline]
-    unsafe fn verify(&self, change: Change<u32>) -> Result<(), PokeCause> {
+    unsafe fn verify(&self, change: WordChange<u32>) -> Result<(), PokeCause> {
         // SAFETY: our caller's two promises are the ones that `load` asks for.
         let found = unsafe { self.machine.load(change.at) };
         if found == change.old { Ok(()) } else { Err(PokeCause::Mismatch { expected: change.old, found }) }
@@ -476,7 +476,7 @@ impl<'a> TextPoke<'a> {
     /// 1. and 2. as for [`apply`](Self::apply).
     /// 3. `place` is that of the change in the open window on its page, and aligned.
     #[inline]
-    unsafe fn write(&self, place: NonNull<u32>, change: Change<u32>) -> Result<(), u32> {
+    unsafe fn write(&self, place: NonNull<u32>, change: WordChange<u32>) -> Result<(), u32> {
         // SAFETY: 1. and 2. our caller's third promise; the platform promises that an open window is mapped.
         let found = unsafe { self.machine.load_alias(place) };
         if found != change.old {
@@ -496,7 +496,7 @@ impl<'a> TextPoke<'a> {
     #[inline(never)]
     unsafe fn cause_of(&self, at: TextAddr, old: u32, alias: u32) -> PokeCause {
         // SAFETY: our caller's promise.
-        match unsafe { self.verify(Change { at, old, new: old }) } {
+        match unsafe { self.verify(WordChange { at, old, new: old }) } {
             Ok(()) => PokeCause::WrongAlias { text: old, alias },
             Err(cause) => cause,
         }

@@ -2,7 +2,7 @@
 
 use super::{CacheType, PokeCause, PokeError, TextPoke, Undone};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Change, NOP};
+use crate::callsite::{NOP, WordChange};
 use crate::fakes::{Event, FakeKernel, FakeText, Fault};
 use crate::platform::{ALIAS_BYTES, AliasError, ContextBase, CpuTimeout, Platform};
 use core::ptr::NonNull;
@@ -85,7 +85,7 @@ fn three_pages() -> (&'static FakeKernel, [TextAddr; 3]) {
 }
 
 fn change_all(kernel: &'static FakeKernel, platform: &dyn Platform, places: [TextAddr; 3]) -> Result<(), PokeError> {
-    let changes = || places.into_iter().map(|at| Change { at, old: NOP, new: BRK });
+    let changes = || places.into_iter().map(|at| WordChange { at, old: NOP, new: BRK });
     // SAFETY: the addresses are of the fake's text, which nothing executes.
     unsafe { TextPoke::new(platform, kernel).apply_quiet(&changes) }
 }

@@ -1,6 +1,6 @@
 //! What tracers record, as bytes.
 //!
-//! Floor 5. A [`Recorder`] encodes straight into a reserved record of a [`Ring`]; [`decode`] reads it back, anywhere. All
+//! A [`Recorder`] encodes straight into a reserved record of a [`Ring`]; [`decode`] reads it back, anywhere. All
 //! numbers are little-endian words of 8 bytes:
 //!
 //! ```text

@@ -1,21 +1,21 @@
 //! The function tracer: each call, with who made it and with which arguments.
 //!
-//! Floor 5. An ops that writes one record a call. Where only the last calls before something matter, the flight recorder
+//! An ops that writes one record a call. Where only the last calls before something matter, the flight recorder
 //! costs less.
 
 use super::event::MAX_ARGUMENTS;
-use super::kernel::{Recording, recorder};
+use super::kernel::{RecordTo, recorder};
 use crate::address::TextAddr;
+use crate::context::regs::FtraceRegs;
 use crate::ops::Ops;
-use crate::regs::FtraceRegs;
 
 /// An ops that records each call of the functions that it is registered for, with the first `ARGUMENTS` of the arguments,
 /// at most eight.
-pub const fn function<K: Recording, const ARGUMENTS: usize>() -> Ops {
+pub const fn function<K: RecordTo, const ARGUMENTS: usize>() -> Ops {
     Ops::new(record::<K, ARGUMENTS>)
 }
 
-extern "C" fn record<K: Recording, const ARGUMENTS: usize>(
+extern "C" fn record<K: RecordTo, const ARGUMENTS: usize>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,

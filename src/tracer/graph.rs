@@ -1,9 +1,9 @@
 //! The graph tracer: which calls each call made, and how long each took.
 //!
-//! Floor 5. A probe that writes one record a call, at the exit, with the time of the entry: a reader puts calls inside each
+//! A probe that writes one record a call, at the exit, with the time of the entry: a reader puts calls inside each
 //! other by these times and by the depth. So a call that has not returned yet is not there.
 
-use super::kernel::{Recording, recorder};
+use super::kernel::{RecordTo, recorder};
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 
@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 #[derive(Debug)]
 pub struct Graph<K, const DEPTH: usize = { usize::MAX }>(PhantomData<K>);
 
-impl<K: Recording, const DEPTH: usize> Probe for Graph<K, DEPTH> {
+impl<K: RecordTo, const DEPTH: usize> Probe for Graph<K, DEPTH> {
     const ENTRY: bool = false;
     type Data = ();
 

@@ -1,6 +1,4 @@
 //! What tracers that record ask of a kernel.
-//!
-//! Floor 5.
 
 use super::event::Recorder;
 use super::ring::Ring;
@@ -11,7 +9,7 @@ use super::ticks;
 ///
 /// ```
 /// use fentry::tracer::graph::Graph;
-/// use fentry::tracer::kernel::Recording;
+/// use fentry::tracer::kernel::RecordTo;
 /// use fentry::tracer::ring::{Mode, Ring, RingBlock};
 /// use fentry::Ops;
 ///
@@ -19,7 +17,7 @@ use super::ticks;
 /// static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
 ///
 /// struct OneCpu;
-/// impl Recording for OneCpu {
+/// impl RecordTo for OneCpu {
 ///     fn ring() -> &'static Ring {
 ///         &RING
 ///     }
@@ -30,7 +28,7 @@ use super::ticks;
 ///
 /// static CALLS: Ops = Ops::returning::<Graph<OneCpu>>();
 /// ```
-pub trait Recording: 'static {
+pub trait RecordTo: 'static {
     /// The running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another CPU's by
     /// the time that it is written to.
     fn ring() -> &'static Ring;
@@ -64,6 +62,6 @@ pub trait Keeps<T: 'static>: 'static {
 
 /// A recorder on the running CPU's ring.
 #[inline]
-pub(super) fn recorder<K: Recording>() -> Recorder<'static, impl Fn() -> u64> {
+pub(super) fn recorder<K: RecordTo>() -> Recorder<'static, impl Fn() -> u64> {
     Recorder { ring: K::ring(), task: K::task(), clock: ticks }
 }

@@ -1,6 +1,4 @@
 //! How long a function's calls take: a histogram, and a trigger for those that take too long.
-//!
-//! Floor 5.
 
 use super::kernel::Keeps;
 use crate::ops::{Exit, Probe};
@@ -102,8 +100,8 @@ impl<S: Slow> Probe for SlowerThan<S> {
 #[cfg(test)]
 mod tests {
     use super::{Bucket, Exit, Histogram, Keeps, Latency, Slow, SlowerThan};
+    use crate::context::shadow::HookedCall;
     use crate::ops::{Ops, leave, thread};
-    use crate::shadow::HookedCall;
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::vec::Vec;
     extern crate std;

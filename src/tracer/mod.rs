@@ -1,6 +1,6 @@
 //! Tracers: what users of the engine record, where they record it, and how it gets out.
 //!
-//! Floor 5. Each tracer is an ops of a few lines:
+//! Each tracer is an ops of a few lines:
 //!
 //! | module | what it tells |
 //! |---|---|
@@ -27,6 +27,6 @@ pub mod ring;
 pub mod session;
 pub mod stack;
 
-pub use crate::clock::ticks;
+pub use crate::context::clock::ticks;
 #[cfg(target_arch = "aarch64")]
-pub use crate::clock::ticks_per_second;
+pub use crate::context::clock::ticks_per_second;

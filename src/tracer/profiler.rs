@@ -1,6 +1,6 @@
 //! The function profiler: how often each function was called, and how long it took, with and without what it called.
 //!
-//! Floor 5. A probe that keeps a few numbers a function, in a hash table in memory that the kernel gives. It allocates
+//! A probe that keeps a few numbers a function, in a hash table in memory that the kernel gives. It allocates
 //! nothing and forgets nothing but, when the table is full, functions that come later; calls of those are counted.
 
 use super::kernel::Keeps;

@@ -1,6 +1,6 @@
 //! A session: what a command line asks to be traced, from its words to the bytes that leave the kernel.
 //!
-//! Floor 5. A kernel that wants to be traced by whoever boots it reads a few words of its command line, in any order:
+//! A kernel that wants to be traced by whoever boots it reads a few words of its command line, in any order:
 //!
 //! | word | what it asks for |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! the kernel reads itself: where the dump is to go.
 //!
 //! ```no_run
-//! use fentry::tracer::kernel::{Keeps, Recording};
+//! use fentry::tracer::kernel::{Keeps, RecordTo};
 //! use fentry::tracer::profiler::{Profile, ProfileSlot};
 //! use fentry::tracer::ring::{Mode, Ring, RingBlock};
 //! use fentry::tracer::session::{Options, Session, words};
@@ -28,7 +28,7 @@
 //! static SESSION: Session<OneCpu> = Session::new();
 //!
 //! struct OneCpu;
-//! impl Recording for OneCpu {
+//! impl RecordTo for OneCpu {
 //!     fn ring() -> &'static Ring {
 //!         &RING
 //!     }
@@ -61,14 +61,14 @@
 
 use super::dump::{DumpWriter, Reading};
 use super::event::MAX_ARGUMENTS;
-use super::kernel::{Keeps, Recording, recorder};
+use super::kernel::{Keeps, RecordTo, recorder};
 use super::profiler::{Profile, Profiler};
 use super::ring::Ring;
 use crate::address::TextAddr;
+use crate::context::regs::FtraceRegs;
 use crate::engine::{Engine, RegisterError};
 use crate::filter::{Filter, GlobError, Rule};
 use crate::ops::{Entry, Exit, Ops, Probe};
-use crate::regs::FtraceRegs;
 use arrayvec::ArrayVec;
 use core::fmt;
 use core::marker::PhantomData;
@@ -245,7 +245,7 @@ pub struct Session<K> {
     kernel: PhantomData<fn() -> K>,
 }
 
-impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
+impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Session<K> {
     /// One that has not begun.
     pub const fn new() -> Self {
         Self {
@@ -334,7 +334,7 @@ impl<K: Recording + Keeps<Profile> + Keeps<Self>> Session<K> {
     }
 }
 
-impl<K: Recording + Keeps<Profile> + Keeps<Self>> Default for Session<K> {
+impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Default for Session<K> {
     fn default() -> Self {
         Self::new()
     }
@@ -349,7 +349,7 @@ impl<K> fmt::Debug for Session<K> {
 /// The graph tracer with a limit that is known when the kernel runs.
 struct DepthLimited<K>(PhantomData<K>);
 
-impl<K: Recording + Keeps<Session<K>>> Probe for DepthLimited<K> {
+impl<K: RecordTo + Keeps<Session<K>>> Probe for DepthLimited<K> {
     const ENTRY: bool = false;
     type Data = ();
 
@@ -366,7 +366,7 @@ impl<K: Recording + Keeps<Session<K>>> Probe for DepthLimited<K> {
     }
 }
 
-extern "C" fn record<K: Recording + Keeps<Session<K>>>(
+extern "C" fn record<K: RecordTo + Keeps<Session<K>>>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,

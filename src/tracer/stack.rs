@@ -1,12 +1,10 @@
 //! The deepest stack: how far down a call has gone, and by which calls (Linux's `stack_trace`).
-//!
-//! Floor 5.
 
 use super::kernel::Keeps;
 use crate::address::TextAddr;
+use crate::context::regs::FtraceRegs;
+use crate::context::unwind::Frames;
 use crate::ops::Ops;
-use crate::regs::FtraceRegs;
-use crate::unwind::Frames;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -101,9 +99,9 @@ impl Default for DeepestStack {
 mod tests {
     use super::{DeepestStack, Keeps, Stacks, deepest};
     use crate::address::TextAddr;
+    use crate::context::regs::PtRegs;
     use crate::fakes::FakeRegs;
     use crate::ops::Ops;
-    use crate::regs::PtRegs;
     use core::ops::Range;
     use core::sync::atomic::{AtomicU64, Ordering};
     use std::vec::Vec;

@@ -3,8 +3,8 @@
 use crate::targets::{self, address, answer, call, register};
 use crate::told::{note, push, told_by};
 use core::arch::naked_asm;
-use fentry::direct::Trampoline;
 use fentry::engine::RegisterError;
+use fentry::ops::direct::Trampoline;
 use fentry::{FtraceRegs, Ops, OpsFlags, direct_trampoline};
 use support::engine;
 

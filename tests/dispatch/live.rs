@@ -3,7 +3,7 @@
 use crate::targets::{self, COUNT, answer, call, register, set_filter};
 use core::arch::naked_asm;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use fentry::direct::Trampoline;
+use fentry::ops::direct::Trampoline;
 use fentry::{FtraceRegs, Ops, OpsFlags, TextAddr};
 use support::{engine, println, smp};
 

@@ -51,7 +51,7 @@ pub(crate) fn set_filter(engine: &Engine, ops: &'static Ops, chosen: &[usize]) -
 
 /// The number of callsites whose text is a call; asserts that text is what the engine believes.
 pub(crate) fn enabled(engine: &Engine) -> usize {
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!(survey.wrong, 0);
     survey.enabled
 }

@@ -25,11 +25,11 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::shadow::ShadowStack;
 use fentry::tracer::event::Recorder;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::tracer::kernel::{Keeps, RecordTo};
 use fentry::tracer::latency::{Histogram, Latency};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::Mode;
@@ -241,7 +241,7 @@ fn tick(frame: &ExceptionFrame) {
 /// Counts what it is asked for, which is once a record.
 struct CountedRings;
 
-impl Recording for CountedRings {
+impl RecordTo for CountedRings {
     fn ring() -> &'static fentry::tracer::ring::Ring {
         Rings::ring()
     }

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::tracer::event::{self, Event, Recorded};
-use fentry::tracer::kernel::Recording;
+use fentry::tracer::kernel::RecordTo;
 use fentry::tracer::ring::{Block, Counts, MAX_RECORD_BYTES, Mode, Ring, RingBlock};
 use support::{percpu, println};
 
@@ -51,7 +51,7 @@ pub(crate) fn choose(mode: Mode) {
     READ.iter().zip(counts(mode)).for_each(|(read, counts)| read.store(counts.read, Ordering::Relaxed));
 }
 
-impl Recording for Rings {
+impl RecordTo for Rings {
     fn ring() -> &'static Ring {
         let mode = if STOPS.load(Ordering::Relaxed) { Mode::Stop } else { Mode::Overwrite };
         &of(mode)[percpu::this().index()]

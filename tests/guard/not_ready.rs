@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use core::arch::{asm, naked_asm};
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fentry::direct::Trampoline;
-use fentry::flight::Slot;
+use fentry::context::shadow::ShadowStack;
+use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::shadow::ShadowStack;
+use fentry::record::flight::FlightSlot;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
 use support::interrupts::Masked;
 use support::{engine, percpu};
@@ -104,7 +104,7 @@ pub(crate) fn a_cpu_that_is_not_ready_is_not_traced() {
     let (engine, _) = engine();
     // SAFETY: this CPU's thread is the only one here, and nothing is hooked yet.
     unsafe { percpu::this().trace.set_shadow_stack(&SHADOW) };
-    let slots: Vec<Slot> = (0..8).map(|_| Slot::new()).collect();
+    let slots: Vec<FlightSlot> = (0..8).map(|_| FlightSlot::new()).collect();
     percpu::this().area.set_ring(Box::leak(slots.into_boxed_slice())).expect("there is no ring yet");
 
     let rules = [Rule::address(TextAddr::new((traced as *const ()).addr() as u64))];

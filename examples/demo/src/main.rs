@@ -55,16 +55,16 @@ fn title(text: &str) {
 }
 
 fn introduce(report: InitReport, instructions: Option<u32>) {
-    let census = report.census;
+    let counts = report.counts;
     title("fentry: this kernel can trace its own functions");
-    println!("   {:>6} callsites, of {} entries in the kernel's table", census.accepted, {
-        census.accepted + census.excluded + census.refused
+    println!("   {:>6} callsites, of {} entries in the kernel's table", counts.accepted, {
+        counts.accepted + counts.excluded + counts.refused
     });
-    println!("   {:>6} begin with BTI C, {} have room for a literal", census.with_landing_pad, census.with_literal);
-    println!("   {:>6} left alone: the engine's own functions", census.excluded);
-    println!("   {:>6} refused", census.refused);
+    println!("   {:>6} begin with BTI C, {} have room for a literal", counts.with_landing_pad, counts.with_literal);
+    println!("   {:>6} left alone: the engine's own functions", counts.excluded);
+    println!("   {:>6} refused", counts.refused);
     println!("   {:>6} names", report.symbols);
-    match instructions.zip(u32::try_from(census.accepted).ok()) {
+    match instructions.zip(u32::try_from(counts.accepted).ok()) {
         Some((all, callsites)) if callsites > 0 => {
             println!("   init took {all} instructions, {} a callsite", all / callsites);
         }
@@ -165,7 +165,7 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     let counter = count::start();
     let enabled = engine.register(&COUNTER, &Filter::ALL)?;
     let to_enable = counter.map(|counter| counter.instructions() as usize / enabled);
-    let survey = engine.survey();
+    let survey = engine.check_text();
     let report = workload::report(workload::TEXT);
     let disabled = engine.unregister(&COUNTER)?;
     println!("   {} callsites enabled, {} wrong; the workload still says: {report}", survey.enabled, survey.wrong);
@@ -183,7 +183,7 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     }
 
     title("And off again");
-    let survey = engine.survey();
+    let survey = engine.check_text();
     println!("   {disabled} callsites disabled; {} enabled, {} wrong", survey.enabled, survey.wrong);
     let same = support::memory::copy_of_text() == before;
     println!("   the text of this kernel is bit for bit as before: {}", yes_or_no(same));

@@ -8,8 +8,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Display;
-use fentry::shadow::ShadowStack;
-use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::context::shadow::ShadowStack;
+use fentry::tracer::kernel::{Keeps, RecordTo};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::tracer::session::{Options, Session};
@@ -39,7 +39,7 @@ static SESSION: Session<Demo> = Session::new();
 
 struct Demo;
 
-impl Recording for Demo {
+impl RecordTo for Demo {
     fn ring() -> &'static Ring {
         &RINGS[percpu::this().index()]
     }

@@ -104,7 +104,7 @@ fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
     let image = unsafe { Image::linked() }.with_layout(Layout::Plain); // -Zpatchable-function-entry=2
     // SAFETY: there is one CPU, and interrupts are still masked.
     let report = unsafe { ENGINE.init(image) }.expect("the engine");
-    say(format_args!("{} functions can be traced", report.census.accepted));
+    say(format_args!("{} functions can be traced", report.counts.accepted));
 
     let function = TextAddr::new((greet as *const ()).addr() as u64);
     ENGINE.register(&WATCH, &Filter::new(&[Rule::address(function)])).expect("registration");

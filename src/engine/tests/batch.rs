@@ -17,7 +17,7 @@ fn unregister_returns_only_when_nobody_is_inside_the_callback() {
     kernel.set_fault(Some(Fault::Busy(2)));
     assert_eq!(engine.unregister(first), Err(RegisterError::NotQuiescent(CpuTimeout { cpu: 2 })));
     // The callsites are off, but a CPU may be on its way through the stub.
-    assert_eq!(engine.survey().disabled, 4);
+    assert_eq!(engine.check_text().disabled, 4);
     assert_ne!(stubs_left(&engine), (0, 0));
     assert_eq!(engine.unregister(first), Ok(0));
     let events = kernel.take_events();

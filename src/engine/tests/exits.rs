@@ -129,7 +129,7 @@ fn functions_that_return_twice_are_left_out_and_refused_by_name() {
     unsafe { engine.init(kernel.image()) }.unwrap();
     let ops = returning();
     assert_eq!(engine.register(ops, &Filter::ALL), Ok(2));
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (2, 0));
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (2, 0));
     engine.unregister(ops).unwrap();
     let glob = Rule::parse("*setjmp*").unwrap();
     assert_eq!(engine.register(ops, &Filter::new(&[glob])), Ok(1));
@@ -137,7 +137,7 @@ fn functions_that_return_twice_are_left_out_and_refused_by_name() {
         let refused = Err(RegisterError::ReturnsTwice { function: setjmp, name: "_setjmp" });
         assert_eq!(engine.set_filter(ops, &Filter::new(&[rule])), refused);
     }
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (1, 0), "nothing has changed");
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (1, 0), "nothing has changed");
     engine.unregister(ops).unwrap();
     // Entries alone can be seen.
     static ENTRIES: Ops = Ops::new(callback);

@@ -2,7 +2,7 @@
 
 use super::{BASE, engine_on, ops, ready, stubs_left};
 use crate::address::TextAddr;
-use crate::callsite::{Layout, NOP, StateError};
+use crate::callsite::{Layout, NOP, OutOfReach};
 use crate::engine::{Image, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeText, Fault};
 use crate::filter::Filter;
@@ -27,7 +27,7 @@ fn a_stub_out_of_reach_is_an_error_and_nothing_is_written() {
     unsafe { engine.init(image) }.unwrap();
     let before = kernel.snapshot();
     let error = engine.register(ops(), &Filter::ALL).unwrap_err();
-    assert!(matches!(error, RegisterError::Callsite(StateError::OutOfReach { .. })), "{error:?}");
+    assert!(matches!(error, RegisterError::OutOfReach(OutOfReach { .. })), "{error:?}");
     assert!(error.to_string().contains("0x"), "{error}");
     assert_eq!(kernel.snapshot(), before);
 }
@@ -68,7 +68,7 @@ fn whichever_write_fails_nothing_stays_changed() {
             kernel.overwrite(poke.at, expected); // The fault's own doing.
         }
         assert_eq!(kernel.snapshot(), before, "{fault:?}");
-        assert_eq!(engine.survey().disabled, 40, "{fault:?}");
+        assert_eq!(engine.check_text().disabled, 40, "{fault:?}");
         assert_eq!(engine.unregister(ops), Err(RegisterError::NotRegistered), "{fault:?}");
         assert_eq!(stubs_left(&engine), (0, 0), "{fault:?}");
     }
@@ -107,7 +107,7 @@ fn a_batch_that_can_not_be_stored_again_is_undone_and_stored_again_as_it_was() {
         let error = engine.register(ops(), &Filter::ALL).unwrap_err();
         let RegisterError::Text { error, .. } = error else { panic!("{error:?}") };
         assert!(matches!(error.cause, PokeCause::Alias(_)) && error.undone == Undone::Entirely, "{error}");
-        assert_eq!((kernel.snapshot() == before, engine.survey().disabled), (true, 16));
+        assert_eq!((kernel.snapshot() == before, engine.check_text().disabled), (true, 16));
         let events = kernel.take_live_events();
         let nops = events.iter().filter(|event| matches!(event, Event::Store(_, NOP))).count();
         assert_eq!(nops, 2 * functions.len(), "{fault:?}");
@@ -124,12 +124,12 @@ fn an_ops_whose_callsites_could_not_all_be_put_back_stays_registered() {
     let error = engine.register(first, &Filter::ALL).unwrap_err();
     assert!(matches!(error, RegisterError::Text { error, .. } if error.undone == Undone::AllBut(8)), "{error}");
     kernel.set_fault(None);
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (8, 0));
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (8, 0));
     assert_eq!(engine.register(first, &Filter::ALL), Err(RegisterError::AlreadyRegistered));
     assert_eq!(engine.register(second, &Filter::ALL), Ok(functions.len()));
     assert_eq!(engine.unregister(first), Ok(8));
     assert_eq!(engine.unregister(second), Ok(16));
-    assert_eq!(engine.survey().disabled, 16);
+    assert_eq!(engine.check_text().disabled, 16);
     assert_eq!(stubs_left(&engine), (0, 0));
 }
 
@@ -144,8 +144,8 @@ fn an_ops_that_could_not_be_brought_back_wholly_is_unregistered_wholly() {
     kernel.set_fault(Some(Fault::AliasesFrom(1)));
     assert!(matches!(engine.set_filter(ops, &Filter::ALL), Err(RegisterError::Text { .. })));
     kernel.set_fault(None);
-    assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
+    assert_ne!(engine.check_text().enabled, 0, "the fault is no such fault");
     assert_ne!(engine.unregister(ops), Ok(0));
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (0, 0));
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (0, 0));
     assert_eq!(stubs_left(&engine), (0, 0));
 }

@@ -2,12 +2,12 @@
 
 use super::{BASE, COMPILED, FORMS, PADDED, PADDED_PREFIXED, PREFIXED, engine_on, init, ops};
 use crate::address::{TextAddr, TextRange};
+use crate::callsite::table::{Encoding, TableError};
 use crate::callsite::{LandingPad, Layout, MOV_X9_LR, NOP, Refusal};
 use crate::engine::{Engine, Image, InitError, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::Filter;
 use crate::symbols::{Convention, Function, Symbols, SymbolsError, encode};
-use crate::table::{Encoding, TableError};
 use crate::text::PokeCause;
 use std::boxed::Box;
 use std::format;
@@ -27,8 +27,8 @@ fn init_writes_the_first_instruction_of_every_form_and_nothing_else() {
     let functions = FORMS.map(|form| text.function("f", form));
     let (kernel, engine) = engine_on(text);
     let before = kernel.snapshot();
-    let census = init(kernel, &engine).unwrap().census;
-    assert_eq!((census.accepted, census.with_landing_pad, census.with_literal), (4, 2, 2));
+    let counts = init(kernel, &engine).unwrap().counts;
+    assert_eq!((counts.accepted, counts.with_landing_pad, counts.with_literal), (4, 2, 2));
 
     let stubs = kernel.stubs();
     let changed: Vec<u64> = (before.iter().zip(kernel.snapshot()).enumerate())
@@ -70,8 +70,8 @@ fn entries_that_are_no_callsites_are_refused_with_the_reason_and_never_written()
     }
     let (kernel, engine) = engine_on(text);
     let beyond = BASE + kernel.snapshot().len() as u64 * 4;
-    let census = init(kernel, &engine).unwrap().census;
-    assert_eq!((census.accepted, census.refused), (1, 5));
+    let counts = init(kernel, &engine).unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused), (1, 5));
     assert!(beyond > corrupt.get());
     assert_eq!(
         refusals(&engine),
@@ -98,8 +98,8 @@ fn a_damaged_function_does_not_hide_behind_the_nops_before_it() {
     let (kernel, engine) = engine_on(text);
     kernel.overwrite(damaged.offset(4), 0x123);
     // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(kernel.image()) }.unwrap().census;
-    assert_eq!((census.accepted, census.refused), (2, 1));
+    let counts = unsafe { engine.init(kernel.image()) }.unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused), (2, 1));
     assert_eq!(refusals(&engine), [(damaged.get() - 8, Refusal::NotPatchable { found: [NOP, 0x123] })]);
     assert_eq!(kernel.word(damaged.offset(-8)), NOP);
 }
@@ -122,8 +122,8 @@ fn a_callsite_at_the_very_end_of_the_text_is_not_read_beyond_it() {
     }
     .with_layout(Layout::Plain);
     // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(image) }.unwrap().census;
-    assert_eq!((census.accepted, census.refused), (1, 1));
+    let counts = unsafe { engine.init(image) }.unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused), (1, 1));
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn the_engines_own_text_is_left_out_and_counted() {
     let (kernel, engine) = engine_on(text);
     let image = kernel.image().with_excluded(TextRange::new(own, own.offset(12)));
     // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(image) }.unwrap().census;
-    assert_eq!((census.accepted, census.excluded, census.refused), (1, 1, 0));
+    let counts = unsafe { engine.init(image) }.unwrap().counts;
+    assert_eq!((counts.accepted, counts.excluded, counts.refused), (1, 1, 0));
     assert_eq!(refusals(&engine), []);
     assert_eq!(kernel.word(own), NOP);
 }
@@ -176,8 +176,8 @@ fn relative_entries_give_the_same_callsites() {
     let image = unsafe { Image::new(text, section.as_mut_ptr(), 32, kernel.stubs()) };
     let image = image.with_encoding(Encoding::Relative).with_symbols(kernel.symbols().unwrap());
     // SAFETY: nothing executes a fake's text.
-    let census = unsafe { engine.init(image) }.unwrap().census;
-    assert_eq!((census.accepted, census.with_literal), (4, 2));
+    let counts = unsafe { engine.init(image) }.unwrap().counts;
+    assert_eq!((counts.accepted, counts.with_literal), (4, 2));
     let mut found = Vec::new();
     engine.for_each_callsite(|status| found.push(status.callsite.function()));
     assert_eq!(found, functions);
@@ -216,8 +216,8 @@ fn a_failed_init_of_relative_entries_can_be_tried_again() {
         kernel.set_fault(None);
         kernel.repair();
     }
-    let census = attempt().unwrap().census;
-    assert_eq!((census.accepted, census.with_literal, census.with_landing_pad, census.refused), (3, 1, 1, 1));
+    let counts = attempt().unwrap().counts;
+    assert_eq!((counts.accepted, counts.with_literal, counts.with_landing_pad, counts.refused), (3, 1, 1, 1));
     let mut found = Vec::new();
     engine.for_each_callsite(|status| found.push(status.callsite.function()));
     assert_eq!(found, functions);
@@ -252,7 +252,7 @@ fn a_section_of_which_nothing_is_accepted_is_an_error_that_leaves_it_as_it_was()
     let own = |image: Image| image.with_excluded(TextRange::new(TextAddr::new(BASE), TextAddr::new(BASE + 4096)));
     let excluded = InitError::Table(TableError::NothingAccepted { refused: 0, excluded: 2, first: None });
     assert_eq!(attempt(own), Err(excluded));
-    assert_eq!(attempt(|image| image).map(|report| report.census.accepted), Ok(2));
+    assert_eq!(attempt(|image| image).map(|report| report.counts.accepted), Ok(2));
 }
 
 #[test]
@@ -273,8 +273,8 @@ fn of_callsites_that_overlap_none_is_accepted() {
         let (kernel, engine) = engine_on(text);
         let image = Image { symbols: None, ..kernel.image() }.with_layout(Layout::Plain);
         // SAFETY: nothing executes a fake's text.
-        let census = unsafe { engine.init(image) }.unwrap().census;
-        assert_eq!((census.accepted, census.refused), (1 + accepted.len(), refused.len()), "{name}");
+        let counts = unsafe { engine.init(image) }.unwrap().counts;
+        assert_eq!((counts.accepted, counts.refused), (1 + accepted.len(), refused.len()), "{name}");
         let expected = refused.iter().map(|at| (nops.offset(*at).get(), Refusal::Overlapping));
         assert_eq!(refusals(&engine), expected.collect::<Vec<_>>(), "{name}");
         for word in (0..28).step_by(4).filter(|word| !accepted.contains(word)) {
@@ -282,7 +282,7 @@ fn of_callsites_that_overlap_none_is_accepted() {
             assert!(kernel.word(at) != MOV_X9_LR, "{name}: {word} was written");
         }
         assert_eq!(engine.register(ops(), &Filter::ALL), Ok(1 + accepted.len()), "{name}");
-        assert_eq!(engine.survey().wrong, 0, "{name}");
+        assert_eq!(engine.check_text().wrong, 0, "{name}");
     }
 }
 
@@ -298,8 +298,8 @@ fn callsites_in_another_order_than_their_entries_overlap_all_the_same() {
     }
     let good = text.function("good", COMPILED);
     let (kernel, engine) = engine_on(text);
-    let census = init(kernel, &engine).unwrap().census;
-    assert_eq!((census.accepted, census.refused, census.with_literal), (1, 2, 0));
+    let counts = init(kernel, &engine).unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused, counts.with_literal), (1, 2, 0));
     assert!(refusals(&engine).iter().all(|(_, refusal)| *refusal == Refusal::Overlapping), "{:?}", refusals(&engine));
     assert_eq!(kernel.word(good), MOV_X9_LR);
     assert!((0..4).all(|word| kernel.word(start.offset(4 * word)) == NOP));
@@ -330,8 +330,8 @@ fn functions_of_another_calling_convention_are_refused_and_never_written() {
         );
         let symbols = Symbols::parse(symbols.unwrap().leak()).unwrap();
         // SAFETY: nothing executes a fake's text.
-        let census = unsafe { engine.init(kernel.image().with_symbols(symbols)) }.unwrap().census;
-        assert_eq!((census.accepted, census.refused), (2, 1), "{form}");
+        let counts = unsafe { engine.init(kernel.image().with_symbols(symbols)) }.unwrap().counts;
+        assert_eq!((counts.accepted, counts.refused), (2, 1), "{form}");
         let refused = refusals(&engine);
         assert_eq!(refused.iter().map(|(_, refusal)| *refusal).collect::<Vec<_>>(), [Refusal::CallingConvention]);
         let entry = vector.get() - 8..vector.get() + 8;
@@ -362,7 +362,7 @@ fn a_failed_init_leaves_text_as_it_was_and_can_be_tried_again() {
             kernel.overwrite(poke.at, expected);
         }
         assert_eq!(kernel.snapshot(), before, "{fault:?}");
-        assert_eq!(init(kernel, &engine).map(|report| report.census.accepted), Ok(16), "{fault:?}");
+        assert_eq!(init(kernel, &engine).map(|report| report.counts.accepted), Ok(16), "{fault:?}");
     }
 }
 
@@ -398,8 +398,8 @@ fn what_an_entry_means_follows_from_where_its_function_begins() {
         let plain = text.function("plain", COMPILED);
         let prefixed = text.function("prefixed", PREFIXED);
         let (kernel, engine) = engine_on(text);
-        let census = init(kernel, &engine).unwrap().census;
-        assert_eq!((census.accepted, census.refused), (6, 0), "{others}");
+        let counts = init(kernel, &engine).unwrap().counts;
+        assert_eq!((counts.accepted, counts.refused), (6, 0), "{others}");
         for function in [branches, plain, prefixed] {
             assert_eq!(kernel.word(function), MOV_X9_LR, "{others}");
         }
@@ -420,8 +420,8 @@ fn other_sizes_than_2_and_4_2_are_refused_by_entry_and_reason() {
     let nobodys = text.words(&[NOP, NOP, 0]);
     text.entry(nobodys.get());
     let (kernel, engine) = engine_on(text);
-    let census = init(kernel, &engine).unwrap().census;
-    assert_eq!((census.accepted, census.refused), (4, 8));
+    let counts = init(kernel, &engine).unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused), (4, 8));
     let size = |nops| Refusal::PrefixSize { nops };
     let not_nops = |found| Refusal::NotPatchable { found };
     let reasons = [size(1), size(1), size(3), size(4), not_nops([NOP, 0]), not_nops([0, 0]), not_nops([NOP, 0])];
@@ -450,7 +450,7 @@ fn a_symbol_table_that_can_not_be_used_is_told_and_not_taken_for_none() {
     assert_eq!(kernel.word(TextAddr::new(BASE)), NOP);
     // SAFETY: as above.
     let report = unsafe { engine.init(damaged().with_symbols(kernel.symbols().unwrap())) };
-    assert_eq!(report.map(|report| report.census.accepted), Ok(1));
+    assert_eq!(report.map(|report| report.counts.accepted), Ok(1));
 }
 
 #[test]
@@ -464,7 +464,7 @@ fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
         if done.is_err() {
             assert_eq!(kernel.snapshot(), before);
         }
-        done.map(|report| (report.census.accepted, report.census.with_literal, report.census.refused))
+        done.map(|report| (report.counts.accepted, report.counts.with_literal, report.counts.refused))
     };
     for (form, stated, with_literal) in
         [(COMPILED, Layout::Plain, 0), (PREFIXED, Layout::Prefixed, 3), (PADDED, Layout::Plain, 0)]

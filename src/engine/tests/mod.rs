@@ -6,6 +6,7 @@ mod batch;
 mod exits;
 mod failure;
 mod init;
+mod protocol;
 mod quarantine;
 mod random;
 mod regions;
@@ -16,10 +17,10 @@ mod spec;
 use super::{Engine, InitError};
 use crate::address::TextAddr;
 use crate::callsite::{Form, LandingPad, Prefix};
+use crate::context::regs::FtraceRegs;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
+use crate::module::regions::{RegionError, RegionToken, Regions as _};
 use crate::ops::Ops;
-use crate::region::{RegionError, RegionToken, Regions as _};
-use crate::regs::FtraceRegs;
 use std::boxed::Box;
 use std::format;
 use std::vec::Vec;
@@ -58,7 +59,7 @@ fn ready(count: usize) -> (&'static FakeKernel, Engine, Vec<TextAddr>) {
         .collect();
     let (kernel, engine) = engine_on(text);
     let report = init(kernel, &engine).unwrap();
-    assert_eq!((report.census.accepted, report.census.refused), (count, 0));
+    assert_eq!((report.counts.accepted, report.counts.refused), (count, 0));
     kernel.take_events();
     (kernel, engine, functions)
 }

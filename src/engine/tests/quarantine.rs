@@ -6,8 +6,8 @@ use crate::callsite::{BTI_C, MOV_X9_LR, NOP};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
+use crate::module::regions::Regions as _;
 use crate::ops::{Ops, OpsFlags};
-use crate::region::Regions as _;
 use crate::text::{PokeCause, Undone};
 use std::boxed::Box;
 use std::format;
@@ -37,7 +37,7 @@ fn a_callsite_that_somebody_else_changed_is_no_obstacle_to_the_others() {
     assert_eq!(engine.register(first, &Filter::ALL), Ok(7));
     assert_eq!(quarantined(&engine), ["f5"]);
     assert_eq!(kernel.word(victim), BRK);
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!((survey.enabled, survey.disabled, survey.wrong, survey.quarantined), (7, 0, 0, 1));
     assert_eq!((engine.statistics().quarantined, engine.look_again()), (1, 0));
     assert_eq!(engine.register(second, &Filter::new(&[Rule::glob("f*").unwrap()])), Ok(7));
@@ -48,7 +48,7 @@ fn a_callsite_that_somebody_else_changed_is_no_obstacle_to_the_others() {
     assert_eq!((engine.look_again(), engine.statistics().quarantined, engine.look_again()), (1, 0, 0));
     assert_eq!(engine.set_filter(second, &Filter::ALL), Ok(8));
     assert_eq!([engine.unregister(first), engine.unregister(second)], [Ok(7), Ok(8)]);
-    assert_eq!((engine.survey().disabled, stubs_left(&engine)), (8, (0, 0)));
+    assert_eq!((engine.check_text().disabled, stubs_left(&engine)), (8, (0, 0)));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn one_that_was_asked_for_alone_is_reported_with_what_is_there() {
         assert_eq!(error.cause, PokeCause::Mismatch { expected: NOP, found: BRK });
         assert_eq!((error.undone, function), (Undone::Entirely, Some("f5")));
         assert_eq!(kernel.snapshot(), before);
-        assert_eq!((engine.survey().wrong, engine.statistics().quarantined), (1, 0));
+        assert_eq!((engine.check_text().wrong, engine.statistics().quarantined), (1, 0));
         assert!(!kernel.take_live_events().iter().any(|event| matches!(event, Event::Store(at, _) if *at == victim)));
     }
     kernel.overwrite(victim, NOP);
@@ -91,7 +91,7 @@ fn one_that_was_asked_for_alone_is_reported_with_what_is_there() {
     assert_eq!((statistics.batches, statistics.changes, statistics.failures), (1, 8, 2));
     // A call of something else is as wrong as no callsite.
     kernel.overwrite(victim, 0x9400_0001);
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (7, 1));
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (7, 1));
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn an_ops_goes_from_callsites_that_somebody_else_changed_when_nobody_can_call_it
             calls.iter().for_each(|call| kernel.overwrite(*call, BRK));
             let left = Err(RegisterError::Quarantined { callsites: damaged.len() });
             assert_eq!([engine.unregister(ops), engine.unregister(ops)], [left; 2], "{damaged:?}");
-            let survey = engine.survey();
+            let survey = engine.check_text();
             assert_eq!((survey.disabled, survey.wrong, survey.quarantined), (8 - damaged.len(), 0, damaged.len()));
             // Its stub is there, should somebody put a call of it back.
             assert_eq!(stubs_left(&engine).0, 1);
@@ -118,10 +118,10 @@ fn an_ops_goes_from_callsites_that_somebody_else_changed_when_nobody_can_call_it
                 false => calls.iter().for_each(|call| kernel.overwrite(*call, NOP)),
             }
             assert_eq!(engine.look_again(), damaged.len());
-            assert_eq!(engine.survey().enabled, if back { 8 } else { 8 - damaged.len() }, "{damaged:?}");
+            assert_eq!(engine.check_text().enabled, if back { 8 } else { 8 - damaged.len() }, "{damaged:?}");
             assert_eq!(engine.unregister(ops), Ok(if back { damaged.len() } else { 0 }), "{damaged:?}");
             assert_eq!(engine.unregister(other).unwrap_or(0), 8 - damaged.len());
-            assert_eq!((engine.survey().disabled, stubs_left(&engine)), (8, (0, 0)), "{damaged:?}");
+            assert_eq!((engine.check_text().disabled, stubs_left(&engine)), (8, (0, 0)), "{damaged:?}");
         }
     }
 }
@@ -149,7 +149,7 @@ fn a_callsite_whose_first_instruction_is_another_s_is_left_alone() {
         kernel.overwrite(call.offset(-4), MOV_X9_LR);
         assert_eq!((engine.look_again(), engine.unregister(other)), (1, Ok(3)));
         assert_eq!(engine.unregister(ops).is_ok(), second_is_ours);
-        assert_eq!((engine.survey().disabled, stubs_left(&engine)), (4, (0, 0)));
+        assert_eq!((engine.check_text().disabled, stubs_left(&engine)), (4, (0, 0)));
     }
 }
 
@@ -234,8 +234,8 @@ fn text_that_is_given_back_is_neither_read_nor_written() {
         text.function(&name, COMPILED);
     }
     let (kernel, engine) = engine_on(text);
-    let census = init(kernel, &engine).unwrap().census;
-    assert_eq!((census.accepted, census.refused), (24, 1));
+    let counts = init(kernel, &engine).unwrap().counts;
+    assert_eq!((counts.accepted, counts.refused), (24, 1));
     let [all, some] = [ops(), ops()];
     assert_eq!(engine.register(all, &Filter::ALL), Ok(24));
     assert_eq!(engine.register(some, &Filter::new(&[Rule::name("f8"), Rule::name("f0")])), Ok(2));
@@ -253,7 +253,7 @@ fn text_that_is_given_back_is_neither_read_nor_written() {
     let mut refused = 0;
     engine.for_each_refusal(|_| refused += 1);
     assert_eq!(
-        (refused, engine.statistics().callsites, engine.survey().enabled, engine.survey().wrong),
+        (refused, engine.statistics().callsites, engine.check_text().enabled, engine.check_text().wrong),
         (0, 16, 16, 0)
     );
     assert_eq!(engine.register(ops(), &Filter::ALL), Ok(16));
@@ -299,7 +299,7 @@ fn a_module_may_come_to_stand_in_the_end_of_the_image_that_was_given_back() {
     let overlaps = load(other, &engine, 0).unwrap_err();
     assert!(overlaps.to_string().contains("overlaps"), "{overlaps}");
     assert_eq!(engine.forget(TextRange::new(init_text, init_text.offset(8192))), Ok(1));
-    assert_eq!((engine.statistics().callsites, engine.survey().disabled), (1, 1));
+    assert_eq!((engine.statistics().callsites, engine.check_text().disabled), (1, 1));
     let overlaps = load(other, &engine, 0).map(drop).err().map(|error| error.to_string());
     assert!(overlaps.is_none_or(|error| !error.contains("overlaps")));
 }

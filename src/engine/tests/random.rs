@@ -7,13 +7,13 @@ use super::spec::{Known, Registered, Rules, Site, Spec};
 use super::{BASE, FORMS, init, stubs_left};
 use crate::address::TextAddr;
 use crate::callsite::{Callsite, LandingPad, NOP};
+use crate::context::regs::FtraceRegs;
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
+use crate::module::regions::{NotRemoved, RegionToken, Regions as _};
 use crate::ops::{Ops, OpsFlags};
 use crate::platform::ALIAS_BYTES;
-use crate::region::{NotRemoved, RegionToken, Regions as _};
-use crate::regs::FtraceRegs;
 use crate::text::{PokeError, Undone};
 use std::boxed::Box;
 use std::format;
@@ -117,7 +117,7 @@ impl<'l> World<'l> {
         }
         let kernel = text.build();
         let engine = Box::new(Engine::with_machine(kernel, kernel));
-        assert_eq!(init(kernel, &engine).unwrap().census.accepted, FUNCTIONS);
+        assert_eq!(init(kernel, &engine).unwrap().counts.accepted, FUNCTIONS);
         let names = sites.iter().flatten().flat_map(|site| {
             let beginning = format!("{}*", &site.name[..site.name.len() - 1]);
             [site.name.clone(), format!("{:#x}", site.callsite.function().get()), beginning]
@@ -406,7 +406,7 @@ impl<'l> World<'l> {
             );
         }
         assert!(now == expected, "something else was written");
-        let survey = self.engine.survey();
+        let survey = self.engine.check_text();
         let enabled = self.spec.sites.iter().filter(|site| !site.members.is_empty()).count();
         assert_eq!((survey.wrong, survey.enabled), (0, enabled));
         assert_eq!(survey.disabled, self.spec.sites.len() - enabled);

@@ -2,14 +2,14 @@
 
 use super::{BASE, FORMS, callback, engine_on, first_stub, init, load, ops, stubs_left};
 use crate::address::{TextAddr, TextRange};
+use crate::callsite::veneer::{STUB_VENEERS, Veneer};
 use crate::callsite::{NOP, Refusal, State};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
-use crate::hits::CallsiteHits;
+use crate::module::regions::{RegionCause, RegionToken, Regions as _};
 use crate::ops::{Ops, OpsFlags};
-use crate::plt::{STUB_VENEERS, Veneer};
-use crate::region::{RegionCause, RegionToken, Regions as _};
+use crate::record::hits::CallsiteHits;
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::format;
@@ -61,7 +61,7 @@ fn where_bl_does_not_reach_the_stub_a_veneer_does() {
         // A landing pad for the veneer's BR.
         assert_eq!(kernel.word(one), crate::callsite::BTI_C);
         engine.remove(token).unwrap();
-        assert_eq!((engine.survey().enabled, stubs_left(&engine).0), (2, 2));
+        assert_eq!((engine.check_text().enabled, stubs_left(&engine).0), (2, 2));
     }
 }
 
@@ -74,14 +74,14 @@ fn a_filter_for_a_module_applies_when_it_comes_and_to_no_other_text() {
     assert_eq!(engine.register(here, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
     assert_eq!(engine.register(elsewhere, &Filter::new(&[Rule::parse(&other).unwrap()])), Ok(0));
     let token = load(kernel, &engine, 0).unwrap();
-    assert_eq!(engine.survey().enabled, 4);
+    assert_eq!(engine.check_text().enabled, 4);
     let named = format!("m1:mod:{module}");
     assert_eq!(engine.register(one, &Filter::new(&[Rule::parse(&named).unwrap()])), Ok(1));
     let mut counts = Vec::new();
     engine.for_each_ops(|status| counts.push(status.callsites));
     assert_eq!(counts, [4, 0, 1]);
     engine.remove(token).unwrap();
-    assert_eq!(engine.survey().enabled, 0);
+    assert_eq!(engine.check_text().enabled, 0);
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn a_region_that_overlaps_another_or_begins_at_no_instruction_is_refused() {
     let token = load(kernel, &engine, 0).unwrap();
     // SAFETY: nothing executes a fake's text.
     unsafe { engine.add(again) }.unwrap_err();
-    assert_eq!(engine.survey().disabled + engine.survey().wrong, 6);
+    assert_eq!(engine.check_text().disabled + engine.check_text().wrong, 6);
     engine.remove(token).unwrap();
-    assert_eq!(engine.survey().disabled, 2);
+    assert_eq!(engine.check_text().disabled, 2);
     for odd in 1..4 {
         let mut regions = [kernel.module(0), kernel.module(0)];
         regions[0].text.start = regions[0].text.start.offset(odd);
@@ -121,7 +121,7 @@ fn a_region_that_overlaps_another_or_begins_at_no_instruction_is_refused() {
             unsafe { engine.add(region) }.unwrap_err();
         }
     }
-    assert_eq!(engine.survey().disabled, 2);
+    assert_eq!(engine.check_text().disabled, 2);
 }
 
 /// Text is freed and reused: what stands there now is another region.
@@ -140,10 +140,10 @@ fn a_token_is_of_the_region_that_it_was_given_for_and_of_no_other() {
         let number = stray.number();
         let not_removed = engine.remove(stray).unwrap_err();
         assert_eq!(not_removed.token.number(), number);
-        assert_eq!((engine.survey().disabled, other_engine.survey().disabled), (6, 6));
+        assert_eq!((engine.check_text().disabled, other_engine.check_text().disabled), (6, 6));
     }
     engine.remove(second).unwrap();
-    assert_eq!(engine.survey().disabled, 2);
+    assert_eq!(engine.check_text().disabled, 2);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_region_that_could_not_be_removed_can_be_removed_again_by_its_token() {
         kernel.set_fault(Some(fault));
         token = engine.remove(token).unwrap_err().token;
         kernel.repair();
-        assert_eq!((engine.statistics().regions, engine.survey().disabled), (2, disabled), "{fault:?}");
+        assert_eq!((engine.statistics().regions, engine.check_text().disabled), (2, disabled), "{fault:?}");
     }
     engine.remove(token).unwrap();
     assert_eq!((engine.statistics().regions, engine.unregister(ops)), (1, Ok(2)));
@@ -169,7 +169,7 @@ fn a_filter_that_is_set_to_a_module_that_is_not_loaded_applies_when_it_comes() {
     engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
     let named = format!("m[13]:mod:{module}");
     assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::parse(&named).unwrap()])), Ok(0));
-    assert_eq!(engine.survey().enabled, 0);
+    assert_eq!(engine.check_text().enabled, 0);
     let traced = || {
         let mut traced = Vec::new();
         engine.for_each_callsite(|status| {
@@ -188,7 +188,7 @@ fn a_filter_that_is_set_to_a_module_that_is_not_loaded_applies_when_it_comes() {
     // And no more once it is set to something else.
     assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::name("g")])), Ok(1));
     load(kernel, &engine, 0).unwrap();
-    assert_eq!((traced().len(), engine.survey().enabled), (1, 1));
+    assert_eq!((traced().len(), engine.check_text().enabled), (1, 1));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn an_ops_that_leaves_is_not_told_of_a_new_region() {
     kernel.set_fault(Some(Fault::Busy(1)));
     assert!(matches!(engine.unregister(ops), Err(RegisterError::NotQuiescent(_))));
     load(kernel, &engine, 0).unwrap();
-    assert_eq!((engine.survey().enabled, engine.survey().disabled), (0, 6));
+    assert_eq!((engine.check_text().enabled, engine.check_text().disabled), (0, 6));
     // Unless it is given something to do again.
     assert_eq!(engine.set_filter(ops, &Filter::new(&[Rule::name("m1")])), Ok(1));
     assert_eq!(engine.unregister(ops), Ok(1));
@@ -235,7 +235,7 @@ fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
         let error = unsafe { engine.add(region) }.unwrap_err();
         kernel.repair();
         assert!(kernel.snapshot() == before, "{fault:?}: {error}");
-        (engine.survey(), error)
+        (engine.check_text(), error)
     };
     // Made ready, a veneer written, called.
     // Miri takes thousands of times as long.
@@ -397,7 +397,7 @@ fn callsites_are_counted_in_a_module_only_where_all_of_them_have_counters() {
         let rule = format!(":mod:{}", kernel.module(0).module);
         assert_eq!(engine.register(ops, &Filter::new(&[Rule::parse(&rule).unwrap()])), Ok(0));
         load(kernel, &engine, 0).unwrap();
-        assert_eq!(engine.survey().enabled, counted, "{bytes:#x} bytes from {start:#x}");
+        assert_eq!(engine.check_text().enabled, counted, "{bytes:#x} bytes from {start:#x}");
     }
 }
 

@@ -26,7 +26,7 @@ fn enabling_writes_a_call_to_the_stub_and_disabling_a_nop() {
     assert_eq!(kernel.word(functions[0].offset(4)), 0x9400_0000 | (distance / 4) as u32);
     assert_eq!(engine.unregister(ops), Ok(4));
     assert_eq!(kernel.snapshot(), disabled);
-    assert_eq!((engine.survey().disabled, engine.survey().wrong), (4, 0));
+    assert_eq!((engine.check_text().disabled, engine.check_text().wrong), (4, 0));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn filters_select_by_name_glob_and_address() {
         assert_eq!(enabled(&[parse(nothing)]), Err(RegisterError::NothingTakenAway { rule: 0 }), "{nothing}");
     }
     assert_eq!(enabled(&[parse("f1"), parse("!f2\n")]).unwrap(), ["f1"]);
-    assert_eq!(engine.survey().enabled, 0);
+    assert_eq!(engine.check_text().enabled, 0);
     assert_eq!(kernel.word(functions[0].offset(4)), NOP);
 }
 

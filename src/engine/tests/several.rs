@@ -2,7 +2,7 @@
 
 use super::{BASE, callback, engine_on, init, ops, ready, stubs_left};
 use crate::address::{TextAddr, TextRange};
-use crate::callsite::{Layout, State, StateError};
+use crate::callsite::{Layout, OutOfReach, State};
 use crate::engine::{Engine, Image, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
@@ -187,7 +187,7 @@ fn what_is_permanent_stays() {
     let ops = with_flags(OpsFlags::PERMANENT);
     engine.register(ops, &Filter::ALL).unwrap();
     assert_eq!(engine.unregister(ops), Err(RegisterError::Permanent));
-    assert_eq!(engine.survey().enabled, 4);
+    assert_eq!(engine.check_text().enabled, 4);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_filter_that_can_not_be_set_leaves_the_old_one_in_force() {
     assert_eq!(engine.set_filter(ops, &Filter::new(&rules)), Ok(8));
     // f1, f11, f13 and f15 go; f10, f12 and f14 stay; five come. Each is stored twice.
     let stores = kernel.take_events().iter().filter(|event| matches!(event, Event::Store(..))).count();
-    assert_eq!((stores, engine.survey().enabled), (2 * 9, 8));
+    assert_eq!((stores, engine.check_text().enabled), (2 * 9, 8));
 }
 #[test]
 fn a_direct_trampoline_that_changes_where_execution_goes_on_does_not_exclude_itself() {
@@ -263,12 +263,9 @@ fn a_callsite_between_others_that_does_not_reach_its_stub_is_refused() {
     // The first and the last come to have both, and reach that stub; the one between has only the low one.
     let error = engine.set_filter(low, &Filter::new(&addresses(&functions))).unwrap_err();
     let call = functions[1].offset(4);
-    assert!(
-        matches!(error, RegisterError::Callsite(StateError::OutOfReach { callsite, .. }) if callsite == call),
-        "{error:?}"
-    );
+    assert!(matches!(error, RegisterError::OutOfReach(OutOfReach { callsite, .. }) if callsite == call), "{error:?}");
     assert_eq!(kernel.snapshot(), before.0);
-    assert_eq!(engine.survey().wrong, 0);
+    assert_eq!(engine.check_text().wrong, 0);
 }
 #[test]
 fn a_trampoline_that_was_changed_in_part_is_taken_away_whole() {
@@ -281,9 +278,9 @@ fn a_trampoline_that_was_changed_in_part_is_taken_away_whole() {
     let error = unsafe { engine.modify_direct(ops, functions[0].offset(0x20_0000)) }.unwrap_err();
     assert!(matches!(error, RegisterError::Text { error, .. } if error.undone == Undone::AllBut(8)), "{error:?}");
     kernel.set_fault(None);
-    assert_eq!((engine.survey().enabled, engine.survey().wrong), (16, 0));
+    assert_eq!((engine.check_text().enabled, engine.check_text().wrong), (16, 0));
     assert_eq!(engine.unregister(ops), Ok(16));
-    assert_eq!(engine.survey().disabled, 16);
+    assert_eq!(engine.check_text().disabled, 16);
     assert_eq!(stubs_left(&engine), (0, 0));
     assert_eq!(engine.unregister(ops), Err(RegisterError::NotRegistered));
 }

@@ -3,13 +3,13 @@
 extern crate std;
 
 use crate::address::TextAddr;
+use crate::callsite::veneer::tests::far_target;
+use crate::callsite::veneer::{Veneer, reaches};
 use crate::callsite::{BTI_C, Callsite, MOV_X9_LR, NOP, State};
 use crate::engine::RegisterError;
 use crate::fakes::FakeKernel;
-use crate::insn::seq::plt::far_target;
 use crate::insn::{Branch, DataImm, Insn, Literal, Memory, Reg, System};
 use crate::ops::{Action, Ops, OpsFlags};
-use crate::plt::{Veneer, reaches};
 use std::string::String;
 use std::vec::Vec;
 
@@ -227,7 +227,7 @@ fn list_of(only: &'static Ops, direct: Option<TextAddr>) -> Vec<u64> {
     list(&[only], direct)
 }
 
-/// See [`entry`](crate::entry#the-list).
+/// See [`entry`](crate::stub::entry#the-list).
 fn list(callbacks: &[&'static Ops], direct: Option<TextAddr>) -> Vec<u64> {
     let safe = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::RECURSION_SAFE));
     let mut list = Vec::from([u64::from(safe)]);

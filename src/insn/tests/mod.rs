@@ -2,8 +2,8 @@
 
 extern crate std;
 
+mod constant;
 mod effects;
-mod sequences;
 
 use std::string::ToString;
 use std::vec::Vec;
@@ -15,10 +15,10 @@ use super::{
 };
 
 /// Numbers that look random and are the same every time: a linear congruence, its low bits dropped.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         let mut half = || {
             self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
             self.0 >> 32

@@ -3,9 +3,9 @@
 use super::fixture::{ADRP_X0, BL, Host, KERNEL, Maker, RET, sample};
 use crate::address::TextRange;
 use crate::callsite::Refusal;
+use crate::callsite::veneer::STUB_VENEERS;
+use crate::module::regions::RegionCause;
 use crate::module::{LoadError, MemoryError, Placement, RegionError, RelocCause, Segment, StartError, UnloadError};
-use crate::plt::STUB_VENEERS;
-use crate::region::RegionCause;
 use crate::symbols::Symbols;
 use object::write::{StandardSection, SymbolSection};
 use object::{SectionKind, SymbolKind, elf};

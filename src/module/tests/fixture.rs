@@ -2,8 +2,8 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::NOP;
+use crate::fakes::FakeMemory;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
-use crate::module::fakes::FakeMemory;
 use crate::module::{
     Erratum843419, Exports, Kernel, LoadError, Modules, NewRegion, NotRemoved, RegionCause, RegionError, RegionToken,
     Regions,

@@ -4,9 +4,9 @@ use super::fixture::{
     ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, LDR_X0_X0, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, sample,
 };
 use crate::address::TextAddr;
-use crate::module::fakes::MemoryFault;
+use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
+use crate::fakes::MemoryFault;
 use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Segment, StartError, UnloadError};
-use crate::plt::{ENTRY_BYTES, STUB_VENEERS, Veneer};
 use crate::symbols::{Convention, Symbols};
 use object::write::{StandardSection, SymbolSection};
 use object::{SymbolFlags, SymbolKind, elf};

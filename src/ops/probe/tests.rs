@@ -4,11 +4,11 @@ extern crate std;
 
 use super::{Entry, Exit, Probe, hook};
 use crate::address::TextAddr;
+use crate::context::TraceContext;
+use crate::context::regs::{FtraceRegs, PtRegs, SavedRegs};
+use crate::context::shadow::{HookedCall, ShadowStack, return_stub};
 use crate::ops::Ops;
 use crate::ops::exits::HookId;
-use crate::recursion::TraceContext;
-use crate::regs::{FtraceRegs, PtRegs, SavedRegs};
-use crate::shadow::{HookedCall, ShadowStack, return_stub};
 use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 use std::boxed::Box;

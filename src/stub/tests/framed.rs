@@ -1,12 +1,12 @@
 //! Stubs with a register frame, as an assembler's text.
 
 use crate::address::{TextAddr, TextRange};
-use crate::entry::{Stub, Stubs};
+use crate::context::TraceContext;
 use crate::insn::{Branch, DataImm, Insn, Reg};
 use crate::ops::{Callback, EntryHandler, Exit, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
-use crate::recursion::TraceContext;
-use crate::stub::{Code, Ground, Recipe, returning as returning_stub};
+use crate::stub::entry::{Stub, Stubs};
+use crate::stub::{Code, StubEnv, StubPlan, hook as returning_stub};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use std::boxed::Box;
@@ -44,15 +44,15 @@ pub(super) const FAR: u64 = 0xffff_0000_1234_5678;
 
 const EL1: ContextBase = ContextBase { register: BaseRegister::TpidrEl1, offset: 0x40 };
 
-pub(super) fn ground(context: ContextBase) -> Ground {
-    Ground { stubs: stubs(), context, cpu: None, atomics: false }
+pub(super) fn env(context: ContextBase) -> StubEnv {
+    StubEnv { stubs: stubs(), context, cpu: None, atomics: false }
 }
 
 fn code(callbacks: &[&'static Ops], direct: Option<TextAddr>, base: ContextBase) -> Box<Code> {
-    let recipe = Recipe { parts: &[], callbacks, direct };
+    let plan = StubPlan { parts: &[], callbacks, direct };
     let mut code = Box::new(Code::EMPTY);
-    recipe.code(&mut code, at(0x100), &ground(base)).unwrap();
-    assert!(code.words().len() * 4 <= recipe.bytes());
+    plan.code(&mut code, at(0x100), &env(base)).unwrap();
+    assert!(code.words().len() * 4 <= plan.bytes());
     code
 }
 
@@ -197,9 +197,9 @@ fn a_trampoline_alone_is_a_jump() {
 
 #[test]
 fn a_stub_for_as_many_as_there_can_be_has_room() {
-    let all: Vec<_> = (0..crate::stub::MAX_MEMBERS).map(|_| ops(NEAR, OpsFlags::empty())).collect();
+    let all: Vec<_> = (0..crate::ops::MAX_OPS).map(|_| ops(NEAR, OpsFlags::empty())).collect();
     let (_, literals) = text(&code(&all, Some(at(0x30_0000)), EL1), 3);
-    assert_eq!(literals.len(), crate::stub::MAX_MEMBERS + 3);
+    assert_eq!(literals.len(), crate::ops::MAX_OPS + 3);
     assert!(literals[1..].iter().zip(&all).all(|(literal, ops)| *literal == address(ops)));
 }
 
@@ -208,8 +208,8 @@ fn what_is_out_of_reach_is_an_error() {
     let mut far = stubs();
     far.skip = TextAddr::new(FAR);
     let callbacks = [ops(NEAR, OpsFlags::empty())];
-    let recipe = Recipe { parts: &[], callbacks: &callbacks, direct: None };
-    assert!(recipe.code(&mut Box::new(Code::EMPTY), at(0x100), &Ground { stubs: far, ..ground(EL1) }).is_err());
+    let plan = StubPlan { parts: &[], callbacks: &callbacks, direct: None };
+    assert!(plan.code(&mut Box::new(Code::EMPTY), at(0x100), &StubEnv { stubs: far, ..env(EL1) }).is_err());
 }
 
 struct Empty<const ENTRY: bool>;

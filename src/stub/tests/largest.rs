@@ -1,12 +1,12 @@
 //! That there is room for the longest stubs, and that hardly more is kept for them.
 
-use super::framed::{FAR, ground, ops, returning};
+use super::framed::{FAR, env, ops, returning};
 use super::{CPU, ON_CALLSITES};
 use crate::address::TextAddr;
 use crate::ops::{Ops, OpsFlags};
 use crate::platform::{BaseRegister, ContextBase};
-use crate::stub::pieces::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
-use crate::stub::{Code, Ground, MAX_MEMBERS, MAX_WORDS, Part, Recipe, TAIL_WORDS};
+use crate::stub::frame::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
+use crate::stub::{Code, MAX_OPS, MAX_WORDS, Part, StubEnv, StubPlan, TAIL_WORDS};
 use std::boxed::Box;
 
 /// Where no pair of loads reaches, and an ADD of the offset is needed.
@@ -14,12 +14,12 @@ const FAR_CONTEXT: ContextBase = ContextBase { register: BaseRegister::SpEl0, of
 
 /// How many words the stub takes at most, wherever its literals come to stand; and for how many there is room.
 fn longest(parts: &[Part], callbacks: &[&'static Ops], direct: Option<TextAddr>) -> (usize, usize) {
-    let recipe = Recipe { parts, callbacks, direct };
-    let room = recipe.bytes() / 4;
+    let plan = StubPlan { parts, callbacks, direct };
+    let room = plan.bytes() / 4;
     let words = [0x100, 0x104].map(|place| {
         let mut code = Box::new(Code::EMPTY);
-        let ground = Ground { cpu: Some(CPU), ..ground(FAR_CONTEXT) };
-        recipe.code(&mut code, super::framed::at(place), &ground).unwrap();
+        let env = StubEnv { cpu: Some(CPU), ..env(FAR_CONTEXT) };
+        plan.code(&mut code, super::framed::at(place), &env).unwrap();
         assert!(code.fits(room), "{} of {room} words", code.words().len());
         code.words().len()
     });
@@ -54,7 +54,7 @@ fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
 
 #[test]
 fn the_longest_stub_of_all_has_room_while_it_is_made_and_hardly_more_is_kept_for_it() {
-    let mut parts = [Part::CountCallsite(&ON_CALLSITES)].repeat(MAX_MEMBERS - 2);
+    let mut parts = [Part::CountCallsite(&ON_CALLSITES)].repeat(MAX_OPS - 2);
     parts.push(Part::Record { base: CPU, arguments: 4 });
     let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
     let (words, _) = longest(&parts, &[hook], None);

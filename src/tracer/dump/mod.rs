@@ -1,6 +1,6 @@
 //! Rings as a stream of bytes, from a kernel to a tool.
 //!
-//! Floor 5. A kernel [writes](DumpWriter) its rings through any function that takes bytes: a serial port, semihosting, a
+//! A kernel [writes](DumpWriter) its rings through any function that takes bytes: a serial port, semihosting, a
 //! file. [`Dump`] reads them on the other side, where everything is checked before anything is believed. Neither needs a
 //! heap.
 //!

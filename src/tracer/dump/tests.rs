@@ -8,7 +8,7 @@ use super::{
 use crate::address::{TextAddr, TextRange};
 use crate::engine::Engine;
 use crate::fakes::{COMPILED, FakeText};
-use crate::region::Regions as _;
+use crate::module::regions::Regions as _;
 use crate::symbols::{Convention, Function, Symbols, encode};
 use crate::tracer::event::{Event, Recorder};
 use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};

@@ -1,6 +1,6 @@
 //! The ring in which one CPU's records are kept.
 //!
-//! Floor 5. A [`Ring`] takes binary records of variable length from any context of its CPU, thread, interrupt or NMI, each
+//! A [`Ring`] takes binary records of variable length from any context of its CPU, thread, interrupt or NMI, each
 //! nested in the ones before, without a lock, a heap or a wait; readers on any CPU take them out meanwhile. There is one
 //! ring for each CPU so that writers don't fight for cache lines, not for correctness: a writer that is preempted and goes
 //! on on another CPU, or a second CPU that writes to the same ring, is only slower.

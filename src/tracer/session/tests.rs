@@ -2,15 +2,13 @@
 
 extern crate std;
 
-use super::{
-    Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, Recording, Session, TextAddr, Tracer, words,
-};
+use super::{Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, TextAddr, Tracer, words};
+use crate::context::regs::PtRegs;
+use crate::context::shadow::HookedCall;
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
 use crate::filter::{GlobError, Rule};
 use crate::ops::{leave, thread};
-use crate::regs::PtRegs;
-use crate::shadow::HookedCall;
 use crate::tracer::dump::Dump;
 use crate::tracer::event::Event;
 use crate::tracer::profiler::ProfileSlot;
@@ -96,7 +94,7 @@ struct One<const TEST: usize>;
 
 static SESSIONS: (Session<One<0>>, Session<One<1>>, Session<One<2>>) = (Session::new(), Session::new(), Session::new());
 
-impl<const TEST: usize> Recording for One<TEST> {
+impl<const TEST: usize> RecordTo for One<TEST> {
     fn ring() -> &'static Ring {
         &RING
     }
@@ -151,12 +149,12 @@ fn a_session_that_can_neither_start_nor_be_undone_is_stopped_like_one_that_has_b
     // The stub is written, twice, then one page is changed, and from then on none can be.
     kernel.set_fault(Some(Fault::AliasesFrom(3)));
     assert!(matches!(session.start(&engine, &options), Err(RegisterError::Text { .. })));
-    assert_ne!(engine.survey().enabled, 0, "the fault is no such fault");
+    assert_ne!(engine.check_text().enabled, 0, "the fault is no such fault");
     assert_eq!(session.start(&engine, &options), Err(RegisterError::AlreadyRegistered));
     assert!(matches!(session.stop(&engine), Err(RegisterError::Text { .. })), "it can be tried again");
     kernel.set_fault(None);
     session.stop(&engine).unwrap();
-    assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
+    assert_eq!((engine.check_text().enabled, engine.statistics().ops), (0, 0));
     assert_eq!(session.start(&engine, &parse("tracer=graph").unwrap()), Ok(2));
     assert_eq!(session.stop(&engine), Ok(2));
 }
@@ -173,7 +171,7 @@ fn a_session_that_failed_to_start_has_not_begun() {
     assert!(session.start(&engine, &options).is_err());
     kernel.set_fault(None);
     assert_eq!(session.stop(&engine), Err(RegisterError::NotRegistered));
-    assert_eq!((engine.survey().enabled, engine.statistics().ops), (0, 0));
+    assert_eq!((engine.check_text().enabled, engine.statistics().ops), (0, 0));
     assert_eq!(session.start(&engine, &options), Ok(2));
     assert_eq!(session.stop(&engine), Ok(2));
 }

@@ -1,7 +1,7 @@
 //! What a context says of itself decides when memory may go away.
-use fentry::recursion::Level;
-use fentry::shadow::ShadowStack;
-use fentry::unwind::Frames;
+use fentry::context::Level;
+use fentry::context::shadow::ShadowStack;
+use fentry::context::unwind::Frames;
 use fentry::TraceContext;
 
 static CONTEXT: TraceContext = TraceContext::new();

@@ -1,5 +1,5 @@
 //! A token says that the engine has a region, which can be taken out once.
-use fentry::region::RegionToken;
+use fentry::module::RegionToken;
 
 fn made() -> RegionToken {
     RegionToken(7)

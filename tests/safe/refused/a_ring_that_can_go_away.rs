@@ -1,9 +1,9 @@
 //! Stubs write to the slots for as long as the CPU lives.
 use fentry::CpuArea;
-use fentry::flight::Slot;
+use fentry::record::flight::FlightSlot;
 
 fn give(area: &CpuArea) {
-    let slots = [const { Slot::new() }; 4];
+    let slots = [const { FlightSlot::new() }; 4];
     let _ = area.set_ring(&slots);
 }
 

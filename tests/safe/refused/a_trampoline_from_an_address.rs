@@ -1,6 +1,6 @@
 //! What callsites call keeps to a convention, which the compiler can't see.
 use fentry::{Ops, TextAddr};
-use fentry::direct::Trampoline;
+use fentry::ops::direct::Trampoline;
 
 unsafe extern "C" fn code() {}
 

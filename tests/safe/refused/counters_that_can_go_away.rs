@@ -1,5 +1,5 @@
 //! Stubs add to them.
-use fentry::hits::CallsiteHits;
+use fentry::record::hits::CallsiteHits;
 use fentry::{Ops, TextAddr};
 use std::sync::atomic::AtomicU64;
 

@@ -1,6 +1,6 @@
 //! Each has a contract that only the kernel can keep.
-use fentry::shadow::ShadowStack;
-use fentry::unwind::Frames;
+use fentry::context::shadow::ShadowStack;
+use fentry::context::unwind::Frames;
 use fentry::{Engine, Image, Ops, TextAddr, TraceContext};
 
 fn init(engine: &Engine, image: Image) {

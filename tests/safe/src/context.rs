@@ -1,4 +1,4 @@
-use fentry::shadow::ShadowStack;
+use fentry::context::shadow::ShadowStack;
 use fentry::{TextAddr, TextRange, TraceContext};
 
 #[test]

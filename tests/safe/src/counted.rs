@@ -1,6 +1,6 @@
 use super::kernel_of;
-use fentry::flight::Slot;
-use fentry::hits::CallsiteHits;
+use fentry::record::flight::FlightSlot;
+use fentry::record::hits::CallsiteHits;
 use fentry::{CpuArea, Filter, Ops, TextAddr, TextRange};
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -28,7 +28,7 @@ fn counters_are_registered_and_read() {
 
 #[test]
 fn an_area_takes_one_ring_whoever_gives_it() {
-    static SLOTS: [[Slot; 4]; 2] = [const { [const { Slot::new() }; 4] }; 2];
+    static SLOTS: [[FlightSlot; 4]; 2] = [const { [const { FlightSlot::new() }; 4] }; 2];
     for _ in 0..if cfg!(miri) { 4 } else { 200 } {
         let area = CpuArea::new();
         let given = thread::scope(|scope| {
@@ -47,7 +47,7 @@ fn an_area_takes_one_ring_whoever_gives_it() {
 
 #[test]
 fn a_ring_of_a_wrong_size_is_refused() {
-    static SLOTS: [Slot; 3] = [const { Slot::new() }; 3];
+    static SLOTS: [FlightSlot; 3] = [const { FlightSlot::new() }; 3];
     let area = CpuArea::default();
     assert!(area.set_ring(&SLOTS).is_err());
     assert!(area.set_ring(&[]).is_err());

@@ -34,7 +34,7 @@ fn ops_come_and_go_and_change() {
     assert_eq!(engine.register(&SECOND, &Filter::new(&rules)), Ok(1));
     assert_eq!(engine.register(&RETURNING, &Filter::new(&[Rule::address(draw)])), Ok(1));
     assert_eq!(engine.set_filter(&FIRST, &Filter::new(&[Rule::glob("s*").unwrap()])), Ok(2));
-    let survey = engine.survey();
+    let survey = engine.check_text();
     assert_eq!((survey.enabled, survey.wrong), (3, 0));
     let mut shown = Vec::new();
     engine.for_each_callsite(|status| {
@@ -81,13 +81,13 @@ fn threads_share_an_engine() {
             scope.spawn(move || {
                 for _ in 0..3 {
                     assert_eq!(engine.register(ops, &Filter::new(&[Rule::address(function)])), Ok(1));
-                    assert_eq!(engine.survey().wrong, 0);
+                    assert_eq!(engine.check_text().wrong, 0);
                     assert_eq!(engine.unregister(ops), Ok(1));
                 }
             });
         }
     });
-    assert_eq!(engine.survey().disabled, 2);
+    assert_eq!(engine.check_text().disabled, 2);
 }
 
 #[test]

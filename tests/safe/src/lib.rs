@@ -34,7 +34,7 @@ extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<
 fn kernel_of<const N: usize>(names: [&str; N]) -> (&'static FakeKernel, &'static Engine, [TextAddr; N]) {
     let mut text = FakeText::new(BASE);
     let functions = names.map(|name| text.function(name, COMPILED));
-    let (kernel, engine, InitReport { census, .. }) = safe_machine::engine_on(text);
-    assert_eq!((census.accepted, census.refused), (N, 0));
+    let (kernel, engine, InitReport { counts, .. }) = safe_machine::engine_on(text);
+    assert_eq!((counts.accepted, counts.refused), (N, 0));
     (kernel, engine, functions)
 }

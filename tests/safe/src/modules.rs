@@ -1,8 +1,8 @@
 use super::{BASE, callback};
 use fentry::fakes::{COMPILED, FakeText};
-use fentry::module::fakes::{FakeMemory, MemoryFault};
+use fentry::fakes::{FakeMemory, MemoryFault};
+use fentry::module::Regions;
 use fentry::module::{Exports, ModuleMemory, Placement, Request, Segment};
-use fentry::region::Regions;
 use fentry::{Filter, Ops, Rule};
 
 #[test]
@@ -17,9 +17,9 @@ fn the_text_of_a_module_comes_and_goes() {
     assert_eq!(engine.register(&OPS, &Filter::new(&[Rule::glob("draw*").unwrap()])), Ok(1));
     for _ in 0..3 {
         let token = safe_machine::add_module(engine, kernel).unwrap();
-        assert_eq!(engine.survey().enabled, 2);
+        assert_eq!(engine.check_text().enabled, 2);
         engine.remove(token).unwrap();
-        assert_eq!(engine.survey().enabled, 1);
+        assert_eq!(engine.check_text().enabled, 1);
     }
     assert_eq!(engine.unregister(&OPS), Ok(1));
 }

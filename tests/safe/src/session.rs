@@ -1,7 +1,7 @@
 use super::kernel_of;
 use fentry::tracer::dump::Dump;
 use fentry::tracer::event::Recorder;
-use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::tracer::kernel::{Keeps, RecordTo};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::tracer::session::{self, Options, Session};
@@ -15,7 +15,7 @@ static SESSION: Session<OneCpu> = Session::new();
 
 struct OneCpu;
 
-impl Recording for OneCpu {
+impl RecordTo for OneCpu {
     fn ring() -> &'static Ring {
         &RING
     }
@@ -46,7 +46,7 @@ fn a_session_goes_from_its_words_to_its_dump() {
         let options = Options::parse(session::words(words)).unwrap();
         assert_eq!(SESSION.start(engine, &options), Ok(functions), "{words}");
         assert!(SESSION.start(engine, &options).is_err());
-        assert_eq!(engine.survey().enabled, functions);
+        assert_eq!(engine.check_text().enabled, functions);
         assert_eq!(SESSION.stop(engine), Ok(functions));
         assert!(SESSION.stop(engine).is_err());
     }

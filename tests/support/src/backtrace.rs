@@ -2,7 +2,7 @@
 
 use crate::percpu;
 use core::arch::asm;
-use fentry::unwind::Frames;
+use fentry::context::unwind::Frames;
 use fentry::{Symbols, TextAddr};
 
 /// The most frames that a report prints.

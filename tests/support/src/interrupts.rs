@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
 use fentry::TextAddr;
-use fentry::recursion::Level;
+use fentry::context::Level;
 
 /// The GIC of QEMU's virt board.
 const DISTRIBUTOR: usize = 0x0800_0000;

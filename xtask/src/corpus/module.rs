@@ -76,7 +76,7 @@ impl Bench {
         let engine: &'static Engine = Box::leak(Box::new(Engine::with_machine(host, host)));
         // SAFETY: nothing executes a fake's text.
         let report = unsafe { engine.init(kernel.image()) }.context("the fake kernel's init fails")?;
-        Ok(Self { host, engine, ops: Box::leak(Box::new(Ops::new(never_called))), own: report.census.accepted })
+        Ok(Self { host, engine, ops: Box::leak(Box::new(Ops::new(never_called))), own: report.counts.accepted })
     }
 
     /// Loads a module at a distance, traces it, and unloads it. `look` is shown the memory of the module once nothing of it

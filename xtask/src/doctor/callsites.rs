@@ -17,7 +17,7 @@ const SHOWN: usize = 5;
 
 /// What the engine would make of the entries.
 #[derive(Debug, Default)]
-pub(super) struct Survey {
+pub(super) struct TextCheck {
     pub(super) accepted: Vec<Callsite>,
     pub(super) excluded: usize,
     /// What the entries name, whatever became of them.
@@ -26,7 +26,7 @@ pub(super) struct Survey {
 }
 
 /// Decodes the entries, reports on them, and gives the callsites.
-pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Report) -> Survey {
+pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Report) -> TextCheck {
     let survey = survey(loaded, entries);
     let mut forms: BTreeMap<Form, usize> = BTreeMap::new();
     for callsite in &survey.accepted {
@@ -58,7 +58,7 @@ fn text(loaded: &Loaded<'_>) -> TextRange {
     TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end))
 }
 
-fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> Survey {
+fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> TextCheck {
     let text = text(loaded);
     let engine = loaded.between("__fentry_text_start", "__fentry_text_stop").unwrap_or(0..0);
     let relative = is_relative(entries, text);
@@ -73,7 +73,7 @@ fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> Survey {
         true => Callsite::beyond_doubt(entry, text, read),
         false => Callsite::of_function(entry, text, |at| functions.contains(&at.get()), read),
     };
-    let mut survey = Survey { named: addrs.iter().copied().collect(), ..Survey::default() };
+    let mut survey = TextCheck { named: addrs.iter().copied().collect(), ..TextCheck::default() };
     let mut decoded = Vec::new();
     for addr in addrs {
         if engine.contains(&addr) {
@@ -123,7 +123,7 @@ fn is_relative(entries: &[Entry], text: TextRange) -> bool {
     in_text(true) > in_text(false)
 }
 
-fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
+fn refusals(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
     let mut rest = survey.refused.clone();
     // Not one in the midst of a function, which is damaged.
     let is_stray = |&(entry, refusal): &(TextAddr, Refusal)| {
@@ -163,7 +163,7 @@ fn refusals(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
 }
 
 /// The pointer before a function is only of use where it can be read in one piece.
-fn alignment(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
+fn alignment(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
     let prefixed = || survey.accepted.iter().filter(|callsite| callsite.form().prefix == Prefix::Literal);
     let misaligned: Vec<&Callsite> = prefixed().filter(|callsite| callsite.literal().is_none()).collect();
     if !misaligned.is_empty() {

@@ -7,13 +7,13 @@ use fentry::callsite::NOP;
 use fentry::symbols::Function;
 
 use super::advice;
-use super::callsites::{Survey, shortened};
+use super::callsites::{TextCheck, shortened};
 use super::loaded::Loaded;
 use super::report::Report;
 use super::section::begins_with_nops;
 
 /// Looks at every function and reports on them together.
-pub(super) fn examine(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
+pub(super) fn examine(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
     let callsites: BTreeSet<u64> = survey.accepted.iter().map(|callsite| callsite.function().get()).collect();
     let all = loaded.functions.len();
     let is_traceable = |function: &&Function| callsites.contains(&function.addr);
@@ -33,7 +33,7 @@ pub(super) fn examine(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report)
 }
 
 /// Functions that were compiled to be traced and that no entry names: the linker dropped the entry and kept the function.
-fn without_entry(loaded: &Loaded<'_>, survey: &Survey, report: &mut Report) {
+fn without_entry(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
     let has_prefix = |addr: u64| [8, 4].iter().all(|back| loaded.read_u32(addr.wrapping_sub(*back)) == Some(NOP));
     // An entry names the function, its first NOP behind a landing pad, or the first prefix NOP.
     let is_named = |addr: u64| {

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use fentry::TextAddr;
+use fentry::fakes::FakeMemory;
 use fentry::fakes::{COMPILED, FakeText};
-use fentry::module::fakes::FakeMemory;
 use fentry::module::{Erratum843419, Exports, Kernel, Modules, Placement, Segment, Untraced};
 use object::read::elf::{ElfFile64, FileHeader as _};
 use object::write::{Object as Maker, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};

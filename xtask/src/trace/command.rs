@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use super::model::Trace;
-use super::record::{self, Recording, Tracer};
+use super::record::{self, RecordTo, Tracer};
 use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
 use crate::kernel_build;
 use crate::progress::Step;
@@ -217,7 +217,7 @@ fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result
 }
 
 /// What shall be recorded; builds the kernel if it is one of this repository's.
-fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
+fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<RecordTo> {
     let (image, settings) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
@@ -234,7 +234,7 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
     };
     let is_demo = args.image.is_none() && args.kernel == KERNEL;
     let filters = if args.filters.is_empty() && is_demo { vec![WORKLOAD.to_owned()] } else { args.filters.clone() };
-    Ok(Recording {
+    Ok(RecordTo {
         image,
         tracer: args.tracer,
         filters,

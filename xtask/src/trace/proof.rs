@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::command::{Format, WORKLOAD};
 use super::model::{Context, EventKind, Trace};
-use super::record::{self, Recording, Tracer};
+use super::record::{self, RecordTo, Tracer};
 use super::{calls, summary, text};
 use crate::progress::Step;
 use crate::variant::Variant;
@@ -38,7 +38,7 @@ pub(crate) fn run(image: &Path, variant: &Variant, directory: &Path, step: &Step
     let mut of_one_cpu = Vec::new();
     for (tracer, cpus) in [(Tracer::Graph, 1), (Tracer::Function, 1), (Tracer::Profile, 1), (Tracer::Graph, 4)] {
         step.note(&format!("{tracer:?} on {cpus} CPUs"));
-        let recording = Recording {
+        let recording = RecordTo {
             image: image.to_owned(),
             tracer,
             filters: vec![WORKLOAD.to_owned()],

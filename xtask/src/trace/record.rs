@@ -24,7 +24,7 @@ pub(crate) enum Tracer {
 
 /// What a kernel shall record, and how it is booted for that.
 #[derive(Clone, Debug)]
-pub(crate) struct Recording {
+pub(crate) struct RecordTo {
     pub(crate) image: PathBuf,
     pub(crate) tracer: Tracer,
     pub(crate) filters: Vec<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Recording {
     pub(crate) limit: Duration,
 }
 
-impl Recording {
+impl RecordTo {
     /// Boots the kernel, which writes its dump into the file, and shows that. What became of a kernel that failed is in the
     /// result, if it wrote something before.
     pub(crate) fn run(&self, dump: &Path) -> Result<Recorded> {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn the_command_line_says_what_was_asked_for() {
-        let recording = Recording {
+        let recording = RecordTo {
             image: "kernel".into(),
             tracer: Tracer::Profile,
             filters: vec!["disk::*".into(), "!<disk::Disk as io::Read>::*".into()],
@@ -172,7 +172,7 @@ mod tests {
         let expected = "\"trace-file=/some where/dump\" tracer=profile filter=disk::* \
                         \"filter=!<disk::Disk as io::Read>::*\" depth=3 quiet root=\"a b\"";
         assert_eq!(recording.command_line(Path::new("/some where/dump")).unwrap(), expected);
-        let odd = Recording { filters: vec!["say \"hi\"".into()], ..recording };
+        let odd = RecordTo { filters: vec!["say \"hi\"".into()], ..recording };
         assert!(odd.command_line(Path::new("dump")).is_err());
     }
 }

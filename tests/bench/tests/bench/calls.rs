@@ -4,13 +4,13 @@ use crate::counted::{counted, tell, tell_sized};
 use crate::kernel::{address, engine, function, init};
 use alloc::vec::Vec;
 use core::arch::naked_asm;
-use fentry::direct::Trampoline;
-use fentry::flight::Slot;
+use fentry::context::shadow::ShadowStack;
+use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::shadow::ShadowStack;
+use fentry::record::flight::FlightSlot;
 use fentry::tracer;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, Recording};
+use fentry::tracer::kernel::{Keeps, RecordTo};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, Rule, Symbols, TextAddr};
@@ -52,10 +52,10 @@ static BLOCKS: [RingBlock; 16] = [const { RingBlock::new() }; 16];
 static RING: Ring = Ring::new(&BLOCKS, Mode::Overwrite);
 static SLOTS: [ProfileSlot; 64] = [const { ProfileSlot::new() }; 64];
 static PROFILE: Profile = Profile::new(&SLOTS);
-static FLIGHT: [Slot; 16] = [const { Slot::new() }; 16];
+static FLIGHT: [FlightSlot; 16] = [const { FlightSlot::new() }; 16];
 static SHADOW: ShadowStack<8> = ShadowStack::new();
 
-impl Recording for Kernel {
+impl RecordTo for Kernel {
     #[inline]
     fn ring() -> &'static Ring {
         &RING

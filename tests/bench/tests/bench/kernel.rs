@@ -49,7 +49,7 @@ pub(crate) fn init() -> Init {
         // SAFETY: one CPU, and no timer is set that would interrupt it.
         let (report, instructions) = counted(|| unsafe { ENGINE.init(image) });
         let report = report.expect("the image has callsites");
-        assert_eq!(report.census.accepted, COUNT, "{report:?}");
+        assert_eq!(report.counts.accepted, COUNT, "{report:?}");
         assert_eq!(report.symbols, COUNT);
         Init { report, instructions, section_bytes: section().len(), names_bytes: names.len(), compiled_call }
     })

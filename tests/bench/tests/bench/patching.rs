@@ -19,7 +19,7 @@ fn registered(filter: &Filter<'_>, selected: usize) -> (u32, u32) {
     let once = || {
         let (registered, register) = counted(|| engine().register(&OPS, filter));
         assert_eq!(registered, Ok(selected));
-        assert_eq!(engine().survey().enabled, selected);
+        assert_eq!(engine().check_text().enabled, selected);
         let (unregistered, unregister) = counted(|| engine().unregister(&OPS));
         assert_eq!(unregistered, Ok(selected));
         (register, unregister)
@@ -53,7 +53,7 @@ pub(crate) fn growth_of_all_at_once() {
     use_alias(Alias::Permanent);
     tell_sized("enable-all-window", enable, COUNT);
     tell_sized("disable-all-window", disable, COUNT);
-    assert_eq!(engine().survey().wrong, 0);
+    assert_eq!(engine().check_text().wrong, 0);
 }
 
 pub(crate) fn growth_of_filters_by_name() {
@@ -111,7 +111,7 @@ pub(crate) fn memory() {
         text += status.callsite.call_addr().get() + 4 - status.callsite.function().get();
     });
     tell_sized("memory-text", text as u32, COUNT);
-    assert_eq!(init().report.census.refused, 0);
+    assert_eq!(init().report.counts.refused, 0);
     tell_sized("memory-names", init().names_bytes as u32, COUNT);
     tell("memory-ops", size_of::<Ops>() as u32);
     tell("memory-engine", size_of::<Engine>() as u32);

@@ -3,7 +3,7 @@
 use fentry::Engine;
 use fentry::engine::InitReport;
 use fentry::fakes::{FakeKernel, FakeText};
-use fentry::region::{RegionError, RegionToken, Regions as _};
+use fentry::module::{RegionError, RegionToken, Regions as _};
 
 /// An initialised engine on this text.
 ///

@@ -20,7 +20,7 @@ extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>
 
 pub(super) fn the_engine_is_ready_before_other_cpus() {
     let (_, report) = engine();
-    assert_eq!(report.census.refused, 0);
+    assert_eq!(report.counts.refused, 0);
 }
 
 #[inline(never)]
@@ -41,7 +41,7 @@ pub(super) fn text_changes_under_running_cpus() {
             if cpu == 0 {
                 for _ in 0..ROUNDS {
                     let selected = engine.register(&COUNT, &Filter::new(&[])).expect("registration");
-                    assert_eq!(selected, report.census.accepted);
+                    assert_eq!(selected, report.counts.accepted);
                     assert_eq!(work(0x1234), 4);
                     engine.unregister(&COUNT).expect("it is registered");
                 }
@@ -54,8 +54,8 @@ pub(super) fn text_changes_under_running_cpus() {
             }
             interrupts::stop_ticks();
         });
-        let survey = engine.survey();
-        assert_eq!((survey.disabled, survey.enabled, survey.wrong), (report.census.accepted, 0, 0));
+        let survey = engine.check_text();
+        assert_eq!((survey.disabled, survey.enabled, survey.wrong), (report.counts.accepted, 0, 0));
     }
     memory::use_alias(Alias::Permanent);
     for cpu in smp::online() {

@@ -1,0 +1,74 @@
+//! Instructions that may change while a CPU executes them, and changes of one instruction.
+
+use super::NOP;
+use crate::address::TextAddr;
+use crate::insn::{BranchOffset, Insn};
+
+/// One instruction to change: where, from what, to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WordChange<Word> {
+    /// The instruction's address.
+    pub at: TextAddr,
+    /// The word that must be there.
+    pub old: Word,
+    /// The word that shall be there.
+    pub new: Word,
+}
+
+impl WordChange<LiveWord> {
+    /// Drops the promise of the type: the words alone.
+    #[must_use]
+    pub const fn words(self) -> WordChange<u32> {
+        WordChange { at: self.at, old: self.old.0, new: self.new.0 }
+    }
+}
+
+impl WordChange<u32> {
+    /// The way back.
+    #[must_use]
+    pub const fn reversed(self) -> Self {
+        Self { at: self.at, old: self.new, new: self.old }
+    }
+}
+
+/// An instruction that may be put in the place of another such while a CPU executes it: B, BL, NOP, BRK, SVC, HVC, SMC or
+/// ISB (Arm ARM B2.2.5).
+///
+/// # Invariants
+///
+/// The word is one of those.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveWord(u32);
+
+impl LiveWord {
+    /// NOP.
+    // INVARIANT: NOP is in the set.
+    pub const NOP: Self = Self(NOP);
+
+    /// BL.
+    pub const fn bl(offset: BranchOffset) -> Self {
+        // INVARIANT: BL is in the set.
+        Self(Insn::bl(offset).encode())
+    }
+
+    /// BL from `at` to `target`, which BL is known to reach.
+    #[inline]
+    pub(crate) const fn bl_within_reach(at: TextAddr, target: TextAddr) -> Self {
+        const BL: u32 = Insn::bl(BranchOffset::ZERO).encode();
+        debug_assert!(BranchOffset::between(at.get(), target.get()).is_ok());
+        let words = (target.get().wrapping_sub(at.get()) >> 2) as u32;
+        // INVARIANT: BL is in the set; imm26 is its low 26 bits (Arm ARM C6.2, BL).
+        Self(BL | words & 0x03ff_ffff)
+    }
+
+    /// `word`, if it is in the set.
+    pub const fn new(word: u32) -> Option<Self> {
+        // INVARIANT: looked at.
+        if Insn::decode(word).is_concurrently_modifiable() { Some(Self(word)) } else { None }
+    }
+
+    /// The word.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}

@@ -1,0 +1,310 @@
+//! The guard that keeps a callback from being called inside itself.
+//!
+//! A callback is compiled code of a kernel whose functions are nearly all callsites: it will call traced
+//! functions. The stubs therefore look, before anything of Rust runs, into the [`TraceContext`] of the thread of
+//! execution: one word says that its present level is inside a callback already. If so the call goes straight on to the
+//! function, and is counted as a miss of each ops that it would have called.
+//!
+//! The check is in the stubs, not in Rust, because in an unoptimised kernel even an atomic load is a function of `core`
+//! with a callsite of its own. Plain loads and stores are enough: a context is only touched by the thread of execution
+//! that it belongs to and by interrupts on top of it, and an interrupt leaves its words as it found them.
+//!
+//! ```text
+//!   thread:  ....[callback.........................]....      busy
+//!   irq:                  ....[callback]...                   its own level, not busy before: it is traced
+//!   either level again, inside its own callback:              busy: skipped, and counted
+//! ```
+
+pub(crate) mod clock;
+pub mod regs;
+pub mod shadow;
+pub mod unwind;
+
+use crate::address::{TextAddr, TextRange};
+use core::ops::Range;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use shadow::{HookedCalls, ShadowStack};
+
+/// What kind of context is running; each can be inside a callback once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Level {
+    /// A task, or a kernel's only thread.
+    Thread = 1,
+    /// An interrupt handler.
+    Irq = 2,
+    /// What can interrupt an interrupt handler: an FIQ used as NMI, an SError, a debug exception.
+    Nmi = 4,
+}
+
+/// The engine's own few words for one thread of execution.
+///
+/// Where the kernel never switches tasks inside kernel code, one for each CPU; where it does, one for each task. Its
+/// address, less the offset of [`ContextBase`](crate::platform::ContextBase), is what the kernel puts into the base
+/// register. It must live as long as it can be reached through that register.
+///
+/// # Invariants
+///
+/// `level` holds the bit of the running [`Level`]; `below` the bits of the levels that were interrupted inside a callback;
+/// `busy` is not zero where the running level is inside a callback, or is among those.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct TraceContext {
+    pub(crate) busy: AtomicU64,
+    pub(crate) calls: HookedCalls,
+    level: AtomicU32,
+    below: AtomicU32,
+    pub(crate) misses: AtomicU64,
+}
+
+impl TraceContext {
+    /// A context at [`Level::Thread`] with no callback running.
+    pub const fn new() -> Self {
+        // INVARIANT: the thread's level, nothing interrupted.
+        Self {
+            busy: AtomicU64::new(0),
+            calls: HookedCalls::new(),
+            level: AtomicU32::new(Level::Thread as u32),
+            below: AtomicU32::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives it a shadow stack, without which no return is hooked, and makes it as new: at [`Level::Thread`], inside no
+    /// callback and no hooked call. What it has counted stays.
+    ///
+    /// Where the thread's stack is should be told anew, by [`set_stack_bounds`](Self::set_stack_bounds).
+    ///
+    /// # Safety
+    ///
+    /// 1. The stack is no other context's, and lives as long as this one is in use.
+    /// 2. No hooked call of this thread of execution returns any more.
+    /// 3. It is inside no callback, or will never go on there: its task has ended, for example.
+    /// 4. It is inside no exception handler that has [entered](Self::enter) a level.
+    pub unsafe fn set_shadow_stack<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
+        self.leave_everything();
+        // SAFETY: our caller's first two promises.
+        unsafe { self.calls.give(stack) };
+    }
+
+    /// Makes it as new, for another task: at [`Level::Thread`], inside no callback and no hooked call. What it has counted
+    /// stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
+    ///
+    /// A task that is killed leaves its context inside whatever it was inside of; a context that is used again without this
+    /// may never be traced any more, nor ever be quiescent.
+    ///
+    /// # Safety
+    ///
+    /// As for [`set_shadow_stack`](Self::set_shadow_stack), from 2 on.
+    pub unsafe fn reset(&self) {
+        self.leave_everything();
+        // SAFETY: our caller's promise that no hooked call returns.
+        unsafe { self.calls.reset() };
+    }
+
+    fn leave_everything(&self) {
+        // INVARIANT: as in `new`.
+        self.level.store(Level::Thread as u32, Ordering::Relaxed);
+        self.below.store(0, Ordering::Relaxed);
+        self.busy.store(0, Ordering::Relaxed);
+    }
+
+    /// Tells where the thread's stack is, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
+    ///
+    /// With it, hooked calls on that stack that never returned are dropped at the next hooked call, however they ended;
+    /// without, only when a hooked call around them returns. What runs on other stacks, exception handlers for example,
+    /// is not touched by it.
+    ///
+    /// # Safety
+    ///
+    /// 1. That is the stack of this context's thread of execution, and nothing else that runs in this context uses a part of
+    ///    it, but for exception handlers that go on below what they interrupt.
+    /// 2. There a function calls another one with the SP that it was called with itself only by a tail call. (Compilers do
+    ///    no other.)
+    pub unsafe fn set_stack_bounds(&self, stack: Range<u64>) {
+        self.calls.set_stack_bounds(stack.start, stack.end);
+    }
+
+    /// How many calls are inside each other now whose return is hooked.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        self.calls.depth()
+    }
+
+    /// How many calls were not hooked because the shadow stack was full, or there is none.
+    pub fn overflows(&self) -> u64 {
+        self.calls.overflows.load(Ordering::Relaxed)
+    }
+
+    /// How many hooked calls never returned, as far as a later call or return has shown it.
+    pub fn abandoned(&self) -> u64 {
+        self.calls.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// Tells that an exception handler of this level begins; returns what [`leave`](Self::leave) must be given at its end.
+    ///
+    /// A kernel that never calls this is traced all the same; what its interrupt handlers call while they interrupt a
+    /// callback is then counted as a miss.
+    ///
+    /// # Safety
+    ///
+    /// 1. The context is that of the thread of execution that calls this.
+    /// 2. The result is given to [`leave`](Self::leave) of the same context, by the same thread of execution, before what
+    ///    was interrupted goes on.
+    /// 3. Of several handlers inside each other, the one that entered last leaves first; and a callback that is called
+    ///    between the two calls has ended before the second.
+    pub unsafe fn enter(&self, level: Level) -> Outer {
+        let outer = Outer {
+            busy: self.busy.load(Ordering::Relaxed),
+            level: self.level.load(Ordering::Relaxed),
+            below: self.below.load(Ordering::Relaxed),
+            calls: self.calls.mark(),
+        };
+        let below = if outer.busy == 0 { outer.below } else { outer.below | outer.level };
+        // INVARIANT: the new level is busy from the start if it was interrupted inside a callback.
+        self.below.store(below, Ordering::Relaxed);
+        // In this order, so that whatever interrupts finds one of the two that says that a callback is going on.
+        compiler_fence(Ordering::SeqCst);
+        self.level.store(level as u32, Ordering::Relaxed);
+        self.busy.store(u64::from(below & level as u32), Ordering::Relaxed);
+        outer
+    }
+
+    /// Tells that the exception handler is over. Hooked calls that were made inside it and never returned are dropped.
+    ///
+    /// # Safety
+    ///
+    /// 1. `outer` is what the call of [`enter`](Self::enter) has returned that this one ends, with what is promised there.
+    pub unsafe fn leave(&self, outer: Outer) {
+        // Our callers are above this, on the stack that the handler runs on.
+        let here = 0_u8;
+        self.calls.drop_left(outer.calls, (&raw const here).addr() as u64);
+        // INVARIANT: an `Outer` holds what was here.
+        self.busy.store(outer.busy, Ordering::Relaxed);
+        self.level.store(outer.level, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        self.below.store(outer.below, Ordering::Relaxed);
+    }
+
+    /// Whether this thread of execution is inside a callback, at any level.
+    pub fn in_callback(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) != 0 || self.below.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no callback, and not on
+    /// the few instructions of a stub before the guard is taken or after it is given back.
+    pub fn is_quiescent(&self, pc: TextAddr, stubs: &[TextRange]) -> bool {
+        !self.in_callback() && !stubs.iter().any(|stub| stub.contains(pc))
+    }
+
+    /// How many calls went untraced because their level was inside a callback already.
+    pub fn misses(&self) -> u64 {
+        self.misses.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for TraceContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What an exception interrupted.
+#[derive(Debug)]
+#[must_use = "give it back to `TraceContext::leave` when the handler ends"]
+pub struct Outer {
+    busy: u64,
+    level: u32,
+    below: u32,
+    /// Up to where there were hooked calls.
+    calls: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Level, Outer, TraceContext};
+    use crate::address::{TextAddr, TextRange};
+    use core::sync::atomic::Ordering;
+
+    fn enter(context: &TraceContext, level: Level) -> Outer {
+        // SAFETY: these tests leave in the reverse order, and nothing else uses the context.
+        unsafe { context.enter(level) }
+    }
+
+    fn leave(context: &TraceContext, outer: Outer) {
+        // SAFETY: as above.
+        unsafe { context.leave(outer) };
+    }
+
+    #[test]
+    fn a_context_whose_task_was_killed_inside_everything_is_as_new() {
+        let context = TraceContext::new();
+        context.busy.store(1, Ordering::Relaxed);
+        let _ = enter(&context, Level::Irq);
+        context.busy.store(1, Ordering::Relaxed);
+        // SAFETY: nothing goes on.
+        unsafe { context.reset() };
+        assert!(!is_busy(&context) && !context.in_callback());
+        let outer = enter(&context, Level::Irq);
+        assert!(!is_busy(&context), "the handler's level was not inside a callback");
+        leave(&context, outer);
+    }
+
+    #[test]
+    fn what_is_counted_shows() {
+        let context = TraceContext::new();
+        context.misses.store(3, Ordering::Relaxed);
+        context.calls.overflows.store(4, Ordering::Relaxed);
+        context.calls.abandoned.store(5, Ordering::Relaxed);
+        assert_eq!((context.misses(), context.overflows(), context.abandoned()), (3, 4, 5));
+    }
+
+    fn is_busy(context: &TraceContext) -> bool {
+        context.busy.load(Ordering::Relaxed) != 0
+    }
+
+    #[test]
+    fn inside_a_callback_or_a_stub_nothing_is_quiescent() {
+        let context = TraceContext::new();
+        let stubs = [TextRange::new(TextAddr::new(0x100), TextAddr::new(0x180))];
+        assert!(context.is_quiescent(TextAddr::new(0xfc), &stubs));
+        assert!(!context.is_quiescent(TextAddr::new(0x17c), &stubs));
+        context.busy.store(1, Ordering::Relaxed);
+        assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
+        // Neither for the handler that interrupted the callback.
+        let outer = enter(&context, Level::Irq);
+        assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
+        leave(&context, outer);
+    }
+
+    #[test]
+    fn each_level_can_be_inside_a_callback_once() {
+        let context = TraceContext::new();
+        context.busy.store(1, Ordering::Relaxed);
+        let thread = enter(&context, Level::Irq);
+        assert!(!is_busy(&context), "the handler's own level");
+        context.busy.store(1, Ordering::Relaxed);
+        let irq = enter(&context, Level::Nmi);
+        assert!(!is_busy(&context));
+        let nmi = enter(&context, Level::Irq);
+        assert!(is_busy(&context), "the same level once more, inside its own callback");
+        leave(&context, nmi);
+        assert!(!is_busy(&context));
+        leave(&context, irq);
+        assert!(is_busy(&context));
+        context.busy.store(0, Ordering::Relaxed);
+        leave(&context, thread);
+        assert!(is_busy(&context), "the thread's callback goes on");
+    }
+
+    #[test]
+    fn a_handler_that_interrupts_no_callback_leaves_no_trace() {
+        let context = TraceContext::new();
+        let thread = enter(&context, Level::Irq);
+        let irq = enter(&context, Level::Irq);
+        assert!(!is_busy(&context) && !context.in_callback());
+        leave(&context, irq);
+        leave(&context, thread);
+        assert!(!context.in_callback());
+    }
+}

@@ -1,0 +1,420 @@
+//! What is loaded: loading, starting, use counts, unloading.
+
+use super::apply::Linking;
+use super::error::{LoadError, StartError, UnloadError, owned};
+use super::export::{Exports, RECORD_BYTES, SECTION};
+use super::layout::{Erratum843419, Layout, Spot};
+use super::memory::{ModuleMemory, Placement, Segment};
+use super::object::Object;
+use super::place::{Kept, Placed};
+use super::symbols::{self, Values};
+use super::{EXIT, INIT};
+use crate::address::{TextAddr, TextRange};
+use crate::module::regions::{NewRegion, Regions};
+use crate::platform::Platform;
+use crate::text::Machine;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What the loader needs of the kernel around it.
+#[derive(Clone, Copy)]
+pub struct Kernel<'k> {
+    /// Where memory comes from.
+    pub memory: &'k dyn ModuleMemory,
+    /// How the other CPUs are told of new text.
+    pub platform: &'k dyn Platform,
+    /// The CPU, for cache maintenance.
+    pub machine: &'k dyn Machine,
+    /// Who traces the text.
+    pub regions: &'k dyn Regions,
+    /// Whether a CPU has it.
+    pub erratum_843419: Erratum843419,
+    /// Calls a function of a module, under the contract of [`call`], which does it on the CPU that this is compiled for.
+    pub call: unsafe fn(TextAddr) -> i32,
+}
+
+impl fmt::Debug for Kernel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("erratum_843419", &self.erratum_843419).finish_non_exhaustive()
+    }
+}
+
+/// Calls the `extern "C" fn() -> i32` at this address; what it returns has no meaning where the function has no result.
+///
+/// Not through a function pointer: a kernel compiled with kCFI would look for a hash of its own compiler before the
+/// function, and a module in C has none.
+///
+/// # Safety
+///
+/// 1. There is such a function, mapped executable on this CPU.
+/// 2. Calling it now is sound.
+#[cfg(target_arch = "aarch64")]
+pub unsafe fn call(function: TextAddr) -> i32 {
+    let result: u64;
+    // SAFETY: our caller's promises; an `extern "C"` function keeps the procedure call standard.
+    unsafe {
+        core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
+    }
+    result as i32
+}
+
+/// Calls a function at this address: not here, where the CPU is another one.
+///
+/// # Safety
+///
+/// None: nothing is called.
+#[cfg(not(target_arch = "aarch64"))]
+pub unsafe fn call(_function: TextAddr) -> i32 {
+    0
+}
+
+/// A loaded module, by a number that no other module gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(u64);
+
+/// A loaded module.
+#[derive(Debug)]
+pub struct Module<'k> {
+    id: ModuleId,
+    name: String,
+    placed: Placed<'k>,
+    /// Sorted by name, and no name is there twice.
+    exports: Vec<(String, u64)>,
+    uses: Vec<ModuleId>,
+    holders: usize,
+    exit: Option<TextAddr>,
+    callsites: Vec<u64>,
+    stub_veneers: Option<TextRange>,
+}
+
+impl Module<'_> {
+    /// Its number.
+    pub fn id(&self) -> ModuleId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The addresses of a segment; empty where it has none, or none any more. An init segment that is still there holds text
+    /// whose tracing could not be ended; unloading tries again.
+    pub fn range(&self, segment: Segment) -> TextRange {
+        self.placed.range(segment)
+    }
+
+    /// The address of what it exports by this name.
+    pub fn export(&self, name: &str) -> Option<u64> {
+        let at = self.exports.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
+        Some(self.exports[at].1)
+    }
+
+    /// What it exports, by name.
+    pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.exports.iter().map(|(name, address)| (name.as_str(), *address))
+    }
+
+    /// The entries of its callsites, each once and sorted; init text's are left out. Which of them can't be traced, and why,
+    /// says [`Engine::for_each_refusal`](crate::Engine::for_each_refusal).
+    pub fn callsites(&self) -> &[u64] {
+        &self.callsites
+    }
+
+    /// Its veneers for whoever traces it; none where it has no text.
+    pub fn stub_veneers(&self) -> Option<TextRange> {
+        self.stub_veneers
+    }
+}
+
+/// The loaded modules.
+#[derive(Debug)]
+pub struct Modules<'k> {
+    kernel: Kernel<'k>,
+    exports: Exports<'k>,
+    loaded: Vec<Module<'k>>,
+    next_id: u64,
+}
+
+impl<'k> Modules<'k> {
+    /// No modules yet.
+    pub const fn new(kernel: Kernel<'k>, exports: Exports<'k>) -> Self {
+        Self { kernel, exports, loaded: Vec::new(), next_id: 0 }
+    }
+
+    /// Loads and starts a module.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError`]; nothing is left of the module then, unless it is [`LoadError::Kept`].
+    ///
+    /// # Safety
+    ///
+    /// A wrong file is an error; a wrong program isn't noticed. The caller promises:
+    ///
+    /// 1. The object's code is sound in this kernel, as the kernel's own: its init function is called here and now, and what
+    ///    it exports is called by modules after it.
+    /// 2. What the kernel and the loaded modules export is what the object takes it for.
+    /// 3. [`Kernel::call`] calls the function that it is given, as [`call`] does.
+    /// 4. Once its init function has returned, nothing uses the object's init sections any more, which are freed; if it has
+    ///    returned another number than 0, nothing uses anything of it.
+    pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
+        if self.find(name).is_some() {
+            return Err(LoadError::AlreadyLoaded(owned(name)?));
+        }
+        self.loaded.try_reserve(1)?;
+        let object = Object::parse(file)?;
+        let (mut module, init) = self.link(name, &object, placement)?;
+        // SAFETY: `link` has just made the two, and our caller vouches for the function.
+        if let Err(cause) = unsafe { self.start(&mut module, init) } {
+            return Err(match module.placed.give_up() {
+                Ok(()) => cause.into(),
+                Err(Kept { error, bytes }) => LoadError::Kept { cause, error, bytes },
+            });
+        }
+        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's third
+        // promise.
+        if let Err(error) = unsafe { module.placed.free_init() } {
+            log::warn!("fentry: the init sections of module {name} are kept until it is unloaded: {error}");
+        }
+        let id = module.id;
+        self.next_id += 1;
+        self.loaded.push(module);
+        log::debug!(
+            "fentry: module {name} loaded at {}",
+            self.get(id).map_or(TextRange::EMPTY, |m| m.range(Segment::Text))
+        );
+        Ok(id)
+    }
+
+    /// Everything up to the point where the module could run.
+    fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
+        let Kernel { memory, platform, machine, regions, erratum_843419: erratum, .. } = self.kernel;
+        let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
+        let mut uses = Vec::new();
+        let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
+        layout.add_tables(object, &values, erratum)?;
+
+        let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
+        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum)?;
+        let entries = linking.link()?;
+        let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
+        let exports = self.read_exports(object, &layout, &placed)?;
+        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
+        platform.synchronize_cpus()?;
+
+        let mut callsites = Vec::new();
+        let mut texts = [None, None];
+        let [text, init_text] = entries;
+        callsites.try_reserve_exact(text.len())?;
+        callsites.extend_from_slice(&text);
+        // GCC and linkers list a function again.
+        callsites.dedup();
+        let of_segments = [(Segment::Text, text), (Segment::InitText, init_text)];
+        for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
+            let text = placed.range(segment);
+            if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
+                let symbols = symbols::table(object, &layout, segment, text.start.get())?;
+                *parts = Some(Parts { segment, text, entries, symbols, veneers });
+            }
+        }
+        let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
+        let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
+        let init = Init { function: init, texts };
+        let module = Module {
+            id: ModuleId(self.next_id),
+            name: owned(name)?,
+            exit,
+            placed,
+            exports,
+            uses,
+            holders: 0,
+            callsites,
+            stub_veneers: veneers[0],
+        };
+        Ok((module, init))
+    }
+
+    /// Hands the module's texts to whoever traces, and calls its init function.
+    ///
+    /// # Safety
+    ///
+    /// 1. Both come from one call of [`link`](Self::link), and nothing of the module has run.
+    /// 2. Calling the init function is sound.
+    unsafe fn start(&self, module: &mut Module<'k>, init: Init) -> Result<(), StartError> {
+        let Module { name, placed, .. } = module;
+        for Parts { segment, text, entries, symbols, veneers } in init.texts.into_iter().flatten() {
+            let region = NewRegion { module: name, text, entries, symbols, veneers };
+            // SAFETY: (1) `link` made the parts, and has protected the module. (2) Nothing has run it; where this fails, the
+            // module is given up before it does.
+            unsafe { placed.hand_over(segment, region) }.map_err(StartError::Region)?;
+        }
+        // SAFETY: (1) The function is in the module's text, which is executable on every CPU since `link`. (2) Our caller's
+        // second promise.
+        match init.function.map_or(0, |function| unsafe { (self.kernel.call)(function) }) {
+            0 => Ok(()),
+            status => Err(StartError::Init(status)),
+        }
+    }
+
+    /// What the kernel or a module exports by this name. The module is noted in `uses`.
+    fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Result<Option<u64>, LoadError> {
+        if let Some(address) = self.exports.get(name) {
+            return Ok(Some(address));
+        }
+        let found = self.loaded.iter().find_map(|module| Some((module.id, module.export(name)?)));
+        let Some((owner, address)) = found else { return Ok(None) };
+        if !uses.contains(&owner) {
+            uses.try_reserve(1)?;
+            uses.push(owner);
+        }
+        Ok(Some(address))
+    }
+
+    /// Reads a module's export records, sorted by name.
+    fn read_exports(
+        &self,
+        object: &Object<'_>,
+        layout: &Layout,
+        placed: &Placed<'_>,
+    ) -> Result<Vec<(String, u64)>, LoadError> {
+        let mut exports: Vec<(String, u64)> = Vec::new();
+        for section in object.sections.iter().filter(|section| section.name.is(SECTION)) {
+            let Some(start) = layout.sections[section.index] else { continue };
+            for index in 0..(section.bytes / RECORD_BYTES) as usize {
+                let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
+                let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
+                let other = self.loaded.iter().find(|other| other.export(&name).is_some());
+                let owner = if self.exports.get(&name).is_some() { Some("") } else { other.map(Module::name) };
+                if let Some(owner) = owner {
+                    return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
+                }
+                exports.try_reserve(1)?;
+                exports.push((name, address));
+            }
+        }
+        exports.sort_unstable();
+        let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
+        if let Some([_, (name, _)]) = twice {
+            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: owned("")? });
+        }
+        Ok(exports)
+    }
+
+    /// Stops and frees a module.
+    ///
+    /// # Errors
+    ///
+    /// [`UnloadError`]; the module is still there then.
+    ///
+    /// # Safety
+    ///
+    /// 1. No CPU executes the module's functions now or later, its exit function left aside, which is called here and now.
+    ///    What else the module registered, its exit function takes back.
+    /// 2. Once that has returned, nobody has a pointer into the module. A call that one of its ops has hooked and that is
+    ///    still under way is not meant: it returns by the engine's own memory, if [`unregister`](crate::Engine::unregister)
+    ///    has returned `Ok`.
+    /// 3. [`Kernel::call`] calls the function that it is given.
+    /// 4. That is so as well if this returns [`UnloadError::Region`] and is called again; the exit function is called once.
+    pub unsafe fn unload(&mut self, id: ModuleId) -> Result<(), UnloadError> {
+        let index = self.loaded.iter().position(|module| module.id == id).ok_or(UnloadError::NotLoaded)?;
+        let users = self.users(id);
+        if users > 0 {
+            return Err(UnloadError::InUse { users });
+        }
+        // Not again, if its text can't be taken back and this is tried anew.
+        if let Some(exit) = self.loaded[index].exit.take() {
+            // SAFETY: (1) The function is in the module's text. (2) Our caller's first promise, and that it is sound is our
+            // caller's word from when the module was loaded.
+            unsafe { (self.kernel.call)(exit) };
+        }
+        self.loaded[index].placed.take_back_all().map_err(UnloadError::Region)?;
+        // Nobody traces it any more, and nobody uses it: our caller's promises.
+        drop(self.loaded.remove(index));
+        Ok(())
+    }
+
+    /// How many modules use this one's exports, and how often it is held.
+    pub fn users(&self, id: ModuleId) -> usize {
+        let users = self.loaded.iter().filter(|module| module.uses.contains(&id)).count();
+        users + self.get(id).map_or(0, |module| module.holders)
+    }
+
+    /// Holds a module: it isn't unloaded until it is released as often. `None` where it isn't loaded.
+    pub fn hold(&mut self, id: ModuleId) -> Option<()> {
+        let module = self.loaded.iter_mut().find(|module| module.id == id)?;
+        module.holders += 1;
+        Some(())
+    }
+
+    /// Releases a module that was held. `None` where it wasn't.
+    pub fn release(&mut self, id: ModuleId) -> Option<()> {
+        let module = self.loaded.iter_mut().find(|module| module.id == id)?;
+        module.holders = module.holders.checked_sub(1)?;
+        Some(())
+    }
+
+    /// The module of this number.
+    pub fn get(&self, id: ModuleId) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.id == id)
+    }
+
+    /// The module of this name.
+    pub fn find(&self, name: &str) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.name == name)
+    }
+
+    /// The module whose text holds this address.
+    pub fn at(&self, address: TextAddr) -> Option<&Module<'k>> {
+        self.loaded.iter().find(|module| module.range(Segment::Text).contains(address))
+    }
+
+    /// Every module, in the order of loading.
+    pub fn iter(&self) -> impl Iterator<Item = &Module<'k>> {
+        self.loaded.iter()
+    }
+}
+
+impl Drop for Modules<'_> {
+    fn drop(&mut self) {
+        // Whoever drops the list doesn't promise that the modules are not in use: their memory stays.
+        self.loaded.drain(..).for_each(core::mem::forget);
+    }
+}
+
+/// What is needed once, to start a module.
+struct Init {
+    function: Option<TextAddr>,
+    texts: [Option<Parts>; 2],
+}
+
+/// What a region is made of.
+struct Parts {
+    segment: Segment,
+    text: TextRange,
+    entries: Vec<u64>,
+    symbols: alloc::boxed::Box<[u8]>,
+    veneers: TextRange,
+}
+
+/// The name and the address in an export record; `None` where they are not inside the module.
+fn read_export(placed: &Placed<'_>, record: Spot) -> Result<Option<(String, u64)>, LoadError> {
+    let Some((name, bytes, address)) = locate_export(placed, record) else { return Ok(None) };
+    let mut text = Vec::new();
+    text.try_reserve_exact(bytes)?;
+    for offset in 0..bytes as u64 {
+        let Some(byte) = placed.read(Spot { offset: name.offset + offset, ..name }, 1) else { return Ok(None) };
+        text.push(byte as u8);
+    }
+    Ok(String::from_utf8(text).ok().map(|name| (name, address)))
+}
+
+/// Where an export record's name is, its length in bytes, and the address that the record has.
+fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)> {
+    let field = |index: u64| placed.read(Spot { offset: record.offset + 8 * index, ..record }, 8);
+    let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
+    placed.locate(address, 1)?;
+    let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
+    Some((start, usize::try_from(bytes).ok()?, address))
+}

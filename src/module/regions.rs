@@ -1,0 +1,243 @@
+//! The seam to whoever traces: a module's text and callsites are handed over when it is complete, and taken back before
+//! it is freed. Text that can't be taken back is not freed.
+//!
+//! Feature `module`: below the engine, which takes regions, and the loader, which hands them over.
+//!
+//! Whatever is handed over is read and written, so that takes `unsafe`, and what tells a region can't be made up or used
+//! twice:
+//!
+//! ```compile_fail,E0133
+//! # use fentry::{Engine, region::{NewRegion, Regions}};
+//! fn hand_over(engine: &Engine, anything: NewRegion<'_>) {
+//!     let _ = engine.add(anything);
+//! }
+//! ```
+//! ```compile_fail,E0423
+//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! fn take_away(engine: &Engine) {
+//!     let _ = engine.remove(RegionToken(1));
+//! }
+//! ```
+//! ```compile_fail,E0382
+//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! fn twice(engine: &Engine, token: RegionToken) {
+//!     let _ = engine.remove(token);
+//!     let _ = engine.remove(token);
+//! }
+//! ```
+
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::OutOfReach;
+use crate::callsite::table::TableError;
+use crate::insn::EncodeError;
+use crate::platform::CpuTimeout;
+use crate::text::PokeError;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A module's text, or its init text, ready but for its callsites. [`Regions::add`] says what must be true of it.
+#[derive(Debug)]
+pub struct NewRegion<'a> {
+    /// The module's name.
+    pub module: &'a str,
+    /// The text.
+    pub text: TextRange,
+    /// The entries of `__patchable_function_entries` for it, absolute and sorted.
+    pub entries: Vec<u64>,
+    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin.
+    pub symbols: Box<[u8]>,
+    /// Room in it for veneers to stubs: 16 bytes each, and aligned to that.
+    pub veneers: TextRange,
+}
+
+/// A region that was added: the one thing by which it can be removed.
+///
+/// It has a number that no other region ever gets, whoever traces it, and can be neither copied nor made again. The text's
+/// address would not do: text is freed, and something else comes to stand there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RegionToken(u64);
+
+impl RegionToken {
+    /// A token unlike any other, for a region that is being added.
+    pub fn fresh() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number, by which who traces finds the region again.
+    pub const fn number(&self) -> u64 {
+        self.0
+    }
+}
+
+/// Why a region was not added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionError {
+    /// The text.
+    pub text: TextRange,
+    /// The reason.
+    pub cause: RegionCause,
+}
+
+/// What stands against a region's coming or going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RegionCause {
+    /// The engine has not been initialised.
+    NotInitialised,
+    /// As many regions are there as can be.
+    TooManyRegions,
+    /// It does not begin at an instruction, or its room for veneers does not.
+    Misaligned,
+    /// It overlaps a region that is there.
+    Overlapping,
+    /// There is no such region.
+    Unknown,
+    /// The heap has no memory for what the tracer notes of it.
+    Heap,
+    /// Its callsites can't become a table.
+    Table(TableError),
+    /// Text could not be written.
+    Text(PokeError),
+    /// Two ops that are registered exclude each other at a callsite.
+    Conflict {
+        /// The function.
+        function: TextAddr,
+    },
+    /// Its callsites would have more different sets of ops than the tracer can hold.
+    TooManySets,
+    /// There is no room for one more stub, or for one more veneer to a stub.
+    NoRoom {
+        /// The room that is full.
+        room: TextRange,
+    },
+    /// A stub can't be made where there is room for it.
+    Stub(EncodeError),
+    /// A callsite can't reach what it is to call.
+    OutOfReach(OutOfReach),
+    /// A CPU may still be inside a callback on behalf of the region.
+    NotQuiescent(CpuTimeout),
+    /// What a tracer of one's own has against it.
+    Other(&'static str),
+}
+
+impl fmt::Display for RegionCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInitialised => f.write_str("the engine has not been initialised"),
+            Self::TooManyRegions => f.write_str("there is no room for one more region"),
+            Self::Misaligned => f.write_str("it does not begin at an instruction"),
+            Self::Overlapping => f.write_str("it overlaps a region that is there already"),
+            Self::Unknown => f.write_str("there is no such region"),
+            Self::Heap => f.write_str("the heap has no memory for it"),
+            Self::Table(error) => error.fmt(f),
+            Self::Text(error) => error.fmt(f),
+            Self::Conflict { function } => write!(f, "two ops that are registered exclude each other at {function}"),
+            Self::TooManySets => f.write_str("its callsites would have too many different sets of ops"),
+            Self::NoRoom { room } => write!(f, "the room for generated code at {room} is full"),
+            Self::Stub(error) => write!(f, "a stub can't be made in the room for it: {error}"),
+            Self::OutOfReach(error) => error.fmt(f),
+            Self::NotQuiescent(CpuTimeout { cpu }) => write!(f, "CPU {cpu} may still be inside a callback"),
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl RegionCause {
+    /// The error of what the engine relies on, if that is the cause.
+    fn inner(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Table(error) => Some(error),
+            Self::Text(error) => Some(error),
+            Self::Stub(error) => Some(error),
+            Self::OutOfReach(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RegionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "The text {} can't be added or removed: {}", self.text, self.cause)
+    }
+}
+
+impl core::error::Error for RegionError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.cause.inner()
+    }
+}
+
+/// A region was not removed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NotRemoved {
+    /// The region's token, for trying again.
+    pub token: RegionToken,
+    /// The reason.
+    pub error: RegionError,
+}
+
+impl fmt::Display for NotRemoved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl core::error::Error for NotRemoved {}
+
+/// Who traces the text of modules.
+///
+/// # Safety
+///
+/// The loader lets CPUs execute what an implementation leaves in the text, and frees the text when it says that it is done
+/// with it. An implementation promises:
+///
+/// 1. From [`add`](Self::add) on it writes nothing of the region but the two instructions of each callsite and the room for
+///    veneers, and only so that the functions do what they did before.
+/// 2. When `add` has returned an error, it neither reads nor writes the region any more.
+/// 3. When [`remove`](Self::remove) has returned `Ok`, it neither reads nor writes the region any more, and no CPU is in, or
+///    on its way to, a stub, a veneer or a callback because of one of the region's callsites.
+/// 4. Given a token that its own `add` returned, `remove` takes back the region that was added with it and no other.
+pub unsafe trait Regions: Sync {
+    /// Takes a region: makes its callsites ready and applies the filters that are set.
+    ///
+    /// # Errors
+    ///
+    /// The region was not taken. Its text is as it was, unless the platform failed a second time on the way back.
+    ///
+    /// # Safety
+    ///
+    /// 1. The region's text and the room for veneers are mapped readable, and stay so until [`remove`](Self::remove) has
+    ///    returned `Ok`; they belong to no other region and not to the kernel's image.
+    /// 2. Nobody else writes them in that time.
+    /// 3. No CPU executes them before this has returned; if it returns an error, none ever does.
+    /// 4. The region's entries are those that the compiler or linker made for this text: where one decodes as a callsite,
+    ///    a function begins, for which the second promise of [`Engine::init`](crate::Engine::init) holds.
+    /// 5. The room for veneers is aligned to 4 bytes, nothing is in it, and no CPU gets there but by a callsite of the
+    ///    region.
+    unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError>;
+
+    /// Gives a region back: its callsites call nothing, and no CPU is in a stub or callback on their behalf.
+    ///
+    /// # Errors
+    ///
+    /// The region is still there then, and its text must stay. Its callsites may call nothing already.
+    fn remove(&self, region: RegionToken) -> Result<(), NotRemoved>;
+}
+
+/// No tracing of modules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untraced;
+
+// SAFETY: (1) to (3) it never touches a region. (4) It holds none, so that there is nothing to be mistaken for another.
+unsafe impl Regions for Untraced {
+    unsafe fn add(&self, _region: NewRegion<'_>) -> Result<RegionToken, RegionError> {
+        Ok(RegionToken::fresh())
+    }
+
+    fn remove(&self, _region: RegionToken) -> Result<(), NotRemoved> {
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! Instructions in the making, with places that are filled in later, and literals behind them.
+
+use super::entry::Stubs;
+use crate::address::TextAddr;
+use crate::callsite::veneer;
+use crate::insn::{
+    AdrOffset, Branch, BranchOffset, Cond, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, TestOffset,
+    UImm, Width, Zero,
+};
+use crate::ops::{MAX_OPS, Ops, OpsFlags};
+use arrayvec::ArrayVec;
+
+/// The most words of a stub; the parts' lengths are held to it where they are put together.
+pub(super) const MAX_WORDS: usize = 1297;
+
+/// A stub's instructions and literals. Too large for a kernel's stack.
+pub(crate) struct Code {
+    at: TextAddr,
+    words: ArrayVec<u32, MAX_WORDS>,
+    /// Whether something was left out because there was no room for it.
+    is_cut: bool,
+    /// The parts' literals, which stand at the end, and where they are loaded.
+    literals: ArrayVec<(Forward, u64), MAX_OPS>,
+}
+
+/// The place of an instruction that is known only when what it leads to has a place.
+#[derive(Clone, Copy)]
+pub(super) struct Forward(usize);
+
+impl Code {
+    /// Nothing yet.
+    pub(crate) const EMPTY: Self =
+        Self { at: TextAddr::new(0), words: ArrayVec::new_const(), is_cut: false, literals: ArrayVec::new_const() };
+
+    pub(super) fn begin(&mut self, at: TextAddr) {
+        self.at = at;
+        self.words.clear();
+        self.is_cut = false;
+        self.literals.clear();
+    }
+
+    /// Its words.
+    pub(crate) fn words(&self) -> &[u32] {
+        &self.words
+    }
+
+    /// Whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and [`StubPlan::bytes`] hold the
+    /// longest stub.
+    pub(crate) fn fits(&self, words: usize) -> bool {
+        !self.is_cut && self.words.len() <= words
+    }
+
+    /// Where the next word will be.
+    pub(super) fn here(&self) -> TextAddr {
+        self.at.offset(self.words.len() as i64 * 4)
+    }
+
+    pub(super) fn word(&mut self, word: u32) {
+        if self.words.try_push(word).is_err() {
+            self.is_cut = true;
+        }
+    }
+
+    pub(super) fn words_of(&mut self, words: &[u32]) {
+        if self.words.try_extend_from_slice(words).is_err() {
+            self.is_cut = true;
+        }
+    }
+
+    pub(super) fn insn(&mut self, insn: Insn) {
+        self.word(insn.encode());
+    }
+
+    pub(super) fn literal(&mut self, value: u64) {
+        self.words_of(&[value as u32, (value >> 32) as u32]);
+    }
+
+    /// Fills up to where a literal can stand.
+    pub(super) fn align(&mut self) {
+        if !self.here().get().is_multiple_of(8) {
+            self.word(0);
+        }
+    }
+
+    /// Leaves a place for an instruction.
+    pub(super) fn forward(&mut self) -> Forward {
+        let place = Forward(self.words.len());
+        self.word(0);
+        place
+    }
+
+    pub(super) fn address(&self, place: &Forward) -> TextAddr {
+        self.at.offset(place.0 as i64 * 4)
+    }
+
+    pub(super) fn set(&mut self, place: Forward, insn: Insn) {
+        if let Some(word) = self.words.get_mut(place.0) {
+            *word = insn.encode();
+        }
+    }
+
+    /// CBZ or CBNZ from there to here.
+    pub(super) fn branch_here(&mut self, from: Forward, on: Zero, width: Width, rt: Reg) -> Result<(), EncodeError> {
+        let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
+        self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
+        Ok(())
+    }
+
+    /// TBZ or TBNZ from there to here.
+    pub(super) fn test_branch_here(&mut self, from: Forward, on: Zero, rt: Reg, bit: u32) -> Result<(), EncodeError> {
+        let offset = TestOffset::between(self.address(&from).get(), self.here().get())?;
+        self.set(from, Insn::Branch(Branch::TestBranch { on, rt, bit: UImm::new(bit)?, offset }));
+        Ok(())
+    }
+
+    /// B.cond from there to here.
+    pub(super) fn branch_if_here(&mut self, from: Forward, cond: Cond) -> Result<(), EncodeError> {
+        let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
+        self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
+        Ok(())
+    }
+
+    /// LDR of the literal at `at`.
+    pub(super) fn load_from(&mut self, place: Forward, rt: Reg, at: TextAddr) -> Result<(), EncodeError> {
+        let offset = CondOffset::between(self.address(&place).get(), at.get())?;
+        self.set(place, Insn::Memory(Memory::Literal { literal: Literal::LoadX, rt, offset }));
+        Ok(())
+    }
+
+    /// LDR X10 of a number that will stand at the end.
+    pub(super) fn load_x10(&mut self, value: u64) {
+        let place = self.forward();
+        self.is_cut |= self.literals.try_push((place, value)).is_err();
+    }
+
+    pub(super) fn place_literals(&mut self) -> Result<(), EncodeError> {
+        if !self.literals.is_empty() {
+            self.align();
+        }
+        for number in 0..self.literals.len() {
+            let (place, value) = self.literals[number];
+            self.load_from(place, Reg::X10, self.here())?;
+            self.literal(value);
+        }
+        Ok(())
+    }
+
+    /// B, or by way of X16 where B doesn't reach.
+    pub(super) fn jump(&mut self, target: TextAddr) -> Result<(), EncodeError> {
+        if let Ok(offset) = BranchOffset::between(self.here().get(), target.get()) {
+            self.insn(Insn::b(offset));
+            return Ok(());
+        }
+        self.words_of(&veneer::far(target.get())?.map(Insn::encode));
+        Ok(())
+    }
+
+    /// A list, and the jump to who walks it.
+    pub(super) fn list(
+        &mut self,
+        callbacks: &[&'static Ops],
+        direct: Option<TextAddr>,
+        stubs: &Stubs,
+    ) -> Result<(), EncodeError> {
+        let all_registers = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::SAVE_REGS));
+        let (list, walker) =
+            if all_registers { (Reg::X17, stubs.regs_caller.entry) } else { (Reg::X11, stubs.caller.entry) };
+        let load_list = self.forward();
+        self.insn(Insn::b(BranchOffset::between(self.here().get(), walker.get())?));
+        self.align();
+        let offset = AdrOffset::between(self.address(&load_list).get(), self.here().get())?;
+        self.set(load_list, Insn::DataImm(DataImm::Adr { rd: list, offset }));
+        self.list_words(callbacks, direct);
+        Ok(())
+    }
+
+    /// See [`entry`](crate::stub::entry#the-list).
+    pub(super) fn list_words(&mut self, callbacks: &[&'static Ops], direct: Option<TextAddr>) {
+        let safe = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::RECURSION_SAFE));
+        self.literal(u64::from(safe));
+        for ops in callbacks {
+            self.literal(core::ptr::from_ref(*ops).expose_provenance() as u64);
+        }
+        self.literal(0);
+        self.literal(direct.map_or(0, TextAddr::get));
+    }
+}

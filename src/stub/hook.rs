@@ -1,0 +1,266 @@
+//! The stub for one return hook: takes a frame of the shadow stack, calls the handler at the entry if there is one, and goes
+//! on in the function with the return stub as its return address.
+//!
+//! Without such a handler no register needs saving: x10 to x17 are enough.
+
+use super::code::{Code, Forward};
+use super::entry::{StubEnv, Stubs, add, mrs};
+use super::frame::{HAS_SIMD, LOAD_CONTEXT, RESTORE, RESTORE_SIMD, SAVE, SAVE_SIMD, encoded, pair_at};
+use crate::address::TextAddr;
+use crate::context::TraceContext;
+use crate::context::regs::SavedRegs;
+use crate::context::shadow::ShadowFrame;
+use crate::insn::{
+    AddSub, AdrOffset, ArithShift, BitPos, BitmaskImm, Branch, BranchOffset, CompareWith, Cond, DataImm, DataReg,
+    EncodeError, Flags, Insn, Logical, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
+};
+use crate::ops::{DECLINED, Ops, OpsFlags};
+use crate::platform::ContextBase;
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+
+/// The most bytes that it takes.
+pub(super) const MAX_BYTES: usize = 4 * (86 + 2 * SAVE_SIMD.len() + 16);
+
+const FRAME: u32 = size_of::<ShadowFrame>() as u32;
+const TIME: i64 = offset_of!(ShadowFrame, entry_time) as i64;
+const HOOK: i64 = offset_of!(ShadowFrame, hook) as i64;
+/// From `top`: the SP of the frame below, whose neighbour is the first word of the one that would be taken.
+const SP_BELOW: i64 = offset_of!(ShadowFrame, sp) as i64 - FRAME as i64;
+
+const MOV_X13_SP: u32 = encoded(Insn::add_imm(RegOrSp::X13, RegOrSp::SP, 0));
+const MRS_X14_CNTVCT: u32 = Insn::mrs(Reg::X14, SysReg::CNTVCT_EL0).encode();
+const LOAD_SP_AND_FIRST: u32 = pair_at(PairAccess::LoadX, Reg::X14, Reg::X12, RegOrSp::X11, PairMode::Offset, SP_BELOW);
+const CMP_X13_X14: u32 = add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X13, Reg::X14);
+/// `CCMP X12, #0, #0, LO`: equal if the SP is below that of the top frame, and the next frame is free.
+const AND_IS_FREE: u32 = {
+    let (Ok(none), Ok(nzcv)) = (UImm::new(0), UImm::new(0)) else { panic!("zero fits") };
+    let with = CompareWith::Imm(none);
+    Insn::DataReg(DataReg::CondCompare { op: AddSub::Sub, width: Width::X, rn: Reg::X12, with, nzcv, cond: Cond::Lo })
+        .encode()
+};
+/// SP and the hook's id, which make the frame tell who it is; then what makes it valid, so last: `return_address` and
+/// `function`.
+const STORE_HOOK_AND_SP: u32 = pair_at(PairAccess::StoreX, Reg::X15, Reg::X13, RegOrSp::X11, PairMode::Offset, HOOK);
+const STORE_ADDRESSES: u32 = pair_at(PairAccess::StoreX, Reg::X9, Reg::X30, RegOrSp::X11, PairMode::Offset, 0);
+
+/// Appends the stub to `code`, which has its landing pad.
+pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Result<(), EncodeError> {
+    let StubEnv { stubs, context: base, .. } = env;
+    let context = Context { base: *base };
+    code.word(mrs(base.register));
+    let not_ready = code.forward();
+    // x12 = `busy`, x11 = the frame
+    context.load_busy_and_top(code)?;
+    let in_callback = code.forward();
+    code.word(LOAD_SP_AND_FIRST);
+    code.word(MOV_X13_SP);
+    code.word(CMP_X13_X14);
+    code.word(AND_IS_FREE);
+    let stale_or_full = code.forward();
+    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)));
+    let declined = match ops.entry {
+        None => {
+            context.store_top(code, Reg::X12)?;
+            without_entry(code, ops, stubs)?;
+            None
+        }
+        Some(entry) => {
+            context.store_busy_and_top(code)?;
+            let entry = TextAddr::new((entry as *const ()).addr() as u64);
+            Some(with_entry(code, ops, entry, stubs, &context)?)
+        }
+    };
+    if let Some(Declined { by_handler, answered }) = declined {
+        // The handler has let the call go, or answered for the function: all is as without, but for where it goes on.
+        code.test_branch_here(by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros())?;
+        if let Some(answered) = answered {
+            code.branch_if_here(answered, Cond::Eq)?;
+        }
+        // Its own, whatever an interrupt has left above it.
+        let (rd, imm) = (RegOrSp::X11, BitmaskImm::new(Width::X, !(DECLINED as u64))?);
+        code.insn(Insn::DataImm(DataImm::Logical { op: Logical::And, rd, rn: Reg::X0, imm }));
+        code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
+        context.store_top(code, Reg::X11)?;
+        code.words_of(&RESTORE);
+    }
+
+    let mut lists = [None, None, None];
+    code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12)?;
+    code.word(add(base.offset)?);
+    lists[0] = Some(code.forward());
+    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.miss.get())?).encode());
+
+    // Not simply full: `hook` finds out what is over, what only looks so, and whether there is room then.
+    code.branch_if_here(stale_or_full, Cond::Ne)?;
+    code.word(CMP_X13_X14);
+    let stale = code.forward();
+    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X12, 1)));
+    let not_the_end = code.forward();
+    context.count_overflow(code)?;
+    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
+    lists[1] = Some(code.forward());
+    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.skip.get())?).encode());
+    code.branch_if_here(stale, Cond::Hs)?;
+    code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12)?;
+    lists[2] = Some(code.forward());
+    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.caller.entry.get())?).encode());
+
+    code.align();
+    for from in lists.into_iter().flatten() {
+        let offset = AdrOffset::between(code.address(&from).get(), code.here().get())?;
+        code.set(from, Insn::DataImm(DataImm::Adr { rd: Reg::X11, offset }));
+    }
+    code.list_words(&[ops], None);
+    Ok(())
+}
+
+/// Fills the frame, and returns to the function.
+fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<(), EncodeError> {
+    code.word(MRS_X14_CNTVCT);
+    code.word(store_time(Reg::X14));
+    let load_hook = code.forward();
+    code.word(STORE_HOOK_AND_SP);
+    code.word(STORE_ADDRESSES);
+    code.word(Insn::mov(Reg::X10, Reg::X30).encode());
+    let load_stub = code.forward();
+    code.word(Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode());
+    literals(code, ops, stubs, load_hook, load_stub)
+}
+
+/// Where the stub goes if the call is not hooked after all.
+struct Declined {
+    by_handler: Forward,
+    answered: Option<Forward>,
+}
+
+/// Fills the frame, calls the handler, and returns to the function.
+fn with_entry(
+    code: &mut Code,
+    ops: &'static Ops,
+    entry: TextAddr,
+    stubs: &Stubs,
+    context: &Context,
+) -> Result<Declined, EncodeError> {
+    let load_hook = code.forward();
+    code.word(store_time(Reg::XZR));
+    code.word(STORE_HOOK_AND_SP);
+    code.word(STORE_ADDRESSES);
+    code.words_of(&SAVE);
+    if HAS_SIMD {
+        code.words_of(&SAVE_SIMD);
+    }
+    code.word(Insn::mov(Reg::X0, Reg::X11).encode());
+    code.word(Insn::mov(Reg::X1, Reg::X29).encode());
+    let load_entry = code.call(entry);
+    if HAS_SIMD {
+        code.words_of(&RESTORE_SIMD);
+    }
+    code.word(LOAD_CONTEXT);
+    code.word(context.store(Reg::XZR, offset_of!(TraceContext, busy))?);
+    let by_handler = code.forward();
+    let answered = if ops.flags().contains(OpsFlags::IPMODIFY) {
+        let (pc, return_address) =
+            (offset_of!(SavedRegs, function_record) + 8, offset_of!(SavedRegs, caller_record) + 8);
+        code.word(encoded(Insn::ldr(Reg::X12, RegOrSp::SP, pc as i64)));
+        code.word(encoded(Insn::ldr(Reg::X13, RegOrSp::SP, return_address as i64)));
+        code.word(add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X12, Reg::X13));
+        Some(code.forward())
+    } else {
+        None
+    };
+    code.word(MRS_X14_CNTVCT);
+    code.word(encoded(Insn::str(Reg::X14, RegOrSp::X0, TIME)));
+    let [restore @ .., ret] = RESTORE;
+    code.words_of(&restore);
+    let load_stub = code.forward();
+    code.word(ret);
+    literals(code, ops, stubs, load_hook, load_stub)?;
+    if let Some(from) = load_entry {
+        let at = code.here();
+        code.load_from(from, Reg::X16, at)?;
+        code.literal(entry.get());
+    }
+    Ok(Declined { by_handler, answered })
+}
+
+/// The hook's id, to X15, and the address of the return stub, to X30, for these two loads.
+fn literals(
+    code: &mut Code,
+    ops: &'static Ops,
+    stubs: &Stubs,
+    load_hook: Forward,
+    load_stub: Forward,
+) -> Result<(), EncodeError> {
+    code.align();
+    let at = code.here();
+    code.load_from(load_hook, Reg::X15, at)?;
+    code.literal(ops.hook.load(Ordering::Relaxed));
+    let at = code.here();
+    code.load_from(load_stub, Reg::X30, at)?;
+    code.literal(stubs.returning.entry.get());
+    Ok(())
+}
+
+/// `entry_time`, and nothing `inside`.
+const fn store_time(time: Reg) -> u32 {
+    pair_at(PairAccess::StoreX, time, Reg::XZR, RegOrSp::X11, PairMode::Offset, TIME)
+}
+
+/// The fields of the context, from the base in x10.
+struct Context {
+    base: ContextBase,
+}
+
+impl Context {
+    fn load(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
+        Insn::ldr(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
+    }
+
+    /// x12 = `busy`, x11 = `top`: neighbours, which one LDP loads where its offset reaches.
+    fn load_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
+        let (busy, top) = (offset_of!(TraceContext, busy), offset_of!(TraceContext, calls.top));
+        let at = i64::from(self.base.offset) + busy as i64;
+        match Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X11, RegOrSp::X10, PairMode::Offset, at) {
+            Ok(insn) => code.word(insn.encode()),
+            Err(_) => code.words_of(&[self.load(Reg::X12, busy)?, self.load(Reg::X11, top)?]),
+        }
+        Ok(())
+    }
+
+    fn store_top(&self, code: &mut Code, top: Reg) -> Result<(), EncodeError> {
+        code.word(self.store(top, offset_of!(TraceContext, calls.top))?);
+        Ok(())
+    }
+
+    /// `top` = x12, and `busy` = x10.
+    fn store_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
+        let busy = offset_of!(TraceContext, busy);
+        let at = i64::from(self.base.offset) + busy as i64;
+        match Insn::pair(PairAccess::StoreX, Reg::X10, Reg::X12, RegOrSp::X10, PairMode::Offset, at) {
+            Ok(insn) => code.word(insn.encode()),
+            Err(_) => {
+                self.store_top(code, Reg::X12)?;
+                code.word(self.store(Reg::X10, busy)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
+        Insn::str(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
+    }
+
+    /// With an exclusive store, which an interrupt that counts as well makes fail.
+    fn count_overflow(&self, code: &mut Code) -> Result<(), EncodeError> {
+        // Together they may be more than one ADD reaches.
+        code.word(add(self.base.offset)?);
+        code.insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, offset_of!(TraceContext, calls.overflows) as u32)?);
+        code.increment(false)
+    }
+}
+
+const fn add_sub(op: AddSub, flags: Flags, rd: Reg, rn: Reg, rm: Reg) -> u32 {
+    let (shift, amount) = (ArithShift::Lsl, BitPos::zero(Width::X));
+    Insn::DataReg(DataReg::AddSub { op, flags, rd, rn, rm, shift, amount }).encode()
+}

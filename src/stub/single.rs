@@ -1,0 +1,75 @@
+//! The stub for one callback: everything is known when it is made, so nothing is looked up when it runs.
+
+use super::code::Code;
+use super::entry::{StubEnv, add, mrs};
+use super::frame::{ARGUMENTS, HAS_SIMD, LOAD_CONTEXT, RESTORE, RESTORE_SIMD, SAVE, SAVE_SIMD, single};
+use crate::address::TextAddr;
+use crate::context::TraceContext;
+use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PairMode, Reg, RegOrSp, Width, Zero};
+use crate::ops::{Ops, OpsFlags};
+use core::mem::offset_of;
+
+/// The most bytes that it takes.
+pub(super) const MAX_BYTES: usize = 4 * (40 + 2 * SAVE_SIMD.len() + 10);
+
+/// Appends the stub to `code`, which has its landing pad.
+pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Result<(), EncodeError> {
+    let StubEnv { stubs, context: base, .. } = env;
+    let safe = ops.flags().contains(OpsFlags::RECURSION_SAFE);
+    let busy = i64::from(base.offset) + offset_of!(TraceContext, busy) as i64;
+    let load_busy = Insn::ldr(Reg::X11, RegOrSp::X10, busy)?.encode();
+    let store_busy = |from| Insn::str(from, RegOrSp::X10, busy).map(Insn::encode);
+
+    code.word(mrs(base.register));
+    let not_ready = code.forward();
+    code.word(load_busy);
+    let in_callback = (!safe).then(|| code.forward());
+    code.word(store_busy(Reg::X10)?);
+    code.words_of(&SAVE);
+    if safe {
+        code.word(single(PairMode::PreIndex));
+    }
+    if HAS_SIMD {
+        code.words_of(&SAVE_SIMD);
+    }
+    code.words_of(&ARGUMENTS);
+    let load_ops = code.forward();
+    let callback = TextAddr::new((ops.callback as *const ()).addr() as u64);
+    let load_callback = code.call(callback);
+    if HAS_SIMD {
+        code.words_of(&RESTORE_SIMD);
+    }
+    if safe {
+        code.word(single(PairMode::PostIndex));
+    }
+    code.word(LOAD_CONTEXT);
+    code.word(store_busy(if safe { Reg::X11 } else { Reg::XZR })?);
+    code.words_of(&RESTORE);
+
+    let mut load_lists = [None, None];
+    if let Some(from) = in_callback {
+        code.branch_here(from, Zero::NonZero, Width::X, Reg::X11)?;
+        code.word(add(base.offset)?);
+        load_lists[0] = Some(code.forward());
+        code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.miss.get())?).encode());
+    }
+    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
+    load_lists[1] = Some(code.forward());
+    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.skip.get())?).encode());
+
+    code.align();
+    for from in load_lists.into_iter().flatten() {
+        let offset = AdrOffset::between(code.address(&from).get(), code.here().get())?;
+        code.set(from, Insn::DataImm(DataImm::Adr { rd: Reg::X11, offset }));
+    }
+    // The list's first ops, behind the word that says whether one is recursion-safe.
+    let first = code.here().offset(8);
+    code.load_from(load_ops, Reg::X2, first)?;
+    code.list_words(&[ops], None);
+    if let Some(from) = load_callback {
+        let at = code.here();
+        code.load_from(from, Reg::X16, at)?;
+        code.literal(callback.get());
+    }
+    Ok(())
+}
