@@ -5,7 +5,6 @@
 //! in its object.
 
 use super::error::{LoadError, owned};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -94,7 +93,7 @@ impl<'k> Exports<'k> {
         }
         sorted.sort_unstable();
         match sorted.array_windows().find(|[(a, _), (b, _)]| a == b) {
-            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: owned(name)?, owner: String::new() }),
+            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: owned(name)?, owner: None }),
             None => Ok(Self { sorted }),
         }
     }

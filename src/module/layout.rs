@@ -194,7 +194,7 @@ fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>,
         return Ok(None);
     }
     if section.is_thread_local() {
-        return Err(LoadError::ThreadLocal { section: section.own_name()?, offset: 0, symbol: owned("")? });
+        return Err(section.refused(SectionCause::ThreadLocal));
     }
     // What is empty needs no place of its own, whatever it would hold.
     if section.bytes == 0 && !section.is_program() {

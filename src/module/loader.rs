@@ -286,9 +286,9 @@ impl<'k> Modules<'k> {
                 let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
                 let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
                 let other = self.loaded.iter().find(|other| other.export(&name).is_some());
-                let owner = if self.exports.get(&name).is_some() { Some("") } else { other.map(Module::name) };
-                if let Some(owner) = owner {
-                    return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
+                if other.is_some() || self.exports.get(&name).is_some() {
+                    let owner = other.map(|other| owned(&other.name)).transpose()?;
+                    return Err(LoadError::DuplicateExport { name, owner });
                 }
                 exports.try_reserve(1)?;
                 exports.push((name, address));
@@ -297,7 +297,7 @@ impl<'k> Modules<'k> {
         exports.sort_unstable();
         let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
         if let Some([_, (name, _)]) = twice {
-            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: owned("")? });
+            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: None });
         }
         Ok(exports)
     }

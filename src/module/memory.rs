@@ -6,6 +6,7 @@
 use crate::address::TextAddr;
 use core::fmt;
 use core::ptr::NonNull;
+use thiserror::Error;
 
 /// A piece of a module by what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,7 +112,8 @@ pub struct Allocation {
 }
 
 /// The kernel had no memory, or could not set a permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The kernel has no memory for {bytes:#x} bytes of {segment}: {reason}")]
 pub struct MemoryError {
     /// What for.
     pub segment: Segment,
@@ -120,15 +122,6 @@ pub struct MemoryError {
     /// The kernel's own words for it.
     pub reason: &'static str,
 }
-
-impl fmt::Display for MemoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, bytes, reason } = self;
-        write!(f, "The kernel has no memory for {bytes:#x} bytes of {segment}: {reason}")
-    }
-}
-
-impl core::error::Error for MemoryError {}
 
 /// Memory for modules, as the kernel manages it.
 ///

@@ -31,11 +31,12 @@ use crate::callsite::OutOfReach;
 use crate::callsite::table::TableError;
 use crate::insn::EncodeError;
 use crate::platform::CpuTimeout;
+use crate::symbols::SymbolsError;
 use crate::text::PokeError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
 
 /// A module's text, or its init text, ready but for its callsites. [`Regions::add`] says what must be true of it.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub struct NewRegion<'a> {
     pub text: TextRange,
     /// The entries of `__patchable_function_entries` for it, absolute and sorted.
     pub entries: Vec<u64>,
-    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin.
+    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin. Empty where it
+    /// has none.
     pub symbols: Box<[u8]>,
     /// Room in it for veneers to stubs: 16 bytes each, and aligned to that.
     pub veneers: TextRange,
@@ -73,119 +75,86 @@ impl RegionToken {
 }
 
 /// Why a region was not added or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The text {text} can't be added or removed: {cause}")]
 pub struct RegionError {
     /// The text.
     pub text: TextRange,
     /// The reason.
+    #[source]
     pub cause: RegionCause,
 }
 
 /// What stands against a region's coming or going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegionCause {
     /// The engine has not been initialised.
+    #[error("the engine has not been initialised")]
     NotInitialised,
     /// As many regions are there as can be.
+    #[error("there is no room for one more region")]
     TooManyRegions,
     /// It does not begin at an instruction, or its room for veneers does not.
+    #[error("it does not begin at an instruction")]
     Misaligned,
     /// It overlaps a region that is there.
+    #[error("it overlaps a region that is there already")]
     Overlapping,
     /// There is no such region.
+    #[error("there is no such region")]
     Unknown,
     /// The heap has no memory for what the tracer notes of it.
+    #[error("the heap has no memory for it")]
     Heap,
     /// Its callsites can't become a table.
-    Table(TableError),
+    #[error("{0}")]
+    Table(#[source] TableError),
+    /// Its symbol table can't be used.
+    #[error("{0}")]
+    Symbols(#[source] SymbolsError),
     /// Text could not be written.
-    Text(PokeError),
+    #[error("{0}")]
+    Text(#[source] PokeError),
     /// Two ops that are registered exclude each other at a callsite.
+    #[error("two ops that are registered exclude each other at {function}")]
     Conflict {
         /// The function.
         function: TextAddr,
     },
     /// Its callsites would have more different sets of ops than the tracer can hold.
+    #[error("its callsites would have too many different sets of ops")]
     TooManySets,
     /// There is no room for one more stub, or for one more veneer to a stub.
+    #[error("the room for generated code at {room} is full")]
     NoRoom {
         /// The room that is full.
         room: TextRange,
     },
     /// A stub can't be made where there is room for it.
-    Stub(EncodeError),
+    #[error("a stub can't be made in the room for it: {0}")]
+    Stub(#[source] EncodeError),
     /// A callsite can't reach what it is to call.
-    OutOfReach(OutOfReach),
+    #[error("{0}")]
+    OutOfReach(#[source] OutOfReach),
     /// A CPU may still be inside a callback on behalf of the region.
-    NotQuiescent(CpuTimeout),
+    #[error("CPU {} may still be inside a callback", .0.cpu)]
+    NotQuiescent(#[source] CpuTimeout),
     /// What a tracer of one's own has against it.
+    #[error("{0}")]
     Other(&'static str),
 }
 
-impl fmt::Display for RegionCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotInitialised => f.write_str("the engine has not been initialised"),
-            Self::TooManyRegions => f.write_str("there is no room for one more region"),
-            Self::Misaligned => f.write_str("it does not begin at an instruction"),
-            Self::Overlapping => f.write_str("it overlaps a region that is there already"),
-            Self::Unknown => f.write_str("there is no such region"),
-            Self::Heap => f.write_str("the heap has no memory for it"),
-            Self::Table(error) => error.fmt(f),
-            Self::Text(error) => error.fmt(f),
-            Self::Conflict { function } => write!(f, "two ops that are registered exclude each other at {function}"),
-            Self::TooManySets => f.write_str("its callsites would have too many different sets of ops"),
-            Self::NoRoom { room } => write!(f, "the room for generated code at {room} is full"),
-            Self::Stub(error) => write!(f, "a stub can't be made in the room for it: {error}"),
-            Self::OutOfReach(error) => error.fmt(f),
-            Self::NotQuiescent(CpuTimeout { cpu }) => write!(f, "CPU {cpu} may still be inside a callback"),
-            Self::Other(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl RegionCause {
-    /// The error of what the engine relies on, if that is the cause.
-    fn inner(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Table(error) => Some(error),
-            Self::Text(error) => Some(error),
-            Self::Stub(error) => Some(error),
-            Self::OutOfReach(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for RegionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The text {} can't be added or removed: {}", self.text, self.cause)
-    }
-}
-
-impl core::error::Error for RegionError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.cause.inner()
-    }
-}
-
 /// A region was not removed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{error}")]
 pub struct NotRemoved {
     /// The region's token, for trying again.
     pub token: RegionToken,
     /// The reason.
+    #[source]
     pub error: RegionError,
 }
-
-impl fmt::Display for NotRemoved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl core::error::Error for NotRemoved {}
 
 /// Who traces the text of modules.
 ///

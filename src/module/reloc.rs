@@ -12,6 +12,7 @@
 //! | GOT | the address of the GOT |
 
 use core::fmt;
+use thiserror::Error;
 
 /// What is computed before a field takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,21 +342,24 @@ impl fmt::Display for RelocKind {
 }
 
 /// A relocation that can't be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The relocation {kind} at {place:#x} {cause}")]
 pub struct RelocError {
     /// Its kind.
     pub kind: RelocKind,
     /// The place's address.
     pub place: u64,
     /// What is wrong.
+    #[source]
     pub cause: RelocCause,
 }
 
 /// Why a relocation can't be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RelocCause {
     /// The value is beyond what the place can hold.
+    #[error("overflows: the value {} is not within {} to {}", Hex(*.value), Hex(*.min), Hex(*.max))]
     Overflow {
         /// The value.
         value: i64,
@@ -365,6 +369,7 @@ pub enum RelocCause {
         max: i64,
     },
     /// The place counts in units, and the value is no whole number of them.
+    #[error("has the value {}, which is no multiple of {multiple_of}", Hex(*.value))]
     Misaligned {
         /// The value.
         value: i64,
@@ -372,29 +377,12 @@ pub enum RelocCause {
         multiple_of: u64,
     },
     /// The place holds another instruction than this kind is for.
+    #[error("is not for the instruction {word:#010x}")]
     OtherInstruction {
         /// The word at the place.
         word: u32,
     },
 }
-
-impl fmt::Display for RelocError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, place, cause } = self;
-        write!(f, "The relocation {kind} at {place:#x} ")?;
-        match *cause {
-            RelocCause::Overflow { value, min, max } => {
-                write!(f, "overflows: the value {} is not within {} to {}", Hex(value), Hex(min), Hex(max))
-            }
-            RelocCause::Misaligned { value, multiple_of } => {
-                write!(f, "has the value {}, which is no multiple of {multiple_of}", Hex(value))
-            }
-            RelocCause::OtherInstruction { word } => write!(f, "is not for the instruction {word:#010x}"),
-        }
-    }
-}
-
-impl core::error::Error for RelocError {}
 
 /// A number with its sign, in hexadecimal.
 struct Hex(i64);

@@ -10,6 +10,7 @@ use core::fmt;
 use core::ops::Range;
 
 use super::{Convention, ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VARIANT, VERSION, checksum};
+use thiserror::Error;
 
 /// A function to put into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +26,11 @@ pub struct Function {
 }
 
 /// Why a list of functions does not fit into a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The function is 4 GiB or more away from the first one, or larger than 2 GiB.
+    #[error("The function {name} at {addr:#x} is 4 GiB or more away from the first one, or larger than 2 GiB")]
     TooFar {
         /// The function's name.
         name: String,
@@ -36,27 +38,12 @@ pub enum EncodeError {
         addr: u64,
     },
     /// The functions or their names are too many to be counted in 32 bits.
+    #[error("The functions and their names do not fit into 4 GiB")]
     TooMany,
     /// The heap has no memory for the table.
+    #[error("The heap has no memory for the symbol table")]
     Heap,
 }
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooFar { name, addr } => {
-                write!(
-                    f,
-                    "The function {name} at {addr:#x} is 4 GiB or more away from the first one, or larger than 2 GiB"
-                )
-            }
-            Self::TooMany => write!(f, "The functions and their names do not fit into 4 GiB"),
-            Self::Heap => write!(f, "The heap has no memory for the symbol table"),
-        }
-    }
-}
-
-impl core::error::Error for EncodeError {}
 
 impl From<TryReserveError> for EncodeError {
     fn from(_: TryReserveError) -> Self {

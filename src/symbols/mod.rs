@@ -51,6 +51,7 @@
 use core::fmt;
 use core::iter::FusedIterator;
 use core::ops::Range;
+use thiserror::Error;
 
 mod cursor;
 #[cfg(any(test, feature = "fakes", feature = "module"))]
@@ -87,22 +88,26 @@ const ENTRY_LEN: usize = 16;
 const VARIANT: u32 = 1 << 31;
 
 /// What is wrong with a symbol table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SymbolsError {
     /// The kernel was linked without a table.
+    #[error("The kernel was linked without a symbol table")]
     Absent,
     /// The table does not start with the magic.
+    #[error("The symbol table starts with {found:02x?} and not with {MAGIC:02x?}")]
     Magic {
         /// The bytes that stand there.
         found: [u8; 4],
     },
     /// The table has a form that this version of the crate does not know.
+    #[error("The symbol table has form {found}; this crate reads form {VERSION}")]
     Version {
         /// The version that the table says it has.
         found: u32,
     },
     /// The table's length is not the one that its header implies.
+    #[error("The symbol table is {found} bytes long and should be {expected}")]
     Length {
         /// The length that the header implies, or the header's own.
         expected: u64,
@@ -110,26 +115,31 @@ pub enum SymbolsError {
         found: u64,
     },
     /// The table's addresses do not ascend.
+    #[error("The symbol table's addresses do not ascend at symbol {index}")]
     AddressOrder {
         /// The index of the first symbol whose address is lower than the one before.
         index: u32,
     },
     /// The table has a symbol that reaches beyond the end of the address space.
+    #[error("The symbol table's symbol {index} ends beyond the address space")]
     AddressRange {
         /// The index of that symbol.
         index: u32,
     },
     /// The table has a name that is not within the names, or not UTF-8.
+    #[error("The symbol table's symbol {index} has no name in UTF-8 within the names")]
     Name {
         /// The index of the symbol.
         index: u32,
     },
     /// The table's index of names names a symbol that there is none of.
+    #[error("The symbol table's index of names is wrong at place {index}")]
     NameIndex {
         /// The first place in the index that is wrong.
         index: u32,
     },
     /// The table is not what was written.
+    #[error("The symbol table's checksum is {found:#018x} and should be {expected:#018x}")]
     Checksum {
         /// The sum that the table says it has.
         expected: u64,
@@ -137,40 +147,6 @@ pub enum SymbolsError {
         found: u64,
     },
 }
-
-impl fmt::Display for SymbolsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absent => write!(f, "The kernel was linked without a symbol table"),
-            Self::Magic { found } => {
-                write!(f, "The symbol table starts with {found:02x?} and not with {MAGIC:02x?}")
-            }
-            Self::Version { found } => {
-                write!(f, "The symbol table has form {found}; this crate reads form {VERSION}")
-            }
-            Self::Length { expected, found } => {
-                write!(f, "The symbol table is {found} bytes long and should be {expected}")
-            }
-            Self::AddressOrder { index } => {
-                write!(f, "The symbol table's addresses do not ascend at symbol {index}")
-            }
-            Self::AddressRange { index } => {
-                write!(f, "The symbol table's symbol {index} ends beyond the address space")
-            }
-            Self::Name { index } => {
-                write!(f, "The symbol table's symbol {index} has no name in UTF-8 within the names")
-            }
-            Self::NameIndex { index } => {
-                write!(f, "The symbol table's index of names is wrong at place {index}")
-            }
-            Self::Checksum { expected, found } => {
-                write!(f, "The symbol table's checksum is {found:#018x} and should be {expected:#018x}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for SymbolsError {}
 
 /// What a function's callers may count on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

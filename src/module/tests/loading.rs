@@ -202,7 +202,7 @@ fn a_module_that_others_use_stays() {
     assert_eq!(load("user", &user), Err(LoadError::Unresolved(std::vec!["ticks".to_string()])));
     let sample_id = load("sample", &sample()).unwrap();
     assert_eq!(load("sample", &sample()), Err(LoadError::AlreadyLoaded("sample".to_string())));
-    let twice = LoadError::DuplicateExport { name: "ticks".to_string(), owner: "sample".to_string() };
+    let twice = LoadError::DuplicateExport { name: "ticks".to_string(), owner: Some("sample".to_string()) };
     assert_eq!(load("again", &sample()), Err(twice));
     let user_id = load("user", &user).unwrap();
     assert_eq!(called(&host, modules.get(user_id).unwrap().range(Segment::Text).start.get() + 8).0, NEAR + 28);

@@ -79,6 +79,7 @@ pub use word::Word;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use state::{COMMITTED, MAX_WORDS, State};
+use thiserror::Error;
 
 /// The words of a block, its state included: 4 KiB.
 pub const BLOCK_WORDS: usize = MAX_WORDS;
@@ -147,19 +148,12 @@ impl<W: Word, const WORDS: usize> RingBlock<W, WORDS> {
 }
 
 /// A number of blocks that is no power of two, or below 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The memory of a ring must be a power of two of blocks, 2 at least, and is {blocks}")]
 pub struct RingSizeError {
     /// The number.
     pub blocks: usize,
 }
-
-impl fmt::Display for RingSizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The memory of a ring must be a power of two of blocks, 2 at least, and is {}", self.blocks)
-    }
-}
-
-impl core::error::Error for RingSizeError {}
 
 /// One CPU's records.
 ///
