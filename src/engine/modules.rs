@@ -118,7 +118,8 @@ impl Engine {
             // SAFETY: the table asks for aligned addresses inside the text only, which is mapped: our caller's promise 1.
             unsafe { machine.load(at) }
         };
-        let symbols = OwnedSymbols::parse(symbols).ok();
+        let symbols = (!symbols.is_empty()).then(|| OwnedSymbols::parse(symbols)).transpose();
+        let symbols = symbols.map_err(RegionCause::Symbols)?;
         let names = symbols.as_ref().map(|symbols| *symbols.get());
         let (table, _) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, names, read)
             .map_err(RegionCause::Table)?;
