@@ -15,7 +15,7 @@ use crate::callsite::{Callsite, LiveWord, OutOfReach, State, WordChange};
 use crate::filter::{Filter, Pattern, Rule};
 #[cfg(feature = "module")]
 use crate::symbols::OwnedSymbols;
-use crate::symbols::{Cursor, NamesHere, Symbols};
+use crate::symbols::{Cursor, Names, Symbols};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke};
@@ -546,7 +546,7 @@ impl<'a> FunctionNames<'a> {
 
 /// The names of one function; none where there are no symbols.
 #[derive(Clone)]
-pub(super) struct Aliases<'c, 'a>(Option<NamesHere<'c, 'a>>);
+pub(super) struct Aliases<'c, 'a>(Option<Names<'c, 'a>>);
 
 impl<'a> Iterator for Aliases<'_, 'a> {
     type Item = &'a str;

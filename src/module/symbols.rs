@@ -6,7 +6,7 @@ use super::mangled::is_shallow;
 use super::memory::Segment;
 use super::object::{Object, SymbolPlace};
 use super::section::Relocation;
-use crate::symbols::{EncodeError, Encoder};
+use crate::symbols::{Encoder, SymbolsEncodeError};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -139,7 +139,7 @@ pub(crate) fn table(
 ) -> Result<Box<[u8]>, LoadError> {
     let mut encoder = Encoder::new();
     let error = |error| match error {
-        EncodeError::Heap => LoadError::Heap,
+        SymbolsEncodeError::Heap => LoadError::Heap,
         _ => LoadError::TooLarge(segment),
     };
     for (index, symbol) in object.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_function) {
