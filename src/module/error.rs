@@ -1,11 +1,11 @@
 //! Why a module can't be loaded or unloaded.
 
 use super::memory::{MemoryError, Segment};
+use super::regions::RegionError;
 use super::reloc::RelocError;
 use crate::address::TextAddr;
 use crate::callsite::Refusal;
 use crate::insn::EncodeError;
-use crate::module::regions::RegionError;
 use crate::platform::CpuTimeout;
 use alloc::collections::TryReserveError;
 use alloc::string::String;

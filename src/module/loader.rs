@@ -1,73 +1,27 @@
 //! What is loaded: loading, starting, use counts, unloading.
 
-use super::apply::Linking;
 use super::error::{LoadError, StartError, UnloadError, owned};
-use super::export::{Exports, RECORD_BYTES, SECTION};
-use super::layout::{Erratum843419, Layout, Spot};
-use super::memory::{ModuleMemory, Placement, Segment};
+use super::export::Exports;
+use super::export_records;
+use super::kernel::Kernel;
+use super::layout::SegmentLayout;
+use super::link::Linking;
+use super::memory::{Placement, Segment};
+use super::names::function_names;
 use super::object::Object;
-use super::place::{Kept, Placed};
-use super::symbols::{self, Values};
-use super::{EXIT, INIT};
+use super::place::{KeptMemory, Placed};
+use super::regions::NewRegion;
+use super::resolve::{SymbolValues, functions};
+use super::tables::LinkTables;
 use crate::address::{TextAddr, TextRange};
-use crate::module::regions::{NewRegion, Regions};
-use crate::platform::Platform;
-use crate::text::Machine;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
-/// What the loader needs of the kernel around it.
-#[derive(Clone, Copy)]
-pub struct Kernel<'k> {
-    /// Where memory comes from.
-    pub memory: &'k dyn ModuleMemory,
-    /// How the other CPUs are told of new text.
-    pub platform: &'k dyn Platform,
-    /// The CPU, for cache maintenance.
-    pub machine: &'k dyn Machine,
-    /// Who traces the text.
-    pub regions: &'k dyn Regions,
-    /// Whether a CPU has it.
-    pub erratum_843419: Erratum843419,
-    /// Calls a function of a module, under the contract of [`call`], which does it on the CPU that this is compiled for.
-    pub call: unsafe fn(TextAddr) -> i32,
-}
-
-impl fmt::Debug for Kernel<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("erratum_843419", &self.erratum_843419).finish_non_exhaustive()
-    }
-}
-
-/// Calls the `extern "C" fn() -> i32` at this address; what it returns has no meaning where the function has no result.
-///
-/// Not through a function pointer: a kernel compiled with kCFI would look for a hash of its own compiler before the
-/// function, and a module in C has none.
-///
-/// # Safety
-///
-/// 1. There is such a function, mapped executable on this CPU.
-/// 2. Calling it now is sound.
-#[cfg(target_arch = "aarch64")]
-pub unsafe fn call(function: TextAddr) -> i32 {
-    let result: u64;
-    // SAFETY: our caller's promises; an `extern "C"` function keeps the procedure call standard.
-    unsafe {
-        core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
-    }
-    result as i32
-}
-
-/// Calls a function at this address: not here, where the CPU is another one.
-///
-/// # Safety
-///
-/// None: nothing is called.
-#[cfg(not(target_arch = "aarch64"))]
-pub unsafe fn call(_function: TextAddr) -> i32 {
-    0
-}
+/// The symbol of a module's init function.
+pub const INIT: &str = "fentry_module_init";
+/// The symbol of a module's exit function.
+pub const EXIT: &str = "fentry_module_exit";
 
 /// A loaded module, by a number that no other module gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,10 +124,10 @@ impl<'k> Modules<'k> {
         if let Err(cause) = unsafe { self.start(&mut module, init) } {
             return Err(match module.placed.give_up() {
                 Ok(()) => cause.into(),
-                Err(Kept { error, bytes }) => LoadError::Kept { cause, error, bytes },
+                Err(KeptMemory { error, bytes }) => LoadError::Kept { cause, error, bytes },
             });
         }
-        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's third
+        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's fourth
         // promise.
         if let Err(error) = unsafe { module.placed.free_init() } {
             log::warn!("fentry: the init sections of module {name} are kept until it is unloaded: {error}");
@@ -191,16 +145,16 @@ impl<'k> Modules<'k> {
     /// Everything up to the point where the module could run.
     fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
         let Kernel { memory, platform, machine, regions, erratum_843419: erratum, .. } = self.kernel;
-        let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
+        let mut layout = SegmentLayout::of_sections(object, memory.page_bytes() as u64)?;
         let mut uses = Vec::new();
-        let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
-        layout.add_tables(object, &values, erratum)?;
+        let values = SymbolValues::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
+        let tables = LinkTables::append_to(&mut layout, object, &values, erratum)?;
 
         let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
-        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum)?;
+        let mut linking = Linking::new(object, &layout, &tables, &values, &mut placed, erratum)?;
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
-        let exports = self.read_exports(object, &layout, &placed)?;
+        let exports = export_records::read(object, &layout, &placed, |name| self.check_not_exported(name))?;
         placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
         platform.synchronize_cpus()?;
 
@@ -215,12 +169,12 @@ impl<'k> Modules<'k> {
         for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
             let text = placed.range(segment);
             if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
-                let symbols = symbols::table(object, &layout, segment, text.start.get())?;
+                let symbols = function_names(object, &layout, segment, text.start.get())?;
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
-        let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
-        let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
+        let places = functions(object, &layout, [INIT, EXIT])?;
+        let [init, exit] = places.map(|place| place.map(|place| TextAddr::new(placed.address(place))));
         let init = Init { function: init, texts };
         let module = Module {
             id: ModuleId(self.next_id),
@@ -258,7 +212,7 @@ impl<'k> Modules<'k> {
         }
     }
 
-    /// What the kernel or a module exports by this name. The module is noted in `uses`.
+    /// Finds what the kernel or a module exports by this name, and notes the module in `uses`.
     fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Result<Option<u64>, LoadError> {
         if let Some(address) = self.exports.get(name) {
             return Ok(Some(address));
@@ -272,34 +226,14 @@ impl<'k> Modules<'k> {
         Ok(Some(address))
     }
 
-    /// Reads a module's export records, sorted by name.
-    fn read_exports(
-        &self,
-        object: &Object<'_>,
-        layout: &Layout,
-        placed: &Placed<'_>,
-    ) -> Result<Vec<(String, u64)>, LoadError> {
-        let mut exports: Vec<(String, u64)> = Vec::new();
-        for section in object.sections.iter().filter(|section| section.name.is(SECTION)) {
-            let Some(start) = layout.sections[section.index] else { continue };
-            for index in 0..(section.bytes / RECORD_BYTES) as usize {
-                let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
-                let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
-                let other = self.loaded.iter().find(|other| other.export(&name).is_some());
-                if other.is_some() || self.exports.get(&name).is_some() {
-                    let owner = other.map(|other| owned(&other.name)).transpose()?;
-                    return Err(LoadError::DuplicateExport { name, owner });
-                }
-                exports.try_reserve(1)?;
-                exports.push((name, address));
-            }
+    /// Refuses a name that the kernel or a loaded module exports.
+    fn check_not_exported(&self, name: &str) -> Result<(), LoadError> {
+        let module = self.loaded.iter().find(|module| module.export(name).is_some());
+        if module.is_none() && self.exports.get(name).is_none() {
+            return Ok(());
         }
-        exports.sort_unstable();
-        let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
-        if let Some([_, (name, _)]) = twice {
-            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: None });
-        }
-        Ok(exports)
+        let owner = module.map(|module| owned(&module.name)).transpose()?;
+        Err(LoadError::DuplicateExport { name: owned(name)?, owner })
     }
 
     /// Stops and frees a module.
@@ -394,27 +328,6 @@ struct Parts {
     segment: Segment,
     text: TextRange,
     entries: Vec<u64>,
-    symbols: alloc::boxed::Box<[u8]>,
+    symbols: Box<[u8]>,
     veneers: TextRange,
-}
-
-/// The name and the address in an export record; `None` where they are not inside the module.
-fn read_export(placed: &Placed<'_>, record: Spot) -> Result<Option<(String, u64)>, LoadError> {
-    let Some((name, bytes, address)) = locate_export(placed, record) else { return Ok(None) };
-    let mut text = Vec::new();
-    text.try_reserve_exact(bytes)?;
-    for offset in 0..bytes as u64 {
-        let Some(byte) = placed.read(Spot { offset: name.offset + offset, ..name }, 1) else { return Ok(None) };
-        text.push(byte as u8);
-    }
-    Ok(String::from_utf8(text).ok().map(|name| (name, address)))
-}
-
-/// Where an export record's name is, its length in bytes, and the address that the record has.
-fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)> {
-    let field = |index: u64| placed.read(Spot { offset: record.offset + 8 * index, ..record }, 8);
-    let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
-    placed.locate(address, 1)?;
-    let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
-    Some((start, usize::try_from(bytes).ok()?, address))
 }

@@ -8,10 +8,10 @@
 //! segment and one to give up a module, and both ask for the text first. Where it is refused, the memory stays for ever.
 
 use super::error::LoadError;
-use super::layout::{Spot, TEXTS};
+use super::layout::{SegmentOffset, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
+use super::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::address::{TextAddr, TextRange};
-use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::text::{CacheType, Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
@@ -20,19 +20,19 @@ use core::ptr::NonNull;
 pub(crate) struct Placed<'k> {
     memory: &'k dyn ModuleMemory,
     regions: &'k dyn Regions,
-    pieces: [Option<Piece>; Segment::ALL.len()],
+    pieces: [Option<SegmentMemory>; Segment::ALL.len()],
 }
 
 /// One segment's memory.
-struct Piece {
+struct SegmentMemory {
     allocation: Allocation,
     /// How many bytes from the start on the module uses.
     bytes: u64,
-    state: PieceState,
+    state: SegmentState,
 }
 
 #[derive(PartialEq, Eq)]
-enum PieceState {
+enum SegmentState {
     /// The loader may write it.
     Writable,
     /// It has its final permission.
@@ -43,7 +43,7 @@ enum PieceState {
 
 /// Text that is still traced, so that the module's memory was kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptMemory {
     /// Why it is still traced.
     pub(crate) error: RegionError,
     /// How much memory that is.
@@ -70,7 +70,7 @@ impl<'k> Placed<'k> {
             let whole = whole.ok_or(LoadError::TooLarge(segment))?;
             let allocation = memory.allocate(&Request { segment, bytes: whole, placement })?;
             placement = Placement::Near(TextAddr::new(allocation.address));
-            let piece = Piece { allocation, bytes, state: PieceState::Writable };
+            let piece = SegmentMemory { allocation, bytes, state: SegmentState::Writable };
             // SAFETY: `ModuleMemory` promises that so many bytes are writable there, and nobody else's.
             unsafe { piece.allocation.writable.write_bytes(0, whole) };
             placed.pieces[segment.index()] = Some(piece);
@@ -78,7 +78,7 @@ impl<'k> Placed<'k> {
         Ok(placed)
     }
 
-    fn piece(&self, segment: Segment) -> Option<&Piece> {
+    fn piece(&self, segment: Segment) -> Option<&SegmentMemory> {
         self.pieces[segment.index()].as_ref()
     }
 
@@ -91,52 +91,52 @@ impl<'k> Placed<'k> {
     }
 
     /// The address of a place.
-    pub(crate) fn address(&self, spot: Spot) -> u64 {
-        self.range(spot.segment).start.get().wrapping_add(spot.offset)
+    pub(crate) fn address(&self, place: SegmentOffset) -> u64 {
+        self.range(place.segment).start.get().wrapping_add(place.offset)
     }
 
-    /// Where the loader reads and writes `bytes` bytes from `spot` on; `None` where they are not all inside, or protected.
-    fn window(&self, spot: Spot, bytes: usize) -> Option<NonNull<u8>> {
-        let piece = self.piece(spot.segment).filter(|piece| piece.state == PieceState::Writable)?;
-        let end = spot.offset.checked_add(bytes as u64)?;
+    /// Where the loader reads and writes `bytes` bytes from `place` on; `None` where they are not all inside, or protected.
+    fn window(&self, place: SegmentOffset, bytes: usize) -> Option<NonNull<u8>> {
+        let piece = self.piece(place.segment).filter(|piece| piece.state == SegmentState::Writable)?;
+        let end = place.offset.checked_add(bytes as u64)?;
         if end > piece.bytes {
             return None;
         }
         // SAFETY: the offset is inside the allocation, whose bytes are one object by `ModuleMemory`'s promise.
-        Some(unsafe { piece.allocation.writable.byte_add(spot.offset as usize) })
+        Some(unsafe { piece.allocation.writable.byte_add(place.offset as usize) })
     }
 
-    /// Copies `data` to `spot`; `None` where it doesn't fit.
-    pub(crate) fn write(&mut self, spot: Spot, data: &[u8]) -> Option<()> {
-        let to = self.window(spot, data.len())?;
+    /// Copies `data` to `place`; `None` where it doesn't fit.
+    pub(crate) fn write(&mut self, place: SegmentOffset, data: &[u8]) -> Option<()> {
+        let to = self.window(place, data.len())?;
         // SAFETY: `window` has so many bytes, which are ours alone; `data` is a file's, so they don't overlap.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(data).cast(), data.len()) };
         Some(())
     }
 
-    /// The little-endian number of `bytes` bytes, 8 at most, at `spot`.
-    pub(crate) fn read(&self, spot: Spot, bytes: u32) -> Option<u64> {
+    /// The little-endian number of `bytes` bytes, 8 at most, at `place`.
+    pub(crate) fn read(&self, place: SegmentOffset, bytes: u32) -> Option<u64> {
         let mut number = [0; 8];
         let into = number.get_mut(..bytes as usize)?;
-        let from = self.window(spot, into.len())?;
+        let from = self.window(place, into.len())?;
         // SAFETY: `window` has so many bytes, and they are initialised: zeros at first.
         unsafe { from.copy_to_nonoverlapping(NonNull::from(into).cast(), bytes as usize) };
         Some(u64::from_le_bytes(number))
     }
 
     /// Writes the low `bytes` bytes of a number.
-    pub(crate) fn write_number(&mut self, spot: Spot, bytes: u32, number: u64) -> Option<()> {
+    pub(crate) fn write_number(&mut self, place: SegmentOffset, bytes: u32, number: u64) -> Option<()> {
         let number = number.to_le_bytes();
-        self.write(spot, number.get(..bytes as usize)?)
+        self.write(place, number.get(..bytes as usize)?)
     }
 
     /// The segment that holds `bytes` bytes at this address, and where in it.
-    pub(crate) fn locate(&self, address: u64, bytes: u64) -> Option<Spot> {
+    pub(crate) fn locate(&self, address: u64, bytes: u64) -> Option<SegmentOffset> {
         Segment::ALL.into_iter().find_map(|segment| {
             let range = self.range(segment);
             let offset = address.checked_sub(range.start.get())?;
             let inside = offset.checked_add(bytes)? <= range.len();
-            inside.then_some(Spot { segment, offset })
+            inside.then_some(SegmentOffset { segment, offset })
         })
     }
 
@@ -155,7 +155,7 @@ impl<'k> Placed<'k> {
             // SAFETY: (1) It came from this object and is in `pieces` until it is freed. (2) `window` gives no way to write it
             // once its state is another, and nothing executes it before all of the module is protected.
             unsafe { self.memory.protect(&piece.allocation, segment.permission()) }?;
-            piece.state = PieceState::Protected;
+            piece.state = SegmentState::Protected;
         }
         Ok(())
     }
@@ -181,7 +181,7 @@ impl<'k> Placed<'k> {
         // 3. Our caller's second promise.
         // 4. and 5. Our caller's first promise.
         let token = unsafe { self.regions.add(region) }?;
-        piece.state = PieceState::Traced(token);
+        piece.state = SegmentState::Traced(token);
         Ok(())
     }
 
@@ -192,9 +192,9 @@ impl<'k> Placed<'k> {
     /// It is still traced then.
     pub(crate) fn take_back(&mut self, segment: Segment) -> Result<(), RegionError> {
         let Some(piece) = &mut self.pieces[segment.index()] else { return Ok(()) };
-        match core::mem::replace(&mut piece.state, PieceState::Protected) {
-            PieceState::Traced(token) => self.regions.remove(token).map_err(|NotRemoved { token, error }| {
-                piece.state = PieceState::Traced(token);
+        match core::mem::replace(&mut piece.state, SegmentState::Protected) {
+            SegmentState::Traced(token) => self.regions.remove(token).map_err(|NotRemoved { token, error }| {
+                piece.state = SegmentState::Traced(token);
                 error
             }),
             state => {
@@ -232,15 +232,15 @@ impl<'k> Placed<'k> {
     /// # Errors
     ///
     /// What was kept. All of the module is: a CPU that may still be in a callback goes on in its functions.
-    pub(crate) fn give_up(mut self) -> Result<(), Kept> {
+    pub(crate) fn give_up(mut self) -> Result<(), KeptMemory> {
         self.release()
     }
 
-    fn release(&mut self) -> Result<(), Kept> {
+    fn release(&mut self) -> Result<(), KeptMemory> {
         let taken_back = self.take_back_all();
         if let Err(error) = taken_back {
             let kept = self.pieces.iter_mut().filter_map(Option::take);
-            return Err(Kept { error, bytes: kept.map(|piece| piece.allocation.bytes).sum() });
+            return Err(KeptMemory { error, bytes: kept.map(|piece| piece.allocation.bytes).sum() });
         }
         Segment::ALL.into_iter().rev().for_each(|segment| self.free(segment));
         Ok(())
@@ -248,7 +248,7 @@ impl<'k> Placed<'k> {
 
     /// Frees a segment that isn't traced.
     fn free(&mut self, segment: Segment) {
-        let piece = self.pieces[segment.index()].take_if(|piece| !matches!(piece.state, PieceState::Traced(_)));
+        let piece = self.pieces[segment.index()].take_if(|piece| !matches!(piece.state, SegmentState::Traced(_)));
         if let Some(piece) = piece {
             // SAFETY: (1) It came from this object, and was taken out of here, so this happens once. (2) Nobody traces it;
             // whoever drops the module, or frees its init segments, promises that nothing else uses them.
@@ -259,7 +259,7 @@ impl<'k> Placed<'k> {
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        if let Err(Kept { error, bytes }) = self.release() {
+        if let Err(KeptMemory { error, bytes }) = self.release() {
             log::error!("fentry: {bytes:#x} bytes of a module are kept for ever: {error}");
         }
     }

@@ -7,19 +7,19 @@
 //! twice:
 //!
 //! ```compile_fail,E0133
-//! # use fentry::{Engine, region::{NewRegion, Regions}};
+//! # use fentry::{Engine, module::{NewRegion, Regions}};
 //! fn hand_over(engine: &Engine, anything: NewRegion<'_>) {
 //!     let _ = engine.add(anything);
 //! }
 //! ```
 //! ```compile_fail,E0423
-//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! # use fentry::{Engine, module::{RegionToken, Regions}};
 //! fn take_away(engine: &Engine) {
 //!     let _ = engine.remove(RegionToken(1));
 //! }
 //! ```
 //! ```compile_fail,E0382
-//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! # use fentry::{Engine, module::{RegionToken, Regions}};
 //! fn twice(engine: &Engine, token: RegionToken) {
 //!     let _ = engine.remove(token);
 //!     let _ = engine.remove(token);

@@ -3,7 +3,7 @@
 //! Nothing is passed over that changes what is loaded: a section is known, or refused by name.
 
 use super::error::{LoadError, SectionCause, owned};
-use super::reloc::RelocKind;
+use super::kinds::RelocKind;
 use alloc::string::String;
 use core::ffi::CStr;
 use core::fmt;
@@ -15,9 +15,9 @@ pub(super) type RelaEntry = elf::Rela64<Little>;
 
 /// A name in a string table. Its end is looked for when its text is asked for: most names decide nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Name<'a>(&'a [u8]);
+pub(crate) struct ElfName<'a>(&'a [u8]);
 
-impl<'a> Name<'a> {
+impl<'a> ElfName<'a> {
     /// The name at an offset of a table; `None` where the table doesn't reach so far.
     pub(super) fn at(strings: &'a [u8], offset: u32) -> Option<Self> {
         strings.get(offset as usize..).filter(|name| !name.is_empty()).map(Self)
@@ -37,7 +37,7 @@ impl<'a> Name<'a> {
     }
 }
 
-impl fmt::Debug for Name<'_> {
+impl fmt::Debug for ElfName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text().fmt(f)
     }
@@ -46,7 +46,7 @@ impl fmt::Debug for Name<'_> {
 /// A section.
 pub(crate) struct Section<'a> {
     pub(crate) index: usize,
-    pub(crate) name: Name<'a>,
+    pub(crate) name: ElfName<'a>,
     pub(crate) kind: u32,
     pub(crate) flags: u64,
     pub(crate) alignment: u64,
