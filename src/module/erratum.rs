@@ -10,12 +10,12 @@ use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PageOffse
 pub enum Erratum843419 {
     /// No ADRP may be at the end of a page.
     Present,
-    /// Nothing to do.
+    /// ADRP may be anywhere.
     Absent,
 }
 
 impl Erratum843419 {
-    /// What MIDR_EL1 and REVIDR_EL1 say of one CPU: Cortex-A53 up to r0p4, unless the part was fixed.
+    /// Reads MIDR_EL1 and REVIDR_EL1 of one CPU: the erratum is Cortex-A53's up to r0p4, unless the part was fixed.
     pub const fn of_cpu(midr: u64, revidr: u64) -> Self {
         const CORTEX_A53: u64 = 0x4100_d030;
         let (part, revision) = (midr & 0xff00_fff0, (midr >> 20 & 0xf) << 4 | midr & 0xf);
@@ -39,7 +39,7 @@ pub(crate) enum AdrpInstead {
 }
 
 impl AdrpInstead {
-    /// What replaces `adrp`, the word at `at`, given a veneer's room at `room`; `None` if that word is no ADRP.
+    /// Finds what replaces `adrp`, the word at `at`, given a veneer's room at `room`; `None` if that word is no ADRP.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use thiserror::Error;
 
-/// A text of one's own, for as long as there is room.
+/// Copies a text, if the heap has room.
 pub(super) fn owned(text: &str) -> Result<String, LoadError> {
     let mut own = String::new();
     own.try_reserve_exact(text.len())?;
@@ -21,27 +21,20 @@ pub(super) fn owned(text: &str) -> Result<String, LoadError> {
     Ok(own)
 }
 
-/// Why a module was not loaded. Nothing of it is left, unless that is what it says ([`Kept`](Self::Kept)).
+/// Why a module was not loaded. Nothing of it is left, unless the error is [`Kept`](Self::Kept).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the variants say what their fields are")]
 pub enum LoadError {
     /// The bytes are not an ELF file.
     #[error("The module is not an ELF file")]
     NotElf,
     /// It is ELF, but not 64-bit little-endian AArch64 of type ET_REL.
     #[error("The module's {field} is {found:#x} and should be {expected:#x}")]
-    WrongKind {
-        /// The field that is wrong.
-        field: &'static str,
-        /// What it holds.
-        found: u32,
-        /// What it should hold.
-        expected: u32,
-    },
+    WrongKind { field: &'static str, found: u32, expected: u32 },
     /// A part of the file is not inside the file, or not well-formed.
     #[error("The module's {what} ({index}) is not well-formed")]
     Malformed {
-        /// What.
         what: &'static str,
         /// The section or symbol, by index; 0 where there is only one.
         index: usize,
@@ -51,79 +44,39 @@ pub enum LoadError {
     NoSymbolTable,
     /// An indirect function (STT_GNU_IFUNC): its address is found by calling a resolver, which the loader does not do.
     #[error("The symbol {index} ({name}) is an indirect function, whose resolver is not called")]
-    IndirectFunction {
-        /// The symbol's index.
-        index: usize,
-        /// Its name.
-        name: String,
-    },
+    IndirectFunction { index: usize, name: String },
     /// A section that the loader can't place.
     #[error("The section {index} ({name}) can't be placed: {cause}")]
     Section {
-        /// Its index.
         index: usize,
-        /// Its name.
         name: String,
-        /// What is wrong with it.
         #[source]
         cause: SectionCause,
     },
     /// A relocation names a symbol that the object doesn't have.
     #[error("The relocations of section {section} name symbol {symbol}, which isn't there")]
-    SymbolIndex {
-        /// The section whose relocation it is.
-        section: usize,
-        /// The symbol's index.
-        symbol: u32,
-    },
+    SymbolIndex { section: usize, symbol: u32 },
     /// A symbol is defined in no section that is there, or beyond its section's end.
     #[error("The symbol {index} ({name}) is not inside a section")]
-    SymbolPlace {
-        /// The symbol's index.
-        index: usize,
-        /// Its name.
-        name: String,
-    },
+    SymbolPlace { index: usize, name: String },
     /// A COMMON symbol's alignment is not a power of two, or larger than a page.
     #[error("The alignment {alignment:#x} of the COMMON symbol {index} ({name}) is no power of two up to a page")]
-    CommonAlignment {
-        /// The symbol's index.
-        index: usize,
-        /// Its name.
-        name: String,
-        /// The alignment.
-        alignment: u64,
-    },
+    CommonAlignment { index: usize, name: String, alignment: u64 },
     /// A relocation's place is not inside its section.
     #[error("The relocation at {offset:#x} of section {section} is not inside it")]
-    RelocationPlace {
-        /// The section's index.
-        section: usize,
-        /// The offset.
-        offset: u64,
-    },
+    RelocationPlace { section: usize, offset: u64 },
     /// A relocation of a kind that the loader doesn't know.
     #[error("The relocation at {offset:#x} of section {section} (symbol {symbol:?}) has the unknown kind {number}")]
     UnknownRelocation {
-        /// The section's name.
         section: String,
-        /// The offset.
         offset: u64,
-        /// The kind's number.
         number: u32,
         /// The name of the symbol, or of the section, that it refers to.
         symbol: String,
     },
     /// A relocation for thread-local storage: a module in a kernel has none.
     #[error("The module uses thread-local storage (symbol {symbol:?}) at {offset:#x} of section {section}")]
-    ThreadLocal {
-        /// The section's name.
-        section: String,
-        /// The offset.
-        offset: u64,
-        /// The name of the symbol.
-        symbol: String,
-    },
+    ThreadLocal { section: String, offset: u64, symbol: String },
     /// A relocation against something that is not loaded, such as a debug section.
     #[error("The section {section} refers to {symbol}, which is not in a section that is loaded")]
     NotLoaded {
@@ -137,11 +90,10 @@ pub enum LoadError {
     Relocation {
         /// The name of the symbol, or of the section, that it refers to.
         symbol: String,
-        /// What is wrong.
         #[source]
         error: RelocError,
     },
-    /// Symbols that neither the kernel nor a loaded module exports: all of them.
+    /// All symbols that neither the kernel nor a loaded module exports.
     #[error("The module needs {} symbols that nobody exports:{}", .0.len(), fmt::from_fn(|f| .0.iter().try_for_each(|name| write!(f, " {name}"))))]
     Unresolved(Vec<String>),
     /// The module exports a name that is exported already.
@@ -153,48 +105,30 @@ pub enum LoadError {
         })
     )]
     DuplicateExport {
-        /// The name.
         name: String,
         /// The module that has it; `None` for the kernel, or for this module itself.
         owner: Option<String>,
     },
-    /// An export record is not one.
+    /// An export record's name or address is not inside the module.
     #[error("The module's export record {index} is malformed")]
-    BadExport {
-        /// The record's index.
-        index: usize,
-    },
+    BadExport { index: usize },
     /// An entry of `__patchable_function_entries` names no instruction of the module's text.
     #[error("The entry {entry} names no instruction of the text: {refusal}")]
     Callsite {
-        /// The entry.
         entry: TextAddr,
-        /// What is wrong with it.
         #[source]
         refusal: Refusal,
     },
     /// An entry of `__patchable_function_entries` that no relocation fills.
     #[error("The patchable entry at {offset:#x} of section {section} names no function")]
-    EmptyEntry {
-        /// The section's index.
-        section: usize,
-        /// The offset.
-        offset: u64,
-    },
+    EmptyEntry { section: usize, offset: u64 },
     /// The segment's veneers are used up.
     #[error("The {entries} veneers of the {segment} are used up")]
-    PltFull {
-        /// The segment.
-        segment: Segment,
-        /// How many it has.
-        entries: usize,
-    },
+    PltFull { segment: Segment, entries: usize },
     /// A veneer can't reach its target.
     #[error("The veneer to {target:#x} can't be made: {cause}")]
     Veneer {
-        /// The target.
         target: u64,
-        /// The encoder's words.
         #[source]
         cause: EncodeError,
     },
@@ -207,8 +141,8 @@ pub enum LoadError {
     /// The heap has no memory for the loader's own lists.
     #[error("The heap has no memory for the loader's lists")]
     Heap,
-    /// A module of this name is loaded.
-    #[error("The module {0} is loaded already")]
+    /// A module of this name is already loaded.
+    #[error("The module {0} is already loaded")]
     AlreadyLoaded(String),
     /// A CPU did not synchronise.
     #[error("{0}")]
@@ -216,7 +150,7 @@ pub enum LoadError {
     /// The module's text can't be traced.
     #[error("{0}")]
     Region(#[source] RegionError),
-    /// The module's init function returned this.
+    /// The module's init function returned this status.
     #[error("The module's init function failed with {0}")]
     Init(i32),
     /// The module was given up, but the tracing of its text could not be ended: its memory is kept, for ever.
@@ -227,7 +161,6 @@ pub enum LoadError {
         cause: StartError,
         /// Why its text is still traced.
         error: RegionError,
-        /// How much memory is kept.
         bytes: usize,
     },
 }
@@ -239,7 +172,7 @@ pub enum StartError {
     /// Its text can't be traced.
     #[error("{0}")]
     Region(#[source] RegionError),
-    /// Its init function returned this.
+    /// Its init function returned this status.
     #[error("The module's init function failed with {0}")]
     Init(i32),
 }
@@ -302,7 +235,7 @@ pub enum UnloadError {
     /// There is no such module.
     #[error("The module is not loaded")]
     NotLoaded,
-    /// Others use it.
+    /// Other modules use it, or it is held.
     #[error("The module is in use by {users}")]
     InUse {
         /// How many modules and holders of a use.

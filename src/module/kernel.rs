@@ -19,7 +19,7 @@ pub struct Kernel<'k> {
     pub machine: &'k dyn Machine,
     /// Who traces the text.
     pub regions: &'k dyn Regions,
-    /// Whether a CPU has it.
+    /// Whether a CPU has the erratum.
     pub erratum_843419: Erratum843419,
     /// Calls a function of a module, under the contract of [`call`], which does it on the CPU that this is compiled for.
     pub call: unsafe fn(TextAddr) -> i32,
@@ -43,14 +43,15 @@ impl fmt::Debug for Kernel<'_> {
 #[cfg(target_arch = "aarch64")]
 pub unsafe fn call(function: TextAddr) -> i32 {
     let result: u64;
-    // SAFETY: our caller's promises; an `extern "C"` function keeps the procedure call standard.
+    // SAFETY: there is such a function (1), and calling it is sound (2): our caller's promises. As `extern "C"` it changes no
+    // registers but those that `clobber_abi` names.
     unsafe {
         core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
     }
     result as i32
 }
 
-/// Calls a function at this address: not here, where the CPU is another one.
+/// Calls nothing, and returns 0: the CPU that this is compiled for can't run a module.
 ///
 /// # Safety
 ///

@@ -53,7 +53,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(Self { object, layout, tables, values, placed, erratum, veneers: [0; 6], branches, got, got_used: 0 })
     }
 
-    /// Does all of it; returns the entries of the callsites of text and of init text, sorted.
+    /// Links the module; returns the entries of the callsites of text and of init text, sorted.
     pub(crate) fn link(&mut self) -> Result<[Vec<u64>; 2], LoadError> {
         self.copy_sections()?;
         self.set_stub_veneers_aside()?;
@@ -79,7 +79,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// The first of each text's veneers are for whoever traces it.
+    /// Sets each text's first veneers aside: they are for whoever traces it.
     fn set_stub_veneers_aside(&mut self) -> Result<(), LoadError> {
         for segment in TEXTS {
             if self.tables.veneer(segment, 0).is_some() {
@@ -91,7 +91,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// Room for one more veneer.
+    /// Takes room for one more veneer.
     fn new_veneer(&mut self, segment: Segment) -> Result<SegmentOffset, LoadError> {
         let used = &mut self.veneers[segment.index()];
         let place = self.tables.veneer(segment, *used);
@@ -150,7 +150,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// What a relocation refers to; an error where that is not loaded.
+    /// Finds what a relocation refers to; an error where that is not loaded.
     fn target(&self, section: &Section<'_>, relocation: &Relocation) -> Result<RelocTarget, LoadError> {
         match self.values.target(relocation) {
             Some(target) => Ok(target),
@@ -211,7 +211,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(self.placed.address(place))
     }
 
-    /// Takes away an ADRP from where Cortex-A53 erratum 843419 forbids it.
+    /// Replaces an ADRP where Cortex-A53 erratum 843419 forbids it.
     fn replace_adrp(&mut self, place: SegmentOffset, adrp: u32) -> Result<(), LoadError> {
         let at = TextAddr::new(self.placed.address(place));
         let next = self.tables.veneer(place.segment, self.veneers[place.segment.index()]);
@@ -229,7 +229,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.placed.write_number(place, 4, word.into()).ok_or_else(|| self.tables.no_veneer_left(place.segment))
     }
 
-    /// Gathers the entries, sorted, and looks whether each lies where it should.
+    /// Gathers the entries, sorted, and checks that each lies where it should.
     fn callsites(&self) -> Result<[Vec<u64>; 2], LoadError> {
         let mut entries = [Vec::new(), Vec::new()];
         // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
@@ -253,7 +253,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.object.sections.iter().filter(|section| section.is_patchable_entries())
     }
 
-    /// How many entries text and init text have.
+    /// Counts the entries of text and of init text.
     fn count_entries(&self) -> Result<[usize; 2], LoadError> {
         let mut counts = [0, 0];
         for section in self.entries_sections() {
@@ -272,7 +272,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(counts)
     }
 
-    /// The entry that a relocation fills, and the segment that it is in; what is in no text is refused with the text's own.
+    /// Finds the entry that a relocation fills, and its segment; what is in no text is refused with the text's own.
     fn entry(&self, section: &Section<'_>, relocation: &Relocation) -> Result<(u64, Segment), LoadError> {
         let Relocation { offset, kind, symbol, .. } = *relocation;
         let number = kind.number();
@@ -285,7 +285,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
-    /// Sees that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
+    /// Checks that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
     /// traces, who gets the symbols and leaves out those that are not.
     fn check_entries(&self, segment: Segment, entries: &[u64]) -> Result<(), LoadError> {
         let text = self.placed.range(segment);
@@ -300,7 +300,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// Where a segment's veneers for whoever traces it are; `None` where it has no text.
+    /// The room for a segment's veneers to stubs; `None` where it has no text.
     pub(crate) fn stub_veneers(&self, segment: Segment) -> Option<TextRange> {
         let start = TextAddr::new(self.placed.address(self.tables.veneer(segment, 0)?));
         Some(TextRange::new(start, start.offset(STUB_VENEERS as i64 * ENTRY_BYTES as i64)))

@@ -22,7 +22,7 @@ pub(crate) struct Object<'a> {
     pub(crate) symbols: Vec<ObjectSymbol<'a>>,
 }
 
-/// A symbol.
+/// A symbol of an object.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ObjectSymbol<'a> {
     pub(crate) name: ElfName<'a>,
@@ -38,13 +38,13 @@ pub(crate) struct ObjectSymbol<'a> {
 pub(crate) enum SymbolPlace {
     /// In a section, by index; it is there.
     Section(usize),
-    /// Nowhere: its value is the address.
+    /// In no section: its value is the address.
     Absolute,
-    /// In zeros that are yet to be given to it; the value is the alignment.
+    /// In zeros that are yet to be allocated for it; the value is the alignment.
     Common,
     /// In another module or the kernel.
     Undefined,
-    /// The same, or nowhere.
+    /// In another module, the kernel, or nowhere.
     WeakUndefined,
 }
 
@@ -168,7 +168,7 @@ const NOTHING_TO_DO: [u32; 2] = [0, 256];
 const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
 
 impl ObjectSymbol<'_> {
-    /// The error for a symbol whose place is none.
+    /// The error for a symbol that is in no section, or behind its section's end.
     pub(crate) fn misplaced(&self, index: usize) -> LoadError {
         match owned(self.name.text().unwrap_or_default()) {
             Ok(name) => LoadError::SymbolPlace { index, name },

@@ -62,13 +62,13 @@ pub struct NewRegion<'a> {
 pub struct RegionToken(u64);
 
 impl RegionToken {
-    /// A token unlike any other, for a region that is being added.
+    /// Makes a token unlike any other, for a region that is being added.
     pub fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The number, by which who traces finds the region again.
+    /// Returns the number, by which whoever traces finds the region again.
     pub const fn number(&self) -> u64 {
         self.0
     }
@@ -77,28 +77,27 @@ impl RegionToken {
 /// Why a region was not added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("The text {text} can't be added or removed: {cause}")]
+#[expect(missing_docs, reason = "the type says what they are")]
 pub struct RegionError {
-    /// The text.
     pub text: TextRange,
-    /// The reason.
     #[source]
     pub cause: RegionCause,
 }
 
-/// What stands against a region's coming or going.
+/// What prevents that a region is added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegionCause {
     /// The engine has not been initialised.
     #[error("the engine has not been initialised")]
     NotInitialised,
-    /// As many regions are there as can be.
+    /// The engine has as many regions as it can hold.
     #[error("there is no room for one more region")]
     TooManyRegions,
-    /// It does not begin at an instruction, or its room for veneers does not.
+    /// The text, or the room for veneers, does not begin at an instruction.
     #[error("it does not begin at an instruction")]
     Misaligned,
-    /// It overlaps a region that is there.
+    /// The text overlaps another region.
     #[error("it overlaps a region that is there already")]
     Overlapping,
     /// There is no such region.
@@ -140,7 +139,7 @@ pub enum RegionCause {
     /// A CPU may still be inside a callback on behalf of the region.
     #[error("CPU {} may still be inside a callback", .0.cpu)]
     NotQuiescent(#[source] CpuTimeout),
-    /// What a tracer of one's own has against it.
+    /// A tracer's own reason.
     #[error("{0}")]
     Other(&'static str),
 }
@@ -170,11 +169,11 @@ pub struct NotRemoved {
 ///    on its way to, a stub, a veneer or a callback because of one of the region's callsites.
 /// 4. Given a token that its own `add` returned, `remove` takes back the region that was added with it and no other.
 pub unsafe trait Regions: Sync {
-    /// Takes a region: makes its callsites ready and applies the filters that are set.
+    /// Adds a region: makes its callsites ready and applies the filters that are set.
     ///
     /// # Errors
     ///
-    /// The region was not taken. Its text is as it was, unless the platform failed a second time on the way back.
+    /// The region was not added. Its text is as it was, unless the platform failed a second time on the way back.
     ///
     /// # Safety
     ///
@@ -188,7 +187,7 @@ pub unsafe trait Regions: Sync {
     ///    region.
     unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError>;
 
-    /// Gives a region back: its callsites call nothing, and no CPU is in a stub or callback on their behalf.
+    /// Removes a region: its callsites call nothing, and no CPU is in a stub or callback on their behalf.
     ///
     /// # Errors
     ///
@@ -196,7 +195,7 @@ pub unsafe trait Regions: Sync {
     fn remove(&self, region: RegionToken) -> Result<(), NotRemoved>;
 }
 
-/// No tracing of modules.
+/// Traces nothing: for a kernel whose modules are loaded without tracing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Untraced;
 

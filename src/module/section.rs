@@ -104,7 +104,7 @@ fn is_other_relocations(kind: elf::SectionType) -> bool {
 }
 
 impl Section<'_> {
-    /// Those that do something.
+    /// The relocations that change something.
     pub(crate) fn relocations(&self) -> impl Iterator<Item = Relocation> {
         self.relocations.iter().filter_map(|entry| {
             Some(Relocation {
@@ -117,7 +117,7 @@ impl Section<'_> {
         })
     }
 
-    /// Sees that nothing of it would be passed over that changes what is loaded.
+    /// Refuses a section of which the loader would pass over something that changes what is loaded.
     pub(super) fn check_form(&self) -> Result<(), LoadError> {
         let kind = elf::SectionType(self.kind);
         if is_other_relocations(kind) {
@@ -155,7 +155,7 @@ impl Section<'_> {
         is_array || is_called
     }
 
-    /// Its name, in memory of its own.
+    /// A copy of the name.
     pub(crate) fn own_name(&self) -> Result<String, LoadError> {
         owned(self.name.text().unwrap_or_default())
     }

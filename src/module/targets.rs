@@ -8,7 +8,7 @@ use super::error::LoadError;
 use super::resolve::RelocTarget;
 use alloc::vec::Vec;
 
-/// TargetSet while they are gathered.
+/// Collects the distinct targets, in no order yet.
 #[derive(Debug, Default)]
 pub(crate) struct TargetCollector(Vec<RelocTarget>);
 
@@ -31,7 +31,7 @@ impl TargetCollector {
         self.0.dedup();
     }
 
-    /// The distinct targets.
+    /// Returns the distinct targets.
     pub(crate) fn finish(mut self) -> TargetSet {
         self.sort();
         TargetSet(self.0)

@@ -272,7 +272,7 @@ fn each_error_names_what_it_is_about() {
             "The entry 0x50200000 names no instruction of the text: its address is not a multiple of 4",
         ),
         (LoadError::Memory(memory), "The kernel has no memory for 0x3000 bytes of text: the pool is empty"),
-        (LoadError::AlreadyLoaded(text("sample")), "The module sample is loaded already"),
+        (LoadError::AlreadyLoaded(text("sample")), "The module sample is already loaded"),
         (LoadError::Init(-12), "The module's init function failed with -12"),
     ] {
         assert_eq!(error.to_string(), said);
