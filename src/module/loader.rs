@@ -1,4 +1,4 @@
-//! What is loaded: loading, starting, use counts, unloading.
+//! The list of loaded modules: loading, starting, use counts, unloading.
 
 use super::error::{LoadError, StartError, UnloadError, owned};
 use super::export::Exports;
@@ -43,40 +43,42 @@ pub struct Module<'k> {
 }
 
 impl Module<'_> {
-    /// Its number.
+    /// Returns the module's number.
     pub fn id(&self) -> ModuleId {
         self.id
     }
 
-    /// Its name.
+    /// Returns the module's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The addresses of a segment; empty where it has none, or none any more. An init segment that is still there holds text
-    /// whose tracing could not be ended; unloading tries again.
+    /// Returns a segment's addresses; empty where the module has no such segment, or has it no more.
+    ///
+    /// An init segment that is still there holds text whose tracing could not be ended; unloading tries again.
     pub fn range(&self, segment: Segment) -> TextRange {
         self.placed.range(segment)
     }
 
-    /// The address of what it exports by this name.
+    /// Finds the address that the module exports by this name.
     pub fn export(&self, name: &str) -> Option<u64> {
         let at = self.exports.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
         Some(self.exports[at].1)
     }
 
-    /// What it exports, by name.
+    /// Iterates over what the module exports, by name.
     pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
         self.exports.iter().map(|(name, address)| (name.as_str(), *address))
     }
 
-    /// The entries of its callsites, each once and sorted; init text's are left out. Which of them can't be traced, and why,
-    /// says [`Engine::for_each_refusal`](crate::Engine::for_each_refusal).
+    /// Returns the entries of the module's callsites, each once and sorted; init text's are left out.
+    ///
+    /// [`Engine::for_each_refusal`](crate::Engine::for_each_refusal) says which of them can't be traced, and why.
     pub fn callsites(&self) -> &[u64] {
         &self.callsites
     }
 
-    /// Its veneers for whoever traces it; none where it has no text.
+    /// Returns the room for veneers to stubs; none where the module has no text.
     pub fn stub_veneers(&self) -> Option<TextRange> {
         self.stub_veneers
     }
@@ -92,7 +94,7 @@ pub struct Modules<'k> {
 }
 
 impl<'k> Modules<'k> {
-    /// No modules yet.
+    /// Makes an empty list.
     pub const fn new(kernel: Kernel<'k>, exports: Exports<'k>) -> Self {
         Self { kernel, exports, loaded: Vec::new(), next_id: 0 }
     }
@@ -142,7 +144,7 @@ impl<'k> Modules<'k> {
         Ok(id)
     }
 
-    /// Everything up to the point where the module could run.
+    /// Places and links a module, up to the point where it could run.
     fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
         let Kernel { memory, platform, machine, regions, erratum_843419: erratum, .. } = self.kernel;
         let mut layout = SegmentLayout::of_sections(object, memory.page_bytes() as u64)?;
@@ -155,7 +157,7 @@ impl<'k> Modules<'k> {
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let exports = export_records::read(object, &layout, &placed, |name| self.check_not_exported(name))?;
-        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
+        placed.protect(machine, platform)?;
         platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();
@@ -190,7 +192,7 @@ impl<'k> Modules<'k> {
         Ok((module, init))
     }
 
-    /// Hands the module's texts to whoever traces, and calls its init function.
+    /// Hands the module's texts to whoever traces, and calls the init function.
     ///
     /// # Safety
     ///
@@ -269,7 +271,7 @@ impl<'k> Modules<'k> {
         Ok(())
     }
 
-    /// How many modules use this one's exports, and how often it is held.
+    /// Counts the modules that use this one's exports, and how often it is held.
     pub fn users(&self, id: ModuleId) -> usize {
         let users = self.loaded.iter().filter(|module| module.uses.contains(&id)).count();
         users + self.get(id).map_or(0, |module| module.holders)
@@ -289,22 +291,22 @@ impl<'k> Modules<'k> {
         Some(())
     }
 
-    /// The module of this number.
+    /// Finds the module of this number.
     pub fn get(&self, id: ModuleId) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.id == id)
     }
 
-    /// The module of this name.
+    /// Finds the module of this name.
     pub fn find(&self, name: &str) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.name == name)
     }
 
-    /// The module whose text holds this address.
+    /// Finds the module whose text holds this address.
     pub fn at(&self, address: TextAddr) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.range(Segment::Text).contains(address))
     }
 
-    /// Every module, in the order of loading.
+    /// Iterates over the modules, in the order of loading.
     pub fn iter(&self) -> impl Iterator<Item = &Module<'k>> {
         self.loaded.iter()
     }
@@ -317,13 +319,13 @@ impl Drop for Modules<'_> {
     }
 }
 
-/// What is needed once, to start a module.
+/// What a module is started with.
 struct Init {
     function: Option<TextAddr>,
     texts: [Option<Parts>; 2],
 }
 
-/// What a region is made of.
+/// A text that will be handed to whoever traces.
 struct Parts {
     segment: Segment,
     text: TextRange,
