@@ -112,7 +112,7 @@ impl<'k> Modules<'k> {
     /// 1. The object's code is sound in this kernel, as the kernel's own: its init function is called here and now, and what
     ///    it exports is called by modules after it.
     /// 2. What the kernel and the loaded modules export is what the object takes it for.
-    /// 3. [`Kernel::call`] calls the function that it is given, as [`call`] does.
+    /// 3. [`Kernel::call`] calls the function that it is given, as [`call`](super::call) does.
     /// 4. Once its init function has returned, nothing uses the object's init sections any more, which are freed; if it has
     ///    returned another number than 0, nothing uses anything of it.
     pub unsafe fn load(&mut self, name: &str, file: &[u8], placement: Placement) -> Result<ModuleId, LoadError> {
