@@ -1,6 +1,6 @@
 //! The platform and the machine around such text: they remember what they were asked, and fail where a test wants it.
 
-use super::text::{FakeText, PAGE_WORDS, TextPiece, RET};
+use super::text::{FakeText, PAGE_WORDS, RET, TextPiece};
 use super::{Event, Fault};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::BTI_C;
@@ -54,7 +54,7 @@ impl FakeText {
     }
 }
 
-/// What was seen, and what shall go wrong.
+/// What was seen, and what goes wrong.
 #[derive(Debug, Default)]
 struct Observed {
     events: Vec<Event>,
@@ -166,14 +166,14 @@ impl FakeKernel {
         self.state().quiesced.clone()
     }
 
-    /// Has something go wrong from now on, or nothing any more.
+    /// Sets what goes wrong from now on; `None` for nothing.
     pub fn set_fault(&self, fault: Option<Fault>) {
         let mut state = self.state();
         (state.fault, state.writes, state.maps, state.rounds) = (fault, 0, 0, 0);
         state.storing_again = false;
     }
 
-    /// Has no fault any more, and undoes what [`Fault::Write`] did to the text.
+    /// Clears the fault, and undoes what [`Fault::Write`] did to the text.
     pub fn repair(&self) {
         self.set_fault(None);
         if let Some((at, word)) = self.state().damaged.take()
@@ -183,27 +183,27 @@ impl FakeKernel {
         }
     }
 
-    /// Has CTR_EL0 say this from now on; until then it has 64-byte lines, and IDC and DIC are clear.
+    /// Sets CTR_EL0. At first it has 64-byte lines, and IDC and DIC are clear.
     pub fn set_cache_type(&self, caches: CacheType) {
         *self.caches.lock().unwrap_or_else(PoisonError::into_inner) = caches;
     }
 
-    /// Has [`Platform::may_be_emulated`] say this from now on; until then it says `true`.
+    /// Sets what [`Platform::may_be_emulated`] returns; at first `true`.
     pub fn set_may_be_emulated(&self, may: bool) {
         self.may_be_emulated.store(may, Ordering::Relaxed);
     }
 
-    /// Has [`Platform::slide`] say this from now on; until then it says 0.
+    /// Sets what [`Platform::slide`] returns; at first 0.
     pub fn set_slide(&self, slide: u64) {
         self.slide.store(slide, Ordering::Relaxed);
     }
 
-    /// What was asked since the last call of this.
+    /// Takes the events since the last call.
     pub fn take_events(&self) -> Vec<Event> {
         core::mem::take(&mut self.state().events)
     }
 
-    /// The same without the batches that wrote stubs, which nobody executes yet.
+    /// Takes the events, without the batches that wrote stubs, which nobody executes yet.
     #[cfg(test)]
     pub(crate) fn take_live_events(&self) -> Vec<Event> {
         let events = self.take_events();

@@ -76,7 +76,7 @@ pub enum Event {
     Restore,
 }
 
-/// What shall go wrong. Counts are from 0 and begin anew with each fault that is set.
+/// What goes wrong. Counts start from 0 whenever a fault is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The write of this number finds another word than the check before it did. Second stores are not counted.

@@ -12,12 +12,12 @@ pub struct FakeRegs {
 }
 
 impl FakeRegs {
-    /// Those that are live at a function's entry.
+    /// The registers that are live at a function's entry.
     pub const fn new(regs: &PtRegs) -> Self {
         Self { all: *regs, live: SavedRegs::from_pt_regs(regs) }
     }
 
-    /// As for an ops with [`SAVE_REGS`](crate::OpsFlags::SAVE_REGS).
+    /// Marks all registers as saved, as for an ops with [`SAVE_REGS`](crate::OpsFlags::SAVE_REGS).
     #[must_use]
     pub const fn with_all_saved(mut self) -> Self {
         self.live.context |= SavedRegs::ALL_SAVED;

@@ -16,7 +16,7 @@ const STUB_ROOM_BYTES: usize = if cfg!(miri) { 8 << 10 } else { 64 << 10 };
 
 pub(super) const RET: u32 = Insn::RET.encode();
 
-/// Text in the making.
+/// Builds the text of a [`FakeKernel`](super::FakeKernel).
 #[derive(Debug)]
 pub struct FakeText {
     pub(super) base: TextAddr,
