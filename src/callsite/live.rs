@@ -1,6 +1,5 @@
 //! Instructions that may change while a CPU executes them, and changes of one instruction.
 
-use super::NOP;
 use crate::address::TextAddr;
 use crate::insn::{BranchOffset, Insn};
 
@@ -43,7 +42,7 @@ pub(crate) struct LiveWord(u32);
 impl LiveWord {
     /// NOP.
     // INVARIANT: NOP is in the set.
-    pub(crate) const NOP: Self = Self(NOP);
+    pub(crate) const NOP: Self = Self(Insn::NOP.encode());
 
     /// BL from `at` to `target`, which BL is known to reach.
     #[inline]
