@@ -9,8 +9,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::toolchain::{self, RustSource};
-use crate::workspace::Workspace;
+use crate::kernels::toolchain::{self, RustSource};
+use crate::kernels::workspace::Workspace;
 
 /// Gets what is missing and says what it found. `named` is a tree or a tarball of the source of `core`, tried first.
 pub(crate) fn run(workspace: &Workspace, named: Option<&Path>) -> Result<RustSource> {
