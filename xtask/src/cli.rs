@@ -67,9 +67,10 @@ struct SetupArgs {
     /// A source tree of the toolchain's release, or a tarball of one, to use before all else
     #[arg(long, value_name = "PATH")]
     rust_src: Option<PathBuf>,
-    /// Get the programs that read exported traces too: uftrace and trace-cmd; the tests of `trace` use them
-    #[arg(long)]
-    trace_readers: bool,
+    /// Get what only the tests use, too: the readers of exported traces (uftrace, trace-cmd, rsvg-convert), and GCC and
+    /// Clang for arm64
+    #[arg(long, alias = "trace-readers")]
+    for_tests: bool,
 }
 
 /// Set up, build the demo kernel, boot it, and show what it says
@@ -89,7 +90,8 @@ struct DemoArgs {
 
 /// Run the checks and the host tests, these under Miri as well, then build and boot every kernel in every variant
 ///
-/// Ends with one table and the sum of all, and fails if anything failed.
+/// Gets what `setup --for-tests` gets, and goes on without what can't be had. Ends with one table and the sum of all, and
+/// fails if anything failed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask test --host-only\n  \
                         cargo xtask test --filter registers --variant nop2-release --variant softfloat2-release")]
@@ -206,8 +208,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => {
             setup::run(&Workspace::load()?, args.rust_src.as_deref())?;
-            if args.trace_readers {
-                setup::install_trace_readers()?;
+            if args.for_tests {
+                setup::install_test_programs();
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -261,8 +263,13 @@ fn test(args: TestArgs) -> Result<ExitCode> {
         suite::list(&workspace, &selection);
         return Ok(ExitCode::SUCCESS);
     }
-    let source = if args.host_only { RustSource::find(&workspace)? } else { Some(setup::run(&workspace, None)?) };
-    suite::run(&workspace, source.as_ref(), &selection).map(exit_code)
+    let source = if args.host_only {
+        RustSource::find(&workspace)
+    } else {
+        setup::install_test_programs();
+        setup::run(&workspace, None).map(Some)
+    };
+    suite::run(&workspace, source, &selection).map(exit_code)
 }
 
 fn build(args: &BuildArgs) -> Result<ExitCode> {

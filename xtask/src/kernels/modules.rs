@@ -79,18 +79,18 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
         for (nops, model, suffix) in C_FORMS {
             let name = format!("relay-{}-{suffix}", compiler.name);
             let kept = dir.join(&name).with_extension("o");
-            let why =
-                match compile_c(workspace, variant, compiler, [nops, model], &work.join(&name).with_extension("o"))? {
-                    Ok(made) => {
-                        replace(&made, &kept)?;
-                        continue;
-                    }
-                    Err(NotCompiled::Unwanted(why)) => why,
-                    Err(NotCompiled::Impossible(why)) => {
-                        left_out.push(format!("the module {name}: {why}"));
-                        why
-                    }
-                };
+            let made = work.join(&name).with_extension("o");
+            let why = match compile_c(workspace, variant, compiler, [nops, model], &made) {
+                Ok(()) => {
+                    replace(&made, &kept)?;
+                    continue;
+                }
+                Err(NotCompiled::Unwanted(why)) => why,
+                Err(NotCompiled::Impossible(why)) => {
+                    left_out.push(format!("the module {name}: {why}"));
+                    why
+                }
+            };
             eprintln!("    {name} not built because {why}");
             if kept.exists() {
                 std::fs::remove_file(&kept)?;
@@ -143,6 +143,15 @@ fn link_relocatable(workspace: &Workspace, archive: &Path, output: &Path) -> Res
     succeed(&mut linker, "rust-lld")
 }
 
+/// Whether a compiler that is installed has the kCFI of rustc, which hashes types by their size.
+pub(crate) fn has_kcfi() -> bool {
+    let of = |compiler: &CCompiler| {
+        let flags = [compiler.target, &["-c"], compiler.kcfi?].concat();
+        able(compiler.programs, &flags).ok()
+    };
+    C_COMPILERS.iter().any(|compiler| of(compiler).is_some())
+}
+
 /// Compiles the module in C, or says why not.
 fn compile_c(
     workspace: &Workspace,
@@ -150,15 +159,15 @@ fn compile_c(
     compiler: &CCompiler,
     [nops, model]: [&str; 2],
     output: &Path,
-) -> Result<Result<PathBuf, NotCompiled>> {
+) -> Result<(), NotCompiled> {
     let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
     let Some(kcfi_flags) = compiler.kcfi.or((!is_kcfi).then_some(&[])) else {
         let why = format!("{} has no kCFI, and {variant} looks for its hashes", compiler.programs[0]);
-        return Ok(Err(NotCompiled::Unwanted(why)));
+        return Err(NotCompiled::Unwanted(why));
     };
     let own_nops = if variant.nops == Nops::Two { "2" } else { "4,2" };
     if is_kcfi && nops != own_nops {
-        return Ok(Err(NotCompiled::Unwanted(format!("{variant} looks for hashes before {own_nops} NOPs"))));
+        return Err(NotCompiled::Unwanted(format!("{variant} looks for hashes before {own_nops} NOPs")));
     }
     let nops = format!("-fpatchable-function-entry={nops}");
     let mut flags: Vec<&str> = compiler.target.to_vec();
@@ -174,14 +183,11 @@ fn compile_c(
     if variant.target == SOFT_FLOAT {
         flags.extend(["-mgeneral-regs-only", "-DWITHOUT_FLOAT"]);
     }
-    let program = match able(compiler.programs, &flags) {
-        Ok(program) => program,
-        Err(why) => return Ok(Err(NotCompiled::Impossible(why))),
-    };
+    let program = able(compiler.programs, &flags).map_err(NotCompiled::Impossible)?;
     let mut command = Command::new(program);
     command.args(flags).arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
-    succeed(&mut command, program)?;
-    Ok(Ok(output.to_owned()))
+    // A release that took the flags may still refuse what they mean for this source.
+    succeed(&mut command, program).map_err(|error| NotCompiled::Impossible(format!("{error:#}")))
 }
 
 /// The first of these compilers that is there and takes these flags, or why there is none: a release that doesn't know a

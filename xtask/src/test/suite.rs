@@ -57,20 +57,25 @@ impl Row {
 
 /// Runs the selection, prints the summary, and says whether all passed.
 ///
-/// Boots need the source of `core`: without it, the selection has no variants.
-pub(crate) fn run(workspace: &Workspace, source: Option<&RustSource>, selection: &Selection) -> Result<bool> {
+/// Boots need the source of `core`. Where what they need could not be had, all else runs, and that is a failure.
+pub(crate) fn run(workspace: &Workspace, source: Result<Option<RustSource>>, selection: &Selection) -> Result<bool> {
     let mut rows = Vec::new();
+    let failure = Count { passed: 0, failed: 1 };
+    let source = source.unwrap_or_else(|error| {
+        eprintln!("error: nothing can be booted: {error:#}");
+        rows.push(Row::new("getting what boots need", failure, Duration::ZERO));
+        None
+    });
     let started = Instant::now();
     if selection.with_checks {
-        let failed = host::check(workspace, source)?;
-        let failure = Count { passed: 0, failed: 1 };
+        let failed = host::check(workspace, source.as_ref())?;
         rows.extend(failed.into_iter().map(|what| Row::new(what, failure, Duration::ZERO)));
     }
     rows.push(test_host(workspace, selection)?);
     if selection.with_miri {
         rows.extend(test_under_miri(workspace, None, miri::Extent::Suite)?);
     }
-    if let Some(source) = source {
+    if let Some(source) = &source {
         for variant in &selection.variants {
             for kind in KernelKind::ALL {
                 rows.extend(boot_kernels(workspace, source, variant, kind, selection));
