@@ -23,20 +23,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::console;
-use crate::kernel_build;
+use crate::kernels::build;
+use crate::kernels::console;
+use crate::kernels::qemu::{self, Boot};
+use crate::kernels::toolchain::RustSource;
+use crate::kernels::variant::Variant;
+use crate::kernels::workspace::{Kernel, Workspace};
 use crate::progress::{Step, in_words};
-use crate::qemu::{self, Boot};
 use crate::setup;
-use crate::toolchain::RustSource;
-use crate::variant::Variant;
-use crate::workspace::{Kernel, KernelKind, Workspace};
 use lines::{Code, Count, Printed};
 use report::Report;
 use situations::Situations;
 
 /// The kernel, and the variable that tells its build how many callsites it shall have.
-pub(crate) const KERNEL: &str = "bench";
+const KERNEL: &str = "bench";
 const CALLSITES: &str = "FENTRY_BENCH_CALLSITES";
 /// The words of a boot that counts only what depends on the number of callsites.
 const GROWTH: &str = "growth";
@@ -95,8 +95,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     let before = args.compare.as_deref().map(Report::load).transpose()?;
     let workspace = Workspace::load()?;
     let source = setup::run(&workspace, None)?;
-    let is_bench = |kernel: &Kernel| kernel.kind == KernelKind::BootTest && kernel.name == KERNEL;
-    let kernel = workspace.kernels().into_iter().find(is_bench).context("there is no bench kernel")?;
+    let kernel = workspace.kernel(KERNEL)?.clone();
     let limit = Duration::from_secs(args.timeout_secs);
     let bench = Bench { workspace: &workspace, source: &source, kernel, limit };
 
@@ -148,17 +147,10 @@ impl Bench<'_> {
         let step = Step::start(format!("{variant}, {size} callsites"));
         let kernels = std::slice::from_ref(&self.kernel);
         let variables = [(CALLSITES, size.to_string())];
-        let images = kernel_build::build_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
+        let images = build::images_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
         let image = &images.first().context("no kernel was built")?.path;
-        let boot = Boot {
-            cpu: variant.cpu.to_owned(),
-            cpus: 1,
-            limit: Some(self.limit),
-            gdb: false,
-            icount: true,
-            append: (!with_all).then(|| GROWTH.to_owned()),
-            more: Vec::new(),
-        };
+        let append = (!with_all).then(|| GROWTH.to_owned());
+        let boot = Boot { limit: Some(self.limit), append, ..Boot::of(variant, &self.kernel.settings) };
         let outcome = qemu::boot(image, &boot, |line| step.note(line))?;
         let verdict = console::judge(&outcome, self.kernel.kind);
         if verdict.failed > 0 {

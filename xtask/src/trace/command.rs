@@ -11,14 +11,14 @@ use clap::{Args, ValueEnum};
 use super::model::Trace;
 use super::record::{self, RecordTo, Tracer};
 use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
-use crate::kernel_build;
+use crate::kernels::build;
+use crate::kernels::variant::Variant;
+use crate::kernels::workspace::Workspace;
 use crate::progress::Step;
 use crate::setup;
-use crate::variant::Variant;
-use crate::workspace::Workspace;
 
 /// The kernel that is traced where none is named, and its own functions.
-pub(crate) const KERNEL: &str = "demo";
+const KERNEL: &str = "demo";
 pub(super) const WORKLOAD: &str = "demo::workload::*";
 
 /// Trace a kernel, and write the trace as other tools read it
@@ -221,15 +221,12 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<RecordTo> {
     let (image, settings) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
-            let kernels = workspace.kernels();
-            let kernel = kernels.into_iter().find(|kernel| kernel.name == args.kernel);
-            let kernel = kernel.with_context(|| format!("there is no kernel {}", args.kernel))?;
-            let settings = workspace.settings(&kernel);
+            let kernel = workspace.kernel(&args.kernel)?;
             let source = setup::run(workspace, None)?;
             let step = Step::start(format!("building {} for {}", kernel.name, args.variant));
-            let images = kernel_build::build(workspace, &source, args.variant, &[kernel], &step)?;
+            let images = build::images(workspace, &source, args.variant, std::slice::from_ref(kernel), &step)?;
             step.finish("done");
-            (images.into_iter().next().context("no kernel was built")?.path, Some(settings))
+            (images.into_iter().next().context("no kernel was built")?.path, Some(&kernel.settings))
         }
     };
     let is_demo = args.image.is_none() && args.kernel == KERNEL;
@@ -242,7 +239,7 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<RecordTo> {
         args: args.args,
         append: args.append.clone(),
         cpu: args.cpu.clone().unwrap_or_else(|| args.variant.cpu.to_owned()),
-        cpus: args.cpus.or(settings.as_ref().map(|settings| settings.cpus)).unwrap_or(1),
+        cpus: args.cpus.or(settings.map(|settings| settings.cpus)).unwrap_or(1),
         icount: settings.is_some_and(|settings| settings.icount),
         limit: Duration::from_secs(args.timeout_secs),
     })

@@ -18,7 +18,7 @@ use fentry::{TextAddr, TextRange};
 use super::fixture::Scratch;
 use super::model::Trace;
 use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
-use crate::modules::fuzz::{Random, seconds_of_damage};
+use crate::test::loader::fuzz::{Random, seconds_of_damage};
 
 const ROUNDS: usize = 1500;
 const SEED: u64 = 0x5eed_0d0d;

@@ -15,10 +15,8 @@ use super::command::{Format, WORKLOAD};
 use super::model::{Context, EventKind, Trace};
 use super::record::{self, RecordTo, Tracer};
 use super::{calls, summary, text};
+use crate::kernels::variant::Variant;
 use crate::progress::Step;
-use crate::variant::Variant;
-
-pub(crate) use super::command::KERNEL;
 
 /// What was proved.
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 
 use super::model::Trace;
+use crate::kernels::qemu::{self, Boot, End};
 use crate::progress::Step;
-use crate::qemu::{self, Boot, End};
 use crate::symbols;
 
 /// What is done at each call.
@@ -61,15 +61,8 @@ impl RecordTo {
             }
             _ => {}
         }
-        let boot = Boot {
-            cpu: self.cpu.clone(),
-            cpus: self.cpus,
-            limit: Some(self.limit),
-            gdb: false,
-            icount: self.icount,
-            append: Some(self.command_line(dump)?),
-            more: Vec::new(),
-        };
+        let (limit, append) = (Some(self.limit), Some(self.command_line(dump)?));
+        let boot = Boot { limit, append, icount: self.icount, ..Boot::new(&self.cpu, self.cpus) };
         let outcome = qemu::boot(&self.image, &boot, note)?;
         recorded(outcome.end, &outcome.last_lines(), self.limit, dump)
     }
