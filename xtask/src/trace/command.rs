@@ -1,16 +1,15 @@
 //! The command line of `cargo xtask trace`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
+use super::formats::{Format, folded, summary};
 use super::model::Trace;
 use super::record::{self, Recording, Tracer};
-use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
 use crate::kernel_build;
 use crate::progress::Step;
 use crate::setup;
@@ -78,99 +77,32 @@ pub(crate) struct TraceArgs {
     timeout_secs: u64,
 }
 
-/// What can be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    Uftrace,
-    TraceDat,
-    Perfetto,
-    Folded,
-    Svg,
-}
-
 /// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
-    /// Text, as Linux's tracers print it
-    Text,
-    /// A data directory for uftrace
-    Uftrace,
-    /// A file for trace-cmd and KernelShark
-    #[value(name = "trace.dat")]
-    TraceDat,
-    /// JSON for Perfetto and chrome://tracing
-    Perfetto,
-    /// Stacks with their self time, for flame graph tools
-    Folded,
-    /// A flame graph
-    Svg,
-    /// All of them
+    One(Format),
     All,
 }
 
-impl Choice {
-    fn format(self) -> Option<Format> {
-        match self {
-            Self::Text => Some(Format::Text),
-            Self::Uftrace => Some(Format::Uftrace),
-            Self::TraceDat => Some(Format::TraceDat),
-            Self::Perfetto => Some(Format::Perfetto),
-            Self::Folded => Some(Format::Folded),
-            Self::Svg => Some(Format::Svg),
-            Self::All => None,
-        }
-    }
-}
-
-impl Format {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Text, Self::Uftrace, Self::TraceDat, Self::Perfetto, Self::Folded, Self::Svg];
-
-    /// The name that its readers look for, or the usual one.
-    pub(super) fn default_output(self) -> &'static str {
-        match self {
-            Self::Text => "trace.txt",
-            Self::Uftrace => "uftrace.data",
-            Self::TraceDat => "trace.dat",
-            Self::Perfetto => "trace.json",
-            Self::Folded => "trace.folded",
-            Self::Svg => "trace.svg",
-        }
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        use Format::{Folded, Perfetto, Svg, Text, TraceDat, Uftrace};
+        &[
+            Self::One(Text),
+            Self::One(Uftrace),
+            Self::One(TraceDat),
+            Self::One(Perfetto),
+            Self::One(Folded),
+            Self::One(Svg),
+            Self::All,
+        ]
     }
 
-    /// Whether it shows nothing but the time that calls took.
-    fn needs_durations(self) -> bool {
-        matches!(self, Self::Folded | Self::Svg)
-    }
-
-    /// What to do with the file.
-    fn how_to_read(self, output: &Path) -> String {
-        let output = output.display();
+    fn to_possible_value(&self) -> Option<PossibleValue> {
         match self {
-            Self::Text => output.to_string(),
-            Self::Uftrace => format!("uftrace replay -d {output}"),
-            Self::TraceDat => format!("trace-cmd report -i {output}"),
-            Self::Perfetto => format!("{output}, in https://ui.perfetto.dev or chrome://tracing"),
-            Self::Folded => format!("{output}, for flame graph tools"),
-            Self::Svg => format!("{output}, in a browser"),
+            Self::One(format) => format.to_possible_value(),
+            Self::All => Some(PossibleValue::new("all").help("All of them")),
         }
-    }
-
-    pub(super) fn write(self, trace: &Trace, output: &Path) -> Result<()> {
-        if self == Self::Uftrace {
-            return uftrace::write(trace, output);
-        }
-        let mut file = BufWriter::new(File::create(output)?);
-        match self {
-            Self::Text => text::write(trace, &mut file),
-            Self::TraceDat => trace_dat::write(trace, &mut file),
-            Self::Perfetto => perfetto::write(trace, &mut file),
-            Self::Folded => folded::write(trace, &mut file),
-            Self::Svg => flamegraph::write(trace, &mut file),
-            Self::Uftrace => Ok(()),
-        }?;
-        Ok(file.flush()?)
     }
 }
 
@@ -259,12 +191,12 @@ struct Written {
 
 /// Writes the formats, and says which went where.
 fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory: &Path) -> Result<Written> {
-    let is_chosen = |format: &Format| choices.iter().any(|choice| choice.format().is_none_or(|one| one == *format));
+    let is_chosen = |format: &Format| choices.contains(&Choice::All) || choices.contains(&Choice::One(*format));
     let mut formats: Vec<Format> = Format::ALL.into_iter().filter(is_chosen).collect();
     if !trace.profile.is_empty() {
         // There are no events to show.
         ensure!(
-            choices.iter().all(|choice| matches!(choice, Choice::Text | Choice::All)),
+            choices.iter().all(|choice| matches!(choice, Choice::One(Format::Text) | Choice::All)),
             "a profile is a table, and can be written as text only"
         );
         formats = vec![Format::Text];
@@ -273,7 +205,7 @@ fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory
     if formats.iter().any(|format| format.needs_durations())
         && let Err(error) = folded::Stacks::of(trace)
     {
-        let is_named = |format: &Format| choices.iter().any(|choice| choice.format() == Some(*format));
+        let is_named = |format: &Format| choices.contains(&Choice::One(*format));
         // All are asked for: those that can be.
         let hopeless = formats.extract_if(.., |format| format.needs_durations() && !is_named(format));
         written.left_out = hopeless.map(|format| (format, error.to_string())).collect();
@@ -299,7 +231,7 @@ fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, Scratch};
+    use crate::trace::tests::fixture::{self, Scratch};
 
     #[test]
     fn every_format_is_written_where_it_is_asked_for() {
@@ -320,10 +252,11 @@ mod tests {
             assert!(std::fs::read(&file).unwrap().starts_with(begins), "{format:?}");
         }
         let one = scratch.0.join("one.svg");
-        let written = write_all(&fixture::graph(), &[Choice::Svg], Some(&one), Path::new("nowhere")).unwrap();
+        let written =
+            write_all(&fixture::graph(), &[Choice::One(Format::Svg)], Some(&one), Path::new("nowhere")).unwrap();
         assert_eq!(written.files, [(Format::Svg, one.clone())]);
         assert!(one.is_file());
-        let two = [Choice::Text, Choice::Folded, Choice::Text];
+        let two = [Choice::One(Format::Text), Choice::One(Format::Folded), Choice::One(Format::Text)];
         let written = write_all(&fixture::graph(), &two, None, &scratch.0).unwrap();
         assert_eq!(
             written.files,
@@ -339,7 +272,7 @@ mod tests {
         assert_eq!(written.files, [(Format::Text, scratch.0.join("trace.txt"))]);
         let table = std::fs::read_to_string(&written.files[0].1).unwrap();
         assert!(table.lines().nth(1).is_some_and(|line| line.ends_with("kernel::step")), "{table}");
-        let error = write_all(&trace, &[Choice::Svg], None, &scratch.0).unwrap_err();
+        let error = write_all(&trace, &[Choice::One(Format::Svg)], None, &scratch.0).unwrap_err();
         assert!(error.to_string().contains("text only"), "{error}");
     }
 
@@ -354,7 +287,7 @@ mod tests {
         assert_eq!(left_out, [Format::Folded, Format::Svg]);
         assert!(written.left_out.iter().all(|(_, why)| why.contains("no call in this trace has a duration")));
         // What was asked for by its name is missed.
-        for choices in [&[Choice::Svg][..], &[Choice::All, Choice::Folded]] {
+        for choices in [&[Choice::One(Format::Svg)][..], &[Choice::All, Choice::One(Format::Folded)]] {
             assert!(write_all(&trace, choices, None, &scratch.0).is_err());
         }
     }
@@ -374,7 +307,7 @@ mod tests {
     fn errors_name_the_file() {
         let scratch = Scratch::new("errors");
         let output = scratch.0.join("nowhere/trace.txt");
-        let error = write_all(&fixture::graph(), &[Choice::Text], Some(&output), &scratch.0).unwrap_err();
+        let error = write_all(&fixture::graph(), &[Choice::One(Format::Text)], Some(&output), &scratch.0).unwrap_err();
         assert!(format!("{error:#}").contains("nowhere/trace.txt"), "{error:#}");
         let error = record::read(&scratch.0.join("dump"), &scratch.0.join("kernel.elf")).unwrap_err();
         assert!(format!("{error:#}").contains("kernel.elf"), "{error:#}");

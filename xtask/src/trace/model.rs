@@ -1,6 +1,6 @@
 //! A recorded trace, as the exporters take it: what happened, in the order of time, with the names for it.
 //!
-//! Where it comes from is not their concern; `recorded` makes it of a kernel's dump.
+//! Where it comes from is not their concern; `dump` makes it of a kernel's dump.
 
 use std::borrow::Cow;
 
@@ -252,7 +252,7 @@ fn is_blank(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture;
+    use crate::trace::tests::fixture;
 
     #[test]
     fn a_function_has_an_end_and_a_name_that_says_nothing_is_none() {

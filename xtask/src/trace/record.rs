@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_fails_still_leaves_what_it_wrote() {
-        let scratch = super::super::fixture::Scratch::new("failed");
+        let scratch = crate::trace::tests::fixture::Scratch::new("failed");
         let (dump, limit) = (scratch.0.join("dump"), Duration::from_secs(9));
         let ended = |end| recorded(end, "a last word", limit, &dump);
         for end in [End::Exit(0), End::Exit(3), End::Killed, End::Hung] {

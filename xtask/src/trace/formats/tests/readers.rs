@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::fixture::{self, Scratch};
-use super::model::{EventKind, Trace};
-use super::{calls, folded, proof, text, trace_dat, uftrace};
+use crate::trace::calls;
+use crate::trace::formats::{folded, text, trace_dat, uftrace};
+use crate::trace::model::{EventKind, Trace};
+use crate::trace::proof::readers as proof;
+use crate::trace::tests::fixture::{self, Scratch};
 
 /// Whether a reader can be run. Where not, that is said past the test's captured output, in the words by which the suite
 /// knows that this test has not passed.
