@@ -13,6 +13,7 @@ mod image;
 mod insn_proof;
 mod kernel_build;
 mod linker;
+mod llvm;
 mod miri;
 mod modules;
 mod mutants;
