@@ -1,4 +1,4 @@
-//! What LLVM's models of CPUs say of the stubs: cycles, which instruction counts can't.
+//! The stubs' cycles on LLVM's models of CPUs, which instruction counts can't tell.
 //!
 //! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and
 //! every load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
@@ -16,7 +16,7 @@ use super::lines::Code;
 use crate::llvm;
 
 const CPUS: [&str; 4] = ["cortex-a53", "cortex-a72", "neoverse-n1", "neoverse-v1"];
-/// So many calls that the first one's start and the last one's end don't matter.
+/// Enough calls for the first one's start and the last one's end not to matter.
 const CALLS: u32 = 100;
 
 /// One stub on one CPU.
@@ -32,12 +32,12 @@ pub(super) struct Pipeline {
     pub(super) critical_path: u64,
 }
 
-/// The newest program that can do what is asked of it here; the reason where there is none.
+/// Finds the newest llvm-mca that has the options used here; the error is the reason why there is none.
 pub(super) fn find() -> Result<PathBuf, String> {
     llvm::newest("llvm-mca", |path| cycles(path, CPUS[0], "ret\n", 1).map(drop))
 }
 
-/// Runs a stub on every model; what the program can't do is an error of that model alone.
+/// Runs a stub on every model. A model that the program doesn't have is an error of its own.
 pub(super) fn run(llvm_mca: &Path, column: &str, code: &Code) -> Result<Vec<Result<Pipeline>>> {
     let assembly = assembly(code)?;
     let on = |cpu: &str| -> Result<Pipeline> {
@@ -59,7 +59,7 @@ fn assembly(code: &Code) -> Result<String> {
     let mut text = String::new();
     for &word in &code.words {
         match Insn::decode(word) {
-            Insn::Unknown { .. } => bail!("{} has {word:08x}, which is no instruction that we know", code.name),
+            Insn::Unknown { .. } => bail!("{} contains the unknown instruction {word:08x}", code.name),
             insn => text.push_str(&format!("{insn}\n")),
         }
     }
@@ -81,7 +81,7 @@ fn cycles(llvm_mca: &Path, cpu: &str, assembly: &str, calls: u32) -> Result<u64>
     let output = child.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "llvm-mca failed: {}", complaint.lines().next().unwrap_or_default());
-    written.context("llvm-mca has not read all")?;
+    written.context("llvm-mca did not read its whole input")?;
     total_cycles(&String::from_utf8_lossy(&output.stdout))
 }
 

@@ -82,7 +82,7 @@ fn find(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> Option<Range<u
         return Some(range);
     }
     if loaded.label(start).is_some() || loaded.label(stop).is_some() {
-        report.problem(format!("{start} and {stop} do not stand around anything"), &advice::keep());
+        report.problem(format!("{start} and {stop} are not in order, or one of them is missing"), &advice::keep());
     }
     let ours = || loaded.section(OURS).filter(|_| loaded.is_stripped());
     let Some(section) = loaded.section(name).or_else(ours) else {

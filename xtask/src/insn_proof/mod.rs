@@ -1,4 +1,4 @@
-//! `insn-proof`: the instruction model against assemblers that we did not write.
+//! `cargo xtask insn-proof`: the instruction model against assemblers that we did not write.
 //!
 //! | step | what is compared | with |
 //! |---|---|---|
@@ -34,28 +34,30 @@ use report::Report;
 use tools::Tools;
 use words::Words;
 
-/// Prove the instruction model against llvm-mc, llvm-mca and GNU binutils.
+/// Compare the instruction model with llvm-mc, llvm-mca and GNU binutils
+///
+/// A step whose program is missing or too old is left out, and the output says so.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InsnProof {
-    /// Random words to decode.
+    /// The number of random words to decode
     #[arg(long, default_value_t = 10_000_000)]
     words: u64,
-    /// Where the random numbers start.
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// ELF images, objects or archives whose share of known words is printed.
+    /// Print the share of known words in this ELF image, object or archive; may be repeated
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// Also decode, encode and print all 2^32 words (some minutes).
+    /// Also decode, encode and print all 2^32 words; takes some minutes
     #[arg(long)]
     exhaustive: bool,
-    /// Write the vectors that an ordinary test run reads anew.
+    /// Write src/insn/tests/vectors.txt, which the crate's tests read, and do nothing else
     #[arg(long)]
     renew_vectors: bool,
-    /// Only these steps: decode, encode, effects, share.
+    /// Only these steps
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Processes at a time.
+    /// The number of parallel processes
     #[arg(long, default_value_t = 2)]
     jobs: usize,
 }
@@ -63,13 +65,13 @@ pub(crate) struct InsnProof {
 /// A part of the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Words to text, the walk and the random ones.
+    /// Words to text: the walk and the random ones
     Decode,
-    /// Text to words.
+    /// Text to words
     Encode,
-    /// Registers read and written.
+    /// Registers read and written
     Effects,
-    /// Known words in real code.
+    /// Known words in real code
     Share,
 }
 

@@ -77,17 +77,17 @@ struct Open {
     step: usize,
 }
 
-/// A call that has been left, for [`Thread::for_each_call`].
+/// A call at the moment that it is left, for [`Thread::for_each_call`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left<'a> {
     pub(super) call: &'a Call,
-    /// The calls that it was made in, the outermost first, and itself.
+    /// The calls around it, the outermost first, then itself.
     pub(super) stack: &'a [usize],
     /// The time between the steps that entered and left it, without that of the calls inside.
     pub(super) self_ns: u64,
 }
 
-/// What each context of the trace did.
+/// The calls of each context of the trace.
 pub(super) fn threads(trace: &Trace) -> Vec<Thread> {
     threads_of(&trace.events, trace.end_time_ns())
 }
@@ -150,7 +150,7 @@ pub(super) fn by_time(threads: &[Thread]) -> Vec<(usize, Step)> {
     steps
 }
 
-/// A way through the steps.
+/// A direction through the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Back,
@@ -158,7 +158,7 @@ pub(super) enum Direction {
 }
 
 impl Thread {
-    /// The next place from before this step on where the context is in no call.
+    /// The nearest place, from before this step, at which the context is in no call.
     pub(super) fn outside(&self, step: usize, direction: Direction) -> usize {
         let mut depth = 0_usize;
         let mut place = 0;

@@ -20,11 +20,11 @@ use crate::workspace::Workspace;
 pub(crate) const KERNEL: &str = "demo";
 pub(super) const WORKLOAD: &str = "demo::workload::*";
 
-/// Trace a kernel, and write the trace as other tools read it
+/// Trace a kernel and export the trace to other tools' formats
 ///
-/// Boots the demo, or the kernel that you name, in QEMU. The kernel is told on its command line what to trace and where
-/// to leave its records (fentry::tracer::session); names come from its image. What is left in the output directory can
-/// be written again, in other formats, with --from.
+/// Boots the demo, or the kernel that you name, in QEMU. The kernel's command line says what to trace and where to write
+/// the records (fentry::tracer::session); function names come from its image. --from exports a saved dump again, in
+/// other formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask trace\n  \
                         cargo xtask trace --cpus 4 --filter '*' --filter '!support::*' --format all\n  \
@@ -35,17 +35,17 @@ pub(crate) struct TraceArgs {
     /// What to record of each call
     #[arg(long, value_enum, default_value_t = Tracer::Graph)]
     tracer: Tracer,
-    /// Functions by name or glob; with ! before it, functions to leave out; may be repeated [default: the demo's own;
-    /// of other kernels, all]
+    /// Trace these functions, by name or glob; a leading ! excludes them; may be repeated [default: the demo's own
+    /// functions; all functions of other kernels]
     #[arg(long = "filter", value_name = "GLOB")]
     filters: Vec<String>,
-    /// Of the graph, only calls that are inside less than N others
+    /// Graph tracer: record calls to this depth only
     #[arg(long, value_name = "N")]
     depth: Option<u32>,
-    /// Of the function tracer, record the first N arguments
+    /// Function tracer: record the first N arguments
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=8))]
     args: Option<u32>,
-    /// The number of CPUs [default: the kernel's own]
+    /// The number of CPUs [default: what the kernel asks for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     cpus: Option<u32>,
     /// The kernel to build and trace
@@ -54,22 +54,22 @@ pub(crate) struct TraceArgs {
     /// The variant to build
     #[arg(long, value_name = "NAME", default_value = Variant::default().name, value_parser = Variant::named)]
     variant: &'static Variant,
-    /// An image to trace instead, of a kernel that reads these words and semihosting's files
+    /// Trace this image instead; its kernel must read these words and write files by semihosting
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "variant"])]
     image: Option<PathBuf>,
-    /// QEMU's name of the CPU [default: the variant's]
+    /// The CPU model, as QEMU names it [default: the variant's]
     #[arg(long)]
     cpu: Option<String>,
-    /// More words for the kernel's command line
+    /// Text to add to the kernel's command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
-    /// Write records that a kernel left earlier, or as many of them as are whole; boots nothing
+    /// Export this dump, or as much of it as is intact, instead of booting a kernel
     #[arg(long, value_name = "FILE", requires = "image")]
     from: Option<PathBuf>,
-    /// What to write; may be repeated
+    /// Output format; may be repeated
     #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
     formats: Vec<Choice>,
-    /// Where to write it: a file for one format, a directory for several [default: by the format, in target/trace]
+    /// Where to write: a file for one format, a directory for several [default: target/trace, named by the format]
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// End the boot after this many seconds
@@ -77,7 +77,7 @@ pub(crate) struct TraceArgs {
     timeout_secs: u64,
 }
 
-/// What can be asked for.
+/// An argument of --format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Choice {
     One(Format),
@@ -106,7 +106,7 @@ impl ValueEnum for Choice {
     }
 }
 
-/// Has a kernel record, writes the trace, and prints the summary.
+/// Traces a kernel, exports the trace, and prints the summary.
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let workspace = Workspace::load()?;
     let directory = workspace.target_dir.join("trace");
@@ -123,7 +123,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     with_failure(show(args, &dump, &image, &directory), failure)
 }
 
-/// What the command ends with: that the kernel failed is more than what can't be done with what it left.
+/// The command's result: a kernel's failure counts more than an error in exporting what it left.
 fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()> {
     let Some(failure) = failure else { return shown };
     if let Err(error) = shown {
@@ -132,7 +132,7 @@ fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()>
     Err(failure)
 }
 
-/// Writes the formats, and shows the table of a dump.
+/// Exports a dump and prints its summary.
 fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result<()> {
     let step = Step::start("reading the records");
     let trace = record::read(dump, image)?;
@@ -148,7 +148,7 @@ fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result
     Ok(())
 }
 
-/// What shall be recorded; builds the kernel if it is one of this repository's.
+/// What to record; builds the kernel if it is one of this repository's.
 fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
     let (image, settings) = match &args.image {
         Some(image) => (image.clone(), None),
@@ -180,16 +180,16 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
     })
 }
 
-/// What became of the formats.
+/// The exported formats.
 #[derive(Debug, Default)]
 struct Written {
-    /// Which went where.
+    /// Each with its path.
     files: Vec<(Format, PathBuf)>,
-    /// Which have nothing to show, and why, of those that nobody named.
+    /// Those without anything to show, of formats that were not asked for by name, and why.
     left_out: Vec<(Format, String)>,
 }
 
-/// Writes the formats, and says which went where.
+/// Writes the chosen formats.
 fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory: &Path) -> Result<Written> {
     let is_chosen = |format: &Format| choices.contains(&Choice::All) || choices.contains(&Choice::One(*format));
     let mut formats: Vec<Format> = Format::ALL.into_iter().filter(is_chosen).collect();

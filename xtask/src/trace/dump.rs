@@ -1,4 +1,4 @@
-//! What a kernel recorded: its dump, as a [`Trace`].
+//! Reads the dump that a kernel's tracer wrote into a [`Trace`].
 
 use anyhow::{Context as _, Result, ensure};
 use fentry::symbols::Function;
@@ -11,10 +11,10 @@ use super::calls;
 use super::model::{Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
 
 impl Trace {
-    /// Reads a dump, or as much of it as is whole. `functions` are those of the kernel that wrote it, as linked.
+    /// Reads a dump, or as much of it as is intact. `functions` are those of the kernel that wrote it, as linked.
     pub(crate) fn from_dump(bytes: &[u8], functions: &[Function]) -> Result<Self> {
-        let (dump, damage) = Dump::salvage(bytes).context("this is not what a kernel's tracer wrote")?;
-        ensure!(dump.ticks_per_second() > 0, "the dump's clock does not tick");
+        let (dump, damage) = Dump::salvage(bytes).context("this is not a dump of a kernel's tracer")?;
+        ensure!(dump.ticks_per_second() > 0, "the dump's clock has a frequency of 0");
         let clock = Clock { ticks_per_second: dump.ticks_per_second() };
         let mut left_out = LeftOut::default();
         let mut trace = Self {
@@ -57,7 +57,7 @@ impl Trace {
     }
 }
 
-/// The functions of the kernel where it ran, and those of its modules, by address.
+/// The functions of the kernel, at the addresses where it ran, and those of its modules, by address.
 fn symbols(dump: &Dump<'_>, functions: &[Function]) -> Vec<Symbol> {
     let slide = dump.slide();
     let moved = |Function { name, addr, size, .. }: &Function| {
@@ -96,7 +96,7 @@ impl Clock {
     }
 }
 
-/// Why a record is no event of a trace.
+/// Why a record becomes no event of the trace.
 enum NotShown {
     Void,
     User,

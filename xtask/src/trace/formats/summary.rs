@@ -1,4 +1,4 @@
-//! The table at the end: for each function its calls and their times, and what each CPU recorded.
+//! The summary: a table of the functions with their calls and times, and what each CPU recorded.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -9,10 +9,10 @@ use super::spelling::micros;
 use crate::trace::calls::{self, StepKind};
 use crate::trace::model::{Cpu, EventKind, LeftOut, Profiled, Trace};
 
-/// The functions that are shown; the rest is counted.
+/// How many functions are shown; the rest are counted.
 const MAX_FUNCTIONS: usize = 40;
 
-/// What is known of a function. Times are nanoseconds.
+/// A function's figures. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) calls: u64,

@@ -1,7 +1,7 @@
 //! Text as Linux's `trace` file has it: the format of its function tracer, or of its function graph tracer where the
 //! trace has returns. Tools that read those files read these. A profile is a table.
 //!
-//! Unlike the other exporters, this one shows the events as they are: what is missing is not put in.
+//! Unlike the other formats, this one shows the events as they are: missing entries and exits are not supplied.
 
 use std::collections::HashMap;
 use std::io::Write;

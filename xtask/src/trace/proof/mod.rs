@@ -1,5 +1,5 @@
-//! The proof of the command: the demo is traced, and what comes out is compared with what it must be, and with what the
-//! real readers make of it. A part of `cargo xtask test`.
+//! Proves the command: traces the demo, checks that the trace is whole, and compares what the real readers show with it. A part
+//! of `cargo xtask test`.
 
 pub(super) mod readers;
 
@@ -21,16 +21,16 @@ use crate::variant::Variant;
 pub(crate) use super::command::KERNEL;
 use readers::{compare_replay, compare_report, compare_trace_cmd, is_installed, read_with};
 
-/// What was proved.
+/// The proof's result.
 #[derive(Debug, Default)]
 pub(crate) struct Proved {
-    /// How many traces were as they must be.
+    /// How many traces were checked.
     pub(crate) traces: usize,
     /// The readers that are not installed.
     pub(crate) left_out: Vec<&'static str>,
 }
 
-/// Traces the demo in each way, and checks each trace.
+/// Traces the demo with each tracer, and checks each trace.
 pub(crate) fn run(image: &Path, variant: &Variant, directory: &Path, step: &Step) -> Result<Proved> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let readers = ["uftrace", "trace-cmd", "rsvg-convert"];
@@ -90,7 +90,7 @@ fn check_counts(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Every call that was entered was left, in the right order and at the right depth.
+/// Every call is left in the right order and at the right depth.
 fn check_balance(trace: &Trace) -> Result<()> {
     let mut open = BTreeMap::<Context, Vec<u64>>::new();
     for event in &trace.events {
@@ -108,7 +108,7 @@ fn check_balance(trace: &Trace) -> Result<()> {
     Ok(())
 }
 
-/// Writes every format, and has its reader read it.
+/// Writes every format, and lets its reader read it.
 fn check_formats(trace: &Trace, directory: &Path, left_out: &[&str]) -> Result<()> {
     let has_returns = trace.events.iter().any(|event| matches!(event.kind, EventKind::Exit { .. }));
     for format in Format::ALL {

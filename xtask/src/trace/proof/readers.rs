@@ -16,7 +16,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
-/// What a reader prints; it must not complain.
+/// Runs a reader; anything on its standard error is an error.
 pub(crate) fn read_with(program: &str, args: &[&str], input: &Path) -> Result<Vec<u8>> {
     let option = match program {
         "uftrace" => Some("-d"),
@@ -81,7 +81,7 @@ pub(crate) fn replayed(directory: &Path) -> Result<BTreeMap<u32, GraphLines>> {
     let replay = lines_of("uftrace", &["replay", "--no-pager", "--color=no", "-f", "tid"], directory)?;
     let mut bodies = BTreeMap::<u32, Vec<&str>>::new();
     for line in replay.iter().filter(|line| line.contains('[')) {
-        let (tid, body) = line.split_once("] | ").with_context(|| format!("what is {line:?}"))?;
+        let (tid, body) = line.split_once("] | ").with_context(|| format!("unexpected line {line:?}"))?;
         bodies.entry(tid.rsplit(['[', ' ']).next().unwrap_or_default().parse()?).or_default().push(body);
     }
     Ok(bodies.into_iter().map(|(tid, bodies)| (tid, graph_lines(bodies.into_iter()))).collect())
@@ -107,7 +107,7 @@ fn nanoseconds(duration: &str) -> Result<f64> {
         "us" => 1e3,
         "ms" => 1e6,
         "s" => 1e9,
-        other => anyhow::bail!("what unit is {other}"),
+        other => anyhow::bail!("unknown unit {other}"),
     };
     Ok(number.parse::<f64>()? * scale)
 }

@@ -1,5 +1,5 @@
-//! Damaged dumps given to the reader, and what it makes of them to every exporter: an error or a part of the trace, never a
-//! panic, and no more time and memory than the dump is worth.
+//! Reads damaged dumps and exports what could be read: the result is an error or part of the trace, never a panic, and takes
+//! no more time and memory than the dump is worth.
 //!
 //! The damage is drawn where a reader looks: numbers get values from the edges of their ranges, names lose their ends, whole
 //! pieces are cut out or are there twice. In half of the rounds the checksum is right again.
