@@ -23,8 +23,8 @@
 //! if they are compiled with it too: `cargo build -Zbuild-std=core,alloc`. C code is compiled with
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
-//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
-//! literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
+//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then (C:
+//! `-falign-functions=8`), since the literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
 //! sizes are refused, each by its entry. What an entry means follows from where the function's symbol stands; a kernel
 //! without symbols (step 5) must have one layout, and says which by
 //! [`Image::with_layout`](crate::Image::with_layout).

@@ -10,6 +10,7 @@ mod doctor;
 mod image;
 mod insn_proof;
 mod kernels;
+mod llvm;
 mod progress;
 mod rooms;
 mod setup;

@@ -6,15 +6,15 @@ use std::io::Write;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::calls::{self, StepKind, Thread};
-use super::model::{Cpu, EventKind, Trace};
-use super::text::in_one_line;
+use super::spelling::in_one_line;
+use crate::trace::calls::{self, StepKind, Thread};
+use crate::trace::model::{Cpu, EventKind, Trace};
 
 /// The process that all tracks are in. Not 0, which stands for idle CPUs.
 const PROCESS: u32 = 1;
 
 /// Writes the JSON.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     let threads = calls::threads(trace);
     let numbers: Vec<u32> = threads.iter().map(|thread| trace.context_number(thread.context)).collect();
     writeln!(out, "{{\"displayTimeUnit\":\"ns\",\"otherData\":{},", other_data(trace))?;
@@ -92,7 +92,8 @@ fn event(trace: &Trace, thread: &Thread, kind: StepKind) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, expect_golden};
+    use crate::trace::formats::tests::expect_golden;
+    use crate::trace::tests::fixture::{self};
 
     fn json_of(trace: &Trace) -> Value {
         let mut out = Vec::new();

@@ -6,38 +6,38 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::calls::{self, Thread};
-use super::model::Trace;
-use super::text::in_one_line;
+use super::spelling::in_one_line;
+use crate::trace::calls::{self, Thread};
+use crate::trace::model::Trace;
 
 /// How deep stacks are told apart. What is deeper counts for the last that is not.
 const MAX_DEPTH: usize = 1024;
 /// The frame that all are in.
-pub(super) const ROOT: usize = 0;
+pub(crate) const ROOT: usize = 0;
 
 /// A function in one place of the stacks; a context's name, where stacks begin.
 #[derive(Debug, Default)]
-pub(super) struct Frame {
-    pub(super) name: String,
+pub(crate) struct Frame {
+    pub(crate) name: String,
     /// The frame that it was called in. Its index is the lower one.
-    pub(super) outer: usize,
+    pub(crate) outer: usize,
     /// The frames that were called in it, by name.
-    pub(super) inside: BTreeMap<String, usize>,
+    pub(crate) inside: BTreeMap<String, usize>,
     depth: usize,
-    pub(super) self_ns: u64,
+    pub(crate) self_ns: u64,
 }
 
 /// All stacks of a trace, as a tree of frames.
 #[derive(Debug)]
-pub(super) struct Stacks {
-    pub(super) frames: Vec<Frame>,
+pub(crate) struct Stacks {
+    pub(crate) frames: Vec<Frame>,
     /// Where a function is in a frame, once its name is known.
     by_ip: HashMap<(usize, u64), usize>,
 }
 
 impl Stacks {
     /// The stacks that calls were in; an error where no call took any time.
-    pub(super) fn of(trace: &Trace) -> Result<Self> {
+    pub(crate) fn of(trace: &Trace) -> Result<Self> {
         let root = Frame { name: "all".to_owned(), ..Frame::default() };
         let mut stacks = Self { frames: vec![root], by_ip: HashMap::new() };
         for thread in calls::threads(trace) {
@@ -107,14 +107,15 @@ impl Stacks {
 }
 
 /// Writes the lines: the context's name, then the functions.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     Stacks::of(trace)?.write_lines(ROOT, &mut String::new(), out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, entry, exit, expect_golden, function};
+    use crate::trace::formats::tests::expect_golden;
+    use crate::trace::tests::fixture::{self, entry, exit, function};
 
     fn lines_of(trace: &Trace) -> String {
         let mut out = Vec::new();

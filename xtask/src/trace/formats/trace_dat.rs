@@ -8,8 +8,8 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 
-use super::model::{Cpu, Event, EventKind, NO_TASK, Symbol, Trace};
-use super::text::in_one_line;
+use super::spelling::{NO_FUNCTION, in_one_line};
+use crate::trace::model::{Cpu, Event, EventKind, NO_TASK, Symbol, Trace};
 
 const MAGIC: &[u8] = b"\x17\x08\x44tracing6\0";
 const LITTLE_ENDIAN: u8 = 0;
@@ -27,8 +27,6 @@ const TIME_EXTEND: u32 = 30;
 const MAX_WORDS: usize = 28;
 /// How much of a marker is kept: an event must fit on a page.
 const MAX_TEXT: usize = 3000;
-/// The name of what is between functions.
-const NO_FUNCTION: &str = "no_function";
 /// The highest number of a CPU; each below it has a place in the file.
 const MAX_CPU: u32 = 4095;
 
@@ -140,7 +138,7 @@ impl Format {
 }
 
 /// Writes the file.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     let with_values = trace.events.iter().any(|event| matches!(event.kind, EventKind::Exit { retval: Some(_), .. }));
     let exit = if with_values { &EXIT_WITH_VALUE } else { &EXIT };
     let mut head = head(trace, &[&FUNCTION, &MARKER, exit, &ENTRY]);
@@ -245,9 +243,9 @@ fn event_data(event: &Event, exit: &Format) -> Vec<u8> {
         }
         EventKind::Marker { text } => {
             let text = in_one_line(text);
-            let end = (0..=MAX_TEXT.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            let shown = &text[..text.floor_char_boundary(MAX_TEXT)];
             let nowhere = 0_u64.to_le_bytes();
-            MARKER.data(event.task, &[&nowhere, &text.as_bytes()[..end], b"\n\0"])
+            MARKER.data(event.task, &[&nowhere, shown.as_bytes(), b"\n\0"])
         }
     }
 }
@@ -324,7 +322,8 @@ fn low_bits(delta: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, expect_golden, hex};
+    use crate::trace::formats::tests::{expect_golden, hex};
+    use crate::trace::tests::fixture::{self};
 
     #[test]
     fn files_are_as_expected() {

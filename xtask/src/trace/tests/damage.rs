@@ -1,5 +1,5 @@
-//! Damaged dumps given to the reader, and what it makes of them to every exporter: an error or a part of the trace, never a
-//! panic, and no more time and memory than the dump is worth.
+//! Reads damaged dumps and exports what could be read: the result is an error or part of the trace, never a panic, and takes
+//! no more time and memory than the dump is worth.
 //!
 //! The damage is drawn where a reader looks: numbers get values from the edges of their ranges, names lose their ends, whole
 //! pieces are cut out or are there twice. In half of the rounds the checksum is right again.
@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use fentry::symbols::{Convention, Function};
 use fentry::tracer::dump::{DumpWriter, Reading};
 use fentry::tracer::event::Recorder;
 use fentry::tracer::profiler::{Profile, ProfileSlot};
@@ -16,9 +15,10 @@ use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{TextAddr, TextRange};
 
 use super::fixture::Scratch;
-use super::model::Trace;
-use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
+use super::{at, functions};
 use crate::test::loader::fuzz::{Random, seconds_of_damage};
+use crate::trace::formats::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
+use crate::trace::model::Trace;
 
 const ROUNDS: usize = 1500;
 const SEED: u64 = 0x5eed_0d0d;
@@ -26,16 +26,6 @@ const SEED: u64 = 0x5eed_0d0d;
 const LIMIT: Duration = Duration::from_secs(10);
 /// How many bytes an exporter may write for a dump of a few kilobytes.
 const MOST_BYTES: u64 = 16 << 20;
-
-fn at(number: u64) -> TextAddr {
-    TextAddr::new(0x1000 * number + 4)
-}
-
-fn functions() -> Vec<Function> {
-    let function =
-        |n: u64| Function { name: format!("f{n}"), addr: 0x1000 * n, size: 0x800, convention: Convention::Base };
-    (1..=9).map(function).collect()
-}
 
 /// A dump with each kind of chunk and of record in it; with a profile, if that is wanted.
 fn dump(with_profile: bool) -> Vec<u8> {

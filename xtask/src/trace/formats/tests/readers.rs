@@ -1,6 +1,5 @@
-//! What the real readers make of the files: the same functions, in the same order, one inside the other as the text
-//! has them. A test whose reader is not installed says that it was
-//! left out, and the suite does not count it as passed.
+//! What the real readers show of the files: the same functions, in the same order and nesting as the text. A test whose
+//! reader is not installed says so, and the suite does not count it as passed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,12 +8,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::fixture::{self, Scratch};
-use super::model::{EventKind, Trace};
-use super::{calls, folded, proof, text, trace_dat, uftrace};
+use crate::trace::calls;
+use crate::trace::formats::{folded, text, trace_dat, uftrace};
+use crate::trace::model::{EventKind, Trace};
+use crate::trace::proof::readers as proof;
+use crate::trace::tests::fixture::{self, Scratch};
 
-/// Whether a reader can be run. Where not, that is said past the test's captured output, in the words by which the suite
-/// knows that this test has not passed.
+/// Whether a reader is installed. If not, says so past the test's captured output, in the words by which the suite knows
+/// that this test has not passed.
 fn is_installed(program: &str) -> bool {
     let found = proof::is_installed(program);
     if !found {
@@ -27,7 +28,7 @@ fn is_installed(program: &str) -> bool {
     found
 }
 
-/// What a reader prints; it must not complain.
+/// Runs a reader; anything on its standard error fails the test.
 fn read_with(program: &str, args: &[&str], input: &Path) -> String {
     String::from_utf8(proof::read_with(program, args, input).unwrap()).unwrap()
 }

@@ -1,31 +1,32 @@
-//! The table at the end: for each function its calls and their times, and what each CPU recorded.
+//! The summary: a table of the functions with their calls and times, and what each CPU recorded.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Result;
 
-use super::calls::{self, StepKind};
-use super::model::{Cpu, EventKind, LeftOut, Profiled, Trace};
+use super::spelling::micros;
+use crate::trace::calls::{self, StepKind};
+use crate::trace::model::{Cpu, EventKind, LeftOut, Profiled, Trace};
 
-/// The functions that are shown; the rest is counted.
+/// How many functions are shown; the rest are counted.
 const MAX_FUNCTIONS: usize = 40;
 
-/// What is known of a function. Times are nanoseconds.
+/// A function's figures. Times are in nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Row {
-    pub(super) calls: u64,
+pub(crate) struct Row {
+    pub(crate) calls: u64,
     /// Those whose return was recorded; the other figures are of these.
     timed: u64,
     /// A function that calls itself counts at each level.
-    pub(super) total: u64,
-    pub(super) own: u64,
+    pub(crate) total: u64,
+    pub(crate) own: u64,
     min: u64,
     max: u64,
 }
 
 /// Writes the tables, the functions by their self time.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     write_functions(trace, MAX_FUNCTIONS, out)?;
     writeln!(out)?;
     // A profile has none.
@@ -63,7 +64,7 @@ pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
 }
 
 /// Writes the table of functions, so many of them.
-pub(super) fn write_functions(trace: &Trace, most: usize, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write_functions(trace: &Trace, most: usize, out: &mut impl Write) -> Result<()> {
     let rows = rows(trace);
     writeln!(
         out,
@@ -83,7 +84,7 @@ pub(super) fn write_functions(trace: &Trace, most: usize, out: &mut impl Write) 
 }
 
 /// A row for each name, the one with the most self time first.
-pub(super) fn rows(trace: &Trace) -> Vec<(String, Row)> {
+pub(crate) fn rows(trace: &Trace) -> Vec<(String, Row)> {
     let mut by_ip = HashMap::<u64, Row>::new();
     for &Profiled { ip, hits, total_ns: total, own_ns: own, min_ns: min, max_ns: max } in &trace.profile {
         by_ip.entry(ip).or_default().add(&Row { calls: hits, timed: hits, total, own, min, max });
@@ -128,15 +129,11 @@ impl Row {
     }
 }
 
-/// Nanoseconds as microseconds.
-pub(super) fn micros(nanoseconds: u64) -> String {
-    format!("{}.{:03}", nanoseconds / 1000, nanoseconds % 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, entry, exit, expect_golden, function};
+    use crate::trace::formats::tests::expect_golden;
+    use crate::trace::tests::fixture::{self, entry, exit, function};
 
     fn table_of(trace: &Trace) -> String {
         let mut out = Vec::new();

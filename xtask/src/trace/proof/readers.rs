@@ -1,143 +1,23 @@
-//! The proof of the command: the demo is traced, and what comes out is compared with what it must be, and with what the
-//! real readers make of it. A part of `cargo xtask test`.
+//! What the real readers show of a trace: the same calls, times and losses as our own text and summary.
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fentry::tracer::dump::Dump;
-use serde_json::Value;
 
-use super::command::{Format, WORKLOAD};
-use super::model::{Context, EventKind, Trace};
-use super::record::{self, RecordTo, Tracer};
-use super::{calls, summary, text};
-use crate::kernels::variant::Variant;
-use crate::progress::Step;
-
-/// What was proved.
-#[derive(Debug, Default)]
-pub(crate) struct Proved {
-    /// How many traces were as they must be.
-    pub(crate) traces: usize,
-    /// The readers that are not installed.
-    pub(crate) left_out: Vec<&'static str>,
-}
-
-/// Traces the demo in each way, and checks each trace.
-pub(crate) fn run(image: &Path, variant: &Variant, directory: &Path, step: &Step) -> Result<Proved> {
-    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let readers = ["uftrace", "trace-cmd", "rsvg-convert"];
-    let left_out: Vec<_> = readers.into_iter().filter(|program| !is_installed(program)).collect();
-    let mut proved = Proved { traces: 0, left_out };
-    let mut of_one_cpu = Vec::new();
-    for (tracer, cpus) in [(Tracer::Graph, 1), (Tracer::Function, 1), (Tracer::Profile, 1), (Tracer::Graph, 4)] {
-        step.note(&format!("{tracer:?} on {cpus} CPUs"));
-        let recording = RecordTo {
-            image: image.to_owned(),
-            tracer,
-            filters: vec![WORKLOAD.to_owned()],
-            depth: None,
-            args: Some(2).filter(|_| tracer == Tracer::Function),
-            append: None,
-            cpu: variant.cpu.to_owned(),
-            cpus,
-            icount: true,
-            limit: Duration::from_secs(60),
-        };
-        let check = || -> Result<Trace> {
-            let dump = directory.join("trace.dump");
-            recording.boot(&dump)?;
-            check_counts(&std::fs::read(&dump)?)?;
-            let trace = record::read(&dump, image)?;
-            check_balance(&trace)?;
-            if tracer != Tracer::Profile {
-                check_formats(&trace, directory, &proved.left_out)?;
-            }
-            Ok(trace)
-        };
-        let trace = check().with_context(|| format!("{tracer:?} on {cpus} CPUs"))?;
-        if cpus == 1 {
-            of_one_cpu.push(calls_by_name(&trace));
-        }
-        proved.traces += 1;
-    }
-    let [graph, function, profile] = &of_one_cpu[..] else { return Ok(proved) };
-    ensure!(!graph.is_empty() && graph == function && graph == profile, "the tracers disagree: {of_one_cpu:?}");
-    Ok(proved)
-}
-
-/// How often each function was called.
-fn calls_by_name(trace: &Trace) -> BTreeMap<String, u64> {
-    summary::rows(trace).into_iter().map(|(name, row)| (name, row.calls)).collect()
-}
-
-/// Every record that was produced is in the dump, or counted as lost.
-fn check_counts(bytes: &[u8]) -> Result<()> {
-    let dump = Dump::parse(bytes)?;
-    for cpu in 0..dump.cpus() {
-        let counts = dump.counts(cpu).with_context(|| format!("CPU {cpu} has no counts"))?;
-        let recorded = dump.events().filter(|event| event.cpu == cpu).count() as u64;
-        let (produced, lost) = (counts.produced(), counts.lost());
-        ensure!(produced == recorded + lost, "CPU {cpu} produced {produced}, recorded {recorded}, lost {lost}");
-    }
-    Ok(())
-}
-
-/// Every call that was entered was left, in the right order and at the right depth.
-fn check_balance(trace: &Trace) -> Result<()> {
-    let mut open = BTreeMap::<Context, Vec<u64>>::new();
-    for event in &trace.events {
-        let inside = open.entry(event.context()).or_default();
-        match event.kind {
-            EventKind::Entry { ip, depth, .. } => {
-                ensure!(inside.len() == depth as usize, "{event:?} is inside {} calls", inside.len());
-                inside.push(ip);
-            }
-            EventKind::Exit { ip, .. } => ensure!(inside.pop() == Some(ip), "{event:?} leaves another function"),
-            EventKind::Function { .. } | EventKind::Marker { .. } => {}
-        }
-    }
-    ensure!(open.values().all(Vec::is_empty), "calls were not left: {open:?}");
-    Ok(())
-}
-
-/// Writes every format, and has its reader read it.
-fn check_formats(trace: &Trace, directory: &Path, left_out: &[&str]) -> Result<()> {
-    let has_returns = trace.events.iter().any(|event| matches!(event.kind, EventKind::Exit { .. }));
-    for format in Format::ALL {
-        // Function events have no durations to fold.
-        if !has_returns && matches!(format, Format::Folded | Format::Svg) {
-            continue;
-        }
-        let output = directory.join(format.default_output());
-        format.write(trace, &output).with_context(|| format!("{format:?}"))?;
-        let is_readable = |program| !left_out.contains(&program);
-        match format {
-            Format::Uftrace if is_readable("uftrace") && has_returns => {
-                compare_replay(trace, &output)?;
-                compare_report(trace, &output)
-            }
-            Format::TraceDat if is_readable("trace-cmd") && has_returns => compare_trace_cmd(trace, &output),
-            Format::Perfetto => check_json(&output),
-            Format::Svg if is_readable("rsvg-convert") => read_with("rsvg-convert", &[], &output).map(drop),
-            _ => Ok(()),
-        }
-        .with_context(|| format!("{format:?}"))?;
-    }
-    Ok(())
-}
+use crate::trace::calls;
+use crate::trace::formats::{summary, text};
+use crate::trace::model::{Context, Trace};
 
 /// Whether a reader can be started.
-pub(super) fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
-/// What a reader prints; it must not complain.
-pub(super) fn read_with(program: &str, args: &[&str], input: &Path) -> Result<Vec<u8>> {
+/// Runs a reader; anything on its standard error is an error.
+pub(crate) fn read_with(program: &str, args: &[&str], input: &Path) -> Result<Vec<u8>> {
     let option = match program {
         "uftrace" => Some("-d"),
         "trace-cmd" => Some("-i"),
@@ -197,18 +77,18 @@ fn bodies(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// What `uftrace replay` shows of each task.
-pub(super) fn replayed(directory: &Path) -> Result<BTreeMap<u32, GraphLines>> {
+pub(crate) fn replayed(directory: &Path) -> Result<BTreeMap<u32, GraphLines>> {
     let replay = lines_of("uftrace", &["replay", "--no-pager", "--color=no", "-f", "tid"], directory)?;
     let mut bodies = BTreeMap::<u32, Vec<&str>>::new();
     for line in replay.iter().filter(|line| line.contains('[')) {
-        let (tid, body) = line.split_once("] | ").with_context(|| format!("what is {line:?}"))?;
+        let (tid, body) = line.split_once("] | ").with_context(|| format!("unexpected line {line:?}"))?;
         bodies.entry(tid.rsplit(['[', ' ']).next().unwrap_or_default().parse()?).or_default().push(body);
     }
     Ok(bodies.into_iter().map(|(tid, bodies)| (tid, graph_lines(bodies.into_iter()))).collect())
 }
 
 /// `uftrace replay` shows the calls that the text shows, one inside the other as there.
-pub(super) fn compare_replay(trace: &Trace, directory: &Path) -> Result<()> {
+pub(crate) fn compare_replay(trace: &Trace, directory: &Path) -> Result<()> {
     let mut shown = replayed(directory)?;
     for thread in calls::threads(trace) {
         let text = text_of(&part_of(trace, thread.context))?;
@@ -227,13 +107,13 @@ fn nanoseconds(duration: &str) -> Result<f64> {
         "us" => 1e3,
         "ms" => 1e6,
         "s" => 1e9,
-        other => anyhow::bail!("what unit is {other}"),
+        other => anyhow::bail!("unknown unit {other}"),
     };
     Ok(number.parse::<f64>()? * scale)
 }
 
 /// `uftrace report` has the times that the summary has.
-pub(super) fn compare_report(trace: &Trace, directory: &Path) -> Result<()> {
+pub(crate) fn compare_report(trace: &Trace, directory: &Path) -> Result<()> {
     let mut reported = BTreeMap::new();
     for line in lines_of("uftrace", &["report", "--no-pager"], directory)?.iter().skip(2) {
         // Three columns of 12, then the name.
@@ -272,7 +152,7 @@ fn without_spaces_inside(body: &str) -> String {
 }
 
 /// `trace-cmd report` shows the lines that the text has, with their CPUs and durations.
-pub(super) fn compare_trace_cmd(trace: &Trace, file: &Path) -> Result<()> {
+pub(crate) fn compare_trace_cmd(trace: &Trace, file: &Path) -> Result<()> {
     let report = lines_of("trace-cmd", &["report"], file)?;
     let parsed = |line: &str| {
         let (_, after) = line.split_once(" [")?;
@@ -304,14 +184,5 @@ pub(super) fn compare_trace_cmd(trace: &Trace, file: &Path) -> Result<()> {
         let found: Vec<&str> = told.iter().copied().filter(|line| line.starts_with(&of_cpu)).collect();
         ensure!(found == expected, "trace-cmd tells {found:?} of CPU {}, and not {expected:?}", cpu.id);
     }
-    Ok(())
-}
-
-/// The JSON can be read, and its events are in the order of time.
-fn check_json(file: &PathBuf) -> Result<()> {
-    let json: Value = serde_json::from_slice(&std::fs::read(file)?)?;
-    let events = json["traceEvents"].as_array().context("there are no events")?;
-    let times: Vec<f64> = events.iter().filter_map(|event| event["ts"].as_f64()).collect();
-    ensure!(!times.is_empty() && times.is_sorted(), "the events are not ordered");
     Ok(())
 }

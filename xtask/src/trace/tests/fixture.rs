@@ -1,15 +1,13 @@
-//! Traces for the tests, and the files that hold what is expected of them.
+//! Traces for the tests.
 
 use std::path::PathBuf;
 
-use super::model::{Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
-
-/// With this variable set, the tests write the expected files instead of comparing:
-/// `FENTRY_RENEW_GOLDEN=1 cargo test --package xtask trace`
-const RENEW: &str = "FENTRY_RENEW_GOLDEN";
+use crate::trace::model::{Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
 
 /// Where a kernel of the tests is linked; functions are 0x100 apart.
 const TEXT: u64 = 0x4008_0000;
+/// Where [`entry`]'s calls return to.
+pub(in crate::trace) const PARENT: Option<u64> = Some(TEXT + 0x10);
 /// Functions by number. The names have what Rust's have: spaces, brackets, semicolons, quotes.
 const FUNCTIONS: [&str; 10] = [
     "kernel::main",
@@ -24,24 +22,24 @@ const FUNCTIONS: [&str; 10] = [
     "c_function",
 ];
 
-pub(super) fn function(number: u64) -> u64 {
+pub(in crate::trace) fn function(number: u64) -> u64 {
     TEXT + 0x100 * number
 }
 
-pub(super) fn entry(time_ns: u64, ip: u64, depth: u32) -> Event {
-    Event { time_ns, cpu: 0, task: 7, kind: EventKind::Entry { ip, parent: Some(TEXT + 0x10), depth } }
+pub(in crate::trace) fn entry(time_ns: u64, ip: u64, depth: u32) -> Event {
+    Event { time_ns, cpu: 0, task: 7, kind: EventKind::Entry { ip, parent: PARENT, depth } }
 }
 
-pub(super) fn exit(time_ns: u64, ip: u64, depth: u32, entry_time_ns: u64) -> Event {
+pub(in crate::trace) fn exit(time_ns: u64, ip: u64, depth: u32, entry_time_ns: u64) -> Event {
     Event { time_ns, cpu: 0, task: 7, kind: EventKind::Exit { ip, depth, entry_time_ns, retval: None } }
 }
 
-pub(super) fn marker(time_ns: u64, text: &str) -> Event {
+pub(in crate::trace) fn marker(time_ns: u64, text: &str) -> Event {
     Event { time_ns, cpu: 0, task: 7, kind: EventKind::Marker { text: text.to_owned() } }
 }
 
 /// A trace of these events and of the functions above.
-pub(super) fn of_events(events: Vec<Event>) -> Trace {
+pub(in crate::trace) fn of_events(events: Vec<Event>) -> Trace {
     let symbols = (0..).zip(FUNCTIONS).map(|(number, name)| Symbol {
         addr: function(number),
         size: 0x100,
@@ -115,7 +113,7 @@ impl Script {
 
 /// Balanced calls: two CPUs, two tasks and a CPU's own context, one task that moves to the other CPU, durations with
 /// every mark.
-pub(super) fn graph() -> Trace {
+pub(in crate::trace) fn graph() -> Trace {
     let mut script = Script::new();
     script.enter(1).after(120);
     script.leaf(2, 800).after(40).leaf(2, 10_001).after(40);
@@ -134,7 +132,7 @@ pub(super) fn graph() -> Trace {
 }
 
 /// Function events only.
-pub(super) fn functions() -> Trace {
+pub(in crate::trace) fn functions() -> Trace {
     let mut script = Script::new();
     let call = |number: u64, parent: u64, args: &[u64]| EventKind::Function {
         ip: function(number),
@@ -151,7 +149,7 @@ pub(super) fn functions() -> Trace {
 }
 
 /// A trace that begins and ends inside calls, and lost events between.
-pub(super) fn damaged() -> Trace {
+pub(in crate::trace) fn damaged() -> Trace {
     let mut trace = of_events(vec![
         exit(1_000, function(4), 2, 400),
         exit(1_200, function(3), 1, 300),
@@ -173,7 +171,7 @@ pub(super) fn damaged() -> Trace {
 }
 
 /// Rings that were full: of CPU 0 the last events are missing, of CPU 1 some at both ends, of CPU 2 all.
-pub(super) fn full() -> Trace {
+pub(in crate::trace) fn full() -> Trace {
     let mut trace = graph();
     trace.cpus.push(Cpu { id: 2, overwritten: 4, refused: 5 });
     (trace.cpus[0].refused, trace.cpus[1].overwritten, trace.cpus[1].refused) = (7, 21, 22);
@@ -181,7 +179,7 @@ pub(super) fn full() -> Trace {
 }
 
 /// What a profiler counted.
-pub(super) fn profile() -> Trace {
+pub(in crate::trace) fn profile() -> Trace {
     let profiled = |number, hits, total_ns, own_ns, min_ns, max_ns| Profiled {
         ip: function(number),
         hits,
@@ -195,10 +193,10 @@ pub(super) fn profile() -> Trace {
 }
 
 /// A directory that goes away with its owner.
-pub(super) struct Scratch(pub(super) PathBuf);
+pub(in crate::trace) struct Scratch(pub(in crate::trace) PathBuf);
 
 impl Scratch {
-    pub(super) fn new(name: &str) -> Self {
+    pub(in crate::trace) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("fentry-trace-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -208,41 +206,5 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
-/// Bytes as text, 16 a line; lines of zeros are left out.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for (number, line) in bytes.chunks(16).enumerate().filter(|(_, line)| line.iter().any(|byte| *byte != 0)) {
-        let words: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
-        let letters: String =
-            line.iter().map(|byte| if (0x20..0x7f).contains(byte) { char::from(*byte) } else { '.' }).collect();
-        text += &format!("{:06x}  {:47}  {letters}\n", number * 16, words.join(" "));
-    }
-    text
-}
-
-/// Compares with the expected file of this name, or writes it.
-pub(super) fn expect_golden(name: &str, found: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/trace/golden").join(name);
-    if std::env::var_os(RENEW).is_some() {
-        std::fs::write(&path, found).unwrap();
-        return;
-    }
-    let expected = std::fs::read(&path).unwrap_or_default();
-    if expected != found {
-        let differs = expected.split(|byte| *byte == b'\n').zip(found.split(|byte| *byte == b'\n'));
-        let line = differs.take_while(|(expected, found)| expected == found).count();
-        let line_of = |text: &[u8]| {
-            let line = text.split(|byte| *byte == b'\n').nth(line).unwrap_or_default();
-            String::from_utf8_lossy(line).into_owned()
-        };
-        panic!(
-            "{name} differs in line {}:\nexpected: {}\n   found: {}\n{RENEW}=1 cargo test --package xtask trace renews it",
-            line + 1,
-            line_of(&expected),
-            line_of(found)
-        );
     }
 }

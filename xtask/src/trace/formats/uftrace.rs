@@ -21,9 +21,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::calls::{self, Direction, Step, StepKind, Thread};
-use super::model::{Context, Cpu, EventKind, Trace};
-use super::text::in_one_line;
+use super::spelling::{NO_FUNCTION, in_one_line};
+use crate::trace::calls::{self, Direction, Step, StepKind, Thread};
+use crate::trace::model::{Context, Cpu, EventKind, Trace};
 
 const MAGIC: &[u8; 8] = b"Ftrace!\0";
 const VERSION: u32 = 4;
@@ -46,8 +46,6 @@ const IMAGE: &str = "/kernel";
 const STACK: &str = "7fffffff0000-7ffffffff000 rw-p 00000000 00:00 0                          [stack]";
 const ADDR_MASK: u64 = (1 << 48) - 1;
 const PAGE: u64 = 4096;
-/// The name of what is between functions: uftrace takes one to last until the next begins.
-const NO_FUNCTION: &str = "no_function";
 /// The number of the first user event.
 const FIRST_EVENT: u64 = 1_000_000;
 /// How much of a marker's text becomes its name.
@@ -67,7 +65,7 @@ enum Record {
 }
 
 /// Writes the directory. One that is there must be empty, or an earlier one of uftrace's.
-pub(super) fn write(trace: &Trace, directory: &Path) -> Result<()> {
+pub(crate) fn write(trace: &Trace, directory: &Path) -> Result<()> {
     clear(directory)?;
     let mut threads = calls::threads(trace);
     // A CPU that has nothing but losses is a task of its own.
@@ -303,9 +301,8 @@ fn records(trace: &Trace, thread: &Thread, losses: &[Loss], events: &mut Events)
 
 /// What perf records when a task gets its name.
 fn comm_record(task: u32, process: u32, time_ns: u64, name: &str) -> Vec<u8> {
-    let end = (0..COMM_SIZE).rev().find(|end| name.is_char_boundary(*end)).unwrap_or(0);
     let mut comm = [0; COMM_SIZE];
-    let name = &name.as_bytes()[..end.min(name.len())];
+    let name = &name.as_bytes()[..name.floor_char_boundary(COMM_SIZE - 1)];
     comm[..name.len()].copy_from_slice(name);
     let ids: Vec<u8> = [process, task].iter().flat_map(|id| id.to_le_bytes()).collect();
     let body = [&ids, &comm[..], &ids, &time_ns.to_le_bytes()[..]].concat();
@@ -317,7 +314,8 @@ fn comm_record(task: u32, process: u32, time_ns: u64, name: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, Scratch, entry, exit, expect_golden, hex};
+    use crate::trace::formats::tests::{expect_golden, hex};
+    use crate::trace::tests::fixture::{self, Scratch, entry, exit};
 
     #[test]
     fn directories_are_as_expected() {

@@ -6,8 +6,8 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::folded::{Frame, ROOT, Stacks};
-use super::model::Trace;
-use super::summary::micros;
+use super::spelling::micros;
+use crate::trace::model::Trace;
 
 const WIDTH: f64 = 1200.0;
 const MARGIN: f64 = 10.0;
@@ -20,7 +20,7 @@ const CHARACTER: f64 = 0.61 * FONT_SIZE;
 const MIN_WIDTH: f64 = 0.2;
 
 /// Writes the SVG.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     let Stacks { frames, .. } = Stacks::of(trace)?;
     let mut total_ns: Vec<u64> = frames.iter().map(|frame| frame.self_ns).collect();
     for (index, frame) in frames.iter().enumerate().skip(1).rev() {
@@ -132,7 +132,8 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, expect_golden};
+    use crate::trace::formats::tests::expect_golden;
+    use crate::trace::tests::fixture::{self};
 
     #[test]
     fn the_picture_is_as_expected() {

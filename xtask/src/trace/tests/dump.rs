@@ -8,20 +8,10 @@ use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{TextAddr, TextRange};
 
-use super::*;
-use fentry::symbols::Convention;
+use super::{at, functions};
+use crate::trace::model::{Event, EventKind, LeftOut, Profiled, Trace};
 
 const HERTZ: u64 = 62_500_000;
-
-fn at(number: u64) -> TextAddr {
-    TextAddr::new(0x1000 * number + 4)
-}
-
-fn functions() -> Vec<Function> {
-    (1..=9)
-        .map(|n| Function { name: format!("f{n}"), addr: 0x1000 * n, size: 0x800, convention: Convention::Base })
-        .collect()
-}
 
 /// The trace of what `record` records on each of two CPUs, with a clock that it sets.
 fn traced(record: impl Fn(usize, &Recorder<'_, &dyn Fn() -> u64>, &Cell<u64>)) -> Trace {
@@ -249,7 +239,7 @@ fn what_is_whole_of_a_dump_is_read_and_the_rest_is_said_to_be_missing() {
         assert!([0, 40].contains(&trace.events.len()), "a chunk is read whole: {}", trace.events.len());
         seen[usize::from(trace.events.len() == 40)] = true;
         let mut table = Vec::new();
-        super::super::summary::write(&trace, &mut table).unwrap();
+        crate::trace::formats::summary::write(&trace, &mut table).unwrap();
         let table = String::from_utf8(table).unwrap();
         assert!(table.contains("is missing") && table.contains(damage), "{table}");
     }

@@ -1,14 +1,15 @@
 //! Text as Linux's `trace` file has it: the format of its function tracer, or of its function graph tracer where the
 //! trace has returns. Tools that read those files read these. A profile is a table.
 //!
-//! Unlike the other exporters, this one shows the events as they are: what is missing is not put in.
+//! Unlike the other formats, this one shows the events as they are: missing entries and exits are not supplied.
 
 use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::Result;
 
-use super::model::{Context, Cpu, Event, EventKind, Trace};
+use super::spelling::{in_one_line, micros};
+use crate::trace::model::{Context, Cpu, Event, EventKind, Trace};
 
 /// From which duration on a call gets which mark, in nanoseconds; the longest first.
 const MARKS: [(u64, char); 6] =
@@ -25,7 +26,7 @@ const RULE: &str = " ------------------------------------------";
 const LOWEST_ERROR: i64 = -4095;
 
 /// Writes the trace in the format that fits its events.
-pub(super) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
+pub(crate) fn write(trace: &Trace, out: &mut impl Write) -> Result<()> {
     if !trace.profile.is_empty() {
         return super::summary::write_functions(trace, usize::MAX, out);
     }
@@ -67,11 +68,6 @@ fn in_words(trace: &Trace, kind: &EventKind) -> String {
         EventKind::Marker { text } => format!("tracing_mark_write: {}", in_one_line(text)),
         EventKind::Entry { ip, .. } | EventKind::Exit { ip, .. } => trace.name_at(*ip).into_owned(),
     }
-}
-
-/// A text without what would end its line.
-pub(super) fn in_one_line(text: &str) -> String {
-    text.trim_end().replace(|character: char| character.is_control(), " ")
 }
 
 /// The lost events of each CPU: told before its first event where newer ones took their place, behind its last one where
@@ -275,12 +271,10 @@ fn indent(depth: u32) -> String {
 /// The column of durations: the mark, then microseconds with as many decimals as fit.
 fn duration_field(duration_ns: u64) -> String {
     let mark = MARKS.iter().find(|(threshold, _)| duration_ns > *threshold).map_or(' ', |(_, mark)| *mark);
-    let whole = (duration_ns / 1000).to_string();
-    let decimals = 7_usize.saturating_sub(whole.len()).min(3);
-    let number = match decimals {
-        0 => whole,
-        _ => format!("{whole}.{}", &format!("{:03}", duration_ns % 1000)[..decimals]),
-    };
+    let mut number = micros(duration_ns);
+    let whole = number.len() - ".000".len();
+    number.truncate(whole.max(8));
+    let number = number.trim_end_matches('.');
     let unit_width = 12_usize.saturating_sub(number.len());
     format!("{mark} {number}{:<unit_width$}", " us ")
 }
@@ -288,7 +282,8 @@ fn duration_field(duration_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, expect_golden};
+    use crate::trace::formats::tests::expect_golden;
+    use crate::trace::tests::fixture::{self};
 
     fn text_of(trace: &Trace) -> String {
         let mut out = Vec::new();
