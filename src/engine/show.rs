@@ -3,10 +3,17 @@
 
 use super::Engine;
 use super::members::{Mask, Members};
+#[cfg(feature = "module")]
+use super::names::Origin;
 use super::region::Region;
+use super::registry::History;
 use crate::address::TextAddr;
+#[cfg(feature = "module")]
+use crate::address::TextRange;
 use crate::callsite::{Callsite, Refusal, State};
 use crate::ops::Ops;
+#[cfg(feature = "module")]
+use crate::symbols::Symbols;
 use core::fmt;
 
 /// What a look at all callsites' text found.
@@ -69,6 +76,18 @@ pub struct OpsStatus {
     pub callsites: usize,
 }
 
+/// A module's text as it is now.
+#[cfg(feature = "module")]
+#[derive(Clone, Copy, Debug)]
+pub struct ModuleStatus<'a> {
+    /// The module's name.
+    pub name: &'a str,
+    /// Its text, or its init text.
+    pub text: TextRange,
+    /// The functions in it, unless the loader gave none.
+    pub symbols: Option<Symbols<'a>>,
+}
+
 /// What the engine holds, and what it has done since init.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
@@ -92,49 +111,36 @@ pub struct Statistics {
     pub failures: u64,
 }
 
-impl Statistics {
-    pub(super) const NOTHING: Self = Self {
-        regions: 0,
-        callsites: 0,
-        ops: 0,
-        sets: 0,
-        stub_bytes: 0,
-        quarantined: 0,
-        batches: 0,
-        changes: 0,
-        failures: 0,
-    };
-}
-
 impl Engine {
     /// Compares every callsite's text with what the engine believes.
     pub fn check_text(&self) -> TextCheck {
-        let mut survey = TextCheck::default();
+        let mut found = TextCheck::default();
         let registry = self.lock();
         for region in &registry.regions {
             for (record, callsite) in region.callsites(0..region.table.len()) {
                 if record.is_quarantined() {
-                    survey.quarantined += 1;
+                    found.quarantined += 1;
                     continue;
                 }
-                match region.text_state(&callsite, self.machine) {
-                    Ok(state) if state != region.state(&registry.sets, record) => survey.wrong += 1,
-                    Ok(State::Disabled) => survey.disabled += 1,
-                    Ok(State::Enabled(_)) => survey.enabled += 1,
-                    Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+                match region.text_state(&callsite, registry.machine) {
+                    Ok(state) if state != region.state(&registry.sets, record) => found.wrong += 1,
+                    Ok(State::Disabled) => found.disabled += 1,
+                    Ok(State::Enabled(_)) => found.enabled += 1,
+                    Ok(State::Compiled) | Err(_) => found.wrong += 1,
                 }
             }
         }
-        survey
+        found
     }
 
-    /// Shows every callsite, in the order of their addresses.
+    /// Calls `show` with every callsite, in the order of their addresses.
     pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
         let registry = self.lock();
         for region in &registry.regions {
             let mut names = region.names();
             for (record, callsite) in region.callsites(0..region.table.len()) {
-                let (state, name) = (region.text_state(&callsite, self.machine), names.of(callsite.function()).next());
+                let (state, name) =
+                    (region.text_state(&callsite, registry.machine), names.of(callsite.function()).next());
                 let set = registry.sets.members(record.now());
                 let is_quarantined = record.is_quarantined();
                 show(Status { callsite, state, name, is_quarantined, set, members: &registry.members });
@@ -142,18 +148,29 @@ impl Engine {
         }
     }
 
-    /// Shows every entry of the sections that is no callsite, and why.
+    /// Calls `show` with every entry of the sections that is no callsite, and the reason.
     pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
         let registry = self.lock();
         for region in &registry.regions {
             region
                 .table
-                .refused(region.excluded, region.origin.symbols().copied(), |at| region.read(self.machine, at))
+                .refused(region.excluded, region.origin.symbols().copied(), |at| region.read(registry.machine, at))
                 .for_each(&mut show);
         }
     }
 
-    /// Shows every ops that is registered.
+    /// Calls `show` with every module's text, in the order of their addresses.
+    #[cfg(feature = "module")]
+    pub fn for_each_module(&self, mut show: impl FnMut(ModuleStatus<'_>)) {
+        let registry = self.lock();
+        for region in &registry.regions {
+            if let Origin::Module { name, .. } = &region.origin {
+                show(ModuleStatus { name, text: region.text, symbols: region.origin.symbols().copied() });
+            }
+        }
+    }
+
+    /// Calls `show` with every ops that is registered.
     pub fn for_each_ops(&self, mut show: impl FnMut(OpsStatus)) {
         let registry = self.lock();
         for (number, member) in registry.members.iter() {
@@ -161,9 +178,10 @@ impl Engine {
         }
     }
 
-    /// What it holds and has done.
+    /// Returns what the engine holds, and what it has done since init.
     pub fn statistics(&self) -> Statistics {
         let registry = self.lock();
+        let History { batches, changes, failures } = registry.history;
         Statistics {
             regions: registry.regions.len(),
             callsites: registry.regions.iter().map(|region| region.table.len()).sum(),
@@ -171,7 +189,9 @@ impl Engine {
             sets: registry.sets.len(),
             stub_bytes: registry.sets.room.used_bytes(),
             quarantined: registry.regions.iter().map(Region::quarantined).sum(),
-            ..registry.done
+            batches,
+            changes,
+            failures,
         }
     }
 }

@@ -84,7 +84,7 @@ impl Veneers {
         Ok(())
     }
 
-    /// So many callsites of the region went from one set to another.
+    /// Notes that this many callsites of the region went from one set to another.
     pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(number) = self.find(from) {
             self.callsites[number] = self.callsites[number].saturating_sub(callsites);
@@ -99,8 +99,8 @@ impl Veneers {
         self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != SetId::NONE && callsites == 0)
     }
 
-    /// Forgets the veneers that no callsite goes to. Nobody can be inside them any more, or on the way there.
-    pub(super) fn collect(&mut self) {
+    /// Forgets the veneers that no callsite goes to. No CPU can be inside them any more, or on the way there.
+    pub(super) fn reclaim(&mut self) {
         for (set, callsites) in self.sets.iter_mut().zip(self.callsites) {
             if callsites == 0 {
                 *set = SetId::NONE;
