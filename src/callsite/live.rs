@@ -6,24 +6,24 @@ use crate::insn::{BranchOffset, Insn};
 
 /// One instruction to change: where, from what, to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WordChange<Word> {
+pub struct WordChange<Word, At = TextAddr> {
     /// The instruction's address.
-    pub at: TextAddr,
+    pub at: At,
     /// The word that must be there.
     pub old: Word,
     /// The word that shall be there.
     pub new: Word,
 }
 
-impl WordChange<LiveWord> {
+impl<At: Copy> WordChange<LiveWord, At> {
     /// Drops the promise of the type: the words alone.
     #[must_use]
-    pub const fn words(self) -> WordChange<u32> {
+    pub const fn words(self) -> WordChange<u32, At> {
         WordChange { at: self.at, old: self.old.0, new: self.new.0 }
     }
 }
 
-impl WordChange<u32> {
+impl<At: Copy> WordChange<u32, At> {
     /// The way back.
     #[must_use]
     pub const fn reversed(self) -> Self {

@@ -8,11 +8,11 @@ use super::region::Region;
 use super::registry::{MAX_REGIONS, Registry};
 use super::sets::StubError;
 use super::veneers::{VeneerError, Veneers};
-use crate::address::{TextAddr, TextRange};
+use crate::address::TextRange;
 use crate::callsite::table::CallsiteRecord;
 use crate::callsite::{LiveWord, WordChange};
 use crate::platform::CpuTimeout;
-use crate::text::{Batch, PokeCause, PokeError, Undone};
+use crate::text::{Batch, PokeCause, PokeError, TextWord, Undone};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
 
@@ -45,8 +45,7 @@ impl Plan<'_> {
             registry.history.failures += 1;
             return Err(registry.text_error(error));
         }
-        // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
-        let written = unsafe { registry.poke().apply_live(&*registry) };
+        let written = registry.poke().apply_live(&*registry);
         let Registry { regions, sets, history, machine, .. } = registry;
         let Err(error) = written else {
             history.batches += 1;
@@ -99,7 +98,7 @@ impl Registry {
         const ATTEMPTS: usize = 4;
         let mut left = ATTEMPTS;
         loop {
-            // SAFETY: callsites lie inside text that whoever gave it to the engine promises to be mapped.
+            // SAFETY: 1. the word before is the callsite's first, and inside the region's text as well.
             let Err(error) = (unsafe { self.poke().check_live(&*self) }) else { return Ok(()) };
             left -= 1;
             let would_be_nowhere = |number| self.plans_for(number) && !self.would_have(number);
@@ -166,12 +165,15 @@ impl Registry {
 /// The planned changes of all regions.
 impl Batch<LiveWord> for Registry {
     #[inline]
-    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn for_each_change<B>(
+        &self,
+        mut each: impl FnMut(WordChange<LiveWord, TextWord>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         self.regions.iter().try_for_each(|region| region.for_each_change(&self.sets, &mut each))
     }
 
     #[inline]
-    fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn for_each_address<B>(&self, mut each: impl FnMut(TextWord) -> ControlFlow<B>) -> ControlFlow<B> {
         self.regions.iter().try_for_each(|region| region.for_each_address(&mut each))
     }
 }

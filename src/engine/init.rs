@@ -14,7 +14,7 @@ use crate::stub::StubEnv;
 use crate::stub::entry::Stubs;
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
-use crate::text::{Batch, TextPoke};
+use crate::text::{Batch, TextPoke, TextWord};
 use core::ops::ControlFlow;
 
 /// What init found and did.
@@ -54,7 +54,7 @@ impl Engine {
         let names = image.symbols;
         let env = stub_env(image.stubs, &registry)?;
         let (region, counts) = Region::of_image(image, registry.machine)?;
-        // SAFETY: our caller promises that nothing runs the text.
+        // SAFETY: 1. our caller's first promise.
         if let Err(error) = unsafe { make_ready(&region, &env, registry.poke()) } {
             region.table.dissolve();
             return Err(error);
@@ -89,15 +89,14 @@ fn check_cpu_area(base: ContextBase) -> Result<(), EncodeError> {
 ///
 /// # Safety
 ///
-/// Nothing runs the image's text meanwhile.
+/// 1. Nothing runs the image's text meanwhile.
 unsafe fn make_ready(image: &Region, env: &StubEnv, poke: TextPoke<'_>) -> Result<(), InitError> {
     let StubEnv { stubs, context, .. } = env;
     let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
     let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
     let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
     let stubs = [caller, regs_caller, returning];
-    // SAFETY: callsites lie inside the text and nothing runs it, as our caller promises; the stubs' labels are instructions
-    // of ours, and no callsite calls them yet.
+    // SAFETY: 1. our caller's promise; and no callsite calls the stubs yet.
     unsafe { poke.apply_quiet(&Readying { stubs, image }) }.map_err(InitError::Text)
 }
 
@@ -109,7 +108,11 @@ struct Readying<'a> {
 
 impl Batch<u32> for Readying<'_> {
     #[inline]
-    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<B>) -> ControlFlow<B> {
-        self.stubs.as_flattened().iter().copied().chain(self.image.to_ready()).try_for_each(&mut each)
+    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<u32, TextWord>) -> ControlFlow<B>) -> ControlFlow<B> {
+        let stubs = self.stubs.as_flattened().iter().map(|WordChange { at, old, new }| {
+            // SAFETY: 1. and 2. the stubs' labels are of instructions in mapped text (`Image::new`, 3).
+            WordChange { at: unsafe { TextWord::new(*at) }, old: *old, new: *new }
+        });
+        stubs.chain(self.image.to_ready()).try_for_each(&mut each)
     }
 }

@@ -19,8 +19,7 @@ use crate::filter::Filter;
 use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::ops::MAX_OPS;
 use crate::symbols::OwnedSymbols;
-#[cfg(target_os = "none")]
-use crate::text::Machine as _;
+use crate::text::TextWord;
 use alloc::string::String;
 use arrayvec::ArrayVec;
 
@@ -54,7 +53,7 @@ unsafe impl Regions for Engine {
             return Err(refuse(RegionCause::Overlapping));
         }
         let token = RegionToken::fresh();
-        // SAFETY: our caller's promises are those that `build_region` wants.
+        // SAFETY: all are our caller's promises, and the same.
         let region = unsafe { registry.build_region(new, &token) }.map_err(refuse)?;
         registry.regions.insert(place, region);
         match registry.apply_filters(place) {
@@ -62,7 +61,8 @@ unsafe impl Regions for Engine {
             Err(cause) => {
                 let mut region = registry.regions.remove(place);
                 region.clear_all(&mut registry.sets);
-                // SAFETY: as when they were made ready. Where the platform fails a second time, they stay so.
+                // Where the platform fails a second time, they stay ready.
+                // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
                 let _ = unsafe { registry.poke().apply_quiet(&|| region.to_compiled()) };
                 Err(refuse(cause))
             }
@@ -95,8 +95,9 @@ impl Registry {
         let veneers = (!near).then(|| Veneers::new(veneers));
         let (slots, machine) = (Slots::Owned(entries.into_boxed_slice()), self.machine);
         let read = |at| {
-            // SAFETY: the table asks for aligned addresses inside the text only, which is mapped: our caller's promise 1.
-            unsafe { machine.load(at) }
+            // SAFETY: 1. and 2. the table asks for aligned addresses inside the text only, which is mapped: our caller's
+            // first promise.
+            unsafe { TextWord::new(at) }.load(machine)
         };
         let symbols = OwnedSymbols::parse(symbols).ok();
         let names = symbols.as_ref().map(|symbols| *symbols.get());
@@ -104,8 +105,7 @@ impl Registry {
             .map_err(RegionCause::Table)?;
         let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };
         let region = Region::of_module(text, table, veneers, origin);
-        // SAFETY: callsites lie inside the text, which is mapped, is written by nobody else, and isn't executed yet: our
-        // caller's promises 1 to 3.
+        // SAFETY: 1. the text isn't executed yet: our caller's third promise.
         let ready = unsafe { self.poke().apply_quiet(&|| region.to_ready()) };
         ready.map(|()| region).map_err(RegionCause::Text)
     }

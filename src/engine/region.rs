@@ -11,13 +11,18 @@ use super::veneers::{VeneerError, Veneers};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{CallsiteRecord, InitCounts, Planned, Run, SetId, Slots, Table, TableError};
 use crate::callsite::veneer::reaches;
-use crate::callsite::{Callsite, LiveWord, OutOfReach, State, WordChange};
+use crate::callsite::{Callsite, LiveWord, OutOfReach, Refusal, State, WordChange};
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
-use crate::text::{Cpu, TextPoke};
+use crate::text::{Cpu, TextPoke, TextWord};
 use core::ops::{ControlFlow, Range};
 
 /// A piece of text with its callsites.
+///
+/// # Invariants
+///
+/// The text is mapped and readable for as long as the region is in the engine: whoever gave it promises that
+/// ([`Image::new`]'s second promise, the first of `Regions::add`), but for what was forgotten, where no callsite is.
 pub(super) struct Region {
     pub(super) text: TextRange,
     pub(super) excluded: TextRange,
@@ -40,24 +45,25 @@ impl Region {
         if section.is_null() {
             return Err(InitError::Table(TableError::Empty));
         }
-        // SAFETY: `Image::new`'s caller gave the section to the engine; alignment was looked at.
+        // SAFETY: `Image::new`'s caller gave the section's bytes to the engine (1); it is aligned, and not null.
         let slots = unsafe { core::slice::from_raw_parts_mut(section, section_bytes / size_of::<u64>()) };
         let slots = Slots::Section(slots);
         let read = |at| {
-            // SAFETY: the table asks for aligned addresses inside `text` only, which `Image::new`'s caller promises to be
-            // mapped.
-            unsafe { machine.load(at) }
+            // SAFETY: 1. and 2. the table asks for aligned addresses inside `text` only, which is mapped (`Image::new`, 2).
+            unsafe { TextWord::new(at) }.load(machine)
         };
         let (table, counts) =
             Table::build(text, excluded, slots, encoding, layout, symbols, read).map_err(InitError::Table)?;
+        let origin = Origin::Kernel(symbols);
+        // INVARIANT: `Image::new`'s second promise.
+        let region = Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE };
         if counts.accepted == 0 {
-            let first = table.refused(excluded, symbols, read).next();
-            table.dissolve();
+            let first = region.refused(machine).next();
+            region.table.dissolve();
             let InitCounts { refused, excluded, .. } = counts;
             return Err(InitError::Table(TableError::NothingAccepted { refused, excluded, first }));
         }
-        let origin = Origin::Kernel(symbols);
-        Ok((Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE }, counts))
+        Ok((region, counts))
     }
 
     /// A module's text.
@@ -74,14 +80,17 @@ impl Region {
 
     /// The changes that make every callsite ready: MOV X9, LR.
     #[inline]
-    pub(super) fn to_ready(&self) -> impl Iterator<Item = WordChange<u32>> {
+    pub(super) fn to_ready(&self) -> impl Iterator<Item = WordChange<u32, TextWord>> {
         let callsites = self.table.records(0..self.table.len()).map(|record| record.callsite(self.text.start));
-        callsites.map(|callsite| callsite.made_ready())
+        callsites.map(|callsite| {
+            let WordChange { at, old, new } = callsite.made_ready();
+            WordChange { at: self.word(at), old, new }
+        })
     }
 
     /// The changes that make every callsite again what the compiler left.
     #[cfg(feature = "module")]
-    pub(super) fn to_compiled(&self) -> impl Iterator<Item = WordChange<u32>> {
+    pub(super) fn to_compiled(&self) -> impl Iterator<Item = WordChange<u32, TextWord>> {
         self.to_ready().map(WordChange::reversed)
     }
 
@@ -136,7 +145,7 @@ impl Region {
     pub(super) fn for_each_change<B>(
         &self,
         sets: &Sets,
-        mut each: impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>,
+        mut each: impl FnMut(WordChange<LiveWord, TextWord>) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
         for run in self.table.runs(&self.planned) {
             let (now, next) = (self.destination(sets, run.now), self.destination(sets, run.next));
@@ -148,21 +157,36 @@ impl Region {
                 // A loop for each case, so that none decides anything for each callsite.
                 match (now.from(first), next.from(first)) {
                     (None, None) => {}
-                    (None, Some(new)) => for_each_of(&piece, nop, bl(new), &mut each)?,
-                    (Some(old), None) => for_each_of(&piece, bl(old), nop, &mut each)?,
-                    (Some(old), Some(new)) => for_each_of(&piece, bl(old), bl(new), &mut each)?,
+                    (None, Some(new)) => self.for_each_of(&piece, nop, bl(new), &mut each)?,
+                    (Some(old), None) => self.for_each_of(&piece, bl(old), nop, &mut each)?,
+                    (Some(old), Some(new)) => self.for_each_of(&piece, bl(old), bl(new), &mut each)?,
                 }
             }
         }
         ControlFlow::Continue(())
     }
 
+    /// Calls `each` with a change of every callsite of the run.
+    #[inline]
+    fn for_each_of<B>(
+        &self,
+        run: &Run<'_>,
+        old: impl Fn(TextAddr) -> LiveWord,
+        new: impl Fn(TextAddr) -> LiveWord,
+        each: &mut impl FnMut(WordChange<LiveWord, TextWord>) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        for at in run.call_addrs() {
+            each(WordChange { at: self.word(at), old: old(at), new: new(at) })?;
+        }
+        ControlFlow::Continue(())
+    }
+
     /// Calls `each` with the planned changes' addresses until it breaks.
     #[inline]
-    pub(super) fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+    pub(super) fn for_each_address<B>(&self, mut each: impl FnMut(TextWord) -> ControlFlow<B>) -> ControlFlow<B> {
         for run in self.table.runs(&self.planned) {
             for at in run.call_addrs() {
-                each(at)?;
+                each(self.word(at))?;
             }
         }
         ControlFlow::Continue(())
@@ -246,12 +270,23 @@ impl Region {
         callsite.state_of(words[0], words[1]).ok_or(words)
     }
 
-    /// The instruction at an aligned address inside the text.
-    pub(super) fn read(&self, machine: Cpu, at: TextAddr) -> u32 {
-        debug_assert!(self.text.contains(at) && at.is_aligned());
-        // SAFETY: inside the text, which whoever gave the region to the engine promises to be mapped, and aligned: callsites
-        // were decoded from there.
-        unsafe { machine.load(at) }
+    /// The instruction at an address that the table has asked for.
+    fn read(&self, machine: Cpu, at: TextAddr) -> u32 {
+        self.word(at).load(machine)
+    }
+
+    /// An instruction of the text: one of a callsite, or one at an address that the table has asked for.
+    #[inline(always)]
+    fn word(&self, at: TextAddr) -> TextWord {
+        debug_assert!(self.text.contains(at));
+        // SAFETY: 1. callsites were decoded from aligned addresses, and the table asks for no others. 2. Both are inside the
+        // text, which is mapped for as long as the region is here, by the type's invariant.
+        unsafe { TextWord::new(at) }
+    }
+
+    /// The entries that are no callsites, with the reason each.
+    pub(super) fn refused(&self, machine: Cpu) -> impl Iterator<Item = (TextAddr, Refusal)> {
+        self.table.refused(self.excluded, self.origin.symbols().copied(), move |at| self.read(machine, at))
     }
 
     /// The names of functions, for asking for one after the other.
@@ -262,18 +297,4 @@ impl Region {
     pub(super) fn name(&self, addr: TextAddr) -> Option<&str> {
         self.origin.symbols().and_then(|symbols| symbols.lookup_addr(addr.get())).map(|found| found.symbol.name)
     }
-}
-
-/// Calls `each` with a change of every callsite of the run.
-#[inline]
-fn for_each_of<B>(
-    run: &Run<'_>,
-    old: impl Fn(TextAddr) -> LiveWord,
-    new: impl Fn(TextAddr) -> LiveWord,
-    each: &mut impl FnMut(WordChange<LiveWord>) -> ControlFlow<B>,
-) -> ControlFlow<B> {
-    for at in run.call_addrs() {
-        each(WordChange { at, old: old(at), new: new(at) })?;
-    }
-    ControlFlow::Continue(())
 }

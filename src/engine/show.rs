@@ -152,10 +152,7 @@ impl Engine {
     pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
         let registry = self.lock();
         for region in &registry.regions {
-            region
-                .table
-                .refused(region.excluded, region.origin.symbols().copied(), |at| region.read(registry.machine, at))
-                .for_each(&mut show);
+            region.refused(registry.machine).for_each(&mut show);
         }
     }
 
