@@ -1,13 +1,40 @@
-//! Which callsite calls what: registration, planning, and the record of what was done.
+//! Which callsite calls what, now: registration, planning, and the record of what was done.
 //!
-//! An [`Engine`] takes the kernel's [`Image`] once, at boot, and from then on turns an ops and a filter into the
-//! smallest batch of changes that makes the text do what was asked, has [`text`](crate::text) carry it out as a whole, and
-//! keeps its table true.
+//! Up to 128 ops are registered, each with a filter of its own; a callsite must pay for its own ops only, changing thousands
+//! of callsites must need no memory, and what fails half-way must leave nothing behind. So a callsite holds no list of ops.
+//! Callsites with the same ops share a *set*, and the set has one stub, made for just those ops. A callsite's record in the
+//! table holds two sets' numbers: the one that it has now, and the one that it shall have next. The second is the plan:
 //!
 //! ```text
-//!   register(ops, filter):   select  ->  plan (what each must call)  ->  batch (what differs)  ->  text  ->  commit
-//!                                                                            any failure: withdraw, text as before
+//!   records (8 bytes each)          sets                          stubs                  members
+//!   where | now | next
+//!   [ f   |  2  |  5 ] --now-----> 2 = {A}     3 callsites  ---> [ calls A       ]      A: ops, filter, life
+//!   [ g   |  2  |  2 ]    next---> 5 = {A, B}  0 callsites  ---> [ calls A, B    ]      B: ops, filter, life
+//!   [ h   |  -  |  - ]                                           a veneer before it where BL doesn't reach
 //! ```
+//!
+//! The records whose two numbers differ are the batch, with the BL from each callsite to its set's stub as the old and the
+//! new word. What a set becomes by a change (here: plus B) is worked out once, however many callsites have it.
+//!
+//! A set outlives its last callsite: a CPU that fetched the BL before may still be inside the stub. It goes when every CPU
+//! was seen quiescent, and so does a member's number. A callsite whose text somebody else has written is quarantined: it is
+//! left alone with its set, since whoever wrote a breakpoint there may put the BL back.
+//!
+//! One registration, by files. To roll back is to drop two guards: a dropped `Plan` puts `now` into `next` again, a dropped
+//! `Added` takes the member's number back.
+//!
+//! | step | file | if it fails |
+//! |---|---|---|
+//! | an ops becomes a member with a number | `register`, `registry`, `members` | nothing has happened |
+//! | its filter selects callsites, whose `next` changes | `plan`, `selection`, `change`, `sets` | rolled back |
+//! | new sets get stubs, and veneers to them | `apply`, `sets`, `veneers` | rolled back; what was made is reclaimed |
+//! | every old word is compared with the text | `apply`, `text` | where it differs, the callsite is quarantined and left out; rolled back if the ops would be nowhere then |
+//! | every new word is written | `text` | `text` writes the old ones back; rolled back |
+//! | | | what can't be written back is committed as the text says, and the member stays |
+//! | `next` becomes `now`, and sets are counted | `region` | can't fail |
+//! | unused sets are reclaimed after quiescence | `apply` | they wait for another time |
+//!
+//! Other changes of a registration, modules that come and go, and text that is given back differ in what they plan.
 
 mod apply;
 mod change;
