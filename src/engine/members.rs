@@ -1,6 +1,6 @@
-//! Who is registered.
+//! The members: ops that are registered.
 //!
-//! Each has a number below [`MAX_OPS`], so that a set of ops is a word of bits.
+//! Each has a number below [`MAX_OPS`], so that a set of them is a word of bits.
 
 use super::error::RegisterError;
 use super::spans::Spans;
@@ -11,7 +11,7 @@ use crate::ops::{Action, HookId, MAX_OPS, Ops, OpsFlags};
 use crate::record::COUNTERS;
 use arrayvec::ArrayVec;
 
-/// A set of ops: a bit for each number.
+/// A set of members: a bit for each number.
 pub(super) type Mask = u128;
 
 /// Where a member is in its life.
@@ -25,7 +25,7 @@ enum Life {
     Superseded,
 }
 
-/// One that is registered.
+/// An ops that is registered.
 pub(super) struct Member {
     pub(super) ops: &'static Ops,
     /// What it does now; a direct trampoline can be changed.
@@ -34,7 +34,7 @@ pub(super) struct Member {
     pub(super) counter: Option<u8>,
     /// What its frames are known by, if it hooks returns.
     pub(super) hook: Option<HookId>,
-    /// The earlier are called first.
+    /// Members at one callsite are called in the order of these.
     serial: u64,
     life: Life,
     /// Where its callsites are.
@@ -45,7 +45,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// `ops` with this filter, not registered yet.
+    /// Makes a member of `ops`, with this filter, that has no number yet.
     pub(super) fn new(ops: &'static Ops, filter: &Filter<'_>) -> Self {
         #[cfg(not(feature = "module"))]
         let _ = filter;
@@ -73,14 +73,15 @@ impl Member {
         self.life == Life::Active && can_count
     }
 
-    /// Its callsites are gone: it gets no new ones, and exits of calls that are under way are not handled any more.
+    /// Leaves, after its callsites were taken away: it gets no new ones, and exits of calls that are under way are not
+    /// handled any more.
     pub(super) fn leave(&mut self) {
         self.spans.clear();
         self.life = Life::Leaving;
         self.hook.into_iter().for_each(HookId::suspend);
     }
 
-    /// If it was leaving, it is active again, and its exits are handled; returns whether it was.
+    /// Becomes active again, with its exits handled, if it was leaving; returns whether it was.
     pub(super) fn rejoin(&mut self) -> bool {
         let was_leaving = self.life == Life::Leaving;
         if was_leaving {
@@ -101,13 +102,13 @@ impl Member {
     }
 }
 
-/// All that are registered.
+/// All members.
 pub(super) struct Members {
     members: [Option<Member>; MAX_OPS],
     /// No number from here on is taken.
     end: usize,
     next_serial: u64,
-    /// Those of which a callsite can have one.
+    /// Of both together, a callsite can have one member.
     ipmodify: Mask,
     direct: Mask,
 }
@@ -116,7 +117,7 @@ impl Members {
     pub(super) const EMPTY: Self =
         Self { members: [const { None }; MAX_OPS], end: 0, next_serial: 0, ipmodify: 0, direct: 0 };
 
-    /// The number of an ops that is registered.
+    /// Finds the number of an ops that is registered.
     pub(super) fn find(&self, ops: &Ops) -> Option<usize> {
         let is_it = |member: &Option<Member>| {
             member.as_ref().is_some_and(|member| member.life != Life::Superseded && core::ptr::eq(member.ops, ops))
@@ -170,12 +171,12 @@ impl Members {
         self.members.get_mut(number)?.as_mut()
     }
 
-    /// All, with their numbers.
+    /// All members, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Member)> {
         self.members[..self.end].iter().enumerate().filter_map(|(number, member)| Some((number, member.as_ref()?)))
     }
 
-    /// Those of a set, in the order in which they are called: that of their registration.
+    /// The members of a set, in the order in which they are called: that of their registration.
     pub(super) fn in_order(&self, set: Mask) -> ArrayVec<&Member, MAX_OPS> {
         let (mut ordered, mut left) = (ArrayVec::new(), set);
         while left != 0 {
@@ -186,8 +187,8 @@ impl Members {
         ordered
     }
 
-    /// Whether two of a set can't be at one callsite: two that change where execution goes on, or such a one and a direct
-    /// trampoline, or two of those.
+    /// Whether the set has two members that can't be at one callsite: of those that change where execution goes on, and of
+    /// direct trampolines, a callsite can have one.
     pub(super) const fn exclude_each_other(&self, set: Mask) -> bool {
         (set & (self.ipmodify | self.direct)).count_ones() > 1
     }
@@ -224,7 +225,7 @@ impl Members {
         self.iter().filter(move |(_, member)| superseded(member)).map(|(number, _)| number)
     }
 
-    /// Removes those that are superseded, and that no set has.
+    /// Removes the members that are superseded, and that no set has.
     pub(super) fn reclaim(&mut self, some_has: impl Fn(usize) -> bool) {
         for number in 0..self.end {
             if self.get(number).is_some_and(|member| member.life == Life::Superseded) && !some_has(number) {

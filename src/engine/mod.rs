@@ -77,25 +77,25 @@ use registry::{Registry, RegistryGuard};
 /// The engine: one for a kernel, in a `static`.
 ///
 /// All methods may be called with interrupts on or off, from any CPU, but neither from a callback nor from an interrupt
-/// handler, nor from a function that one of them is given: they wait for each other. [`symbols`](Self::symbols) never waits.
+/// handler, nor from a closure that was passed to one of them: they take one lock. [`symbols`](Self::symbols) takes none.
 /// A caller that holds a lock which another CPU spins on with interrupts masked keeps that CPU from synchronising: the
-/// batch is then undone when the platform's time is over.
+/// batch is then undone when the platform's timeout expires.
 pub struct Engine {
     platform: &'static dyn Platform,
     state: spin::Mutex<Registry>,
-    /// Beside the lock, so that names can be had where it is held: from a panic, or while callsites are shown.
+    /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
 }
 
 impl Engine {
-    /// An engine on this kernel's own CPU.
+    /// Makes an engine that runs on this kernel's own CPU.
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
         Self { platform, state, symbols: spin::Once::new() }
     }
 
-    /// An engine on any machine; on one of `fakes`, for example.
+    /// Makes an engine that runs on any machine, such as one of `fakes`.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
         Self { platform, state: spin::Mutex::new(Registry::new(platform, machine)), symbols: spin::Once::new() }

@@ -1,7 +1,7 @@
 //! Modules: regions that come and go while the kernel runs.
 //!
-//! Feature `module`. The loader hands a module's text over before anything of it runs, so its callsites are made
-//! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
+//! Feature `module`. The loader hands a module's text over before anything of it runs, so that its callsites can be made
+//! ready, and filters applied to them, without a CPU in it; and takes it back when nothing of it runs any more.
 
 use super::Engine;
 use super::change::{Refused, SetChange};
@@ -23,7 +23,7 @@ use crate::text::TextWord;
 use alloc::string::String;
 use arrayvec::ArrayVec;
 
-/// The engine traces modules.
+/// Traces modules.
 ///
 /// A filter that was registered before a module was loaded applies to it as well; that it selects nothing there is no error.
 // SAFETY:

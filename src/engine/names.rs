@@ -7,7 +7,7 @@ use crate::symbols::{Cursor, NamesHere, Symbols};
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
 
-/// Whose text it is, and the names in it.
+/// Whose text a region is, and the names in it.
 pub(super) enum Origin {
     /// The kernel's own text, which is there for ever.
     Kernel(Option<Symbols<'static>>),
@@ -31,7 +31,7 @@ impl Origin {
         }
     }
 
-    /// The names of functions, for asking for one after the other.
+    /// Walks over the names of functions that are asked for one after the other.
     #[inline(always)]
     pub(super) fn names(&self) -> FunctionNames<'_> {
         FunctionNames(self.symbols().map(Symbols::cursor))
@@ -55,7 +55,7 @@ impl Origin {
     }
 }
 
-/// The names of a region's functions, one after the other: in the order of their addresses, none is searched for.
+/// A walk over the names of a region's functions: asked for in the order of their addresses, none is searched for.
 pub(super) struct FunctionNames<'a>(Option<Cursor<'a>>);
 
 impl<'a> FunctionNames<'a> {

@@ -36,7 +36,7 @@ impl<'r> Plan<'r> {
         Self { registry, is_carried_out: false }
     }
 
-    /// Plans the ops of this number for every callsite that the filter selects; returns how many that are.
+    /// Plans the ops of this number for every callsite that the filter selects; returns how many those are.
     pub(super) fn add(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let selected = select(regions, filter, &mut SetChange::adding(sets, members, number));
@@ -80,8 +80,8 @@ impl<'r> Plan<'r> {
         planned.map_err(|refused| self.error_of(refused))
     }
 
-    /// Takes the functions whose returns can't be hooked out of the plan of so many changes, if the ops of this number hooks
-    /// returns; returns how many planned changes that takes away.
+    /// Removes the functions whose returns can't be hooked from the plan of `count` changes, if the ops of this number hooks
+    /// returns; returns how many planned changes that removes.
     fn leave_out_returning_twice(
         &mut self,
         number: usize,

@@ -19,10 +19,10 @@ impl Engine {
     /// Looks again at the callsites that are quarantined; returns how many are as the engine had left them, and in use again.
     ///
     /// A callsite whose text somebody else has written, or whose memory has become something else, is quarantined when the
-    /// engine comes to change it: it keeps the text that is there and is passed over, so that it is no obstacle to all the
-    /// others. [`Status::is_quarantined`](super::Status::is_quarantined) tells of it, and a warning in the log. If it called
-    /// an ops, that can't be unregistered until the call is seen to be gone, or there again, or the text was given back. One
-    /// that calls nothing has no ops until a filter is set anew.
+    /// engine comes to change it: its text is left alone and it is skipped, so that it does not keep all the others from being
+    /// changed. [`Status::is_quarantined`](super::Status::is_quarantined) shows it, and a warning is logged. If it called an
+    /// ops, that ops can't be unregistered until the call is seen to be gone or restored, or the text was given back. One that
+    /// calls nothing gets no ops until a filter is set again.
     pub fn look_again(&self) -> usize {
         let mut registry = self.lock();
         let Registry { regions, members, sets, machine, .. } = &mut *registry;
@@ -36,11 +36,11 @@ impl Engine {
 
     /// Gives a part of the text back, as a kernel does with its init text when it has started: its callsites lose their ops
     /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
-    /// Entries that were refused are forgotten as well, also those from just before, for which text there would be read.
-    /// Of a module's text, what other callsites of it go through must not be given back: the room for veneers.
+    /// Refused entries are forgotten as well, also those just before the range whose decoding would read text in it. The room
+    /// for a module's veneers must not be given back: its other callsites go through it.
     ///
-    /// Memory that comes to hold a module's text later is given by [`Regions::add`](crate::module::regions::Regions::add); the engine
-    /// takes it where what was given back is at the end of the image's text.
+    /// Memory that holds a module's text later is added by [`Regions::add`](crate::module::regions::Regions::add), which the
+    /// engine accepts if what was given back is at the end of the image's text.
     ///
     /// # Errors
     ///
@@ -61,13 +61,13 @@ impl Engine {
 }
 
 impl Region {
-    /// Whether a change is planned for a callsite whose text is not what that starts from.
+    /// Whether a change is planned for a callsite whose text is not what the change starts from.
     pub(super) fn is_damaged(&self, record: CallsiteRecord, sets: &Sets, machine: Cpu) -> bool {
         let callsite = record.callsite(self.text.start);
         record.differs() && self.text_state(&callsite, machine) != Ok(self.state(sets, record))
     }
 
-    /// Quarantines the callsites with planned changes whose text is not what these start from; returns how many that are.
+    /// Quarantines the callsites with planned changes whose text is not what these start from; returns their number.
     pub(super) fn quarantine(&mut self, sets: &Sets, machine: Cpu) -> usize {
         let mut count = 0;
         for index in self.planned.span.clone() {

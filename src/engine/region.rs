@@ -28,14 +28,14 @@ pub(super) struct Region {
     pub(super) excluded: TextRange,
     pub(super) table: Table,
     pub(super) origin: Origin,
-    /// Where stubs are out of BL's reach.
+    /// Present where stubs are out of BL's reach.
     pub(super) veneers: Option<Veneers>,
     /// The records between which there are planned changes.
     pub(super) planned: Planned,
 }
 
 impl Region {
-    /// The kernel's own text.
+    /// Makes the region of the kernel's own text.
     pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, InitCounts), InitError> {
         let Image { text, excluded, section, section_bytes, encoding, layout, symbols, .. } = image;
         if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
@@ -66,7 +66,7 @@ impl Region {
         Ok((region, counts))
     }
 
-    /// A module's text.
+    /// Makes the region of a module's text.
     #[cfg(feature = "module")]
     pub(super) const fn of_module(text: TextRange, table: Table, veneers: Option<Veneers>, origin: Origin) -> Self {
         Self { text, excluded: TextRange::EMPTY, table, origin, veneers, planned: Planned::NONE }
@@ -124,7 +124,7 @@ impl Region {
         })
     }
 
-    /// Where the callsites of a set go from here.
+    /// Where this region's callsites of a set go.
     #[inline]
     pub(super) fn destination(&self, sets: &Sets, target: SetId) -> Destination {
         match (&self.veneers, sets.destination(target)) {
@@ -192,7 +192,7 @@ impl Region {
         ControlFlow::Continue(())
     }
 
-    /// The callsites with planned changes, and what set each shall have.
+    /// The callsites with planned changes, each with the set that it shall have.
     pub(super) fn planned_callsites(&self) -> impl Iterator<Item = (SetId, Callsite)> {
         let records = self.table.records(self.planned.span.clone()).filter(|record| record.differs());
         records.map(|record| (record.next(), record.callsite(self.text.start)))
@@ -289,7 +289,7 @@ impl Region {
         self.table.refused(self.excluded, self.origin.symbols().copied(), move |at| self.read(machine, at))
     }
 
-    /// The names of functions, for asking for one after the other.
+    /// Walks over the names of functions that are asked for one after the other.
     pub(super) fn names(&self) -> FunctionNames<'_> {
         self.origin.names()
     }

@@ -43,7 +43,7 @@ pub(super) struct History {
 }
 
 impl Registry {
-    /// Nothing yet.
+    /// Makes one without regions and members.
     pub(super) const fn new(platform: &'static dyn Platform, machine: Cpu) -> Self {
         Self {
             platform,
@@ -119,7 +119,7 @@ impl Registry {
     }
 }
 
-/// Gives an ops what its frames are known by.
+/// Takes a hook for an ops: what its frames are known by.
 fn take_hook(ops: &'static Ops, exit: ExitHandler) -> Result<HookId, RegisterError> {
     let hook = HookId::take(ops, exit).ok_or(RegisterError::TooManyOps)?;
     // It has one where another engine has it.
@@ -138,7 +138,7 @@ pub(super) struct RegistryGuard<'e> {
     log: QuarantineLog,
 }
 
-/// Logs that so many callsites were quarantined when it is dropped.
+/// How many callsites were quarantined. Logs it when it is dropped.
 struct QuarantineLog(usize);
 
 impl<'e> RegistryGuard<'e> {

@@ -26,7 +26,7 @@ const RETURNING_TWICE: [&str; 11] = [
     "__getcontext",
 ];
 
-/// A function whose return can't be hooked was asked for.
+/// The filter asks for a function whose return can't be hooked.
 pub(super) struct ReturnsTwice {
     pub(super) function: TextAddr,
     pub(super) name: &'static str,
@@ -179,7 +179,7 @@ impl Region {
         Ok(taken_away)
     }
 
-    /// The callsites that a rule can match: all for a glob, the few that have the name or the address else.
+    /// The callsites that a rule can match: all for a glob, else the few that have the name or the address.
     fn candidates(&self, rule: &Rule<'_>) -> Range<usize> {
         let at = |addr| self.table.find(addr).map_or(0..0, |index| index..index + 1);
         match rule.pattern {
@@ -209,7 +209,7 @@ fn function(table: &Table, index: usize) -> Option<TextAddr> {
     table.callsite(index).map(|callsite| callsite.function())
 }
 
-/// The callsite at `index`, which is there, can't be changed so.
+/// Makes the error of the callsite at `index`.
 fn refused(table: &Table, index: usize, error: SetError) -> Refused {
     Refused { function: function(table, index).unwrap_or(TextAddr::new(0)), error }
 }

@@ -28,7 +28,7 @@ struct Set {
     /// How many callsites have it.
     callsites: u32,
     stub: Option<Stub>,
-    /// What it becomes by the change of this number; see [`Sets::changed`].
+    /// What it becomes, and by which change; see [`Sets::changed`].
     becomes: (u32, SetId),
 }
 
@@ -37,7 +37,7 @@ struct Set {
 struct Stub {
     block: Block,
     entry: TextAddr,
-    /// The trampoline, if that is the only member.
+    /// The trampoline, if a direct ops is the only member.
     direct: Option<TextAddr>,
 }
 
@@ -46,7 +46,7 @@ struct Stub {
 pub(super) struct Membership {
     pub(super) without: Mask,
     pub(super) with: Mask,
-    /// Only sets that have these.
+    /// Sets that lack one of these stay as they are.
     pub(super) only_with: Mask,
 }
 

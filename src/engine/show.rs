@@ -1,5 +1,5 @@
-//! What can be seen of the engine: every callsite with its ops, every ops with its callsites, and whether the text is what
-//! the engine believes (Linux's `enabled_functions`, and more).
+//! What the engine shows: every callsite with its ops, every ops with its callsites, and whether the text is what the engine
+//! believes (Linux's `enabled_functions`, and more).
 
 use super::Engine;
 use super::members::{Mask, Members};
@@ -16,7 +16,7 @@ use crate::ops::Ops;
 use crate::symbols::Symbols;
 use core::fmt;
 
-/// What a look at all callsites' text found.
+/// The result of comparing all callsites' text with what the engine believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextCheck {
     /// Callsites whose text is MOV X9, LR and NOP.
@@ -32,22 +32,22 @@ pub struct TextCheck {
 /// One callsite as it is now.
 #[derive(Clone, Copy)]
 pub struct Status<'a> {
-    /// Where it is.
+    /// The callsite.
     pub callsite: Callsite,
-    /// What its text says, or the two words that are no state of a callsite.
+    /// The state that its text is in, or its two words if they are no state of a callsite.
     pub state: Result<State, [u32; 2]>,
-    /// Its function's name; the first, if it has several.
+    /// The first of its function's names.
     pub name: Option<&'a str>,
-    /// Whether it is left alone, since its text was not what the engine had left there: see
+    /// Whether it is quarantined, since its text was not what the engine had left there: see
     /// [`look_again`](Engine::look_again).
     pub is_quarantined: bool,
-    /// The set of ops that it has, as the engine believes.
+    /// The set that it has, as the engine believes.
     set: Mask,
     members: &'a Members,
 }
 
 impl<'a> Status<'a> {
-    /// The ops that it has, in the order in which they are called.
+    /// Iterates over its ops, in the order in which they are called.
     pub fn ops(&self) -> impl Iterator<Item = &'a Ops> + use<'a> {
         self.members.in_order(self.set).into_iter().map(|member| member.ops)
     }
@@ -69,8 +69,8 @@ impl fmt::Debug for Status<'_> {
 
 /// One ops that is registered.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields' names say it")]
 pub struct OpsStatus {
-    /// The ops.
     pub ops: &'static Ops,
     /// How many callsites have it.
     pub callsites: usize,
@@ -82,7 +82,7 @@ pub struct OpsStatus {
 pub struct ModuleStatus<'a> {
     /// The module's name.
     pub name: &'a str,
-    /// Its text, or its init text.
+    /// The module's text, or its init text.
     pub text: TextRange,
     /// The functions in it, unless the loader gave none.
     pub symbols: Option<Symbols<'a>>,

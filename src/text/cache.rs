@@ -37,7 +37,7 @@ pub(crate) struct Contiguous {
 }
 
 impl Contiguous {
-    /// So many bytes of text, from `start` on.
+    /// Takes `bytes` bytes of text, from `start` on.
     ///
     /// # Safety
     ///
@@ -97,7 +97,7 @@ pub(crate) fn make_visible<M: Machine + ?Sized>(machine: &M, caches: CacheType, 
     machine.synchronize();
 }
 
-/// Cleans every line where a clean must invalidate. Apart, so that the loop for all other CPUs is as if this were not.
+/// Cleans and invalidates every line. Not inlined, so that the loop for all other CPUs stays as it is.
 #[cold]
 #[inline(never)]
 fn clean_and_invalidate<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
@@ -107,7 +107,7 @@ fn clean_and_invalidate<M: Machine + ?Sized>(machine: &M, caches: CacheType, pla
     });
 }
 
-/// Calls `each` with the start of every line, once for neighbours.
+/// Calls `each` with the start of every line, once for neighbouring places.
 fn for_each_line(places: &impl Places, line_bytes: u64, mut each: impl FnMut(TextAddr)) {
     // No line starts at an odd address.
     let mut last = TextAddr::new(1);

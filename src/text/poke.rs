@@ -21,7 +21,7 @@ use core::fmt;
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
 
-/// Why a batch was not carried out.
+/// Why a batch of changes failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PokeError {
     /// The first instruction that could not be changed, or the first of the batch where it failed as a whole.
@@ -36,16 +36,16 @@ pub struct PokeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PokeCause {
-    /// Another word is there than should be; it was left alone.
+    /// The text holds another word than expected; it was left alone.
     Mismatch {
         /// The word that should be there.
         expected: u32,
-        /// The word that is.
+        /// The word that is there.
         found: u32,
     },
     /// The platform gave no writable alias.
     Alias(AliasError),
-    /// The platform's alias is not one of this text: it shows another word. Nothing was written through it.
+    /// The platform's alias shows another word than the text, so it is of other memory. Nothing was written through it.
     WrongAlias {
         /// The word in the text.
         text: u32,
@@ -64,7 +64,7 @@ pub enum Undone {
     /// Every word is as it was, but not every CPU has confirmed that it will execute the old ones; or, on an emulator, not
     /// every word could be [stored again](crate::Platform::may_be_emulated).
     Unconfirmed,
-    /// So many words could not be written back; all others are as they were.
+    /// This many words could not be written back; all others are as they were.
     AllBut(usize),
 }
 
@@ -93,7 +93,7 @@ impl fmt::Display for PokeError {
 
 impl core::error::Error for PokeError {}
 
-/// Changes that belong together.
+/// Changes that are made together or not at all.
 pub(crate) trait Batch<Word> {
     /// Calls `each` with the changes until it breaks, in ascending order of their addresses where that is cheap; each
     /// time with the same ones.
@@ -128,7 +128,7 @@ impl<B: Batch<LiveWord>> Batch<u32> for Words<'_, B> {
     }
 }
 
-/// Those changes of a batch that have these numbers, the other way round.
+/// The changes of a batch that have these numbers, reversed.
 struct Undoing<'a, B> {
     batch: &'a B,
     numbers: Range<usize>,
@@ -246,7 +246,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// 1. `at` is a multiple of 4, and all the words lie inside text that is mapped.
-    /// 2. No CPU executes any of it before this has returned, and what was there is nobody's.
+    /// 2. No CPU executes any of it before this has returned, and nothing there is in use.
     pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32]) -> Result<(), PokeError> {
         self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
         // SAFETY: 1. and 2. our caller's promises.
@@ -336,7 +336,7 @@ impl<'a> TextPoke<'a> {
         Err(PokeError { at, cause, undone })
     }
 
-    /// Undoes every one of the first changes, so many, that can be undone; how many can't.
+    /// Undoes each of the first `written` changes that can be undone; returns how many can't.
     ///
     /// # Safety
     ///
@@ -409,7 +409,7 @@ impl<'a> TextPoke<'a> {
         if found == change.old { Ok(()) } else { Err(PokeCause::Mismatch { expected: change.old, found }) }
     }
 
-    /// Writes every change, page by page; how many, or where it stopped.
+    /// Writes every change, page by page; returns how many, or where it stopped.
     ///
     /// # Safety
     ///
@@ -444,7 +444,11 @@ impl<'a> TextPoke<'a> {
         }
     }
 
-    /// Compares through the alias, then writes one word there; the word that is there, where it is another one.
+    /// Compares through the alias, then writes one word there.
+    ///
+    /// # Errors
+    ///
+    /// The word that is there, if it is another one.
     ///
     /// # Safety
     ///
@@ -473,7 +477,7 @@ impl<'a> TextPoke<'a> {
     }
 }
 
-/// A batch's failure before any write.
+/// Makes the error of a batch that failed before any write.
 const fn undone(at: TextAddr, cause: PokeCause) -> PokeError {
     PokeError { at, cause, undone: Undone::Entirely }
 }
@@ -485,7 +489,7 @@ struct Stopped {
     cause: PokeCause,
 }
 
-/// A writable alias of one page, with interrupts masked as long as it is open.
+/// A writable alias of one page, with interrupts masked while it is open.
 ///
 /// # Invariants
 ///
@@ -499,7 +503,8 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Opens the window on another page; its alias. Apart from the loop over a page's changes, which keeps its registers.
+    /// Opens the window on another page; returns its alias. Not inlined into the loop over a page's changes, which so keeps
+    /// its registers.
     #[inline(never)]
     fn reopen(poke: TextPoke<'a>, window: &mut Option<Self>, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
         // The old one goes before the new one comes: a platform may have room for one only.
@@ -507,7 +512,7 @@ impl<'a> Window<'a> {
         Self::open(poke, page).map(|opened| window.insert(opened).alias)
     }
 
-    /// Opens the window on the page of this word, and checks that the alias shows it; its alias.
+    /// Opens the window on the page of this word, and checks that the alias shows it; returns the alias.
     fn reopen_on(poke: TextPoke<'a>, window: &mut Option<Self>, word: TextWord) -> Result<NonNull<u8>, PokeCause> {
         let at = word.addr().get();
         let offset = at & (ALIAS_BYTES - 1);
