@@ -21,6 +21,7 @@ impl Plan<'_> {
     ///
     /// An ops that was leaving has its exits handled again before the first entry is. It goes on leaving if this fails,
     /// unless some callsites have it for good, which could not be put back.
+    #[inline]
     pub(super) fn give(mut self, number: usize, selected: usize) -> Result<usize, RegisterError> {
         let quarantined_before = self.registry.newly_quarantined;
         let was_leaving = self.registry.members.get_mut(number).is_some_and(Member::rejoin);
@@ -34,10 +35,13 @@ impl Plan<'_> {
     }
 
     /// Carries out the plan. `wanted` is the ops whose callsites are the purpose, if they are.
+    #[inline]
     pub(super) fn carry_out(mut self, wanted: Option<usize>) -> Result<(), RegisterError> {
         self.execute(wanted)
     }
 
+    // One function with all of its steps: between them, calls would cost more than most steps do.
+    #[inline(never)]
     fn execute(&mut self, wanted: Option<usize>) -> Result<(), RegisterError> {
         let registry = &mut *self.registry;
         registry.prepare()?;
@@ -71,6 +75,7 @@ impl Registry {
     }
 
     /// Makes the stubs and veneers that the planned changes need, and checks that the callsites reach them.
+    #[inline]
     fn prepare(&mut self) -> Result<(), RegisterError> {
         let poke = self.poke();
         let env = self.stub_env.as_ref().ok_or(RegisterError::NotInitialised)?;
@@ -93,6 +98,7 @@ impl Registry {
 
     /// Checks that the text is what the planned changes start from. Callsites where it isn't are quarantined, and left out of
     /// the plan; unless the ops that is `wanted` somewhere would be nowhere then.
+    #[inline]
     fn check(&mut self, wanted: Option<usize>) -> Result<(), PokeError> {
         // Whoever writes there may do so again meanwhile.
         const ATTEMPTS: usize = 4;

@@ -22,10 +22,10 @@ pub(super) struct Plan<'r> {
 }
 
 impl Drop for Plan<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.is_carried_out {
-            self.registry.regions.iter_mut().for_each(Region::discard_plan);
-            self.registry.sets.forget_unmade();
+            self.discard();
         }
     }
 }
@@ -34,6 +34,13 @@ impl<'r> Plan<'r> {
     /// No changes yet.
     pub(super) const fn new(registry: &'r mut Registry) -> Self {
         Self { registry, is_carried_out: false }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn discard(&mut self) {
+        self.registry.regions.iter_mut().for_each(Region::discard_plan);
+        self.registry.sets.forget_unmade();
     }
 
     /// Plans the ops of this number for every callsite that the filter selects; returns how many those are.
