@@ -45,9 +45,9 @@
 //!
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
-//! [`TableError::NotRelocated`](crate::callsite::table::TableError::NotRelocated), or, where the linker left the addresses in place
+//! [`TableError::NotRelocated`](crate::callsite::TableError::NotRelocated), or, where the linker left the addresses in place
 //! as well (RELR, `--apply-dynamic-relocs`),
-//! [`TableError::NothingAccepted`](crate::callsite::table::TableError::NothingAccepted). A failed init can be tried again.
+//! [`TableError::NothingAccepted`](crate::callsite::TableError::NothingAccepted). A failed init can be tried again.
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through

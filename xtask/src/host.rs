@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::modules::RUST_MODULES;
 use crate::progress::Step;
+use crate::rooms::{self, Verdict};
 use crate::toolchain::{self, RustSource, cargo, kernel_cargo};
 use crate::variant::HARD_FLOAT;
 use crate::workspace::{KernelKind, Workspace};
@@ -14,19 +15,27 @@ use crate::workspace::{KernelKind, Workspace};
 struct Check {
     what: &'static str,
     component: Option<&'static str>,
-    /// The command, where what it needs is there.
-    command: fn(&Workspace, Option<&RustSource>) -> Option<Command>,
+    by: By,
+}
+
+/// What does a check's work.
+enum By {
+    /// A command, where what it needs is there.
+    Cargo(fn(&Workspace, Option<&RustSource>) -> Option<Command>),
+    /// Our own check of the crate's imports.
+    Rooms,
 }
 
 /// Every check, the quickest first.
-const CHECKS: [Check; 7] = [
-    Check { what: "formatting", component: Some("fmt"), command: formatting },
-    Check { what: "clippy for the host", component: Some("clippy"), command: clippy_host },
-    Check { what: "clippy without features", component: Some("clippy"), command: clippy_bare },
-    Check { what: "clippy of the fakes alone", component: Some("clippy"), command: clippy_fakes },
-    Check { what: "clippy for arm64", component: Some("clippy"), command: clippy_arm64 },
-    Check { what: "clippy of the examples", component: Some("clippy"), command: clippy_examples },
-    Check { what: "documentation", component: None, command: documentation },
+const CHECKS: [Check; 8] = [
+    Check { what: "formatting", component: Some("fmt"), by: By::Cargo(formatting) },
+    Check { what: "imports between the rooms", component: None, by: By::Rooms },
+    Check { what: "clippy for the host", component: Some("clippy"), by: By::Cargo(clippy_host) },
+    Check { what: "clippy without features", component: Some("clippy"), by: By::Cargo(clippy_bare) },
+    Check { what: "clippy of the fakes alone", component: Some("clippy"), by: By::Cargo(clippy_fakes) },
+    Check { what: "clippy for arm64", component: Some("clippy"), by: By::Cargo(clippy_arm64) },
+    Check { what: "clippy of the examples", component: Some("clippy"), by: By::Cargo(clippy_examples) },
+    Check { what: "documentation", component: None, by: By::Cargo(documentation) },
 ];
 
 /// How many tests passed and failed.
@@ -66,26 +75,51 @@ pub(crate) fn check_names() -> impl Iterator<Item = &'static str> {
 /// Without the source of `core`, what needs it is left out.
 pub(crate) fn check(workspace: &Workspace, source: Option<&RustSource>) -> Result<Vec<&'static str>> {
     let mut failed = Vec::new();
-    for Check { what, component, command } in CHECKS {
-        let step = Step::start(what);
-        if component.is_some_and(|component| !has_component(workspace, component)) {
-            step.finish("left out, because this toolchain does not have it;");
-            continue;
-        }
-        let Some(mut command) = command(workspace, source) else {
-            step.finish("left out, because the source of core is missing;");
-            continue;
-        };
-        let output = command.output().with_context(|| format!("cargo does not start for {what}"))?;
-        if output.status.success() {
-            step.finish("good");
-        } else {
-            step.finish("FAILED");
-            eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-            failed.push(what);
+    for check in CHECKS {
+        let step = Step::start(check.what);
+        match check.run(workspace, source)? {
+            Outcome::Good(how) => step.finish(&how),
+            Outcome::LeftOut(why) => step.finish(&format!("left out, because {why};")),
+            Outcome::Wrong(complaint) => {
+                step.finish("FAILED");
+                eprint!("{complaint}");
+                failed.push(check.what);
+            }
         }
     }
     Ok(failed)
+}
+
+/// How a check went.
+enum Outcome {
+    Good(String),
+    LeftOut(&'static str),
+    Wrong(String),
+}
+
+impl Check {
+    fn run(&self, workspace: &Workspace, source: Option<&RustSource>) -> Result<Outcome> {
+        if self.component.is_some_and(|component| !has_component(workspace, component)) {
+            return Ok(Outcome::LeftOut("this toolchain does not have it"));
+        }
+        match self.by {
+            By::Cargo(command) => {
+                let Some(mut command) = command(workspace, source) else {
+                    return Ok(Outcome::LeftOut("the source of core is missing"));
+                };
+                let output = command.output().with_context(|| format!("cargo does not start for {}", self.what))?;
+                if output.status.success() {
+                    return Ok(Outcome::Good("good".to_owned()));
+                }
+                Ok(Outcome::Wrong(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
+            }
+            By::Rooms => Ok(match rooms::check(&workspace.root)? {
+                Verdict::NoList => Outcome::LeftOut("the first page has no list of rooms"),
+                Verdict::Holds(counts) => Outcome::Good(format!("good ({counts})")),
+                Verdict::Broken(wrong) => Outcome::Wrong(wrong.join("\n") + "\n"),
+            }),
+        }
+    }
 }
 
 fn has_component(workspace: &Workspace, component: &str) -> bool {

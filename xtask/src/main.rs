@@ -18,6 +18,7 @@ mod modules;
 mod mutants;
 mod progress;
 mod qemu;
+mod rooms;
 mod setup;
 mod stress;
 mod suite;

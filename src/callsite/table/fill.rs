@@ -1,9 +1,24 @@
 //! The section's entries: what each means, and how those that are callsites become records.
 
-use super::{CallsiteRecord, InitCounts};
+use super::record::CallsiteRecord;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, LandingPad, Layout, Refusal, State};
 use crate::symbols::{Starts, Symbols};
+
+/// What init found in a section.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InitCounts {
+    /// Callsites accepted.
+    pub accepted: usize,
+    /// Of these, how many begin with BTI C.
+    pub with_landing_pad: usize,
+    /// Of these, how many have room for a literal before the function.
+    pub with_literal: usize,
+    /// Entries in text that is never traced: the engine's own.
+    pub excluded: usize,
+    /// Entries that are no callsites.
+    pub refused: usize,
+}
 
 /// Entries becoming records.
 pub(super) struct Filling<'a> {
