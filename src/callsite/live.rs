@@ -5,24 +5,24 @@ use crate::insn::{BranchOffset, Insn};
 
 /// One instruction to change: where, from what, to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WordChange<Word> {
+pub(crate) struct WordChange<Word, At = TextAddr> {
     /// The instruction's address.
-    pub(crate) at: TextAddr,
+    pub(crate) at: At,
     /// The word that must be there.
     pub(crate) old: Word,
     /// The word to put there.
     pub(crate) new: Word,
 }
 
-impl WordChange<LiveWord> {
+impl<At: Copy> WordChange<LiveWord, At> {
     /// Drops the promise of the type: the words alone.
     #[must_use]
-    pub(crate) const fn words(self) -> WordChange<u32> {
+    pub(crate) const fn words(self) -> WordChange<u32, At> {
         WordChange { at: self.at, old: self.old.0, new: self.new.0 }
     }
 }
 
-impl WordChange<u32> {
+impl<At: Copy> WordChange<u32, At> {
     /// The change that undoes this one.
     #[must_use]
     pub(crate) const fn reversed(self) -> Self {

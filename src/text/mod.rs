@@ -54,6 +54,7 @@ pub(crate) mod machine;
 pub(crate) mod poke;
 #[cfg(test)]
 mod tests;
+pub(crate) mod word;
 
 pub(crate) use machine::Cpu;
 #[cfg(target_arch = "aarch64")]
@@ -61,3 +62,4 @@ pub use machine::Hardware;
 pub use machine::{CacheType, InterruptMask, Machine};
 pub(crate) use poke::{Batch, TextPoke};
 pub use poke::{PokeCause, PokeError, Undone};
+pub(crate) use word::TextWord;

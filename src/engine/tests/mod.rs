@@ -3,6 +3,7 @@
 extern crate std;
 
 mod batch;
+mod counters;
 mod exits;
 mod failure;
 mod init;
