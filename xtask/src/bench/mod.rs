@@ -168,8 +168,7 @@ impl Bench<'_> {
 }
 
 fn sizes_of(image: &Path) -> Result<Vec<Count>> {
-    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    image::sizes(&data)
+    image::sizes(&crate::image::map(image)?)
 }
 
 /// The stubs on models of CPUs, if llvm-mca is installed.

@@ -232,6 +232,8 @@ mod tests {
 
     #[test]
     fn every_format_is_written_where_it_is_asked_for() {
+        let can_be_named = |format| Choice::value_variants().contains(&Choice::One(format));
+        assert!(Format::ALL.into_iter().all(can_be_named));
         let scratch = Scratch::new("command");
         let output = scratch.0.join("all");
         let written = write_all(&fixture::damaged(), &[Choice::All], Some(&output), Path::new("nowhere")).unwrap();

@@ -9,7 +9,7 @@
 //! | `folded`, `flamegraph` | flame graph tools; a browser |
 //! | `summary` | people: one table |
 //!
-//! Each takes a [`Trace`](super::model::Trace). What they spell alike stands in `spelling`.
+//! Each takes a [`Trace`]. What they spell alike stands in `spelling`.
 
 pub(super) mod flamegraph;
 pub(super) mod folded;
