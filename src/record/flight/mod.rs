@@ -33,7 +33,7 @@
 //! W. V's BUSY is before V's fields (DMB ISHST), so who has loaded such a field (acquire) and then looks again finds BUSY
 //! or something later still. No number is given twice, so that is not W's.
 //!
-//! `model`, among the tests, runs the instructions that are generated, against the reader below and the orderings that it
+//! `stub::tests::recorder` runs the instructions that are generated, against the reader below and the orderings that it
 //! asks for, on a memory that shows old values wherever it may.
 //!
 //! *Everything is counted.* Of the indices below `next`, each was read, was lost, or is still to be read. Lost are those
@@ -62,12 +62,12 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 pub const MAX_ARGUMENTS: usize = 4;
 
 /// The words of a record behind its sequence number: X30, X9, CNTVCT_EL0, X0 to X3.
-const WORDS: usize = 3 + MAX_ARGUMENTS;
+pub(crate) const WORDS: usize = 3 + MAX_ARGUMENTS;
 
 /// A slot's sequence number while it is written.
-const BUSY: u64 = 0;
+pub(crate) const BUSY: u64 = 0;
 /// The sequence number of a slot that was never written.
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 
 /// What a ring is made of: an atomic number, or in tests one that is watched.
 pub(crate) trait Number {
@@ -313,7 +313,7 @@ impl Iterator for FlightReader<'_> {
 }
 
 /// A slot as a reader sees it.
-trait Shared {
+pub(crate) trait Shared {
     /// Loads a word: 0 is the sequence number, the others are the record's.
     fn load(&self, word: usize, order: Ordering) -> u64;
 }
@@ -329,7 +329,7 @@ impl Shared for FlightSlot {
 }
 
 /// The record of this index, if the slot has it, whole.
-fn read(slot: &impl Shared, index: u64) -> Option<Record> {
+pub(crate) fn read(slot: &impl Shared, index: u64) -> Option<Record> {
     let seq = slot.load(0, Ordering::Acquire);
     if seq != index.wrapping_add(1) {
         return None;

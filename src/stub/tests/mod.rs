@@ -2,6 +2,7 @@
 
 mod framed;
 mod largest;
+mod recorder;
 
 extern crate std;
 

@@ -21,13 +21,13 @@
 
 extern crate std;
 
-use super::{BUSY, NEVER, Record, Shared, WORDS, read};
 use crate::address::TextAddr;
-use crate::record::CpuArea;
 use crate::fakes::FakeText;
 use crate::insn::{Address, Atomic, AtomicOp, Branch, DataImm, DataReg, Insn, Memory, RegOrSp, System, Zero};
 use crate::platform::{BaseRegister, ContextBase};
-use crate::stub::{Code, StubEnv, Part, StubPlan};
+use crate::record::CpuArea;
+use crate::record::flight::{BUSY, NEVER, Record, Shared, WORDS, read};
+use crate::stub::{Code, Part, StubEnv, StubPlan};
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use std::boxed::Box;
