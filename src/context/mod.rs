@@ -16,6 +16,7 @@
 //! ```
 
 pub(crate) mod clock;
+mod frame;
 pub mod regs;
 pub mod shadow;
 pub mod unwind;
