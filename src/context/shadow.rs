@@ -134,12 +134,12 @@ impl ShadowFrame {
 ///
 /// It points at a frame, or at the lowest one, of a [`ShadowStack`] that lives for `'a`, and may be used for all of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct FrameRef<'a> {
     at: *mut ShadowFrame,
     stack: PhantomData<&'a ShadowFrame>,
 }
 
-impl Frame<'_> {
+impl FrameRef<'_> {
     /// The frame at this address.
     ///
     /// # Safety
@@ -165,13 +165,13 @@ impl Frame<'_> {
     }
 }
 
-impl fmt::Debug for Frame<'_> {
+impl fmt::Debug for FrameRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl Deref for Frame<'_> {
+impl Deref for FrameRef<'_> {
     type Target = ShadowFrame;
 
     #[inline]
@@ -328,20 +328,20 @@ impl HookedCalls {
 
     /// How many calls one of them is inside.
     #[inline]
-    pub(crate) fn around(&self, frame: Frame<'_>) -> usize {
+    pub(crate) fn around(&self, frame: FrameRef<'_>) -> usize {
         let start = self.start.load(Ordering::Relaxed).addr();
         frame.as_ptr().addr().wrapping_sub(start) / size_of::<ShadowFrame>()
     }
 
     /// The frames, from the innermost call outwards.
-    pub(crate) fn iter(&self) -> Frames<'_> {
+    pub(crate) fn iter(&self) -> ShadowFrames<'_> {
         // SAFETY: the invariant: a frame or the end of a stack that lives.
-        let top = unsafe { Frame::new(self.top.load(Ordering::Relaxed)) };
-        Frames { next: top.below() }
+        let top = unsafe { FrameRef::new(self.top.load(Ordering::Relaxed)) };
+        ShadowFrames { next: top.below() }
     }
 
     /// Puts a call on the stack, if there is room when what is over has been dropped.
-    pub(crate) fn push(&self, call: HookedCall) -> Option<Frame<'_>> {
+    pub(crate) fn push(&self, call: HookedCall) -> Option<FrameRef<'_>> {
         self.drop_stale(&call);
         let top = self.top.load(Ordering::Relaxed);
         // SAFETY: the invariant: the first word of a frame, or the end.
@@ -357,7 +357,7 @@ impl HookedCalls {
         self.top.store(top.wrapping_add(1), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         // SAFETY: not the end, so a frame.
-        let frame = unsafe { Frame::new(top) };
+        let frame = unsafe { FrameRef::new(top) };
         frame.function.store(call.function, Ordering::Relaxed);
         frame.entry_time.store(0, Ordering::Relaxed);
         frame.inside.store(0, Ordering::Relaxed);
@@ -370,7 +370,7 @@ impl HookedCalls {
     }
 
     /// Gives the top frame back.
-    pub(crate) fn give_back(&self, frame: Frame<'_>) {
+    pub(crate) fn give_back(&self, frame: FrameRef<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         self.top.store(frame.as_ptr(), Ordering::Relaxed);
@@ -408,7 +408,7 @@ impl HookedCalls {
     }
 
     /// Takes down the frame at the top, unless an interrupt has just done so.
-    fn drop_top(&self, frame: Frame<'_>) {
+    fn drop_top(&self, frame: FrameRef<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
         let (old, new) = (frame.as_ptr().wrapping_add(1), frame.as_ptr());
         if self.top.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -418,7 +418,7 @@ impl HookedCalls {
 
     /// Drops the frames above that of the call which returns with this SP; `None` if there is no such frame.
     pub(crate) fn bring_to_top(&self, sp: u64) -> Option<()> {
-        let is_it = |frame: &Frame<'_>| frame.sp() == sp && frame.return_address() != FREE;
+        let is_it = |frame: &FrameRef<'_>| frame.sp() == sp && frame.return_address() != FREE;
         self.iter().find(is_it)?;
         while let Some(frame) = self.iter().next().filter(|frame| !is_it(frame)) {
             self.drop_top(frame);
@@ -427,16 +427,16 @@ impl HookedCalls {
     }
 }
 
-/// Frames from the top downwards.
+/// Iterates over the frames of a shadow stack, from the top down.
 #[derive(Clone)]
-pub(crate) struct Frames<'a> {
-    next: Frame<'a>,
+pub(crate) struct ShadowFrames<'a> {
+    next: FrameRef<'a>,
 }
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
+impl<'a> Iterator for ShadowFrames<'a> {
+    type Item = FrameRef<'a>;
 
-    fn next(&mut self) -> Option<Frame<'a>> {
+    fn next(&mut self) -> Option<FrameRef<'a>> {
         let frame = self.next;
         if frame.is_lowest() {
             return None;

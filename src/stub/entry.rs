@@ -50,15 +50,15 @@ use core::mem::offset_of;
 #[derive(Clone, Copy, Debug)]
 pub struct Stubs {
     /// Saves [`FtraceRegs`](crate::FtraceRegs).
-    pub caller: Stub,
+    pub caller: LinkedStub,
     /// Saves [`PtRegs`](crate::PtRegs) as well.
-    pub regs_caller: Stub,
+    pub regs_caller: LinkedStub,
     /// Counts a miss for each ops of the list at x11, and goes on; x10 is the context.
     pub miss: TextAddr,
     /// Goes on without a count.
     pub skip: TextAddr,
     /// Where a function returns whose return is hooked (see [`returns`](crate::stub::exit)).
-    pub returning: Stub,
+    pub returning: LinkedStub,
     /// All of their instructions: a thread that is interrupted there may be on its way to a callback, or back.
     pub text: [TextRange; 2],
     /// Where code can be generated: text that is mapped, and that nobody else uses.
@@ -79,7 +79,7 @@ pub(crate) struct StubEnv {
 
 /// One stub: where it begins, and where its two instructions are that find the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stub {
+pub struct LinkedStub {
     /// Where generated code goes on.
     pub entry: TextAddr,
     /// `MRS X10, <base register>`.
@@ -88,7 +88,7 @@ pub struct Stub {
     pub offset: TextAddr,
 }
 
-impl Stub {
+impl LinkedStub {
     /// What makes the stub use this context base.
     pub(crate) fn changes(&self, base: ContextBase) -> Result<[WordChange<u32>; 2], EncodeError> {
         let (old_mrs, old_add) = (mrs(BaseRegister::TpidrEl1), add(0)?);
@@ -141,17 +141,17 @@ impl Stubs {
         let code = |stub: unsafe extern "C" fn()| TextAddr::new((stub as *const ()).addr() as u64);
         let word = |label: *const u32| TextAddr::new(label.addr() as u64);
         Self {
-            caller: Stub {
+            caller: LinkedStub {
                 entry: code(ftrace_caller),
                 base: word(&raw const fentry_caller_base),
                 offset: word(&raw const fentry_caller_offset),
             },
-            regs_caller: Stub {
+            regs_caller: LinkedStub {
                 entry: code(ftrace_regs_caller),
                 base: word(&raw const fentry_regs_caller_base),
                 offset: word(&raw const fentry_regs_caller_offset),
             },
-            returning: Stub {
+            returning: LinkedStub {
                 entry: word(&raw const fentry_return),
                 base: word(&raw const fentry_return_base),
                 offset: word(&raw const fentry_return_offset),

@@ -1,6 +1,6 @@
 //! The pieces that generated stubs have in common: what saves and restores, and places that are filled in later.
 
-use super::code::{Code, Forward};
+use super::code::{Code, Placeholder};
 use crate::address::TextAddr;
 use crate::insn::{
     Branch, BranchOffset, Direction, EncodeError, Insn, PairAccess, PairMode, PairSize, Reg, RegOrSp, SimdMemory, VReg,
@@ -60,7 +60,7 @@ pub(super) const RESTORE_SIMD: [u32; 4] = crate::__frame!(word: restore_simd);
 
 impl Code {
     /// Calls the function at `target`. Where BL doesn't reach, the place of the load of its address to X16.
-    pub(super) fn call(&mut self, target: TextAddr) -> Option<Forward> {
+    pub(super) fn call(&mut self, target: TextAddr) -> Option<Placeholder> {
         if let Ok(offset) = BranchOffset::between(self.here().get(), target.get()) {
             self.word(Insn::bl(offset).encode());
             return None;

@@ -3,7 +3,7 @@
 //!
 //! Without such a handler no register needs saving: x10 to x17 are enough.
 
-use super::code::{Code, Forward};
+use super::code::{Code, Placeholder};
 use super::entry::{StubEnv, Stubs, add, mrs};
 use super::frame::{HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, encoded, pair_at};
 use crate::address::TextAddr;
@@ -131,8 +131,8 @@ fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<()
 
 /// Where the stub goes if the call is not hooked after all.
 struct Declined {
-    by_handler: Forward,
-    answered: Option<Forward>,
+    by_handler: Placeholder,
+    answered: Option<Placeholder>,
 }
 
 /// Fills the frame, calls the handler, and returns to the function.
@@ -189,8 +189,8 @@ fn literals(
     code: &mut Code,
     ops: &'static Ops,
     stubs: &Stubs,
-    load_hook: Forward,
-    load_stub: Forward,
+    load_hook: Placeholder,
+    load_stub: Placeholder,
 ) -> Result<(), EncodeError> {
     code.align();
     let at = code.here();

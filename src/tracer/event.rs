@@ -1,6 +1,6 @@
 //! What tracers record, as bytes.
 //!
-//! A [`Recorder`] encodes straight into a reserved record of a [`Ring`]; [`decode`] reads it back, anywhere. All
+//! An [`EventWriter`] encodes straight into a reserved record of a [`Ring`]; [`decode`] reads it back, anywhere. All
 //! numbers are little-endian words of 8 bytes:
 //!
 //! ```text
@@ -35,7 +35,7 @@ const MARKER: u8 = 5;
 ///
 /// Each method says whether there was room; if there was not, the ring has counted the event as lost.
 #[derive(Clone, Copy, Debug)]
-pub struct Recorder<'r, C> {
+pub struct EventWriter<'r, C> {
     /// Where to.
     pub ring: &'r Ring,
     /// Who does what is recorded.
@@ -44,7 +44,7 @@ pub struct Recorder<'r, C> {
     pub clock: C,
 }
 
-impl<C: Fn() -> u64> Recorder<'_, C> {
+impl<C: Fn() -> u64> EventWriter<'_, C> {
     /// A function was called, with these arguments; those behind the eighth are left out.
     #[inline]
     pub fn function(&self, ip: TextAddr, parent: TextAddr, arguments: &[u64]) -> bool {
@@ -131,7 +131,7 @@ pub enum Event<'a> {
         /// Where it was called from.
         parent: TextAddr,
         /// Its first arguments, as many as were asked for.
-        arguments: Words<'a>,
+        arguments: PayloadWords<'a>,
     },
     /// A function was entered.
     GraphEntry {
@@ -158,7 +158,7 @@ pub enum Event<'a> {
         /// Where it was taken.
         ip: TextAddr,
         /// Return addresses, the innermost first.
-        frames: Words<'a>,
+        frames: PayloadWords<'a>,
     },
     /// A text that somebody wrote between the events.
     Marker {
@@ -172,15 +172,15 @@ pub enum Event<'a> {
         /// The small number beside the kind.
         extra: u16,
         /// The rest.
-        payload: Words<'a>,
+        payload: PayloadWords<'a>,
     },
 }
 
 /// Numbers in a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Words<'a>(&'a [[u8; 8]]);
+pub struct PayloadWords<'a>(&'a [[u8; 8]]);
 
-impl<'a> Words<'a> {
+impl<'a> PayloadWords<'a> {
     /// How many there are.
     pub const fn len(&self) -> usize {
         self.0.len()
@@ -197,7 +197,7 @@ impl<'a> Words<'a> {
     }
 }
 
-impl fmt::Debug for Words<'_> {
+impl fmt::Debug for PayloadWords<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
@@ -268,7 +268,7 @@ fn event(kind: u8, extra: u16, payload: &[[u8; 8]]) -> Result<Event<'_>, EventEr
     match (kind, payload) {
         (0, _) => Ok(Event::Void),
         (FUNCTION, [ip, parent, arguments @ ..]) if counted(arguments) && arguments.len() <= MAX_ARGUMENTS => {
-            Ok(Event::Function { ip: address(ip), parent: address(parent), arguments: Words(arguments) })
+            Ok(Event::Function { ip: address(ip), parent: address(parent), arguments: PayloadWords(arguments) })
         }
         (GRAPH_ENTRY, [ip, parent]) => Ok(Event::GraphEntry { ip: address(ip), parent: address(parent), depth: extra }),
         (GRAPH_EXIT, [ip, entry_time, value]) => Ok(Event::GraphExit {
@@ -277,13 +277,15 @@ fn event(kind: u8, extra: u16, payload: &[[u8; 8]]) -> Result<Event<'_>, EventEr
             depth: extra,
             value: u64::from_le_bytes(*value),
         }),
-        (STACK, [ip, frames @ ..]) if counted(frames) => Ok(Event::Stack { ip: address(ip), frames: Words(frames) }),
+        (STACK, [ip, frames @ ..]) if counted(frames) => {
+            Ok(Event::Stack { ip: address(ip), frames: PayloadWords(frames) })
+        }
         (MARKER, words) if words.len() == usize::from(extra).div_ceil(8) => {
             let text = words.as_flattened().get(..extra.into()).unwrap_or_default();
             let text = core::str::from_utf8(text).map_err(|error| EventError::Text { valid: error.valid_up_to() })?;
             Ok(Event::Marker { text })
         }
-        (USER_KINDS.., _) => Ok(Event::User { kind, extra, payload: Words(payload) }),
+        (USER_KINDS.., _) => Ok(Event::User { kind, extra, payload: PayloadWords(payload) }),
         (FUNCTION..=MARKER, _) => Err(EventError::Length { kind, extra, words: payload.len() + 2 }),
         _ => Err(EventError::Kind(kind)),
     }
@@ -293,7 +295,7 @@ fn event(kind: u8, extra: u16, payload: &[[u8; 8]]) -> Result<Event<'_>, EventEr
 mod tests {
     extern crate std;
 
-    use super::{Event, EventError, Recorded, Recorder, USER_KINDS, decode};
+    use super::{Event, EventError, EventWriter, Recorded, USER_KINDS, decode};
     use crate::address::TextAddr;
     use crate::tracer::ring::{MAX_PAYLOAD, MAX_RECORD_BYTES, Mode, Ring, RingBlock};
     use core::cell::Cell;
@@ -305,11 +307,11 @@ mod tests {
     const PARENT: TextAddr = TextAddr::new(0xffff_8000_8065_4320);
 
     /// The bytes of what `record` records as task 0x01020304, at time 1 and later.
-    fn recorded(record: impl Fn(&Recorder<'_, &dyn Fn() -> u64>)) -> Vec<u8> {
+    fn recorded(record: impl Fn(&EventWriter<'_, &dyn Fn() -> u64>)) -> Vec<u8> {
         let ring = Ring::from_slice(Box::leak(Box::new([const { RingBlock::new() }; 2])), Mode::Stop).unwrap();
         let time = Cell::new(0);
         let clock = || time.replace(time.get() + 1) + 1;
-        record(&Recorder { ring: &ring, task: 0x0102_0304, clock: &clock });
+        record(&EventWriter { ring: &ring, task: 0x0102_0304, clock: &clock });
         let (mut pass, mut bytes) = (ring.snapshot(), Vec::new());
         while let Some(block) = pass.next_block() {
             block.records().for_each(|record| bytes.extend(record.bytes(&mut [0; MAX_RECORD_BYTES])));

@@ -4,7 +4,7 @@
 //! costs less.
 
 use super::event::MAX_ARGUMENTS;
-use super::kernel::{RecordTo, recorder};
+use super::kernel::{RecordTo, event_writer};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::ops::Ops;
@@ -23,5 +23,5 @@ extern "C" fn record<K: RecordTo, const ARGUMENTS: usize>(
 ) {
     // x0 to x7 where they were saved: not copied first.
     let arguments = regs.saved().x.get(..ARGUMENTS.min(MAX_ARGUMENTS)).unwrap_or_default();
-    recorder::<K>().function(ip, parent_ip, arguments);
+    event_writer::<K>().function(ip, parent_ip, arguments);
 }

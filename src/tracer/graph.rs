@@ -3,7 +3,7 @@
 //! A probe that writes one record a call, at the exit, with the time of the entry: a reader puts calls inside each
 //! other by these times and by the depth. So a call that has not returned yet is not there.
 
-use super::kernel::{RecordTo, recorder};
+use super::kernel::{RecordTo, event_writer};
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 
@@ -19,7 +19,7 @@ impl<K: RecordTo, const DEPTH: usize> Probe for Graph<K, DEPTH> {
     fn exit(call: &mut Exit<'_>, (): &()) {
         let depth = call.depth();
         if DEPTH == usize::MAX || depth < DEPTH {
-            recorder::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
+            event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
         }
     }
 }

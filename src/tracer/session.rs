@@ -16,7 +16,7 @@
 //! the kernel reads itself: where the dump is to go.
 //!
 //! ```no_run
-//! use fentry::tracer::kernel::{Keeps, RecordTo};
+//! use fentry::tracer::kernel::{RecordTo, StoreIn};
 //! use fentry::tracer::profiler::{Profile, ProfileSlot};
 //! use fentry::tracer::ring::{Mode, Ring, RingBlock};
 //! use fentry::tracer::session::{Options, Session, words};
@@ -36,13 +36,13 @@
 //!         1
 //!     }
 //! }
-//! impl Keeps<Profile> for OneCpu {
-//!     fn kept() -> &'static Profile {
+//! impl StoreIn<Profile> for OneCpu {
+//!     fn store() -> &'static Profile {
 //!         &PROFILE
 //!     }
 //! }
-//! impl Keeps<Session<OneCpu>> for OneCpu {
-//!     fn kept() -> &'static Session<OneCpu> {
+//! impl StoreIn<Session<OneCpu>> for OneCpu {
+//!     fn store() -> &'static Session<OneCpu> {
 //!         &SESSION
 //!     }
 //! }
@@ -61,7 +61,7 @@
 
 use super::dump::{DumpWriter, Reading};
 use super::event::MAX_ARGUMENTS;
-use super::kernel::{Keeps, RecordTo, recorder};
+use super::kernel::{RecordTo, StoreIn, event_writer};
 use super::profiler::{Profile, Profiler};
 use super::ring::Ring;
 use crate::address::TextAddr;
@@ -245,7 +245,7 @@ pub struct Session<K> {
     kernel: PhantomData<fn() -> K>,
 }
 
-impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Session<K> {
+impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
     /// One that has not begun.
     pub const fn new() -> Self {
         Self {
@@ -274,7 +274,7 @@ impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Session<K> {
         }
         self.depth.store(options.depth, Ordering::Relaxed);
         self.arguments.store(options.arguments, Ordering::Relaxed);
-        let profile: &Profile = K::kept();
+        let profile: &Profile = K::store();
         profile.clear();
         let ops = self.ops(options.tracer);
         let registered = engine.register(ops, &Filter::new(&options.rules));
@@ -316,7 +316,7 @@ impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Session<K> {
         tasks.into_iter().try_for_each(|(number, name)| writer.task(number, name))?;
         writer.names(engine)?;
         writer.pull(Reading::Consume)?;
-        writer.profile(K::kept())?;
+        writer.profile(K::store())?;
         writer.finish()
     }
 
@@ -334,7 +334,7 @@ impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Session<K> {
     }
 }
 
-impl<K: RecordTo + Keeps<Profile> + Keeps<Self>> Default for Session<K> {
+impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Default for Session<K> {
     fn default() -> Self {
         Self::new()
     }
@@ -349,7 +349,7 @@ impl<K> fmt::Debug for Session<K> {
 /// The graph tracer with a limit that is known when the kernel runs.
 struct DepthLimited<K>(PhantomData<K>);
 
-impl<K: RecordTo + Keeps<Session<K>>> Probe for DepthLimited<K> {
+impl<K: RecordTo + StoreIn<Session<K>>> Probe for DepthLimited<K> {
     const ENTRY: bool = false;
     type Data = ();
 
@@ -360,21 +360,21 @@ impl<K: RecordTo + Keeps<Session<K>>> Probe for DepthLimited<K> {
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
         let depth = call.depth();
-        if depth < K::kept().depth.load(Ordering::Relaxed) {
-            recorder::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
+        if depth < K::store().depth.load(Ordering::Relaxed) {
+            event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
         }
     }
 }
 
-extern "C" fn record<K: RecordTo + Keeps<Session<K>>>(
+extern "C" fn record<K: RecordTo + StoreIn<Session<K>>>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,
     regs: FtraceRegs<'_>,
 ) {
     let arguments = regs.arguments();
-    let count = K::kept().arguments.load(Ordering::Relaxed);
-    recorder::<K>().function(ip, parent_ip, arguments.get(..count).unwrap_or(&arguments));
+    let count = K::store().arguments.load(Ordering::Relaxed);
+    event_writer::<K>().function(ip, parent_ip, arguments.get(..count).unwrap_or(&arguments));
 }
 
 #[cfg(test)]

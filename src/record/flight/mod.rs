@@ -1,6 +1,6 @@
 //! The flight recorder: the last calls of each CPU, written by a stub without a call of Rust, read while it goes on.
 //!
-//! The stub of an [`Ops::recorder`](crate::Ops::recorder) writes a [`Record`] into the ring of the CPU that it
+//! The stub of an [`Ops::recorder`](crate::Ops::recorder) writes a [`FlightRecord`] into the ring of the CPU that it
 //! runs on, over the oldest one. A [`FlightReader`] reads a ring from any CPU, at any time.
 //!
 //! # Writing
@@ -223,7 +223,7 @@ impl fmt::Debug for FlightRing {
 
 /// One call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct FlightRecord {
     /// Its number on its CPU, from 0.
     pub index: u64,
     /// The callsite's second instruction: what a callback is given as `ip`.
@@ -280,7 +280,7 @@ impl<'a> FlightReader<'a> {
         self.lost += records;
     }
 
-    fn peek(&self) -> Option<Record> {
+    fn peek(&self) -> Option<FlightRecord> {
         let slots = self.ring.slots();
         let slot = slots.get(self.at as usize & slots.len().checked_sub(1)?)?;
         read(slot, self.at)
@@ -288,9 +288,9 @@ impl<'a> FlightReader<'a> {
 }
 
 impl Iterator for FlightReader<'_> {
-    type Item = Record;
+    type Item = FlightRecord;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<FlightRecord> {
         let size = self.ring.slots().len() as u64;
         loop {
             let produced = self.ring.next.load(Ordering::Acquire);
@@ -329,7 +329,7 @@ impl Shared for FlightSlot {
 }
 
 /// The record of this index, if the slot has it, whole.
-pub(crate) fn read(slot: &impl Shared, index: u64) -> Option<Record> {
+pub(crate) fn read(slot: &impl Shared, index: u64) -> Option<FlightRecord> {
     let seq = slot.load(0, Ordering::Acquire);
     if seq != index.wrapping_add(1) {
         return None;
@@ -338,13 +338,13 @@ pub(crate) fn read(slot: &impl Shared, index: u64) -> Option<Record> {
     let word = |number| slot.load(1 + number, Ordering::Acquire);
     let [behind, parent, time, arguments @ ..] = core::array::from_fn::<_, WORDS, _>(word);
     let record =
-        Record { index, ip: TextAddr::new(behind).offset(-4), parent_ip: TextAddr::new(parent), time, arguments };
+        FlightRecord { index, ip: TextAddr::new(behind).offset(-4), parent_ip: TextAddr::new(parent), time, arguments };
     (slot.load(0, Ordering::Relaxed) == seq).then_some(record)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BUSY, FlightReader, FlightRing, FlightSlot, NEVER, Record, RingError};
+    use super::{BUSY, FlightReader, FlightRecord, FlightRing, FlightSlot, NEVER, RingError};
     use crate::record::CpuArea;
     use core::sync::atomic::Ordering;
     use std::boxed::Box;
@@ -381,7 +381,7 @@ mod tests {
         (0..3).for_each(|_| write(ring, slots));
         let first = recording.next().unwrap();
         assert_eq!((first.ip.get(), first.parent_ip.get(), first.time), (6, 11, 12));
-        assert_eq!(first, Record { arguments: [13, 14, 15, 16], ..first });
+        assert_eq!(first, FlightRecord { arguments: [13, 14, 15, 16], ..first });
         assert_eq!(indices(&mut recording), [1, 2]);
         assert_eq!(std::format!("{ring:?}"), "FlightRing { next: 3, slots: 4 }");
         assert_eq!(std::format!("{:?}", CpuArea::new()), "CpuArea { ring: FlightRing { next: 0, slots: 0 }, .. }");

@@ -73,7 +73,7 @@ mod state;
 mod tests;
 mod word;
 
-pub use reader::{Block, MAX_RECORD_BYTES, Pass, Record, Records};
+pub use reader::{HeldBlock, MAX_RECORD_BYTES, Pass, Record, Records};
 pub use word::Word;
 
 use core::fmt;
@@ -235,7 +235,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
     ///
     /// `None` if there is no room, or none for so long a record: it is counted as lost.
     #[inline]
-    pub fn reserve(&self, payload: usize, clock: impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    pub fn reserve(&self, payload: usize, clock: impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         if payload > const { Self::longest_payload() } {
             return self.refuse();
         }
@@ -263,7 +263,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         payload: usize,
         label: Label,
         clock: impl Fn() -> u64,
-        fill: impl FnOnce(&mut Slot<'_, W>),
+        fill: impl FnOnce(&mut Reservation<'_, W>),
     ) -> bool {
         if payload <= const { Self::longest_payload() }
             && let Some(mut slot) = self.attempt(payload + RECORD_HEAD, &clock)
@@ -283,7 +283,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         payload: usize,
         label: Label,
         clock: impl Fn() -> u64,
-        fill: impl FnOnce(&mut Slot<'_, W>),
+        fill: impl FnOnce(&mut Reservation<'_, W>),
     ) -> bool {
         let Some(mut slot) = self.reserve(payload, clock) else { return false };
         fill(&mut slot);
@@ -319,7 +319,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
 
     /// Reserves in the head's block, if that is open, has room, and does not change meanwhile.
     #[inline]
-    fn attempt(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    fn attempt(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         // Whatever is found, the exchange below decides.
         let head = self.head.load(Ordering::Relaxed);
         let block = self.block(head)?;
@@ -334,13 +334,13 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
         let words = block.0.get(start..start + words)?;
         words.get(1)?.store(time);
-        Some(Slot { state: block.state(), words })
+        Some(Reservation { state: block.state(), words })
     }
 
     /// Goes on to other blocks until one has room.
     #[cold]
     #[inline(never)]
-    fn reserve_elsewhere(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    fn reserve_elsewhere(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         for _ in 0..ATTEMPTS {
             if !self.make_room(words) {
                 break;
@@ -461,13 +461,13 @@ impl Label {
 
 /// A record that is being written. Dropped without a commit it becomes a [void](Label::VOID) one.
 #[must_use = "a record is written, then committed"]
-pub struct Slot<'r, W: Word = AtomicU64> {
+pub struct Reservation<'r, W: Word = AtomicU64> {
     state: &'r W,
     /// Label, time, payload.
     words: &'r [W],
 }
 
-impl<W: Word> Slot<'_, W> {
+impl<W: Word> Reservation<'_, W> {
     /// Writes a word of the payload. Words that are not written hold what older records left there; one behind the end
     /// goes nowhere.
     #[inline]
@@ -493,14 +493,14 @@ impl<W: Word> Slot<'_, W> {
     }
 }
 
-impl<W: Word> Drop for Slot<'_, W> {
+impl<W: Word> Drop for Reservation<'_, W> {
     fn drop(&mut self) {
         self.finish(Label::VOID);
     }
 }
 
-impl<W: Word> fmt::Debug for Slot<'_, W> {
+impl<W: Word> fmt::Debug for Reservation<'_, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("payload", &(self.words.len() - RECORD_HEAD)).finish_non_exhaustive()
+        f.debug_struct("Reservation").field("payload", &(self.words.len() - RECORD_HEAD)).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,9 @@
 
 extern crate std;
 
-use super::{Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, TextAddr, Tracer, words};
+use super::{
+    MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, StoreIn, TextAddr, Tracer, words,
+};
 use crate::context::regs::PtRegs;
 use crate::context::shadow::HookedCall;
 use crate::engine::{Engine, RegisterError};
@@ -103,27 +105,27 @@ impl<const TEST: usize> RecordTo for One<TEST> {
     }
 }
 
-impl<const TEST: usize> Keeps<Profile> for One<TEST> {
-    fn kept() -> &'static Profile {
+impl<const TEST: usize> StoreIn<Profile> for One<TEST> {
+    fn store() -> &'static Profile {
         // Only test 2 looks at its own.
         &PROFILES[usize::from(TEST == 2)]
     }
 }
 
-impl Keeps<Session<Self>> for One<0> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<0> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.0
     }
 }
 
-impl Keeps<Session<Self>> for One<1> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<1> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.1
     }
 }
 
-impl Keeps<Session<Self>> for One<2> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<2> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.2
     }
 }
