@@ -1,7 +1,8 @@
 //! Reading a ring, while it is written or not.
 
-use super::{Label, MAX_PAYLOAD, RECORD_HEAD, Ring, RingBlock, Word};
-use crate::tracer::ring::state::{CONSUMED, OPEN, State, TAKEN};
+use super::record::RECORD_HEAD;
+use super::state::{CONSUMED, OPEN, State, TAKEN};
+use super::{Label, MAX_PAYLOAD, Ring, RingBlock, Word};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
