@@ -2,9 +2,8 @@
 
 extern crate std;
 
-use super::{
-    MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, StoreIn, TextAddr, Tracer, words,
-};
+use super::{MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, StoreIn, Tracer, words};
+use crate::address::TextAddr;
 use crate::context::regs::PtRegs;
 use crate::context::shadow::HookedCall;
 use crate::engine::{Engine, RegisterError};
@@ -61,6 +60,20 @@ fn a_name_with_white_space_is_in_one_word() {
     let options = parse("filter=<[u8; 4] as Debug>::fmt filter=!x:mod:y").unwrap();
     assert_eq!(options.rules.len(), 2);
     assert!(options.rules[0].matches(["<[u8; 4] as Debug>::fmt"], TextAddr::new(0)));
+}
+
+#[test]
+fn options_are_read_from_the_words_that_they_are_written_as() {
+    for line in [
+        "tracer=graph",
+        "tracer=function filter=disk::* filter=!disk::poll depth=4 args=3",
+        "tracer=profile \"filter=!<disk::Disk as io::Read>::*:mod:disk\" depth=0",
+        "tracer=graph filter=\"a [b]\" filter=0x4000",
+    ] {
+        let options = parse(line).unwrap();
+        let written = options.to_string();
+        assert_eq!((parse(&written), written.as_str()), (Ok(options), line));
+    }
 }
 
 #[test]

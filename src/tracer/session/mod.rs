@@ -59,177 +59,32 @@
 //! # }
 //! ```
 
+mod options;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use options::{MAX_RULES, OptionCause, OptionError, Options, Tracer};
+pub use words::words;
+
 use super::dump::{DumpWriter, Reading};
-use super::event::MAX_ARGUMENTS;
-use super::kernel::{RecordTo, StoreIn, event_writer};
+use super::function::record_call;
+use super::graph::record_exit;
+use super::kernel::{RecordTo, StoreIn};
 use super::profiler::{Profile, Profiler};
 use super::ring::Ring;
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::engine::{Engine, RegisterError};
-use crate::filter::{Filter, GlobError, Rule};
-use crate::ops::{Entry, Exit, Ops, Probe};
-use arrayvec::ArrayVec;
+use crate::filter::Filter;
+use crate::ops::{Exit, Ops, Probe};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// The most rules of a session's filter.
-pub const MAX_RULES: usize = 32;
-
-/// What is done at each call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Tracer {
-    /// Calls are recorded with their returns.
-    Graph = 1,
-    /// Calls are recorded.
-    Function = 2,
-    /// Calls are counted and timed.
-    Profile = 3,
-}
-
 /// No tracer, and one that is being started: neither can be stopped.
 const NONE: u8 = 0;
 const STARTING: u8 = u8::MAX;
-
-/// What the words of a command line ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options<'a> {
-    /// What is done at each call.
-    pub tracer: Tracer,
-    /// Of which functions; all, if there are no rules.
-    pub rules: ArrayVec<Rule<'a>, MAX_RULES>,
-    /// The graph has calls that are inside less than this many others.
-    pub depth: usize,
-    /// How many arguments the function tracer records.
-    pub arguments: usize,
-}
-
-/// A word that can't be understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OptionError<'a> {
-    /// The word.
-    pub word: &'a str,
-    /// What is wrong with it.
-    pub cause: OptionCause,
-}
-
-/// What is wrong with a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OptionCause {
-    /// There is no such tracer.
-    Tracer,
-    /// The rule is no glob.
-    Rule(GlobError),
-    /// There are [`MAX_RULES`] rules already.
-    TooManyRules,
-    /// It should end in a number.
-    Number,
-    /// A call has no more than eight arguments in registers.
-    Arguments,
-}
-
-impl fmt::Display for OptionError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The word {:?}: ", self.word)?;
-        match self.cause {
-            OptionCause::Tracer => f.write_str("there are the tracers graph, function and profile"),
-            OptionCause::Rule(error) => write!(f, "{error}"),
-            OptionCause::TooManyRules => write!(f, "there are {MAX_RULES} rules already"),
-            OptionCause::Number => f.write_str("a number should stand behind the ="),
-            OptionCause::Arguments => write!(f, "a call has {MAX_ARGUMENTS} arguments in registers"),
-        }
-    }
-}
-
-impl core::error::Error for OptionError<'_> {}
-
-impl Default for Options<'_> {
-    fn default() -> Self {
-        Self { tracer: Tracer::Graph, rules: ArrayVec::new(), depth: usize::MAX, arguments: 0 }
-    }
-}
-
-/// The words of a command line: what is between white space. A name may have white space in it: between brackets that
-/// belong together, and between two `"`, none divides words; but a `key=` always begins one. A word that is in `"` as a whole
-/// loses them.
-pub fn words(line: &str) -> impl Iterator<Item = &str> {
-    let mut rest = line;
-    core::iter::from_fn(move || {
-        rest = rest.trim_start();
-        let word;
-        (word, rest) = rest.split_at(word_len(rest));
-        let unquoted = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
-        (!word.is_empty()).then_some(unquoted.unwrap_or(word))
-    })
-}
-
-/// How long the word is that a text begins with. Where what it opens is not closed, it ends at the first white space.
-fn word_len(text: &str) -> usize {
-    let (mut depth, mut in_quotes, mut before) = (0_usize, false, ' ');
-    for (at, c) in text.char_indices() {
-        match c {
-            '"' => in_quotes = !in_quotes,
-            _ if in_quotes => {}
-            '<' | '[' | '(' | '{' => depth += 1,
-            // `Fn(u8) -> u8`
-            '>' if before == '-' => {}
-            '>' | ']' | ')' | '}' => depth = depth.saturating_sub(1),
-            c if c.is_whitespace() && (depth == 0 || begins_with_key(&text[at..])) => return at,
-            _ => {}
-        }
-        before = c;
-    }
-    let is_closed = depth == 0 && !in_quotes;
-    if is_closed { text.len() } else { text.find(char::is_whitespace).unwrap_or(text.len()) }
-}
-
-/// Whether the next word is a `key=`.
-fn begins_with_key(text: &str) -> bool {
-    let key = text.trim_start().split('=').next().unwrap_or_default();
-    let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    is_key && text.trim_start().len() > key.len()
-}
-
-impl<'a> Options<'a> {
-    /// What these words ask for, as [`words`] divides a line; of two that contradict each other, the later one.
-    ///
-    /// # Errors
-    ///
-    /// The first word that begins as one of the session's own and goes on wrong.
-    pub fn parse(words: impl IntoIterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
-        let mut options = Self::default();
-        for word in words {
-            options.take(word).map_err(|cause| OptionError { word, cause })?;
-        }
-        Ok(options)
-    }
-
-    fn take(&mut self, word: &'a str) -> Result<(), OptionCause> {
-        let number = |text: &str| text.parse().map_err(|_| OptionCause::Number);
-        match word.split_once('=') {
-            Some(("tracer", "graph")) => self.tracer = Tracer::Graph,
-            Some(("tracer", "function")) => self.tracer = Tracer::Function,
-            Some(("tracer", "profile")) => self.tracer = Tracer::Profile,
-            Some(("tracer", _)) => return Err(OptionCause::Tracer),
-            Some(("filter", rule)) => {
-                let rule = Rule::parse(rule).map_err(OptionCause::Rule)?;
-                self.rules.try_push(rule).map_err(|_| OptionCause::TooManyRules)?;
-            }
-            Some(("depth", depth)) => self.depth = number(depth)?,
-            Some(("args", count)) => {
-                self.arguments = number(count)?;
-                if self.arguments > MAX_ARGUMENTS {
-                    return Err(OptionCause::Arguments);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-}
 
 /// The ops of a kernel's sessions, one at a time; in a `static`.
 ///
@@ -249,8 +104,8 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
     /// One that has not begun.
     pub const fn new() -> Self {
         Self {
-            graph: Ops::returning::<DepthLimited<K>>(),
-            function: Ops::new(record::<K>),
+            graph: Ops::returning::<SessionGraph<K>>(),
+            function: Ops::new(session_function::<K>),
             profile: Ops::returning::<Profiler<K>>(),
             tracer: AtomicU8::new(NONE),
             depth: AtomicUsize::new(usize::MAX),
@@ -259,7 +114,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         }
     }
 
-    /// Has the functions traced from now on; returns how many those are. A profile begins anew.
+    /// Starts tracing the functions that the options select; returns their number. A profile begins anew.
     ///
     /// Returns are hooked where threads have shadow stacks.
     ///
@@ -285,7 +140,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         registered
     }
 
-    /// Has nothing traced any more; returns how many functions were. Another one may be started.
+    /// Stops tracing; returns the number of functions that were traced. Then another session may be started.
     ///
     /// # Errors
     ///
@@ -297,7 +152,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         Ok(count)
     }
 
-    /// Writes a dump of what was recorded into a sink, and takes it out of the rings, one for each CPU: [`DumpWriter`] has
+    /// Writes a dump of what was recorded to a sink, and takes it out of the rings, one for each CPU: [`DumpWriter`] has
     /// the arguments. The tasks are those that have names. Modules that were traced should still be loaded: what they were
     /// called is written with the rest, and the engine is asked for it, so the sink may not call the engine.
     ///
@@ -322,7 +177,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
 
     fn running(&self) -> Option<Tracer> {
         let number = self.tracer.load(Ordering::Relaxed);
-        [Tracer::Graph, Tracer::Function, Tracer::Profile].into_iter().find(|tracer| *tracer as u8 == number)
+        Tracer::ALL.into_iter().find(|tracer| *tracer as u8 == number)
     }
 
     const fn ops(&self, tracer: Tracer) -> &Ops {
@@ -346,36 +201,25 @@ impl<K> fmt::Debug for Session<K> {
     }
 }
 
-/// The graph tracer with a limit that is known when the kernel runs.
-struct DepthLimited<K>(PhantomData<K>);
+/// The graph tracer, within the depth that the running session was asked for.
+struct SessionGraph<K>(PhantomData<K>);
 
-impl<K: RecordTo + StoreIn<Session<K>>> Probe for DepthLimited<K> {
+impl<K: RecordTo + StoreIn<Session<K>>> Probe for SessionGraph<K> {
     const ENTRY: bool = false;
     type Data = ();
 
-    fn entry(_: &mut Entry<'_>) -> Option<()> {
-        None
-    }
-
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
-        let depth = call.depth();
-        if depth < K::store().depth.load(Ordering::Relaxed) {
-            event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
-        }
+        record_exit::<K>(call, |depth| depth < K::store().depth.load(Ordering::Relaxed));
     }
 }
 
-extern "C" fn record<K: RecordTo + StoreIn<Session<K>>>(
+/// The function tracer, with as many arguments as the running session was asked for.
+extern "C" fn session_function<K: RecordTo + StoreIn<Session<K>>>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,
     regs: FtraceRegs<'_>,
 ) {
-    let arguments = regs.arguments();
-    let count = K::store().arguments.load(Ordering::Relaxed);
-    event_writer::<K>().function(ip, parent_ip, arguments.get(..count).unwrap_or(&arguments));
+    record_call::<K>(ip, parent_ip, &regs, K::store().arguments.load(Ordering::Relaxed));
 }
-
-#[cfg(test)]
-mod tests;
