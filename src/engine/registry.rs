@@ -12,7 +12,7 @@ use super::veneers::{VeneerError, Veneers};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{LiveWord, WordChange};
 use crate::filter::{Filter, Rule, Sign};
-use crate::platform::{CpuTimeout, Platform};
+use crate::platform::{CpuTimeout, MAX_STUB_RANGES, Platform};
 use crate::stub::StubEnv;
 use crate::text::{Batch, Cpu, PokeCause, PokeError, TextPoke, Undone};
 use arrayvec::ArrayVec;
@@ -21,6 +21,9 @@ use core::ops::ControlFlow;
 /// The most regions that an engine holds: the kernel's image, and for each module its text and, while it starts, its init
 /// text.
 pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
+
+// Each region's veneers, the room for stubs, and the linked stubs' two.
+const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + 3);
 
 /// What the engine knows. Never moved: with room for many regions, ops and sets it is too large for a kernel's stack.
 pub(super) struct Registry {
@@ -265,7 +268,7 @@ impl Registry {
 
     /// Waits until nobody is inside a callback or a stub, or on the way.
     pub(super) fn quiesce(&self, tools: Tools) -> Result<(), CpuTimeout> {
-        let mut stubs = ArrayVec::<TextRange, { MAX_REGIONS + 3 }>::new();
+        let mut stubs = ArrayVec::<TextRange, MAX_STUB_RANGES>::new();
         stubs.extend(self.env.iter().flat_map(|env| env.stubs.text));
         stubs.push(self.sets.room.text());
         stubs.extend(self.regions.iter().filter_map(|region| region.veneers.as_ref()).map(|veneers| veneers.room()));
