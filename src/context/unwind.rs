@@ -9,7 +9,7 @@
 
 use crate::address::TextAddr;
 use crate::context::TraceContext;
-use crate::context::shadow::{Frame, return_stub};
+use crate::context::shadow::{FrameRef, return_stub};
 use core::ops::Range;
 
 /// Return addresses, from the innermost record outwards.
@@ -120,10 +120,11 @@ impl<'a> Hooked<'a> {
         // an interrupt's on a stack of its own. Where several hooks nest at one function, all but the outermost return to
         // the stub. What returns nowhere is in the making.
         let on_the_stack = record + 1..=end;
-        let place = |frame: &Frame<'_>| frame.as_ptr().addr();
+        let place = |frame: &FrameRef<'_>| frame.as_ptr().addr();
         let mut frames = self.context.calls.iter().filter(|frame| place(frame) < self.last);
-        let is_it =
-            |frame: &Frame<'_>| on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address());
+        let is_it = |frame: &FrameRef<'_>| {
+            on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address())
+        };
         let Some(frame) = frames.find(is_it) else { return address };
         self.last = place(&frame);
         frame.return_address()

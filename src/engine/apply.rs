@@ -5,13 +5,13 @@ use super::error::RegisterError;
 use super::members::Member;
 use super::plan::Plan;
 use super::region::Region;
-use super::registry::{MAX_REGIONS, Registry};
+use super::registry::Registry;
 use super::sets::StubError;
 use super::veneers::{VeneerError, Veneers};
 use crate::address::TextRange;
 use crate::callsite::table::CallsiteRecord;
 use crate::callsite::{LiveWord, WordChange};
-use crate::platform::CpuTimeout;
+use crate::platform::{CpuTimeout, MAX_STUB_RANGES};
 use crate::text::{Batch, PokeCause, PokeError, TextWord, Undone};
 use arrayvec::ArrayVec;
 use core::ops::ControlFlow;
@@ -160,7 +160,7 @@ impl Registry {
 
     /// Waits until no CPU is inside a callback or a stub, or on the way there.
     fn quiesce(&self) -> Result<(), CpuTimeout> {
-        let mut stubs = ArrayVec::<TextRange, { MAX_REGIONS + 3 }>::new();
+        let mut stubs = ArrayVec::<TextRange, MAX_STUB_RANGES>::new();
         stubs.extend(self.stub_env.iter().flat_map(|env| env.stubs.text));
         stubs.push(self.sets.room.text());
         stubs.extend(self.regions.iter().filter_map(|region| region.veneers.as_ref()).map(Veneers::room));

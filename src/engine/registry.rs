@@ -6,7 +6,7 @@ use super::region::Region;
 use super::sets::Sets;
 use crate::address::TextAddr;
 use crate::ops::{Action, ExitHandler, HookId, Ops};
-use crate::platform::Platform;
+use crate::platform::{MAX_STUB_RANGES, Platform};
 use crate::stub::StubEnv;
 use crate::text::{Cpu, TextPoke};
 use arrayvec::ArrayVec;
@@ -16,6 +16,9 @@ use core::sync::atomic::Ordering;
 /// The most regions that an engine holds: the kernel's image, and for each module its text and, while it starts, its init
 /// text.
 pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
+
+// Each region's veneers, the room for stubs, and the linked stubs' two.
+const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + 3);
 
 /// What the engine knows. Never moved: with room for many regions, ops and sets it is too large for a kernel's stack.
 pub(super) struct Registry {

@@ -11,7 +11,7 @@ use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
 use crate::ops::Action;
 use crate::ops::MAX_OPS;
-use crate::stub::{Block, Code, LANDING_PAD_BYTES, Part, Room, StubEnv, StubPlan};
+use crate::stub::{Code, FramelessPart, LANDING_PAD_BYTES, StubBlock, StubEnv, StubPlan, StubRoom};
 use crate::text::{PokeError, TextPoke};
 use arrayvec::ArrayVec;
 
@@ -35,7 +35,7 @@ struct Set {
 /// Where a set's callsites go.
 #[derive(Clone, Copy)]
 struct Stub {
-    block: Block,
+    block: StubBlock,
     entry: TextAddr,
     /// The trampoline, if a direct ops is the only member.
     direct: Option<TextAddr>,
@@ -74,7 +74,7 @@ pub(super) struct Sets {
     end: usize,
     /// The change that is being planned.
     change: u32,
-    pub(super) room: Room,
+    pub(super) room: StubRoom,
     /// The stub that is being made.
     code: Code,
 }
@@ -84,7 +84,7 @@ impl Sets {
 
     /// The empty set only.
     pub(super) const EMPTY: Self =
-        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: Room::EMPTY, code: Code::EMPTY };
+        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: StubRoom::EMPTY, code: Code::EMPTY };
 
     /// Begins a change: what [`changed`](Self::changed) has worked out before is forgotten.
     pub(super) fn begin_change(&mut self) {
@@ -272,7 +272,7 @@ impl Destination {
 }
 
 fn make_stub(
-    room: &mut Room,
+    room: &mut StubRoom,
     code: &mut Code,
     set: Mask,
     members: &Members,
@@ -289,10 +289,10 @@ fn make_stub(
             (Action::Callback, _) => callbacks.push(member.ops),
             (Action::Direct(trampoline), _) => direct = Some(trampoline),
             (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
-                Some((base, counter)) => Part::CountOnCpu { base, counter },
-                None => Part::Count(&member.ops.hits),
+                Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
+                None => FramelessPart::Count(&member.ops.hits),
             }),
-            (Action::CountCallsites(hits), _) => parts.push(Part::CountCallsite(hits)),
+            (Action::CountCallsites(hits), _) => parts.push(FramelessPart::CountCallsite(hits)),
             (Action::Return, _) => {}
             (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
         }
@@ -300,13 +300,13 @@ fn make_stub(
     // Returns are hooked last, so that the others see where the function really returns.
     callbacks.extend(members.iter().filter(|member| matches!(member.action, Action::Return)).map(|member| member.ops));
     // Last, so that its time is near the call's.
-    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| Part::Record { base, arguments }));
+    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| FramelessPart::Record { base, arguments }));
     let plan = StubPlan { parts: &parts, callbacks: &callbacks, direct };
     let block = room.take(plan.bytes()).ok_or(StubError::Room)?;
     let at = room.start(block);
     let written = plan.code(code, at, env).map_err(StubError::Reach).and_then(|()| {
-        if !code.fits(Room::words(block)) {
-            return Err(StubError::TooLong { bytes: 4 * Room::words(block) });
+        if !code.fits(StubRoom::words(block)) {
+            return Err(StubError::TooLong { bytes: 4 * StubRoom::words(block) });
         }
         // SAFETY: the block is ours and inside the room, which `Stubs` promises to be mapped and nobody else's; no callsite
         // goes there before this has returned.

@@ -9,7 +9,7 @@ use crate::engine::Image;
 #[cfg(feature = "module")]
 use crate::module::NewRegion;
 use crate::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
-use crate::stub::entry::{Stub, Stubs};
+use crate::stub::entry::{LinkedStub, Stubs};
 use crate::symbols::Symbols;
 use crate::text::{CacheType, InterruptMask, Machine};
 use core::ptr::NonNull;
@@ -27,7 +27,7 @@ impl FakeText {
         let stub = |words: &mut Vec<u32>| {
             let entry = self.base.offset(words.len() as i64 * 4);
             words.extend([BTI_C, MRS_X10_TPIDR_EL1, ADD_X10_X10_0, RET]);
-            Stub { entry, base: entry.offset(4), offset: entry.offset(8) }
+            LinkedStub { entry, base: entry.offset(4), offset: entry.offset(8) }
         };
         let [caller, regs_caller, returning] = [(); 3].map(|()| stub(&mut self.words));
         let modules = core::mem::take(&mut self.modules);

@@ -11,7 +11,7 @@ use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::context::clock::ticks;
 use crate::context::regs::{FtraceRegs, SavedRegs};
-use crate::context::shadow::{DATA_BYTES, Frame, HookedCall, ShadowFrame, return_stub};
+use crate::context::shadow::{DATA_BYTES, FrameRef, HookedCall, ShadowFrame, return_stub};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
@@ -90,7 +90,7 @@ pub struct Entry<'a> {
     pub parent_ip: TextAddr,
     /// The arguments.
     pub regs: FtraceRegs<'a>,
-    frame: Frame<'a>,
+    frame: FrameRef<'a>,
 }
 
 impl Entry<'_> {
@@ -105,7 +105,7 @@ impl Entry<'_> {
 
 /// A call, at its exit.
 pub struct Exit<'a> {
-    frame: Frame<'a>,
+    frame: FrameRef<'a>,
     pub(crate) regs: FtraceRegs<'a>,
 }
 
@@ -235,7 +235,7 @@ impl<P: Probe> Handlers<P> {
     pub(crate) unsafe extern "C" fn entry(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
         // SAFETY: our caller's promise.
-        let call = unsafe { Frame::new(frame) };
+        let call = unsafe { FrameRef::new(frame) };
         let (ip, parent_ip) = (call.ip(), call.return_address());
         match P::entry(&mut Entry { ip, parent_ip: TextAddr::new(parent_ip), regs, frame: call }) {
             None => frame.map_addr(|address| address | DECLINED),
@@ -254,7 +254,7 @@ impl<P: Probe> Handlers<P> {
     pub(crate) unsafe extern "C" fn exit(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
         // SAFETY: our caller's promise.
-        let call = unsafe { Frame::new(frame) };
+        let call = unsafe { FrameRef::new(frame) };
         // SAFETY: `entry` wrote it there, or it has no size.
         let data = unsafe { *call.data.get().cast::<P::Data>() };
         P::exit(&mut Exit { frame: call, regs }, &data);

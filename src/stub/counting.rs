@@ -34,7 +34,7 @@ pub(super) const RECORD_WORDS: usize = 22;
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Part {
+pub(crate) enum FramelessPart {
     /// Counts in the running CPU's area, which is at this base, in the counter of this number.
     CountOnCpu { base: ContextBase, counter: u8 },
     /// Counts here.
@@ -45,7 +45,7 @@ pub(crate) enum Part {
     Record { base: ContextBase, arguments: u8 },
 }
 
-impl Part {
+impl FramelessPart {
     /// How many words it takes at most, with its literal.
     pub(super) fn words(&self) -> usize {
         match self {

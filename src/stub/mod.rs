@@ -27,9 +27,9 @@ mod single;
 mod tests;
 
 pub(crate) use code::Code;
-pub(crate) use counting::Part;
+pub(crate) use counting::FramelessPart;
 pub(crate) use entry::StubEnv;
-pub(crate) use room::{Block, Room};
+pub(crate) use room::{StubBlock, StubRoom};
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
@@ -56,7 +56,7 @@ const RETURN_TO_FUNCTION: [Insn; 3] =
 /// What a stub shall do.
 pub(crate) struct StubPlan<'a> {
     /// What comes first.
-    pub(crate) parts: &'a [Part],
+    pub(crate) parts: &'a [FramelessPart],
     /// The callbacks, in the order in which they are called.
     pub(crate) callbacks: &'a [&'static Ops],
     /// Where it goes on instead of in the function.
@@ -72,7 +72,7 @@ impl StubPlan<'_> {
             ([only], None) if is_live(only) => single::MAX_BYTES + 4,
             (callbacks, _) => (TAIL_WORDS + 2 * callbacks.len()) * 4,
         };
-        rest + self.parts.iter().map(Part::words).sum::<usize>() * 4
+        rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4
     }
 
     /// Makes the stub for address `at`.

@@ -1,6 +1,6 @@
 //! What tracers that record ask of a kernel.
 
-use super::event::Recorder;
+use super::event::EventWriter;
 use super::ring::Ring;
 use super::ticks;
 
@@ -40,28 +40,28 @@ pub trait RecordTo: 'static {
 /// A type of the kernel's own that keeps what a tracer finds, in a `static`.
 ///
 /// ```
-/// use fentry::tracer::kernel::Keeps;
+/// use fentry::tracer::kernel::StoreIn;
 /// use fentry::tracer::latency::{Histogram, Latency};
 /// use fentry::Ops;
 ///
 /// static READS: Histogram = Histogram::new();
 ///
 /// struct Reads;
-/// impl Keeps<Histogram> for Reads {
-///     fn kept() -> &'static Histogram {
+/// impl StoreIn<Histogram> for Reads {
+///     fn store() -> &'static Histogram {
 ///         &READS
 ///     }
 /// }
 ///
 /// static TIME_READS: Ops = Ops::returning::<Latency<Reads>>();
 /// ```
-pub trait Keeps<T: 'static>: 'static {
+pub trait StoreIn<T: 'static>: 'static {
     /// Where it is.
-    fn kept() -> &'static T;
+    fn store() -> &'static T;
 }
 
 /// A recorder on the running CPU's ring.
 #[inline]
-pub(super) fn recorder<K: RecordTo>() -> Recorder<'static, impl Fn() -> u64> {
-    Recorder { ring: K::ring(), task: K::task(), clock: ticks }
+pub(super) fn event_writer<K: RecordTo>() -> EventWriter<'static, impl Fn() -> u64> {
+    EventWriter { ring: K::ring(), task: K::task(), clock: ticks }
 }

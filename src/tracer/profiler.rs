@@ -3,7 +3,7 @@
 //! A probe that keeps a few numbers a function, in a hash table in memory that the kernel gives. It allocates
 //! nothing and forgets nothing but, when the table is full, functions that come later; calls of those are counted.
 
-use super::kernel::Keeps;
+use super::kernel::StoreIn;
 use crate::address::TextAddr;
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
@@ -14,14 +14,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct Profiler<K>(PhantomData<K>);
 
-impl<K: Keeps<Profile>> Probe for Profiler<K> {
+impl<K: StoreIn<Profile>> Probe for Profiler<K> {
     const ENTRY: bool = false;
     type Data = ();
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
         let (ticks, inside) = call.settle();
-        K::kept().add(call.ip(), ticks, inside);
+        K::store().add(call.ip(), ticks, inside);
     }
 }
 

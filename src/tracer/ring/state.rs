@@ -1,6 +1,13 @@
 //! The one word in which everything about a block stands.
 
-use super::Mode;
+/// What happens when all blocks hold records that nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The oldest records make room.
+    Overwrite,
+    /// New records are lost until a reader has consumed old ones.
+    Stop,
+}
 
 /// A block's first word.
 ///

@@ -10,7 +10,7 @@ use fentry::ops::{Entry, Exit, Probe};
 use fentry::record::flight::FlightSlot;
 use fentry::tracer;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, RecordTo};
+use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, Rule, Symbols, TextAddr};
@@ -67,9 +67,9 @@ impl RecordTo for Kernel {
     }
 }
 
-impl Keeps<Profile> for Kernel {
+impl StoreIn<Profile> for Kernel {
     #[inline]
-    fn kept() -> &'static Profile {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }

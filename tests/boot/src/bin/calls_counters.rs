@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use fentry::engine::RegisterError;
 use fentry::record::COUNTERS;
-use fentry::record::flight::{FlightReader, FlightSlot, Record, RingError};
+use fentry::record::flight::{FlightReader, FlightRecord, FlightSlot, RingError};
 use fentry::record::hits::CallsiteHits;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, TextRange};
 use support::percpu::{self, MAX_CPUS};
@@ -243,7 +243,7 @@ fn a_record_tells_of_its_call() {
     let symbols = engine().0.symbols().unwrap();
     for cpu in smp::online() {
         let lost = recordings[cpu].lost();
-        let records: Vec<Record> = recordings[cpu].by_ref().collect();
+        let records: Vec<FlightRecord> = recordings[cpu].by_ref().collect();
         assert_eq!((records.len(), recordings[cpu].lost()), (10, lost), "CPU {cpu}");
         assert!(records.is_sorted_by(|a, b| a.time <= b.time && a.index + 1 == b.index), "{records:?}");
         for (n, record) in (0..).zip(&records) {
@@ -251,7 +251,7 @@ fn a_record_tells_of_its_call() {
             let parent = symbols.lookup_addr(record.parent_ip.get()).unwrap().symbol.name;
             assert_eq!(parent, "calls_counters::call_four");
         }
-        let ns = |record: &Record| interrupts::ticks_to_ns(record.time);
+        let ns = |record: &FlightRecord| interrupts::ticks_to_ns(record.time);
         assert!(start <= ns(&records[0]) && ns(&records[9]) <= end, "{start} {records:?} {end}");
     }
 }

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
-use fentry::record::flight::{FlightSlot, Record};
+use fentry::record::flight::{FlightRecord, FlightSlot};
 use fentry::record::hits::CallsiteHits;
 use fentry::{Filter, Ops, Rule, TextAddr, TextRange};
 use support::harness::setting;
@@ -137,7 +137,7 @@ fn hits_and_records_are_exact_with_interrupts_between_any_two_instructions() {
     let (counted, produced, lost) = (engine.hits(&COUNTER), recording.produced(), recording.lost());
     all.iter().for_each(|ops| assert_eq!(engine.register(ops, &Filter::new(&rules)), Ok(1)));
 
-    let whole = |record: &Record| {
+    let whole = |record: &FlightRecord| {
         let [a, b, c, d] = record.arguments;
         b == !a && c == a && d == a
     };

@@ -11,7 +11,7 @@ use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::tracer::function::function;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, RecordTo};
+use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::latency::{Histogram, Latency, Slow, SlowerThan};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
@@ -128,23 +128,23 @@ static PROFILE: Profile = Profile::new(&SLOTS);
 static HISTOGRAM: Histogram = Histogram::new();
 static DEEPEST: DeepestStack = DeepestStack::new();
 
-impl Keeps<Profile> for Kernel {
+impl StoreIn<Profile> for Kernel {
     #[inline]
-    fn kept() -> &'static Profile {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }
 
-impl Keeps<Histogram> for Kernel {
+impl StoreIn<Histogram> for Kernel {
     #[inline]
-    fn kept() -> &'static Histogram {
+    fn store() -> &'static Histogram {
         &HISTOGRAM
     }
 }
 
-impl Keeps<DeepestStack> for Kernel {
+impl StoreIn<DeepestStack> for Kernel {
     #[inline]
-    fn kept() -> &'static DeepestStack {
+    fn store() -> &'static DeepestStack {
         &DEEPEST
     }
 }

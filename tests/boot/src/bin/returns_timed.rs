@@ -15,7 +15,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::tracer::kernel::Keeps;
+use fentry::tracer::kernel::StoreIn;
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::{Engine, Filter, Ops, Rule, TextAddr};
 use spin::Mutex;
@@ -136,8 +136,8 @@ static PROFILE: Profile = Profile::new(&SLOTS);
 
 struct Kernel;
 
-impl Keeps<Profile> for Kernel {
-    fn kept() -> &'static Profile {
+impl StoreIn<Profile> for Kernel {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }

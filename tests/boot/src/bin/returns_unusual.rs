@@ -10,7 +10,7 @@ use core::arch::{asm, global_asm};
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
-use fentry::context::Level;
+use fentry::context::ContextLevel;
 use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, TraceContext};
@@ -392,7 +392,7 @@ fn stack_above() -> u64 {
 /// As in an interrupt whose handler leaves hooked calls behind, on a stack of its own if `top` is not 0.
 fn interrupt_that_leaves(top: u64) {
     // SAFETY: this context's own; `leave` is below, with nothing of this thread in between.
-    let outer = unsafe { trace().enter(Level::Irq) };
+    let outer = unsafe { trace().enter(ContextLevel::Irq) };
     assert_eq!(call(0, is_left, black_box(2), top), 77);
     // SAFETY: `outer` is that of the only `enter` which is open.
     unsafe { trace().leave(outer) };
@@ -448,7 +448,7 @@ fn an_entry_that_declines_gives_its_own_frame_back() {
     }
 }
 
-static OUTER: spin::Mutex<Option<fentry::context::Outer>> = spin::Mutex::new(None);
+static OUTER: spin::Mutex<Option<fentry::context::Interrupted>> = spin::Mutex::new(None);
 
 /// As the last thing that an interrupt handler calls.
 #[inline(never)]
@@ -461,7 +461,7 @@ extern "C" fn ends_the_interrupt(n: u64) -> u64 {
 
 extern "C" fn is_interrupted(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
     // SAFETY: this context's own; `ends_the_interrupt` leaves.
-    *OUTER.lock() = Some(unsafe { trace().enter(Level::Irq) });
+    *OUTER.lock() = Some(unsafe { trace().enter(ContextLevel::Irq) });
     assert_eq!(ends_the_interrupt(black_box(1)), 2);
     assert!(trace().in_callback());
     CALLED.fetch_add(1, Ordering::Relaxed);

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use fentry::tracer::dump::{DumpWriter, Reading};
-use fentry::tracer::event::Recorder;
+use fentry::tracer::event::EventWriter;
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{TextAddr, TextRange};
@@ -52,7 +52,7 @@ fn dump(with_profile: bool) -> Vec<u8> {
     for round in (0..20).filter(|_| !with_profile) {
         for (task, ring) in (0..).zip(&rings[..2]) {
             let time = Cell::new(100 * round + u64::from(task));
-            let recorder = Recorder { ring, task, clock: || time.replace(time.get() + 10) };
+            let recorder = EventWriter { ring, task, clock: || time.replace(time.get() + 10) };
             recorder.function(at(1 + round % 9), at(2), &[round, u64::MAX]);
             recorder.graph_entry(at(3), at(4), 0);
             recorder.graph_exit(at(5), 100 * round + 15, 1, 7);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use fentry::tracer::dump::{DumpWriter, Reading};
-use fentry::tracer::event::Recorder;
+use fentry::tracer::event::EventWriter;
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{TextAddr, TextRange};
@@ -14,7 +14,7 @@ use crate::trace::model::{Event, EventKind, LeftOut, Profiled, Trace};
 const HERTZ: u64 = 62_500_000;
 
 /// The trace of what `record` records on each of two CPUs, with a clock that it sets.
-fn traced(record: impl Fn(usize, &Recorder<'_, &dyn Fn() -> u64>, &Cell<u64>)) -> Trace {
+fn traced(record: impl Fn(usize, &EventWriter<'_, &dyn Fn() -> u64>, &Cell<u64>)) -> Trace {
     let ring = || -> &'static Ring {
         let memory = Box::leak((0..4).map(|_| RingBlock::new()).collect());
         Box::leak(Box::new(Ring::from_slice(memory, Mode::Overwrite).unwrap()))
@@ -23,7 +23,7 @@ fn traced(record: impl Fn(usize, &Recorder<'_, &dyn Fn() -> u64>, &Cell<u64>)) -
     for (cpu, ring) in rings.into_iter().enumerate() {
         let time = Cell::new(0);
         let clock = || time.get();
-        record(cpu, &Recorder { ring, task: cpu as u32 + 1, clock: &clock }, &time);
+        record(cpu, &EventWriter { ring, task: cpu as u32 + 1, clock: &clock }, &time);
     }
     Trace::from_dump(&dump(&rings), &functions()).unwrap()
 }
@@ -179,7 +179,7 @@ fn what_was_lost_and_what_was_counted_is_told() {
 fn dump_of(ips: &[u64], before: impl Fn(&mut Writer<'_, '_>)) -> Vec<u8> {
     let memory = Box::leak((0..4).map(|_| RingBlock::new()).collect());
     let ring = Box::leak(Box::new(Ring::from_slice(memory, Mode::Stop).unwrap()));
-    let recorder = Recorder { ring, task: 1, clock: || 5 };
+    let recorder = EventWriter { ring, task: 1, clock: || 5 };
     ips.iter().for_each(|ip| assert!(recorder.function(TextAddr::new(*ip), TextAddr::new(*ip), &[])));
     let (mut bytes, rings) = (Vec::new(), [&*ring]);
     let sink: &mut dyn FnMut(&[u8]) -> Result<(), ()> = &mut |part| {
@@ -253,7 +253,7 @@ fn what_was_refused_and_what_was_overwritten_are_told_apart() {
     let rings: [&Ring; 2] =
         [Mode::Stop, Mode::Overwrite].map(|mode| &*Box::leak(Box::new(Ring::from_slice(memory(), mode).unwrap())));
     for ring in rings {
-        let recorder = Recorder { ring, task: 1, clock: || 5 };
+        let recorder = EventWriter { ring, task: 1, clock: || 5 };
         for _ in 0..1000 {
             let _ = recorder.function(at(1), at(2), &[]);
         }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use fentry::tracer::dump::{Dump, DumpWriter, Reading};
-use fentry::tracer::event::{Event, Recorder};
+use fentry::tracer::event::{Event, EventWriter};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
 use loading::{PLACES, load, modules, unload};
@@ -15,7 +15,7 @@ static MEMORY: [RingBlock; 4] = [const { RingBlock::new() }; 4];
 static RING: Ring = Ring::new(&MEMORY, Mode::Stop);
 
 extern "C" fn record(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
-    Recorder { ring: &RING, task: 1, clock: || 1 }.function(ip, parent_ip, &[]);
+    EventWriter { ring: &RING, task: 1, clock: || 1 }.function(ip, parent_ip, &[]);
 }
 
 pub(crate) fn a_trace_of_a_module_names_its_functions_when_it_has_gone() -> Result<(), String> {

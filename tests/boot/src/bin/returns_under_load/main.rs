@@ -27,9 +27,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
-use fentry::tracer::event::Recorder;
+use fentry::tracer::event::EventWriter;
 use fentry::tracer::graph::Graph;
-use fentry::tracer::kernel::{Keeps, RecordTo};
+use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::latency::{Histogram, Latency};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::Mode;
@@ -114,7 +114,7 @@ impl Probe for Everything {
         cpu.entries.fetch_add(1, Ordering::Relaxed);
         let depth = cpu.depth.fetch_add(1, Ordering::Relaxed);
         cpu.deepest.fetch_max(depth + 1, Ordering::Relaxed);
-        let recorder = Recorder { ring: Rings::ring(), task: Rings::task(), clock: ticks };
+        let recorder = EventWriter { ring: Rings::ring(), task: Rings::task(), clock: ticks };
         recorder.graph_entry(call.ip, call.parent_ip, depth as u16);
         Some(depth)
     }
@@ -259,14 +259,14 @@ static PROFILE_SLOTS: [ProfileSlot; 4096] = [const { ProfileSlot::new() }; 4096]
 static PROFILE: Profile = Profile::new(&PROFILE_SLOTS);
 static HISTOGRAM: Histogram = Histogram::new();
 
-impl Keeps<Profile> for Kept {
-    fn kept() -> &'static Profile {
+impl StoreIn<Profile> for Kept {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }
 
-impl Keeps<Histogram> for Kept {
-    fn kept() -> &'static Histogram {
+impl StoreIn<Histogram> for Kept {
+    fn store() -> &'static Histogram {
         &HISTOGRAM
     }
 }

@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::tracer::event::{self, Event, Recorded};
 use fentry::tracer::kernel::RecordTo;
-use fentry::tracer::ring::{Block, Counts, MAX_RECORD_BYTES, Mode, Ring, RingBlock};
+use fentry::tracer::ring::{Counts, HeldBlock, MAX_RECORD_BYTES, Mode, Ring, RingBlock};
 use support::{percpu, println};
 
 const MAX_CPUS: usize = percpu::MAX_CPUS;
@@ -138,7 +138,7 @@ impl Reading {
     }
 
     /// Decodes every record; how many there are. In a pass times ascend.
-    fn look_at(&self, block: &Block<'_>, last: &mut u64) -> u64 {
+    fn look_at(&self, block: &HeldBlock<'_>, last: &mut u64) -> u64 {
         let mut scratch = [0; MAX_RECORD_BYTES];
         let mut count = 0;
         for record in block.records() {
