@@ -107,7 +107,7 @@ impl Engine {
     }
 
     /// Returns how far above its linked addresses the kernel runs, modulo 2^64: as its symbol table has found out, or else as
-    /// the platform says ([`Platform::slide`](crate::Platform::slide)).
+    /// the platform says ([`Platform::slide`]).
     pub fn slide(&self) -> u64 {
         match self.symbols().map_or(0, |symbols| symbols.slide()) {
             0 => self.platform.slide(),

@@ -12,8 +12,6 @@ use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{CallsiteRecord, InitCounts, Planned, Run, SetId, Slots, Table, TableError};
 use crate::callsite::veneer::reaches;
 use crate::callsite::{Callsite, LiveWord, OutOfReach, Refusal, State, WordChange};
-#[cfg(target_os = "none")]
-use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke, TextWord};
 use core::ops::{ControlFlow, Range};
 

@@ -433,7 +433,7 @@ impl<'a> TextPoke<'a> {
             let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
             // SAFETY: 1. our caller's promise. 2. The window on this page is open, and its alias aligned.
             if let Err(found) = unsafe { self.write(place, change) } {
-                return ControlFlow::Break((at, self.cause_of(change, found)));
+                return ControlFlow::Break((at, self.cause_of(change.at, change.old, found)));
             }
             written += 1;
             ControlFlow::Continue(())
@@ -469,9 +469,9 @@ impl<'a> TextPoke<'a> {
     /// Why another word than the old one, `alias`, was found at the alias.
     #[cold]
     #[inline(never)]
-    fn cause_of(&self, change: WordChange<u32, TextWord>, alias: u32) -> PokeCause {
-        match self.verify(change) {
-            Ok(()) => PokeCause::WrongAlias { text: change.old, alias },
+    fn cause_of(&self, at: TextWord, old: u32, alias: u32) -> PokeCause {
+        match self.verify(WordChange { at, old, new: old }) {
+            Ok(()) => PokeCause::WrongAlias { text: old, alias },
             Err(cause) => cause,
         }
     }
