@@ -31,7 +31,7 @@ pub enum TableError {
     },
     /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
     Empty,
-    /// There are neither symbols nor a [`Layout`], and this entry's instructions can mean more than one thing: two NOPs before
+    /// There are neither symbols nor a [`Layout`](crate::callsite::Layout), and this entry's instructions can mean more than one thing: two NOPs before
     /// a function, or the function's own.
     LayoutUnknown {
         /// The first such entry.

@@ -7,7 +7,7 @@
 //! | `tracer=graph` | calls with their nesting, durations and results (the default) |
 //! | `tracer=function` | calls with their callers |
 //! | `tracer=profile` | only how often each function was called and how long it took |
-//! | `filter=RULE` | the functions, as [`Rule::parse`] reads it: a name, a glob, `!` before what is left out; several times |
+//! | `filter=RULE` | the functions, as [`Rule::parse`](crate::Rule::parse) reads it: a name, a glob, `!` before what is left out; several times |
 //! | `depth=N` | of the graph, calls that are inside less than N others |
 //! | `args=N` | of the function tracer, the first N arguments, 8 at most |
 //!
