@@ -46,7 +46,7 @@ pub(crate) enum FramelessPart {
 }
 
 impl FramelessPart {
-    /// How many words it takes at most, with its literal.
+    /// Returns how many words it takes at most, with its literal.
     pub(super) fn words(&self) -> usize {
         match self {
             Self::Record { .. } => RECORD_WORDS,

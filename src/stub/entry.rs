@@ -89,7 +89,7 @@ pub struct LinkedStub {
 }
 
 impl LinkedStub {
-    /// What makes the stub use this context base.
+    /// Returns the changes of text that make the stub use this context base.
     pub(crate) fn changes(&self, base: ContextBase) -> Result<[WordChange<u32>; 2], EncodeError> {
         let (old_mrs, old_add) = (mrs(BaseRegister::TpidrEl1), add(0)?);
         Ok([
