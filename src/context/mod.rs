@@ -26,7 +26,7 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use shadow::{HookedCalls, ShadowStack};
 
-/// What kind of context is running; each can be inside a callback once.
+/// The level of what is running: each can be inside a callback once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum ContextLevel {
@@ -46,8 +46,8 @@ pub enum ContextLevel {
 ///
 /// # Invariants
 ///
-/// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a callback;
-/// `busy` is not zero where the running level is inside a callback, or is among those.
+/// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a
+/// callback; `busy` is not zero where the running level is inside a callback, or is among those.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct TraceContext {
@@ -59,7 +59,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A context at [`ContextLevel::Thread`] with no callback running.
+    /// Makes a context at [`ContextLevel::Thread`] with no callback running.
     pub const fn new() -> Self {
         // INVARIANT: the thread's level, nothing interrupted.
         Self {
@@ -71,8 +71,8 @@ impl TraceContext {
         }
     }
 
-    /// Gives it a shadow stack, without which no return is hooked, and makes it as new: at [`ContextLevel::Thread`], inside no
-    /// callback and no hooked call. What it has counted stays.
+    /// Gives it a shadow stack, without which no return is hooked, and resets it: at [`ContextLevel::Thread`], inside
+    /// no callback and no hooked call. What it has counted stays.
     ///
     /// Where the thread's stack is should be told anew, by [`set_stack_bounds`](Self::set_stack_bounds).
     ///
@@ -84,12 +84,12 @@ impl TraceContext {
     /// 4. It is inside no exception handler that has [entered](Self::enter) a level.
     pub unsafe fn set_shadow_stack<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
         self.leave_everything();
-        // SAFETY: our caller's first two promises.
+        // SAFETY: 1., 2. Our caller's promises 1 and 2.
         unsafe { self.calls.give(stack) };
     }
 
-    /// Makes it as new, for another task: at [`ContextLevel::Thread`], inside no callback and no hooked call. What it has counted
-    /// stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
+    /// Resets it for another task: at [`ContextLevel::Thread`], inside no callback and no hooked call. What it has
+    /// counted stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
     ///
     /// A task that is killed leaves its context inside whatever it was inside of; a context that is used again without this
     /// may never be traced any more, nor ever be quiescent.
@@ -99,7 +99,7 @@ impl TraceContext {
     /// As for [`set_shadow_stack`](Self::set_shadow_stack), from 2 on.
     pub unsafe fn reset(&self) {
         self.leave_everything();
-        // SAFETY: our caller's promise that no hooked call returns.
+        // SAFETY: 1. Our caller's promise 2 of `set_shadow_stack`.
         unsafe { self.calls.reset() };
     }
 
@@ -110,7 +110,7 @@ impl TraceContext {
         self.busy.store(0, Ordering::Relaxed);
     }
 
-    /// Tells where the thread's stack is, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
+    /// Sets the bounds of the thread's stack, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
     ///
     /// With it, hooked calls on that stack that never returned are dropped at the next hooked call, however they ended;
     /// without, only when a hooked call around them returns. What runs on other stacks, exception handlers for example,
@@ -126,23 +126,23 @@ impl TraceContext {
         self.calls.set_stack_bounds(stack.start, stack.end);
     }
 
-    /// How many calls are inside each other now whose return is hooked.
+    /// Returns the number of hooked calls that are under way, inside each other.
     #[inline]
     pub fn depth(&self) -> usize {
         self.calls.depth()
     }
 
-    /// How many calls were not hooked because the shadow stack was full, or there is none.
+    /// Returns how many calls were not hooked because the shadow stack was full, or there is none.
     pub fn overflows(&self) -> u64 {
         self.calls.overflows.load(Ordering::Relaxed)
     }
 
-    /// How many hooked calls never returned, as far as a later call or return has shown it.
+    /// Returns how many hooked calls never returned, as far as a later call or return has shown it.
     pub fn abandoned(&self) -> u64 {
         self.calls.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Tells that an exception handler of this level begins; returns what [`leave`](Self::leave) must be given at its end.
+    /// Enters an exception handler of this level; returns what [`leave`](Self::leave) must be given at its end.
     ///
     /// A kernel that never calls this is traced all the same; what its interrupt handlers call while they interrupt a
     /// callback is then counted as a miss.
@@ -171,7 +171,7 @@ impl TraceContext {
         outer
     }
 
-    /// Tells that the exception handler is over. Hooked calls that were made inside it and never returned are dropped.
+    /// Leaves an exception handler. Hooked calls that were made inside it and never returned are dropped.
     ///
     /// # Safety
     ///
@@ -187,18 +187,18 @@ impl TraceContext {
         self.below.store(outer.below, Ordering::Relaxed);
     }
 
-    /// Whether this thread of execution is inside a callback, at any level.
+    /// Returns whether this thread of execution is inside a callback, at any level.
     pub fn in_callback(&self) -> bool {
         self.busy.load(Ordering::Relaxed) != 0 || self.below.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no callback, and not on
-    /// the few instructions of a stub before the guard is taken or after it is given back.
+    /// Returns whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no
+    /// callback, and not on the few instructions of a stub before the guard is taken or after it is given back.
     pub fn is_quiescent(&self, pc: TextAddr, stubs: &[TextRange]) -> bool {
         !self.in_callback() && !stubs.iter().any(|stub| stub.contains(pc))
     }
 
-    /// How many calls went untraced because their level was inside a callback already.
+    /// Returns how many calls went untraced because their level was inside a callback already.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
@@ -210,7 +210,7 @@ impl Default for TraceContext {
     }
 }
 
-/// What an exception interrupted.
+/// The state of the level that an exception interrupted.
 #[derive(Debug)]
 #[must_use = "give it back to `TraceContext::leave` when the handler ends"]
 pub struct Interrupted {

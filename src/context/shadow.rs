@@ -107,11 +107,12 @@ impl ShadowFrame {
     #[inline]
     pub(crate) fn ip(&self) -> TextAddr {
         // Not atomic, so that who doesn't look at it doesn't load it.
-        // SAFETY: no thread but this one writes it, and this one not while the call is under way.
+        // SAFETY: aligned and inside the frame; no thread but this one writes it, and this one not while the call is under
+        // way.
         TextAddr::new(unsafe { self.function.as_ptr().read() }).offset(-4)
     }
 
-    /// Where the function returns to.
+    /// Returns where the function returns to.
     #[inline]
     pub(crate) fn return_address(&self) -> u64 {
         self.return_address.load(Ordering::Relaxed)
@@ -151,7 +152,7 @@ impl FrameRef<'_> {
         Self { at, stack: PhantomData }
     }
 
-    /// Where it is.
+    /// Returns its address.
     #[inline]
     pub(crate) const fn as_ptr(self) -> *mut ShadowFrame {
         self.at
@@ -176,7 +177,8 @@ impl Deref for FrameRef<'_> {
 
     #[inline]
     fn deref(&self) -> &ShadowFrame {
-        // SAFETY: the invariant; everything in it but its data is atomic.
+        // SAFETY: the invariant: a frame that lives for `'a`. Everything in it but its data is atomic, and that is reached
+        // through its cell only.
         unsafe { &*self.at }
     }
 }
@@ -319,14 +321,14 @@ impl HookedCalls {
         self.stack[1].store(high, Ordering::Relaxed);
     }
 
-    /// How many calls are inside each other.
+    /// Returns how many calls are inside each other.
     #[inline]
     pub(crate) fn depth(&self) -> usize {
         let [top, start] = [&self.top, &self.start].map(|at| at.load(Ordering::Relaxed).addr());
         top.saturating_sub(start) / size_of::<ShadowFrame>()
     }
 
-    /// How many calls one of them is inside.
+    /// Returns how many calls one of them is inside.
     #[inline]
     pub(crate) fn around(&self, frame: FrameRef<'_>) -> usize {
         let start = self.start.load(Ordering::Relaxed).addr();
@@ -335,7 +337,8 @@ impl HookedCalls {
 
     /// The frames, from the innermost call outwards.
     pub(crate) fn iter(&self) -> ShadowFrames<'_> {
-        // SAFETY: the invariant: a frame or the end of a stack that lives.
+        // SAFETY: 1. By the invariant, a frame or the end of a stack that lives as long as we do; the pointer was made for all
+        // of the stack. It is not read itself: the frame below it is, or the lowest.
         let top = unsafe { FrameRef::new(self.top.load(Ordering::Relaxed)) };
         ShadowFrames { next: top.below() }
     }
@@ -344,7 +347,7 @@ impl HookedCalls {
     pub(crate) fn push(&self, call: HookedCall) -> Option<FrameRef<'_>> {
         self.drop_stale(&call);
         let top = self.top.load(Ordering::Relaxed);
-        // SAFETY: the invariant: the first word of a frame, or the end.
+        // SAFETY: by the invariant, the first word of a frame, or the end's: an atomic word of a stack that lives.
         let first = unsafe { &*top.cast::<AtomicU64>() };
         if first.load(Ordering::Relaxed) == BOUND {
             self.overflows.fetch_add(1, Ordering::Relaxed);
@@ -356,7 +359,7 @@ impl HookedCalls {
         // Taken before it is filled: an interrupt goes on above.
         self.top.store(top.wrapping_add(1), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: not the end, so a frame.
+        // SAFETY: 1. Not the end, so by the invariant a frame of a stack that lives as long as we do.
         let frame = unsafe { FrameRef::new(top) };
         frame.function.store(call.function, Ordering::Relaxed);
         frame.entry_time.store(0, Ordering::Relaxed);
@@ -376,7 +379,7 @@ impl HookedCalls {
         self.top.store(frame.as_ptr(), Ordering::Relaxed);
     }
 
-    /// Where the next frame would be, to be given to [`drop_left`](Self::drop_left).
+    /// Returns where the next frame would be, to be given to [`drop_left`](Self::drop_left).
     pub(crate) fn mark(&self) -> usize {
         self.top.load(Ordering::Relaxed).addr()
     }

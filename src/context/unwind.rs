@@ -63,11 +63,11 @@ impl<'a> Frames<'a> {
     #[inline(always)]
     pub unsafe fn here(bounds: Range<u64>) -> Self {
         let record: u64;
-        // SAFETY: reads x29.
+        // SAFETY: reading x29 has no effect on memory, stack or flags.
         unsafe {
             core::arch::asm!("mov {record}, x29", record = out(reg) record, options(nomem, nostack, preserves_flags));
         }
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. Our caller's promise.
         unsafe { Self::new(record, bounds) }
     }
 }
@@ -111,7 +111,7 @@ impl<'a> Hooked<'a> {
         Self { context, last: usize::MAX, stub: stub.get() }
     }
 
-    /// Where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
+    /// Returns where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
     fn original(&mut self, address: u64, record: u64, end: u64) -> u64 {
         if address != self.stub {
             return address;

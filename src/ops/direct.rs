@@ -1,4 +1,4 @@
-//! Direct trampolines written in Rust.
+//! Direct trampolines: code that a callsite calls itself, in assembly or around a Rust function.
 //!
 //! A callsite calls a direct trampoline itself, so the trampoline must keep to the convention of
 //! [direct calls](crate::ops#direct-calls). Assembly can, and the macro `direct_trampoline!` makes it around a Rust
@@ -12,7 +12,7 @@ use crate::address::TextAddr;
 pub struct Trampoline(unsafe extern "C" fn());
 
 impl Trampoline {
-    /// The trampoline that `code` is.
+    /// Makes a trampoline of `code`.
     ///
     /// # Safety
     ///
@@ -21,14 +21,14 @@ impl Trampoline {
         Self(code)
     }
 
-    /// Where it is.
+    /// Returns its address.
     pub fn address(self) -> TextAddr {
         TextAddr::new((self.0 as *const ()).addr() as u64)
     }
 }
 
-/// The direct [`Trampoline`] that calls a function `extern "C" fn(FtraceRegs<'_>)` and goes on as that leaves the registers:
-/// in the traced function, or where [`set_pc`](crate::FtraceRegs::set_pc) or
+/// Makes a direct [`Trampoline`] that calls a function `extern "C" fn(FtraceRegs<'_>)` and goes on as that leaves the
+/// registers: in the traced function, or where [`set_pc`](crate::FtraceRegs::set_pc) or
 /// [`return_early`](crate::FtraceRegs::return_early) send it. A constant expression; for kernels only.
 ///
 /// There is no guard around it: the function, and what it calls, must not be what it is registered for. Nor does
@@ -64,8 +64,8 @@ macro_rules! direct_trampoline {
             )
         }
 
-        // SAFETY: it begins with BTI C, keeps every live register on the stack meanwhile, and leaves by RET with x30 as the
-        // convention asks for.
+        // SAFETY: 1. It begins with BTI C, keeps every live register on the stack meanwhile, and leaves by RET with x30 as
+        // the convention asks for.
         unsafe { $crate::ops::direct::Trampoline::new(__fentry_direct_trampoline) }
     }};
 }

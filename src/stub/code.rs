@@ -44,13 +44,13 @@ impl Code {
         &self.words
     }
 
-    /// Whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and [`StubPlan::bytes`] hold the
-    /// longest stub.
+    /// Returns whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and
+    /// [`StubPlan::bytes`] hold the longest stub.
     pub(crate) fn fits(&self, words: usize) -> bool {
         !self.is_cut && self.words.len() <= words
     }
 
-    /// Where the next word will be.
+    /// Returns where the next word will be.
     pub(super) fn here(&self) -> TextAddr {
         self.at.offset(self.words.len() as i64 * 4)
     }

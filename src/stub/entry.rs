@@ -29,7 +29,7 @@
 //! [`regs`](crate::context::regs) has the picture. Every stub leaves the same one, so that a callback can't tell them apart.
 //!
 //! # Before any Rust
-//! The recursion guard is looked at here (see [`recursion`](crate::context)). The base register and the offset of the
+//! The recursion guard is looked at here (see [`context`](crate::context)). The base register and the offset of the
 //! context are the platform's to choose, so the two instructions that hold them are written at init, before a callsite can
 //! be enabled.
 
@@ -57,7 +57,7 @@ pub struct Stubs {
     pub miss: TextAddr,
     /// Goes on without a count.
     pub skip: TextAddr,
-    /// Where a function returns whose return is hooked (see [`returns`](crate::stub::exit)).
+    /// Where a function returns whose return is hooked (see [`exit`](crate::stub::exit)).
     pub returning: LinkedStub,
     /// All of their instructions: a thread that is interrupted there may be on its way to a callback, or back.
     pub text: [TextRange; 2],
@@ -89,7 +89,7 @@ pub struct LinkedStub {
 }
 
 impl LinkedStub {
-    /// What makes the stub use this context base.
+    /// Returns the changes of text that make the stub use this context base.
     pub(crate) fn changes(&self, base: ContextBase) -> Result<[WordChange<u32>; 2], EncodeError> {
         let (old_mrs, old_add) = (mrs(BaseRegister::TpidrEl1), add(0)?);
         Ok([

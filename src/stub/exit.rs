@@ -32,7 +32,7 @@ use core::sync::atomic::Ordering;
 /// Who is told of lost returns: the platform of the first engine. A kernel has one.
 static PLATFORM: spin::Once<&'static dyn Platform> = spin::Once::new();
 
-/// From now on returns may be hooked.
+/// Sets who is told of lost returns, before any return is hooked; the first caller's stays.
 pub(crate) fn set_platform(platform: &'static dyn Platform) {
     PLATFORM.call_once(|| platform);
 }
@@ -68,7 +68,7 @@ fn find_call(context: Option<&TraceContext>, sp: u64, platform: &dyn Platform) -
 #[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fentry_find_call(context: *const TraceContext, sp: u64) {
-    // SAFETY: our caller's promise.
+    // SAFETY: null, or by our caller's promise the running thread's context, which lives as long as it runs.
     let context = unsafe { context.as_ref() };
     // Init has set it before anything could be hooked.
     if let Some(platform) = PLATFORM.get()
@@ -223,7 +223,7 @@ mod tests {
     fn two(sp: u64) -> Contexts {
         let contexts: &'static [TraceContext] = Box::leak(Box::new([const { TraceContext::new() }; 2]));
         for context in contexts {
-            // SAFETY: the stack is this context's alone; nothing returns.
+            // SAFETY: 1. The stack is this context's alone, and there for ever. 2.-4. It has not run.
             unsafe { context.set_shadow_stack::<4>(Box::leak(Box::new(ShadowStack::new()))) };
         }
         contexts[1].calls.push_all(&[(0x4444, sp)]);

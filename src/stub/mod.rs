@@ -53,7 +53,7 @@ pub(crate) const LANDING_PAD_BYTES: i64 = 4;
 const RETURN_TO_FUNCTION: [Insn; 3] =
     [Insn::mov(Reg::X10, Reg::X30), Insn::mov(Reg::X30, Reg::X9), Insn::Branch(Branch::Ret { rn: Reg::X10 })];
 
-/// What a stub shall do.
+/// What a stub does.
 pub(crate) struct StubPlan<'a> {
     /// What comes first.
     pub(crate) parts: &'a [FramelessPart],
@@ -64,7 +64,7 @@ pub(crate) struct StubPlan<'a> {
 }
 
 impl StubPlan<'_> {
-    /// How many bytes the stub takes at most.
+    /// Returns the most bytes that the stub takes.
     pub(crate) fn bytes(&self) -> usize {
         let is_live = |ops: &Ops| !ops.flags().contains(OpsFlags::SAVE_REGS);
         let rest = match (self.callbacks, self.direct) {
@@ -75,7 +75,7 @@ impl StubPlan<'_> {
         rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4
     }
 
-    /// Makes the stub for address `at`.
+    /// Generates the stub for address `at`.
     ///
     /// # Errors
     ///

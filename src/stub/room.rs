@@ -88,7 +88,7 @@ impl StubRoom {
         }
     }
 
-    /// Where a block begins.
+    /// Returns where a block begins.
     pub(crate) const fn start(&self, block: StubBlock) -> TextAddr {
         self.text.start.offset(block.first as i64 * UNIT as i64)
     }
@@ -98,7 +98,7 @@ impl StubRoom {
         block.units as usize * UNIT as usize / 4
     }
 
-    /// How many bytes are in use.
+    /// Returns how many bytes are in use.
     pub(crate) fn used_bytes(&self) -> usize {
         self.used.iter().map(|word| word.count_ones() as usize * UNIT as usize).sum()
     }

@@ -29,15 +29,15 @@ use super::ticks;
 /// static CALLS: Ops = Ops::returning::<Graph<OneCpu>>();
 /// ```
 pub trait RecordTo: 'static {
-    /// The running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another CPU's by
-    /// the time that it is written to.
+    /// Returns the running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another
+    /// CPU's by the time that it is written to.
     fn ring() -> &'static Ring;
 
-    /// The running task's number; 0 where a CPU runs no task.
+    /// Returns the running task's number; 0 where a CPU runs no task.
     fn task() -> u32;
 }
 
-/// A type of the kernel's own that keeps what a tracer finds, in a `static`.
+/// Where a kernel keeps what a tracer finds: a `static`, told by a type of the kernel's own.
 ///
 /// ```
 /// use fentry::tracer::kernel::StoreIn;
@@ -56,7 +56,7 @@ pub trait RecordTo: 'static {
 /// static TIME_READS: Ops = Ops::returning::<Latency<Reads>>();
 /// ```
 pub trait StoreIn<T: 'static>: 'static {
-    /// Where it is.
+    /// Returns what is kept.
     fn store() -> &'static T;
 }
 

@@ -71,12 +71,12 @@ impl Default for Histogram {
     }
 }
 
-/// What shall happen when a call took too long.
+/// What happens when a call took too long.
 pub trait Slow: 'static {
-    /// From how many ticks on.
+    /// Returns the number of ticks from which on a call is slow.
     fn limit() -> u64;
 
-    /// It did. In the exit handler: with the result, and before the caller goes on.
+    /// Handles a slow call, in its exit handler: with the result, and before the caller goes on.
     fn slow(call: &mut Exit<'_>, ticks: u64);
 }
 

@@ -46,7 +46,7 @@ impl FunctionProfile {
     /// No function: to fill places with.
     pub const NONE: Self = Self { ip: TextAddr::new(0), hits: 0, total: 0, own: 0, min: 0, max: 0 };
 
-    /// The average call's ticks.
+    /// Returns the average call's ticks.
     pub const fn average(&self) -> u64 {
         match self.total.checked_div(self.hits) {
             Some(average) => average,
@@ -144,8 +144,8 @@ pub struct Profile {
 const PROBES: usize = 16;
 
 impl Profile {
-    /// A profile in this memory: room for about three quarters as many functions. Of a number that is no power of two, the
-    /// rest is not used.
+    /// Makes a profile in this memory: room for about three quarters as many functions. Of a number that is no power of
+    /// two, the rest is not used.
     pub const fn new(slots: &'static [ProfileSlot]) -> Self {
         let count = if slots.is_empty() { 0 } else { 1 << slots.len().ilog2() };
         // INVARIANT: rounded down.
@@ -181,12 +181,12 @@ impl Profile {
         }
     }
 
-    /// How many calls were of functions for which there was no room.
+    /// Returns the number of calls of functions for which there was no room.
     pub fn unplaced(&self) -> u64 {
         self.unplaced.load(Ordering::Relaxed)
     }
 
-    /// All functions that have returned, in no order.
+    /// Returns all functions that have returned, in no order.
     pub fn functions(&self) -> impl Iterator<Item = FunctionProfile> {
         let of = |slot: &ProfileSlot| {
             let [ip, hits, total, inside, min, max] =

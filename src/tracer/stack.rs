@@ -21,7 +21,7 @@ pub unsafe trait Stacks: StoreIn<DeepestStack> {
     fn stack() -> Range<u64>;
 }
 
-/// An ops that looks at each call of the functions that it is registered for.
+/// Makes an ops that looks at the stack at each call of the functions that it is registered for.
 pub const fn deepest<K: Stacks>() -> Ops {
     Ops::new(look::<K>)
 }
@@ -32,7 +32,7 @@ extern "C" fn look<K: Stacks>(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops
     let stack = K::stack();
     let used = stack.end.saturating_sub(sp);
     if stack.contains(&sp) && used > deepest.used.load(Ordering::Relaxed) {
-        // SAFETY: the implementation of `Stacks` promises that the stack is mapped.
+        // SAFETY: 1. Part of the running thread's stack, which may be read by the promise of `Stacks`.
         let frames = unsafe { Frames::new(regs.frame_pointer(), sp..stack.end) };
         deepest.take(used, [ip, parent_ip].into_iter().chain(frames));
     }
@@ -58,7 +58,7 @@ impl DeepestStack {
         }
     }
 
-    /// How many bytes of it were in use at the callsite.
+    /// Returns how many bytes of it were in use at the callsite.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }

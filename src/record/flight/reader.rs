@@ -35,12 +35,12 @@ impl<'a> FlightReader<'a> {
         Self { ring, at: 0, lost: 0 }
     }
 
-    /// How many calls have been recorded on this CPU since it had its ring, with those that are lost.
+    /// Returns how many calls have been recorded on this CPU since it had its ring, with those that are lost.
     pub fn produced(&self) -> u64 {
         self.ring.next.load(Ordering::Relaxed)
     }
 
-    /// How many records this reader will never see: those overwritten before it came to them, and those passed over.
+    /// Returns how many records this reader will never see: those overwritten before it came to them, and those passed over.
     pub const fn lost(&self) -> u64 {
         self.lost
     }

@@ -39,7 +39,7 @@ impl Number for AtomicU64 {
     }
 }
 
-/// The same for a pointer.
+/// A pointer of a ring: atomic, or in tests one that is watched.
 pub(crate) trait Pointer<T> {
     fn load(&self, order: Ordering) -> *mut T;
     fn store(&self, value: *mut T, order: Ordering);
@@ -156,7 +156,8 @@ impl<N: Number, P: Pointer<FlightSlot<N>>> FlightRing<N, P> {
             return &[];
         }
         let count = self.mask.load(Ordering::Relaxed) as usize + 1;
-        // SAFETY: the invariant, with the mask that was stored before the slots; they are changed by atomic accesses only.
+        // SAFETY: by the invariant, the first of as many slots, which are there for ever: not null, and the mask was stored
+        // before the slots were released to us. They are changed by atomic accesses only.
         unsafe { core::slice::from_raw_parts(first, count) }
     }
 }

@@ -51,7 +51,7 @@ impl fmt::Display for EventError {
 
 impl core::error::Error for EventError {}
 
-/// The event that these bytes begin with, and the bytes behind it.
+/// Decodes the event that these bytes begin with; returns it and the bytes behind it.
 ///
 /// # Errors
 ///

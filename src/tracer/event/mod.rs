@@ -1,7 +1,7 @@
 //! What tracers record, as bytes.
 //!
-//! An [`EventWriter`] encodes straight into a reserved record of a [`Ring`](super::ring::Ring); [`decode`] reads it back, anywhere. All
-//! numbers are little-endian words of 8 bytes:
+//! An [`EventWriter`] encodes straight into a reserved record of a [`Ring`](super::ring::Ring); [`decode`] reads it
+//! back, anywhere. All numbers are little-endian words of 8 bytes:
 //!
 //! ```text
 //!              byte 0   1      2  3    4..8    8..16   16..24  24..32  32..
@@ -112,12 +112,12 @@ pub enum Event<'a> {
 pub struct PayloadWords<'a>(&'a [[u8; 8]]);
 
 impl<'a> PayloadWords<'a> {
-    /// How many there are.
+    /// Returns how many there are.
     pub const fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

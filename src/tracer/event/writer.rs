@@ -6,19 +6,19 @@ use crate::tracer::ring::{Label, MAX_PAYLOAD, Ring};
 
 /// Writes events of one task into a ring.
 ///
-/// Each method says whether there was room; if there was not, the ring has counted the event as lost.
+/// Each method returns whether there was room; if there was not, the ring has counted the event as lost.
 #[derive(Clone, Copy, Debug)]
 pub struct EventWriter<'r, C> {
-    /// Where to.
+    /// The ring that it writes to.
     pub ring: &'r Ring,
-    /// Who does what is recorded.
+    /// The task that the events are of.
     pub task: u32,
     /// The clock, in ticks; `tracer::ticks` in a kernel.
     pub clock: C,
 }
 
 impl<C: Fn() -> u64> EventWriter<'_, C> {
-    /// A function was called, with these arguments; those behind the eighth are left out.
+    /// Records a call with these arguments; those behind the eighth are left out.
     #[inline]
     pub fn function(&self, ip: TextAddr, parent: TextAddr, arguments: &[u64]) -> bool {
         let count = arguments.len().min(MAX_ARGUMENTS);
@@ -31,19 +31,19 @@ impl<C: Fn() -> u64> EventWriter<'_, C> {
         })
     }
 
-    /// A function was entered whose return will be seen too.
+    /// Records the entry of a call whose exit will be recorded too.
     #[inline]
     pub fn graph_entry(&self, ip: TextAddr, parent: TextAddr, depth: u16) -> bool {
         self.ring.record(self.label(GRAPH_ENTRY, depth.into()), &self.clock, [ip.get(), parent.get()])
     }
 
-    /// It returned, with this in x0.
+    /// Records the exit of a call, with the result in x0.
     #[inline]
     pub fn graph_exit(&self, ip: TextAddr, entry_time: u64, depth: u16, value: u64) -> bool {
         self.ring.record(self.label(GRAPH_EXIT, depth.into()), &self.clock, [ip.get(), entry_time, value])
     }
 
-    /// A backtrace taken at `ip`, the innermost frame first; what does not fit into a record is left out.
+    /// Records a backtrace taken at `ip`, the innermost frame first; what does not fit into a record is left out.
     pub fn stack(&self, ip: TextAddr, frames: &[TextAddr]) -> bool {
         let count = frames.len().min(MAX_PAYLOAD - 1);
         let Some(mut slot) = self.ring.reserve(1 + count, &self.clock) else { return false };
@@ -55,7 +55,7 @@ impl<C: Fn() -> u64> EventWriter<'_, C> {
         true
     }
 
-    /// A text; what does not fit into a record is left out, whole characters at a time.
+    /// Records a text; what does not fit into a record is left out, whole characters at a time.
     pub fn marker(&self, text: &str) -> bool {
         let bytes = &text.as_bytes()[..text.floor_char_boundary(MAX_PAYLOAD * 8)];
         let Some(mut slot) = self.ring.reserve(bytes.len().div_ceil(8), &self.clock) else { return false };
@@ -67,7 +67,7 @@ impl<C: Fn() -> u64> EventWriter<'_, C> {
         true
     }
 
-    /// A kind of the user's own, from [`USER_KINDS`] on; a lower one is recorded as void.
+    /// Records an event of the user's own kind, from [`USER_KINDS`] on; a lower one is recorded as void.
     #[inline]
     pub fn user<const N: usize>(&self, kind: u8, extra: u16, payload: [u64; N]) -> bool {
         let label = Label { kind, extra, task: self.task };

@@ -13,7 +13,7 @@ pub const BLOCK_WORDS: usize = MAX_WORDS;
 pub struct RingBlock<W = AtomicU64, const WORDS: usize = BLOCK_WORDS>(pub(super) [W; WORDS]);
 
 impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
-    /// One that was never used.
+    /// Makes one that was never used.
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; WORDS])
     }

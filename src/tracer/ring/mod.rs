@@ -144,14 +144,14 @@ pub struct Ring<W: 'static = AtomicU64, const WORDS: usize = BLOCK_WORDS> {
 }
 
 impl<const WORDS: usize> Ring<AtomicU64, WORDS> {
-    /// A ring in this memory; how many blocks it has is checked when the kernel is compiled. Memory given to two rings is
-    /// safe and makes a muddle.
+    /// Makes a ring in this memory; the number of blocks is checked when the kernel is compiled. Two rings in the same memory
+    /// are safe, but their records get mixed up.
     pub const fn new<const BLOCKS: usize>(blocks: &'static [RingBlock<AtomicU64, WORDS>; BLOCKS], mode: Mode) -> Self {
         const { assert!(BLOCKS.is_power_of_two() && BLOCKS >= 2, "the blocks must be a power of two, 2 at least") };
         Self::over(blocks, mode)
     }
 
-    /// A ring in memory whose size is known when the kernel runs.
+    /// Makes a ring in memory whose size is known when the kernel runs.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl<const WORDS: usize> Ring<AtomicU64, WORDS> {
 }
 
 impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
-    /// Room for a record with `payload` words behind its label and its time, which the clock gives.
+    /// Reserves a record with `payload` words behind its label and its time, which the clock gives.
     ///
     /// The clock is asked once for each attempt, so that times ascend in the ring.
     ///
@@ -193,7 +193,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
     }
 
-    /// A whole record of known length at once; whether there was room.
+    /// Writes a whole record of known length at once; returns whether there was room.
     #[inline]
     pub fn record<const N: usize>(&self, label: Label, clock: impl Fn() -> u64, payload: [u64; N]) -> bool {
         self.record_with(N, label, clock, move |slot| {
@@ -238,7 +238,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         true
     }
 
-    /// The counts, exact when no writer is inside; meanwhile each by itself was right a moment ago.
+    /// Returns the counts, exact when no writer is inside; meanwhile each by itself was right a moment ago.
     pub fn counts(&self) -> Counts {
         let unread = |block: &RingBlock<W, WORDS>| block.look(Ordering::Relaxed).unread();
         Counts {
@@ -249,7 +249,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
     }
 
-    /// Whether it overwrites or stops.
+    /// Returns whether it overwrites or stops.
     pub fn mode(&self) -> Mode {
         self.mode
     }

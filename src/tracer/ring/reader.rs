@@ -43,7 +43,7 @@ pub struct Pass<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { super:
 }
 
 impl<'r, W: Word, const WORDS: usize> Pass<'r, W, WORDS> {
-    /// The next block with something to read. As long as it is held writers go past it.
+    /// Returns the next block with something to read. As long as it is held writers go past it.
     pub fn next_block(&mut self) -> Option<HeldBlock<'r, W, WORDS>> {
         while let Some((sequence, block)) = self.oldest() {
             self.next = sequence + 1;
@@ -109,7 +109,7 @@ pub struct HeldBlock<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { s
 }
 
 impl<W: Word, const WORDS: usize> HeldBlock<'_, W, WORDS> {
-    /// Its records, the oldest first.
+    /// Returns its records, the oldest first.
     pub fn records(&self) -> Records<'_, W> {
         Records { words: self.block.0.get(1..self.end).unwrap_or_default() }
     }
@@ -170,32 +170,32 @@ pub struct Record<'b, W: Word = AtomicU64> {
 pub const MAX_RECORD_BYTES: usize = (RECORD_HEAD + MAX_PAYLOAD) * 8;
 
 impl<W: Word> Record<'_, W> {
-    /// What it is.
+    /// Returns its label.
     pub fn label(&self) -> Label {
         Label::from_word(self.at(0).unwrap_or(0))
     }
 
-    /// When it was reserved, in the clock's units.
+    /// Returns when it was reserved, in the clock's units.
     pub fn time(&self) -> u64 {
         self.at(1).unwrap_or(0)
     }
 
-    /// A word of the payload.
+    /// Returns a word of the payload.
     pub fn word(&self, index: usize) -> Option<u64> {
         self.at(index.checked_add(RECORD_HEAD)?)
     }
 
-    /// The length of its payload in words.
+    /// Returns the length of its payload in words.
     pub fn payload(&self) -> usize {
         self.words.len() - RECORD_HEAD
     }
 
-    /// The length of the whole record in bytes.
+    /// Returns the length of the whole record in bytes.
     pub fn bytes_len(&self) -> usize {
         self.words.len() * 8
     }
 
-    /// The whole record as little-endian bytes, as [`event`](crate::tracer::event) decodes it.
+    /// Returns the whole record as little-endian bytes, as [`event`](crate::tracer::event) decodes it.
     pub fn bytes<'s>(&self, scratch: &'s mut [u8; MAX_RECORD_BYTES]) -> &'s [u8] {
         for (bytes, word) in scratch.as_chunks_mut().0.iter_mut().zip(self.words) {
             *bytes = word.load(Ordering::Relaxed).to_le_bytes();

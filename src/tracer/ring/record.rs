@@ -11,7 +11,7 @@ pub(super) const RECORD_HEAD: usize = 2;
 /// The longest payload of a record, in words: the record's length stands in one byte.
 pub const MAX_PAYLOAD: usize = u8::MAX as usize - RECORD_HEAD;
 
-/// What a record is, in its first word beside its length.
+/// A record's kind, with what stands beside it in the first word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Label {
     /// The kind of record; [`Label::VOID`]'s is 0.

@@ -101,7 +101,7 @@ pub struct Session<K> {
 }
 
 impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
-    /// One that has not begun.
+    /// Makes a session that has not begun.
     pub const fn new() -> Self {
         Self {
             graph: Ops::returning::<SessionGraph<K>>(),

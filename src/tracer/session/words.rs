@@ -16,7 +16,7 @@ pub fn words(line: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How long the word is that a text begins with. Where what it opens is not closed, it ends at the first white space.
+/// Returns how long the word is that a text begins with. Where what it opens is not closed, it ends at the first white space.
 fn word_len(text: &str) -> usize {
     let (mut depth, mut in_quotes, mut before) = (0_usize, false, ' ');
     for (at, c) in text.char_indices() {
@@ -36,7 +36,7 @@ fn word_len(text: &str) -> usize {
     if is_closed { text.len() } else { text.find(char::is_whitespace).unwrap_or(text.len()) }
 }
 
-/// Whether the next word is a `key=`.
+/// Returns whether the next word is a `key=`.
 fn begins_with_key(text: &str) -> bool {
     let key = text.trim_start().split('=').next().unwrap_or_default();
     let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
