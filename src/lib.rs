@@ -46,6 +46,10 @@
 //! - kernel images of more than 128 MiB of text;
 //! - big-endian and 32-bit kernels.
 //!
+//! # Errors
+//! An error's text is whole: it includes what its cause says, since a kernel often prints `{error}` alone.
+//! [`source`](core::error::Error::source) gives the cause as a value.
+//!
 //! # The rooms
 //! The folders of `src/` are the architecture. A room uses only the rooms below it (`cargo xtask check` holds the imports
 //! to this list); a test stands in the room of what it tests and may use all.

@@ -8,6 +8,7 @@ use crate::context::TraceContext;
 use crate::record::CpuArea;
 use core::fmt;
 use core::ptr::NonNull;
+use thiserror::Error;
 
 /// The size in bytes of a piece of text that [`Platform::map_alias`] is asked for; it is aligned to its size.
 ///
@@ -227,7 +228,7 @@ pub enum BaseRegister {
 }
 
 /// A return whose call is not on the running thread's shadow stack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub struct LostReturn {
     /// The SP of the return, and so of the call.
     pub sp: u64,
@@ -266,10 +267,9 @@ impl fmt::Display for LostReturn {
     }
 }
 
-impl core::error::Error for LostReturn {}
-
 /// The platform could not give a writable alias.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The platform gave no writable alias of the text at {page}: {reason}")]
 pub struct AliasError {
     /// The text that was asked for.
     pub page: TextAddr,
@@ -277,25 +277,10 @@ pub struct AliasError {
     pub reason: &'static str,
 }
 
-impl fmt::Display for AliasError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The platform gave no writable alias of the text at {}: {}", self.page, self.reason)
-    }
-}
-
-impl core::error::Error for AliasError {}
-
 /// A CPU did not go through a context synchronisation event in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The CPU {cpu} did not synchronise its instruction stream in time")]
 pub struct CpuTimeout {
     /// The CPU, as the platform counts them.
     pub cpu: usize,
 }
-
-impl fmt::Display for CpuTimeout {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The CPU {} did not synchronise its instruction stream in time", self.cpu)
-    }
-}
-
-impl core::error::Error for CpuTimeout {}

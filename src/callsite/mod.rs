@@ -39,6 +39,7 @@ pub use table::{Encoding, InitCounts, TableError};
 use crate::address::{TextAddr, TextRange};
 use crate::insn::{Branch, BranchOffset, EncodeError, Hint, Insn};
 use core::fmt;
+use thiserror::Error;
 
 /// `NOP`, the compiled form of both instructions.
 pub const NOP: u32 = Insn::NOP.encode();
@@ -113,85 +114,58 @@ pub enum State {
 }
 
 /// Why an entry of the section is refused: it is reported, and its text is never written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// The address is not a multiple of 4.
+    #[error("its address is not a multiple of 4")]
     Misaligned,
     /// The instructions are not all inside the region's text.
+    #[error("its instructions are not inside the text")]
     OutsideText,
     /// Another entry names the same instructions.
+    #[error("another entry names the same instructions")]
     Duplicate,
     /// Another entry's callsite shares one of the two instructions. One of the two is damaged, and nothing tells which: both
     /// are refused, since a BL in the place of the other's first instruction would lose the return address.
+    #[error("another entry names one of the two instructions as well")]
     Overlapping,
     /// The function's symbol is marked STO_AARCH64_VARIANT_PCS (AAELF64 5.5.1): its callers may rely on registers that a
     /// callsite changes.
+    #[error("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")]
     CallingConvention,
     /// The callsite is already initialised or enabled, by somebody else.
+    #[error("it was made ready or enabled before")]
     InUse,
     /// No function begins where the entry could belong to it.
+    #[error("no function begins where it could belong to one, as far as symbols say")]
     NoFunction,
     /// The function was compiled with another number of prefix NOPs than `=2` (none) or `=4,2` (two).
+    #[error("its function begins {nops} NOPs behind it; -fpatchable-function-entry=2 has none there, and =4,2 has two")]
     PrefixSize {
         /// The number of NOPs between the entry and the function.
         nops: u8,
     },
     /// There are no symbols, and the instructions can mean more than one thing.
+    #[error("without symbols its instructions can mean more than one thing: give symbols, or the layout")]
     InDoubt,
     /// The instructions are not the compiler's.
+    #[error("expected nop; nop and found {}; {}", Insn::decode(.found[0]), Insn::decode(.found[1]))]
     NotPatchable {
         /// The two words where NOP and NOP were expected.
         found: [u32; 2],
     },
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Misaligned => f.write_str("its address is not a multiple of 4"),
-            Self::OutsideText => f.write_str("its instructions are not inside the text"),
-            Self::Duplicate => f.write_str("another entry names the same instructions"),
-            Self::Overlapping => f.write_str("another entry names one of the two instructions as well"),
-            Self::CallingConvention => {
-                f.write_str("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")
-            }
-            Self::InUse => f.write_str("it was made ready or enabled before"),
-            Self::NoFunction => f.write_str("no function begins where it could belong to one, as far as symbols say"),
-            Self::PrefixSize { nops } => write!(
-                f,
-                "its function begins {nops} NOPs behind it; -fpatchable-function-entry=2 has none there, and =4,2 has two"
-            ),
-            Self::InDoubt => f.write_str(
-                "without symbols its instructions can mean more than one thing: give symbols, or the layout",
-            ),
-            Self::NotPatchable { found: [first, second] } => {
-                write!(f, "expected nop; nop and found {}; {}", Insn::decode(*first), Insn::decode(*second))
-            }
-        }
-    }
-}
-
 /// A target that BL can't reach from a callsite: it is farther than 128 MiB, or not an instruction's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the type says what they are")]
+#[error("The callsite {callsite} can't call {target}: {cause}")]
 pub struct OutOfReach {
     pub callsite: TextAddr,
     pub target: TextAddr,
+    #[source]
     pub cause: EncodeError,
-}
-
-impl fmt::Display for OutOfReach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { callsite, target, cause } = self;
-        write!(f, "The callsite {callsite} can't call {target}: {cause}")
-    }
-}
-
-impl core::error::Error for OutOfReach {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        Some(&self.cause)
-    }
 }
 
 /// A text's instructions.

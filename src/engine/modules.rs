@@ -99,7 +99,8 @@ impl Registry {
             // first promise.
             unsafe { TextWord::new(at) }.load(machine)
         };
-        let symbols = OwnedSymbols::parse(symbols).ok();
+        let symbols = (!symbols.is_empty()).then(|| OwnedSymbols::parse(symbols)).transpose();
+        let symbols = symbols.map_err(RegionCause::Symbols)?;
         let names = symbols.as_ref().map(|symbols| *symbols.get());
         let (table, _) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, names, read)
             .map_err(RegionCause::Table)?;

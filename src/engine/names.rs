@@ -3,7 +3,7 @@
 use crate::address::TextAddr;
 #[cfg(feature = "module")]
 use crate::symbols::OwnedSymbols;
-use crate::symbols::{Cursor, NamesHere, Symbols};
+use crate::symbols::{Cursor, Names, Symbols};
 #[cfg(feature = "module")]
 use alloc::boxed::Box;
 
@@ -68,7 +68,7 @@ impl<'a> FunctionNames<'a> {
 
 /// The names of one function; none where there are no symbols.
 #[derive(Clone)]
-pub(super) struct Aliases<'c, 'a>(Option<NamesHere<'c, 'a>>);
+pub(super) struct Aliases<'c, 'a>(Option<Names<'c, 'a>>);
 
 impl Aliases<'_, '_> {
     pub(super) const NONE: Self = Self(None);

@@ -4,27 +4,18 @@
 //! goes byte by byte. What a glob begins and ends with is known before any name is looked at, and compared from its end:
 //! functions of one module have long beginnings in common.
 
-use core::fmt;
+use thiserror::Error;
 
 /// Why a text is no glob.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GlobError {
     /// A `[` without its `]`; it starts at this byte.
+    #[error("The glob's '[' at byte {0} has no ']'")]
     OpenClass(usize),
     /// A `\` at the end, with nothing to take literally.
+    #[error("The glob ends in '\\', with nothing after it")]
     TrailingEscape,
 }
-
-impl fmt::Display for GlobError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenClass(at) => write!(f, "The glob's '[' at byte {at} has no ']'"),
-            Self::TrailingEscape => f.write_str("The glob ends in '\\', with nothing after it"),
-        }
-    }
-}
-
-impl core::error::Error for GlobError {}
 
 /// A glob, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! Why a value does not fit an instruction.
 
-use core::fmt;
+use thiserror::Error;
 
 /// A value that an instruction cannot hold: which field, the value, and what the field takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
     /// The value lies outside the field's range.
+    #[error("The value {value} does not fit {field}, which holds {min} to {max}")]
     OutOfRange {
         /// The field, by the Arm ARM's name for it (`imm26`, `imm12`, ...).
         field: &'static str,
@@ -18,6 +19,7 @@ pub enum EncodeError {
         max: i64,
     },
     /// The field counts in units, and the value is not a whole number of them.
+    #[error("The value {value} does not fit {field}, which holds multiples of {multiple_of}")]
     Misaligned {
         /// The field, by the Arm ARM's name for it.
         field: &'static str,
@@ -27,6 +29,7 @@ pub enum EncodeError {
         multiple_of: u32,
     },
     /// The field holds some patterns only, and the value is none of them.
+    #[error("The value {value:#x} does not fit {field}, which holds {takes}")]
     NotEncodable {
         /// The field, by the Arm ARM's name for it.
         field: &'static str,
@@ -36,21 +39,3 @@ pub enum EncodeError {
         takes: &'static str,
     },
 }
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::OutOfRange { field, value, min, max } => {
-                write!(f, "The value {value} does not fit {field}, which holds {min} to {max}")
-            }
-            Self::Misaligned { field, value, multiple_of } => {
-                write!(f, "The value {value} does not fit {field}, which holds multiples of {multiple_of}")
-            }
-            Self::NotEncodable { field, value, takes } => {
-                write!(f, "The value {value:#x} does not fit {field}, which holds {takes}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for EncodeError {}

@@ -5,6 +5,25 @@ use crate::address::TextAddr;
 use crate::callsite::veneer::{UDF, Veneer};
 use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PageOffset};
 
+/// Whether the CPUs have Cortex-A53 erratum 843419.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Erratum843419 {
+    /// No ADRP may be at the end of a page.
+    Present,
+    /// ADRP may be anywhere.
+    Absent,
+}
+
+impl Erratum843419 {
+    /// Reads MIDR_EL1 and REVIDR_EL1 of one CPU: the erratum is Cortex-A53's up to r0p4, unless the part was fixed.
+    pub const fn of_cpu(midr: u64, revidr: u64) -> Self {
+        const CORTEX_A53: u64 = 0x4100_d030;
+        let (part, revision) = (midr & 0xff00_fff0, (midr >> 20 & 0xf) << 4 | midr & 0xf);
+        let fixed = revision == 4 && revidr >> 8 & 1 != 0;
+        if part == CORTEX_A53 && revision <= 4 && !fixed { Self::Present } else { Self::Absent }
+    }
+}
+
 /// What stands in the place of an ADRP that Cortex-A53 erratum 843419 forbids there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdrpInstead {
@@ -20,7 +39,7 @@ pub(crate) enum AdrpInstead {
 }
 
 impl AdrpInstead {
-    /// What replaces `adrp`, the word at `at`, given a veneer's room at `room`; `None` if that word is no ADRP.
+    /// Finds what replaces `adrp`, the word at `at`, given a veneer's room at `room`; `None` if that word is no ADRP.
     ///
     /// # Errors
     ///

@@ -5,7 +5,6 @@
 //! in its object.
 
 use super::error::{LoadError, owned};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -26,7 +25,7 @@ pub struct Export {
 unsafe impl Sync for Export {}
 
 impl Export {
-    /// A record; [`export!`](crate::export) makes it and puts it where it is found.
+    /// Makes a record; [`export!`](crate::export) puts it where it is found.
     pub const fn new(name: &'static str, address: *const ()) -> Self {
         Self { name: name.as_ptr(), name_bytes: name.len(), address }
     }
@@ -73,15 +72,17 @@ macro_rules! export {
     };
 }
 
-/// What the kernel exports, sorted by name.
+/// The names that the kernel exports, with their addresses.
 #[derive(Debug)]
 pub struct Exports<'k> {
+    /// By name.
     sorted: Vec<(&'k str, u64)>,
 }
 
 impl<'k> Exports<'k> {
-    /// Takes names and addresses. That each address is what modules take it for, whoever [loads](super::Modules::load) one
-    /// promises.
+    /// Takes names and addresses.
+    ///
+    /// That each address is what modules take it for is promised by whoever [loads](super::Modules::load) one.
     ///
     /// # Errors
     ///
@@ -94,12 +95,12 @@ impl<'k> Exports<'k> {
         }
         sorted.sort_unstable();
         match sorted.array_windows().find(|[(a, _), (b, _)]| a == b) {
-            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: owned(name)?, owner: String::new() }),
+            Some([(name, _), _]) => Err(LoadError::DuplicateExport { name: owned(name)?, owner: None }),
             None => Ok(Self { sorted }),
         }
     }
 
-    /// The exports that the linker script gathers.
+    /// Reads the exports that the linker script gathers.
     ///
     /// # Errors
     ///
@@ -125,18 +126,18 @@ impl<'k> Exports<'k> {
         Self::new(records.iter().map(|export| (export.name(), export.address.addr() as u64)))
     }
 
-    /// The address of a name.
+    /// Finds the address of a name.
     pub fn get(&self, name: &str) -> Option<u64> {
         let index = self.sorted.binary_search_by_key(&name, |(name, _)| name).ok()?;
         self.sorted.get(index).map(|(_, address)| *address)
     }
 
-    /// How many there are.
+    /// Returns the number of names.
     pub fn len(&self) -> usize {
         self.sorted.len()
     }
 
-    /// Whether there is none.
+    /// Whether nothing is exported.
     pub fn is_empty(&self) -> bool {
         self.sorted.is_empty()
     }

@@ -1,73 +1,27 @@
-//! What is loaded: loading, starting, use counts, unloading.
+//! The list of loaded modules: loading, starting, use counts, unloading.
 
-use super::apply::Linking;
 use super::error::{LoadError, StartError, UnloadError, owned};
-use super::export::{Exports, RECORD_BYTES, SECTION};
-use super::layout::{Erratum843419, Layout, Spot};
-use super::memory::{ModuleMemory, Placement, Segment};
+use super::export::Exports;
+use super::export_records;
+use super::kernel::Kernel;
+use super::layout::SegmentLayout;
+use super::link::Linking;
+use super::memory::{Placement, Segment};
+use super::names::function_names;
 use super::object::Object;
-use super::place::{Kept, Placed};
-use super::symbols::{self, Values};
-use super::{EXIT, INIT};
+use super::place::{KeptMemory, Placed};
+use super::regions::NewRegion;
+use super::resolve::{SymbolValues, functions};
+use super::tables::LinkTables;
 use crate::address::{TextAddr, TextRange};
-use crate::module::regions::{NewRegion, Regions};
-use crate::platform::Platform;
-use crate::text::Machine;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
-/// What the loader needs of the kernel around it.
-#[derive(Clone, Copy)]
-pub struct Kernel<'k> {
-    /// Where memory comes from.
-    pub memory: &'k dyn ModuleMemory,
-    /// How the other CPUs are told of new text.
-    pub platform: &'k dyn Platform,
-    /// The CPU, for cache maintenance.
-    pub machine: &'k dyn Machine,
-    /// Who traces the text.
-    pub regions: &'k dyn Regions,
-    /// Whether a CPU has it.
-    pub erratum_843419: Erratum843419,
-    /// Calls a function of a module, under the contract of [`call`], which does it on the CPU that this is compiled for.
-    pub call: unsafe fn(TextAddr) -> i32,
-}
-
-impl fmt::Debug for Kernel<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("erratum_843419", &self.erratum_843419).finish_non_exhaustive()
-    }
-}
-
-/// Calls the `extern "C" fn() -> i32` at this address; what it returns has no meaning where the function has no result.
-///
-/// Not through a function pointer: a kernel compiled with kCFI would look for a hash of its own compiler before the
-/// function, and a module in C has none.
-///
-/// # Safety
-///
-/// 1. There is such a function, mapped executable on this CPU.
-/// 2. Calling it now is sound.
-#[cfg(target_arch = "aarch64")]
-pub unsafe fn call(function: TextAddr) -> i32 {
-    let result: u64;
-    // SAFETY: our caller's promises; an `extern "C"` function keeps the procedure call standard.
-    unsafe {
-        core::arch::asm!("blr {function}", function = in(reg) function.get(), lateout("x0") result, clobber_abi("C"));
-    }
-    result as i32
-}
-
-/// Calls a function at this address: not here, where the CPU is another one.
-///
-/// # Safety
-///
-/// None: nothing is called.
-#[cfg(not(target_arch = "aarch64"))]
-pub unsafe fn call(_function: TextAddr) -> i32 {
-    0
-}
+/// The symbol of a module's init function.
+pub const INIT: &str = "fentry_module_init";
+/// The symbol of a module's exit function.
+pub const EXIT: &str = "fentry_module_exit";
 
 /// A loaded module, by a number that no other module gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,40 +43,42 @@ pub struct Module<'k> {
 }
 
 impl Module<'_> {
-    /// Its number.
+    /// Returns the module's number.
     pub fn id(&self) -> ModuleId {
         self.id
     }
 
-    /// Its name.
+    /// Returns the module's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The addresses of a segment; empty where it has none, or none any more. An init segment that is still there holds text
-    /// whose tracing could not be ended; unloading tries again.
+    /// Returns a segment's addresses; empty where the module has no such segment, or has it no more.
+    ///
+    /// An init segment that is still there holds text whose tracing could not be ended; unloading tries again.
     pub fn range(&self, segment: Segment) -> TextRange {
         self.placed.range(segment)
     }
 
-    /// The address of what it exports by this name.
+    /// Finds the address that the module exports by this name.
     pub fn export(&self, name: &str) -> Option<u64> {
         let at = self.exports.binary_search_by(|(known, _)| known.as_str().cmp(name)).ok()?;
         Some(self.exports[at].1)
     }
 
-    /// What it exports, by name.
+    /// Iterates over what the module exports, by name.
     pub fn exports(&self) -> impl Iterator<Item = (&str, u64)> {
         self.exports.iter().map(|(name, address)| (name.as_str(), *address))
     }
 
-    /// The entries of its callsites, each once and sorted; init text's are left out. Which of them can't be traced, and why,
-    /// says [`Engine::for_each_refusal`](crate::Engine::for_each_refusal).
+    /// Returns the entries of the module's callsites, each once and sorted; init text's are left out.
+    ///
+    /// [`Engine::for_each_refusal`](crate::Engine::for_each_refusal) says which of them can't be traced, and why.
     pub fn callsites(&self) -> &[u64] {
         &self.callsites
     }
 
-    /// Its veneers for whoever traces it; none where it has no text.
+    /// Returns the room for veneers to stubs; none where the module has no text.
     pub fn stub_veneers(&self) -> Option<TextRange> {
         self.stub_veneers
     }
@@ -138,7 +94,7 @@ pub struct Modules<'k> {
 }
 
 impl<'k> Modules<'k> {
-    /// No modules yet.
+    /// Makes an empty list.
     pub const fn new(kernel: Kernel<'k>, exports: Exports<'k>) -> Self {
         Self { kernel, exports, loaded: Vec::new(), next_id: 0 }
     }
@@ -170,10 +126,10 @@ impl<'k> Modules<'k> {
         if let Err(cause) = unsafe { self.start(&mut module, init) } {
             return Err(match module.placed.give_up() {
                 Ok(()) => cause.into(),
-                Err(Kept { error, bytes }) => LoadError::Kept { cause, error, bytes },
+                Err(KeptMemory { error, bytes }) => LoadError::Kept { cause, error, bytes },
             });
         }
-        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's third
+        // SAFETY: init has returned, and nothing else ran there; that nobody has a pointer there is our caller's fourth
         // promise.
         if let Err(error) = unsafe { module.placed.free_init() } {
             log::warn!("fentry: the init sections of module {name} are kept until it is unloaded: {error}");
@@ -188,20 +144,20 @@ impl<'k> Modules<'k> {
         Ok(id)
     }
 
-    /// Everything up to the point where the module could run.
+    /// Places and links a module, up to the point where it could run.
     fn link(&self, name: &str, object: &Object<'_>, placement: Placement) -> Result<(Module<'k>, Init), LoadError> {
         let Kernel { memory, platform, machine, regions, erratum_843419: erratum, .. } = self.kernel;
-        let mut layout = Layout::of_sections(object, memory.page_bytes() as u64)?;
+        let mut layout = SegmentLayout::of_sections(object, memory.page_bytes() as u64)?;
         let mut uses = Vec::new();
-        let values = Values::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
-        layout.add_tables(object, &values, erratum)?;
+        let values = SymbolValues::resolve(object, &layout, |name| self.lookup(name, &mut uses))?;
+        let tables = LinkTables::append_to(&mut layout, object, &values, erratum)?;
 
         let mut placed = Placed::allocate(memory, regions, &layout.bytes, placement)?;
-        let mut linking = Linking::new(object, &layout, &values, &mut placed, erratum)?;
+        let mut linking = Linking::new(object, &layout, &tables, &values, &mut placed, erratum)?;
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
-        let exports = self.read_exports(object, &layout, &placed)?;
-        placed.protect(machine, machine.cache_type().with_clean_errata(platform.has_clean_errata()))?;
+        let exports = export_records::read(object, &layout, &placed, |name| self.check_not_exported(name))?;
+        placed.protect(machine, platform)?;
         platform.synchronize_cpus()?;
 
         let mut callsites = Vec::new();
@@ -215,12 +171,12 @@ impl<'k> Modules<'k> {
         for ((parts, (segment, entries)), veneers) in texts.iter_mut().zip(of_segments).zip(veneers) {
             let text = placed.range(segment);
             if let Some(veneers) = veneers.filter(|_| !entries.is_empty()) {
-                let symbols = symbols::table(object, &layout, segment, text.start.get())?;
+                let symbols = function_names(object, &layout, segment, text.start.get())?;
                 *parts = Some(Parts { segment, text, entries, symbols, veneers });
             }
         }
-        let functions = symbols::functions(object, &layout, [INIT, EXIT])?;
-        let [init, exit] = functions.map(|spot| spot.map(|spot| TextAddr::new(placed.address(spot))));
+        let places = functions(object, &layout, [INIT, EXIT])?;
+        let [init, exit] = places.map(|place| place.map(|place| TextAddr::new(placed.address(place))));
         let init = Init { function: init, texts };
         let module = Module {
             id: ModuleId(self.next_id),
@@ -236,7 +192,7 @@ impl<'k> Modules<'k> {
         Ok((module, init))
     }
 
-    /// Hands the module's texts to whoever traces, and calls its init function.
+    /// Hands the module's texts to whoever traces, and calls the init function.
     ///
     /// # Safety
     ///
@@ -258,7 +214,7 @@ impl<'k> Modules<'k> {
         }
     }
 
-    /// What the kernel or a module exports by this name. The module is noted in `uses`.
+    /// Finds what the kernel or a module exports by this name, and notes the module in `uses`.
     fn lookup(&self, name: &str, uses: &mut Vec<ModuleId>) -> Result<Option<u64>, LoadError> {
         if let Some(address) = self.exports.get(name) {
             return Ok(Some(address));
@@ -272,34 +228,14 @@ impl<'k> Modules<'k> {
         Ok(Some(address))
     }
 
-    /// Reads a module's export records, sorted by name.
-    fn read_exports(
-        &self,
-        object: &Object<'_>,
-        layout: &Layout,
-        placed: &Placed<'_>,
-    ) -> Result<Vec<(String, u64)>, LoadError> {
-        let mut exports: Vec<(String, u64)> = Vec::new();
-        for section in object.sections.iter().filter(|section| section.name.is(SECTION)) {
-            let Some(start) = layout.sections[section.index] else { continue };
-            for index in 0..(section.bytes / RECORD_BYTES) as usize {
-                let spot = Spot { offset: start.offset + RECORD_BYTES * index as u64, ..start };
-                let (name, address) = read_export(placed, spot)?.ok_or(LoadError::BadExport { index })?;
-                let other = self.loaded.iter().find(|other| other.export(&name).is_some());
-                let owner = if self.exports.get(&name).is_some() { Some("") } else { other.map(Module::name) };
-                if let Some(owner) = owner {
-                    return Err(LoadError::DuplicateExport { name, owner: owned(owner)? });
-                }
-                exports.try_reserve(1)?;
-                exports.push((name, address));
-            }
+    /// Refuses a name that the kernel or a loaded module exports.
+    fn check_not_exported(&self, name: &str) -> Result<(), LoadError> {
+        let module = self.loaded.iter().find(|module| module.export(name).is_some());
+        if module.is_none() && self.exports.get(name).is_none() {
+            return Ok(());
         }
-        exports.sort_unstable();
-        let twice = exports.array_windows().find(|[(before, _), (name, _)]| before == name);
-        if let Some([_, (name, _)]) = twice {
-            return Err(LoadError::DuplicateExport { name: owned(name)?, owner: owned("")? });
-        }
-        Ok(exports)
+        let owner = module.map(|module| owned(&module.name)).transpose()?;
+        Err(LoadError::DuplicateExport { name: owned(name)?, owner })
     }
 
     /// Stops and frees a module.
@@ -335,7 +271,7 @@ impl<'k> Modules<'k> {
         Ok(())
     }
 
-    /// How many modules use this one's exports, and how often it is held.
+    /// Counts the modules that use this one's exports, and how often it is held.
     pub fn users(&self, id: ModuleId) -> usize {
         let users = self.loaded.iter().filter(|module| module.uses.contains(&id)).count();
         users + self.get(id).map_or(0, |module| module.holders)
@@ -355,22 +291,22 @@ impl<'k> Modules<'k> {
         Some(())
     }
 
-    /// The module of this number.
+    /// Finds the module of this number.
     pub fn get(&self, id: ModuleId) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.id == id)
     }
 
-    /// The module of this name.
+    /// Finds the module of this name.
     pub fn find(&self, name: &str) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.name == name)
     }
 
-    /// The module whose text holds this address.
+    /// Finds the module whose text holds this address.
     pub fn at(&self, address: TextAddr) -> Option<&Module<'k>> {
         self.loaded.iter().find(|module| module.range(Segment::Text).contains(address))
     }
 
-    /// Every module, in the order of loading.
+    /// Iterates over the modules, in the order of loading.
     pub fn iter(&self) -> impl Iterator<Item = &Module<'k>> {
         self.loaded.iter()
     }
@@ -383,38 +319,17 @@ impl Drop for Modules<'_> {
     }
 }
 
-/// What is needed once, to start a module.
+/// What a module is started with.
 struct Init {
     function: Option<TextAddr>,
     texts: [Option<Parts>; 2],
 }
 
-/// What a region is made of.
+/// A text that will be handed to whoever traces.
 struct Parts {
     segment: Segment,
     text: TextRange,
     entries: Vec<u64>,
-    symbols: alloc::boxed::Box<[u8]>,
+    symbols: Box<[u8]>,
     veneers: TextRange,
-}
-
-/// The name and the address in an export record; `None` where they are not inside the module.
-fn read_export(placed: &Placed<'_>, record: Spot) -> Result<Option<(String, u64)>, LoadError> {
-    let Some((name, bytes, address)) = locate_export(placed, record) else { return Ok(None) };
-    let mut text = Vec::new();
-    text.try_reserve_exact(bytes)?;
-    for offset in 0..bytes as u64 {
-        let Some(byte) = placed.read(Spot { offset: name.offset + offset, ..name }, 1) else { return Ok(None) };
-        text.push(byte as u8);
-    }
-    Ok(String::from_utf8(text).ok().map(|name| (name, address)))
-}
-
-/// Where an export record's name is, its length in bytes, and the address that the record has.
-fn locate_export(placed: &Placed<'_>, record: Spot) -> Option<(Spot, usize, u64)> {
-    let field = |index: u64| placed.read(Spot { offset: record.offset + 8 * index, ..record }, 8);
-    let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
-    placed.locate(address, 1)?;
-    let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
-    Some((start, usize::try_from(bytes).ok()?, address))
 }

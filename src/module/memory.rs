@@ -1,13 +1,14 @@
 //! What the loader asks of a kernel: memory, by what it is for.
 //!
-//! A module is placed in up to six pieces, each on pages of its own, so that each can have its
-//! own permission and the three init pieces can be freed once the module has started.
+//! A module is placed in up to six segments, each on pages of its own, so that each can have its own permission and the
+//! three init segments can be freed once the module has started.
 
 use crate::address::TextAddr;
 use core::fmt;
 use core::ptr::NonNull;
+use thiserror::Error;
 
-/// A piece of a module by what it holds.
+/// A part of a module that has memory and a permission of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Segment {
     /// Functions, and the region's veneers.
@@ -25,10 +26,10 @@ pub enum Segment {
 }
 
 impl Segment {
-    /// Every segment.
+    /// All segments, in the order of allocation.
     pub const ALL: [Self; 6] = [Self::Text, Self::Rodata, Self::Data, Self::InitText, Self::InitRodata, Self::InitData];
 
-    /// What may be done with it once the module is complete.
+    /// Returns the permission that the segment has once the module is complete.
     pub const fn permission(self) -> Permission {
         match self {
             Self::Text | Self::InitText => Permission::ReadExecute,
@@ -65,7 +66,7 @@ impl fmt::Display for Segment {
     }
 }
 
-/// What may be done with memory. There is no way to say both write and execute.
+/// A permission of memory. None allows both to write and to execute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
     /// Read and execute.
@@ -76,7 +77,7 @@ pub enum Permission {
     ReadWrite,
 }
 
-/// Where a module shall be.
+/// Where to place a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// As near to this address as there is room: within BL's 128 MiB no veneers are needed, and beyond ADRP's 4 GiB a
@@ -86,14 +87,14 @@ pub enum Placement {
     Anywhere,
 }
 
-/// What the loader asks for.
+/// A request for a segment's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// What the memory is for.
     pub segment: Segment,
     /// How many bytes, a multiple of [`ModuleMemory::page_bytes`] and not 0.
     pub bytes: usize,
-    /// Where. The first piece is placed as the caller of the loader says, the others near it.
+    /// Where. The first segment is placed as the caller of the loader says, the others near it.
     pub placement: Placement,
 }
 
@@ -111,7 +112,8 @@ pub struct Allocation {
 }
 
 /// The kernel had no memory, or could not set a permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The kernel has no memory for {bytes:#x} bytes of {segment}: {reason}")]
 pub struct MemoryError {
     /// What for.
     pub segment: Segment,
@@ -121,16 +123,7 @@ pub struct MemoryError {
     pub reason: &'static str,
 }
 
-impl fmt::Display for MemoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, bytes, reason } = self;
-        write!(f, "The kernel has no memory for {bytes:#x} bytes of {segment}: {reason}")
-    }
-}
-
-impl core::error::Error for MemoryError {}
-
-/// Memory for modules, as the kernel manages it.
+/// The kernel's memory for modules.
 ///
 /// # Safety
 ///
@@ -149,19 +142,19 @@ impl core::error::Error for MemoryError {}
 /// 4. `free` forgets every translation of the memory on every CPU before the memory is given to somebody else;
 /// 5. whatever [`Request`] it is given, `allocate` does nothing but allocate or refuse.
 pub unsafe trait ModuleMemory: Sync {
-    /// The size of a page: the unit of permissions. A power of two, 4096 at least.
+    /// Returns the size of a page, the unit of permissions: a power of two, 4096 at least.
     fn page_bytes(&self) -> usize {
         4096
     }
 
-    /// Memory for a segment.
+    /// Allocates memory for a segment.
     ///
     /// # Errors
     ///
-    /// There is none.
+    /// There is no such memory.
     fn allocate(&self, request: &Request) -> Result<Allocation, MemoryError>;
 
-    /// Gives the memory the permission for good; `writable` isn't used any more.
+    /// Gives the memory its final permission; `writable` isn't used any more.
     ///
     /// # Errors
     ///
@@ -173,7 +166,7 @@ pub unsafe trait ModuleMemory: Sync {
     /// 2. Its holder writes it no more by `writable`, and has let no CPU execute it yet.
     unsafe fn protect(&self, allocation: &Allocation, permission: Permission) -> Result<(), MemoryError>;
 
-    /// Takes memory back.
+    /// Frees memory.
     ///
     /// # Safety
     ///

@@ -28,33 +28,35 @@
 //! What it wants to be called, it defines as global symbols: [`INIT`], `extern "C" fn() -> i32`, where 0 is success, and
 //! [`EXIT`], `extern "C" fn()`. Both may be missing.
 
-mod apply;
 mod erratum;
 mod error;
 mod export;
+mod export_records;
+mod kernel;
+mod kinds;
 mod layout;
+mod link;
 mod loader;
 mod mangled;
 mod memory;
+mod names;
 mod object;
 mod place;
 pub(crate) mod regions;
 mod reloc;
+mod resolve;
 mod section;
-mod symbols;
+mod tables;
 mod targets;
 #[cfg(test)]
 mod tests;
 
+pub use erratum::Erratum843419;
 pub use error::{LoadError, SectionCause, StartError, UnloadError};
 pub use export::{Export, Exports};
-pub use layout::Erratum843419;
-pub use loader::{Kernel, Module, ModuleId, Modules, call};
+pub use kernel::{Kernel, call};
+pub use kinds::RelocKind;
+pub use loader::{EXIT, INIT, Module, ModuleId, Modules};
 pub use memory::{Allocation, MemoryError, ModuleMemory, Permission, Placement, Request, Segment};
 pub use regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions, Untraced};
-pub use reloc::{RelocCause, RelocError, RelocKind};
-
-/// The symbol of a module's init function.
-pub const INIT: &str = "fentry_module_init";
-/// The symbol of a module's exit function.
-pub const EXIT: &str = "fentry_module_exit";
+pub use reloc::{RelocCause, RelocError};

@@ -4,8 +4,8 @@
 //! checked where it is followed.
 
 use super::error::{LoadError, SectionCause, owned};
-use super::reloc::RelocKind;
-use super::section::{Name, RelaEntry, Section, is_known_type};
+use super::kinds::RelocKind;
+use super::section::{ElfName, RelaEntry, Section, is_known_type};
 use crate::symbols::Convention;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -19,13 +19,13 @@ type Header = elf::FileHeader64<Little>;
 /// An ET_REL file for AArch64.
 pub(crate) struct Object<'a> {
     pub(crate) sections: Vec<Section<'a>>,
-    pub(crate) symbols: Vec<Symbol<'a>>,
+    pub(crate) symbols: Vec<ObjectSymbol<'a>>,
 }
 
-/// A symbol.
+/// A symbol of an object.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Symbol<'a> {
-    pub(crate) name: Name<'a>,
+pub(crate) struct ObjectSymbol<'a> {
+    pub(crate) name: ElfName<'a>,
     pub(crate) place: SymbolPlace,
     pub(crate) value: u64,
     pub(crate) bytes: u64,
@@ -38,13 +38,13 @@ pub(crate) struct Symbol<'a> {
 pub(crate) enum SymbolPlace {
     /// In a section, by index; it is there.
     Section(usize),
-    /// Nowhere: its value is the address.
+    /// In no section: its value is the address.
     Absolute,
-    /// In zeros that are yet to be given to it; the value is the alignment.
+    /// In zeros that are yet to be allocated for it; the value is the alignment.
     Common,
     /// In another module or the kernel.
     Undefined,
-    /// The same, or nowhere.
+    /// In another module, the kernel, or nowhere.
     WeakUndefined,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Object<'a> {
                 0 => (&[][..], 0),
                 _ => (section.data(Little, file).map_err(malformed("section", index))?, section.sh_size(Little)),
             };
-            let Some(name) = Name::at(names, section.sh_name(Little)) else {
+            let Some(name) = ElfName::at(names, section.sh_name(Little)) else {
                 return Err(LoadError::Malformed { what: "section name", index });
             };
             sections.push(Section {
@@ -167,8 +167,8 @@ const NOTHING_TO_DO: [u32; 2] = [0, 256];
 /// The numbers of the kinds for thread-local storage (AAELF64 5.7.12).
 const THREAD_LOCAL: core::ops::RangeInclusive<u32> = 512..=573;
 
-impl Symbol<'_> {
-    /// The error for a symbol whose place is none.
+impl ObjectSymbol<'_> {
+    /// The error for a symbol that is in no section, or behind its section's end.
     pub(crate) fn misplaced(&self, index: usize) -> LoadError {
         match owned(self.name.text().unwrap_or_default()) {
             Ok(name) => LoadError::SymbolPlace { index, name },
@@ -223,17 +223,17 @@ fn symbols<'a>(
     table: &SymbolTable<'a, Header>,
     strings: &'a [u8],
     sections: &[Section<'a>],
-) -> Result<Vec<Symbol<'a>>, LoadError> {
+) -> Result<Vec<ObjectSymbol<'a>>, LoadError> {
     let mut symbols = Vec::new();
     symbols.try_reserve_exact(table.len())?;
     for (index, entry) in table.iter().enumerate() {
-        let Some(name) = Name::at(strings, entry.st_name(Little)) else {
+        let Some(name) = ElfName::at(strings, entry.st_name(Little)) else {
             return Err(LoadError::Malformed { what: "symbol name", index });
         };
         if entry.st_type() == elf::STT_GNU_IFUNC {
             return Err(LoadError::IndirectFunction { index, name: owned(name.text().unwrap_or_default())? });
         }
-        let mut symbol = Symbol {
+        let mut symbol = ObjectSymbol {
             name,
             place: SymbolPlace::Undefined,
             value: entry.st_value(Little),

@@ -1,52 +1,54 @@
 //! A module's memory: allocated, written, given its permissions, traced, freed.
 //!
-//! The only file of it that touches memory. What has been allocated is freed when a
-//! [`Placed`] is dropped, so whatever goes wrong between allocation and success gives everything back.
+//! The only file of the loader that touches a module's memory. [`Placed`] is the guard of what was allocated: dropped, it frees
+//! everything, so whatever goes wrong between allocation and success gives everything back.
 //!
-//! The one exception is text that whoever traces it does not let go: as long as it is traced it may be read and written, and
-//! a CPU may come back to it out of a callback. Each text therefore holds its region's token, there is one way to free a
-//! segment and one to give up a module, and both ask for the text first. Where it is refused, the memory stays for ever.
+//! The one exception is text that is still traced: it may be read and written, and a CPU may come back to it out of a
+//! callback. The guard therefore owns the regions' tokens, and each way to free memory removes the region first. Where
+//! that fails, the memory is kept for ever, and the error says so.
 
 use super::error::LoadError;
-use super::layout::{Spot, TEXTS};
+use super::layout::{SegmentOffset, TEXTS};
 use super::memory::{Allocation, ModuleMemory, Placement, Request, Segment};
+use super::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::address::{TextAddr, TextRange};
-use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
-use crate::text::{CacheType, Machine, cache};
+use crate::platform::Platform;
+use crate::text::{Machine, cache};
 use core::fmt;
 use core::ptr::NonNull;
 
-/// The memory of one module, and the tracing of its texts.
+/// Guards the memory of one module and the tracing of its texts: memory is freed when its region was removed, and not before.
 pub(crate) struct Placed<'k> {
     memory: &'k dyn ModuleMemory,
     regions: &'k dyn Regions,
-    pieces: [Option<Piece>; Segment::ALL.len()],
+    segments: [Option<SegmentMemory>; Segment::ALL.len()],
 }
 
 /// One segment's memory.
-struct Piece {
+struct SegmentMemory {
     allocation: Allocation,
     /// How many bytes from the start on the module uses.
     bytes: u64,
-    state: PieceState,
+    state: SegmentState,
 }
 
 #[derive(PartialEq, Eq)]
-enum PieceState {
+enum SegmentState {
     /// The loader may write it.
     Writable,
     /// It has its final permission.
     Protected,
-    /// The same, and somebody traces it.
+    /// It has its final permission, and is traced.
     Traced(RegionToken),
+    /// Whoever traces is being asked to add or remove it. What they don't return from leaves it so, and it is never freed.
+    Unsettled,
 }
 
-/// Text that is still traced, so that the module's memory was kept.
+/// A module's memory that was kept, because text of it is still traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Kept {
+pub(crate) struct KeptMemory {
     /// Why it is still traced.
     pub(crate) error: RegionError,
-    /// How much memory that is.
     pub(crate) bytes: usize,
 }
 
@@ -58,7 +60,7 @@ impl<'k> Placed<'k> {
         bytes: &[u64; Segment::ALL.len()],
         placement: Placement,
     ) -> Result<Self, LoadError> {
-        let mut placed = Self { memory, regions, pieces: [const { None }; 6] };
+        let mut placed = Self { memory, regions, segments: [const { None }; 6] };
         let page_bytes = memory.page_bytes();
         let mut placement = placement;
         for segment in Segment::ALL {
@@ -70,92 +72,95 @@ impl<'k> Placed<'k> {
             let whole = whole.ok_or(LoadError::TooLarge(segment))?;
             let allocation = memory.allocate(&Request { segment, bytes: whole, placement })?;
             placement = Placement::Near(TextAddr::new(allocation.address));
-            let piece = Piece { allocation, bytes, state: PieceState::Writable };
-            // SAFETY: `ModuleMemory` promises that so many bytes are writable there, and nobody else's.
-            unsafe { piece.allocation.writable.write_bytes(0, whole) };
-            placed.pieces[segment.index()] = Some(piece);
+            // SAFETY: `whole` bytes from `writable` on are the allocation's alone (`ModuleMemory`'s first promise) and may be
+            // written until it is protected (its second).
+            unsafe { allocation.writable.write_bytes(0, whole) };
+            placed.segments[segment.index()] = Some(SegmentMemory { allocation, bytes, state: SegmentState::Writable });
         }
         Ok(placed)
     }
 
-    fn piece(&self, segment: Segment) -> Option<&Piece> {
-        self.pieces[segment.index()].as_ref()
+    fn segment(&self, segment: Segment) -> Option<&SegmentMemory> {
+        self.segments[segment.index()].as_ref()
     }
 
     /// The segment's addresses; empty where it has no memory.
     pub(crate) fn range(&self, segment: Segment) -> TextRange {
-        self.piece(segment).map_or(TextRange::EMPTY, |piece| {
-            let start = TextAddr::new(piece.allocation.address);
-            TextRange::new(start, TextAddr::new(start.get().wrapping_add(piece.bytes)))
+        self.segment(segment).map_or(TextRange::EMPTY, |memory| {
+            let start = TextAddr::new(memory.allocation.address);
+            TextRange::new(start, TextAddr::new(start.get().wrapping_add(memory.bytes)))
         })
     }
 
     /// The address of a place.
-    pub(crate) fn address(&self, spot: Spot) -> u64 {
-        self.range(spot.segment).start.get().wrapping_add(spot.offset)
+    pub(crate) fn address(&self, place: SegmentOffset) -> u64 {
+        self.range(place.segment).start.get().wrapping_add(place.offset)
     }
 
-    /// Where the loader reads and writes `bytes` bytes from `spot` on; `None` where they are not all inside, or protected.
-    fn window(&self, spot: Spot, bytes: usize) -> Option<NonNull<u8>> {
-        let piece = self.piece(spot.segment).filter(|piece| piece.state == PieceState::Writable)?;
-        let end = spot.offset.checked_add(bytes as u64)?;
-        if end > piece.bytes {
+    /// Where the loader reads and writes `bytes` bytes from `place` on; `None` where they are not all inside, or protected.
+    fn window(&self, place: SegmentOffset, bytes: usize) -> Option<NonNull<u8>> {
+        let memory = self.segment(place.segment).filter(|memory| memory.state == SegmentState::Writable)?;
+        let end = place.offset.checked_add(bytes as u64)?;
+        if end > memory.bytes {
             return None;
         }
-        // SAFETY: the offset is inside the allocation, whose bytes are one object by `ModuleMemory`'s promise.
-        Some(unsafe { piece.allocation.writable.byte_add(spot.offset as usize) })
+        // SAFETY: the offset is inside the allocation: not beyond the bytes that the module uses of it.
+        Some(unsafe { memory.allocation.writable.byte_add(place.offset as usize) })
     }
 
-    /// Copies `data` to `spot`; `None` where it doesn't fit.
-    pub(crate) fn write(&mut self, spot: Spot, data: &[u8]) -> Option<()> {
-        let to = self.window(spot, data.len())?;
-        // SAFETY: `window` has so many bytes, which are ours alone; `data` is a file's, so they don't overlap.
+    /// Copies `data` to `place`; `None` where it doesn't fit.
+    pub(crate) fn write(&mut self, place: SegmentOffset, data: &[u8]) -> Option<()> {
+        let to = self.window(place, data.len())?;
+        // SAFETY: `window` has so many bytes that may be written, and `data` that may be read. They don't overlap: the
+        // window's are the allocation's alone.
         unsafe { to.copy_from_nonoverlapping(NonNull::from(data).cast(), data.len()) };
         Some(())
     }
 
-    /// The little-endian number of `bytes` bytes, 8 at most, at `spot`.
-    pub(crate) fn read(&self, spot: Spot, bytes: u32) -> Option<u64> {
+    /// The little-endian number of `bytes` bytes, 8 at most, at `place`.
+    pub(crate) fn read(&self, place: SegmentOffset, bytes: u32) -> Option<u64> {
         let mut number = [0; 8];
         let into = number.get_mut(..bytes as usize)?;
-        let from = self.window(spot, into.len())?;
-        // SAFETY: `window` has so many bytes, and they are initialised: zeros at first.
+        let from = self.window(place, into.len())?;
+        // SAFETY: `window` has so many bytes that may be read, initialised since `allocate`, and `into` that may be written.
+        // They don't overlap: `into` is a local variable's.
         unsafe { from.copy_to_nonoverlapping(NonNull::from(into).cast(), bytes as usize) };
         Some(u64::from_le_bytes(number))
     }
 
     /// Writes the low `bytes` bytes of a number.
-    pub(crate) fn write_number(&mut self, spot: Spot, bytes: u32, number: u64) -> Option<()> {
+    pub(crate) fn write_number(&mut self, place: SegmentOffset, bytes: u32, number: u64) -> Option<()> {
         let number = number.to_le_bytes();
-        self.write(spot, number.get(..bytes as usize)?)
+        self.write(place, number.get(..bytes as usize)?)
     }
 
     /// The segment that holds `bytes` bytes at this address, and where in it.
-    pub(crate) fn locate(&self, address: u64, bytes: u64) -> Option<Spot> {
+    pub(crate) fn locate(&self, address: u64, bytes: u64) -> Option<SegmentOffset> {
         Segment::ALL.into_iter().find_map(|segment| {
             let range = self.range(segment);
             let offset = address.checked_sub(range.start.get())?;
             let inside = offset.checked_add(bytes)? <= range.len();
-            inside.then_some(Spot { segment, offset })
+            inside.then_some(SegmentOffset { segment, offset })
         })
     }
 
     /// Makes what was written to text visible to instruction fetches, and gives every segment its permission.
-    pub(crate) fn protect(&mut self, machine: &dyn Machine, caches: CacheType) -> Result<(), LoadError> {
-        for piece in self.pieces.iter_mut().flatten() {
-            let segment = piece.allocation.segment;
+    pub(crate) fn protect(&mut self, machine: &dyn Machine, platform: &dyn Platform) -> Result<(), LoadError> {
+        let caches = machine.cache_type().with_clean_errata(platform.has_clean_errata());
+        for memory in self.segments.iter_mut().flatten() {
+            let segment = memory.allocation.segment;
             if segment.is_text() {
-                let start = TextAddr::new(piece.allocation.address);
+                let start = TextAddr::new(memory.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
                 // SAFETY: 1. text is aligned for instructions. 2. `ModuleMemory` promises that an allocation is mapped
                 // readable at its address until it is protected.
-                let places = unsafe { cache::Contiguous::new(start, piece.bytes) };
+                let places = unsafe { cache::Contiguous::new(start, memory.bytes) };
                 cache::make_visible(machine, caches, &places);
             }
-            // SAFETY: (1) It came from this object and is in `pieces` until it is freed. (2) `window` gives no way to write it
+            // SAFETY: (1) It came from this object and is in `segments` until it is freed. (2) `window` gives no way to write it
             // once its state is another, and nothing executes it before all of the module is protected.
-            unsafe { self.memory.protect(&piece.allocation, segment.permission()) }?;
-            piece.state = PieceState::Protected;
+            unsafe { self.memory.protect(&memory.allocation, segment.permission()) }?;
+            memory.state = SegmentState::Protected;
         }
         Ok(())
     }
@@ -172,17 +177,20 @@ impl<'k> Placed<'k> {
     ///    it and the veneers that the loader set aside in it.
     /// 2. No CPU executes the segment before this has returned; if it returns an error, none ever does.
     pub(crate) unsafe fn hand_over(&mut self, segment: Segment, region: NewRegion<'_>) -> Result<(), RegionError> {
-        let Some(piece) = &mut self.pieces[segment.index()] else {
-            return Err(RegionError { text: region.text, cause: RegionCause::Unknown });
+        let text = region.text;
+        let Some(memory) = &mut self.segments[segment.index()] else {
+            return Err(RegionError { text, cause: RegionCause::Unknown });
         };
+        memory.state = SegmentState::Unsettled;
         // SAFETY:
         // 1. The segment is mapped for this module alone, and `free` asks for the region back first.
         // 2. It is protected, so that `window` gives no way to write it any more.
         // 3. Our caller's second promise.
         // 4. and 5. Our caller's first promise.
-        let token = unsafe { self.regions.add(region) }?;
-        piece.state = PieceState::Traced(token);
-        Ok(())
+        let added = unsafe { self.regions.add(region) };
+        added
+            .map(|token| memory.state = SegmentState::Traced(token))
+            .inspect_err(|_| memory.state = SegmentState::Protected)
     }
 
     /// Ends the tracing of a segment, if it is traced.
@@ -191,20 +199,24 @@ impl<'k> Placed<'k> {
     ///
     /// It is still traced then.
     pub(crate) fn take_back(&mut self, segment: Segment) -> Result<(), RegionError> {
-        let Some(piece) = &mut self.pieces[segment.index()] else { return Ok(()) };
-        match core::mem::replace(&mut piece.state, PieceState::Protected) {
-            PieceState::Traced(token) => self.regions.remove(token).map_err(|NotRemoved { token, error }| {
-                piece.state = PieceState::Traced(token);
-                error
-            }),
-            state => {
-                piece.state = state;
-                Ok(())
+        let text = self.range(segment);
+        let Some(memory) = &mut self.segments[segment.index()] else { return Ok(()) };
+        let (state, result) = match core::mem::replace(&mut memory.state, SegmentState::Unsettled) {
+            SegmentState::Traced(token) => match self.regions.remove(token) {
+                Ok(()) => (SegmentState::Protected, Ok(())),
+                Err(NotRemoved { token, error }) => (SegmentState::Traced(token), Err(error)),
+            },
+            SegmentState::Unsettled => {
+                let cause = RegionCause::Other("whoever traces it did not return");
+                (SegmentState::Unsettled, Err(RegionError { text, cause }))
             }
-        }
+            state => (state, Ok(())),
+        };
+        memory.state = state;
+        result
     }
 
-    /// The same for every text.
+    /// Ends the tracing of every text.
     pub(crate) fn take_back_all(&mut self) -> Result<(), RegionError> {
         // Each is asked for, whatever became of the one before.
         TEXTS.into_iter().map(|segment| self.take_back(segment)).fold(Ok(()), Result::and)
@@ -227,20 +239,20 @@ impl<'k> Placed<'k> {
         Ok(())
     }
 
-    /// Frees everything, or, where text can't be taken back, forgets it.
+    /// Frees everything, or, where text is still traced, keeps everything for ever.
     ///
     /// # Errors
     ///
-    /// What was kept. All of the module is: a CPU that may still be in a callback goes on in its functions.
-    pub(crate) fn give_up(mut self) -> Result<(), Kept> {
+    /// What was kept, which is all of the module: a CPU that may still be in a callback goes on in its functions.
+    pub(crate) fn give_up(mut self) -> Result<(), KeptMemory> {
         self.release()
     }
 
-    fn release(&mut self) -> Result<(), Kept> {
+    fn release(&mut self) -> Result<(), KeptMemory> {
         let taken_back = self.take_back_all();
         if let Err(error) = taken_back {
-            let kept = self.pieces.iter_mut().filter_map(Option::take);
-            return Err(Kept { error, bytes: kept.map(|piece| piece.allocation.bytes).sum() });
+            let kept = self.segments.iter_mut().filter_map(Option::take);
+            return Err(KeptMemory { error, bytes: kept.map(|memory| memory.allocation.bytes).sum() });
         }
         Segment::ALL.into_iter().rev().for_each(|segment| self.free(segment));
         Ok(())
@@ -248,18 +260,19 @@ impl<'k> Placed<'k> {
 
     /// Frees a segment that isn't traced.
     fn free(&mut self, segment: Segment) {
-        let piece = self.pieces[segment.index()].take_if(|piece| !matches!(piece.state, PieceState::Traced(_)));
-        if let Some(piece) = piece {
+        let is_ours =
+            |memory: &mut SegmentMemory| matches!(memory.state, SegmentState::Writable | SegmentState::Protected);
+        if let Some(memory) = self.segments[segment.index()].take_if(is_ours) {
             // SAFETY: (1) It came from this object, and was taken out of here, so this happens once. (2) Nobody traces it;
             // whoever drops the module, or frees its init segments, promises that nothing else uses them.
-            unsafe { self.memory.free(piece.allocation) };
+            unsafe { self.memory.free(memory.allocation) };
         }
     }
 }
 
 impl Drop for Placed<'_> {
     fn drop(&mut self) {
-        if let Err(Kept { error, bytes }) = self.release() {
+        if let Err(KeptMemory { error, bytes }) = self.release() {
             log::error!("fentry: {bytes:#x} bytes of a module are kept for ever: {error}");
         }
     }
@@ -269,10 +282,10 @@ impl fmt::Debug for Placed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         for segment in Segment::ALL {
-            if let Some(piece) = self.piece(segment) {
+            if let Some(memory) = self.segment(segment) {
                 map.entry(
                     &format_args!("{segment}"),
-                    &format_args!("{:#x}+{:#x}", piece.allocation.address, piece.bytes),
+                    &format_args!("{:#x}+{:#x}", memory.allocation.address, memory.bytes),
                 );
             }
         }

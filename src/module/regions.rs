@@ -7,19 +7,19 @@
 //! twice:
 //!
 //! ```compile_fail,E0133
-//! # use fentry::{Engine, region::{NewRegion, Regions}};
+//! # use fentry::{Engine, module::{NewRegion, Regions}};
 //! fn hand_over(engine: &Engine, anything: NewRegion<'_>) {
 //!     let _ = engine.add(anything);
 //! }
 //! ```
 //! ```compile_fail,E0423
-//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! # use fentry::{Engine, module::{RegionToken, Regions}};
 //! fn take_away(engine: &Engine) {
 //!     let _ = engine.remove(RegionToken(1));
 //! }
 //! ```
 //! ```compile_fail,E0382
-//! # use fentry::{Engine, region::{RegionToken, Regions}};
+//! # use fentry::{Engine, module::{RegionToken, Regions}};
 //! fn twice(engine: &Engine, token: RegionToken) {
 //!     let _ = engine.remove(token);
 //!     let _ = engine.remove(token);
@@ -31,11 +31,12 @@ use crate::callsite::OutOfReach;
 use crate::callsite::table::TableError;
 use crate::insn::EncodeError;
 use crate::platform::CpuTimeout;
+use crate::symbols::SymbolsError;
 use crate::text::PokeError;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+use thiserror::Error;
 
 /// A module's text, or its init text, ready but for its callsites. [`Regions::add`] says what must be true of it.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub struct NewRegion<'a> {
     pub text: TextRange,
     /// The entries of `__patchable_function_entries` for it, absolute and sorted.
     pub entries: Vec<u64>,
-    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin.
+    /// Its symbols, as [`Symbols::parse`](crate::Symbols::parse) reads them: they say where functions begin. Empty where it
+    /// has none.
     pub symbols: Box<[u8]>,
     /// Room in it for veneers to stubs: 16 bytes each, and aligned to that.
     pub veneers: TextRange,
@@ -60,132 +62,98 @@ pub struct NewRegion<'a> {
 pub struct RegionToken(u64);
 
 impl RegionToken {
-    /// A token unlike any other, for a region that is being added.
+    /// Makes a token unlike any other, for a region that is being added.
     pub fn fresh() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// The number, by which who traces finds the region again.
+    /// Returns the number, by which whoever traces finds the region again.
     pub const fn number(&self) -> u64 {
         self.0
     }
 }
 
 /// Why a region was not added or removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The text {text} can't be added or removed: {cause}")]
+#[expect(missing_docs, reason = "the type says what they are")]
 pub struct RegionError {
-    /// The text.
     pub text: TextRange,
-    /// The reason.
+    #[source]
     pub cause: RegionCause,
 }
 
-/// What stands against a region's coming or going.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What prevents that a region is added or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegionCause {
     /// The engine has not been initialised.
+    #[error("the engine has not been initialised")]
     NotInitialised,
-    /// As many regions are there as can be.
+    /// The engine has as many regions as it can hold.
+    #[error("there is no room for one more region")]
     TooManyRegions,
-    /// It does not begin at an instruction, or its room for veneers does not.
+    /// The text, or the room for veneers, does not begin at an instruction.
+    #[error("it does not begin at an instruction")]
     Misaligned,
-    /// It overlaps a region that is there.
+    /// The text overlaps another region.
+    #[error("it overlaps a region that is there already")]
     Overlapping,
     /// There is no such region.
+    #[error("there is no such region")]
     Unknown,
     /// The heap has no memory for what the tracer notes of it.
+    #[error("the heap has no memory for it")]
     Heap,
     /// Its callsites can't become a table.
-    Table(TableError),
+    #[error("{0}")]
+    Table(#[source] TableError),
+    /// Its symbol table can't be used.
+    #[error("{0}")]
+    Symbols(#[source] SymbolsError),
     /// Text could not be written.
-    Text(PokeError),
+    #[error("{0}")]
+    Text(#[source] PokeError),
     /// Two ops that are registered exclude each other at a callsite.
+    #[error("two ops that are registered exclude each other at {function}")]
     Conflict {
         /// The function.
         function: TextAddr,
     },
     /// Its callsites would have more different sets of ops than the tracer can hold.
+    #[error("its callsites would have too many different sets of ops")]
     TooManySets,
     /// There is no room for one more stub, or for one more veneer to a stub.
+    #[error("the room for generated code at {room} is full")]
     NoRoom {
         /// The room that is full.
         room: TextRange,
     },
     /// A stub can't be made where there is room for it.
-    Stub(EncodeError),
+    #[error("a stub can't be made in the room for it: {0}")]
+    Stub(#[source] EncodeError),
     /// A callsite can't reach what it is to call.
-    OutOfReach(OutOfReach),
+    #[error("{0}")]
+    OutOfReach(#[source] OutOfReach),
     /// A CPU may still be inside a callback on behalf of the region.
-    NotQuiescent(CpuTimeout),
-    /// What a tracer of one's own has against it.
+    #[error("CPU {} may still be inside a callback", .0.cpu)]
+    NotQuiescent(#[source] CpuTimeout),
+    /// A tracer's own reason.
+    #[error("{0}")]
     Other(&'static str),
 }
 
-impl fmt::Display for RegionCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotInitialised => f.write_str("the engine has not been initialised"),
-            Self::TooManyRegions => f.write_str("there is no room for one more region"),
-            Self::Misaligned => f.write_str("it does not begin at an instruction"),
-            Self::Overlapping => f.write_str("it overlaps a region that is there already"),
-            Self::Unknown => f.write_str("there is no such region"),
-            Self::Heap => f.write_str("the heap has no memory for it"),
-            Self::Table(error) => error.fmt(f),
-            Self::Text(error) => error.fmt(f),
-            Self::Conflict { function } => write!(f, "two ops that are registered exclude each other at {function}"),
-            Self::TooManySets => f.write_str("its callsites would have too many different sets of ops"),
-            Self::NoRoom { room } => write!(f, "the room for generated code at {room} is full"),
-            Self::Stub(error) => write!(f, "a stub can't be made in the room for it: {error}"),
-            Self::OutOfReach(error) => error.fmt(f),
-            Self::NotQuiescent(CpuTimeout { cpu }) => write!(f, "CPU {cpu} may still be inside a callback"),
-            Self::Other(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl RegionCause {
-    /// The error of what the engine relies on, if that is the cause.
-    fn inner(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Table(error) => Some(error),
-            Self::Text(error) => Some(error),
-            Self::Stub(error) => Some(error),
-            Self::OutOfReach(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for RegionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The text {} can't be added or removed: {}", self.text, self.cause)
-    }
-}
-
-impl core::error::Error for RegionError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.cause.inner()
-    }
-}
-
 /// A region was not removed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{error}")]
 pub struct NotRemoved {
     /// The region's token, for trying again.
     pub token: RegionToken,
     /// The reason.
+    #[source]
     pub error: RegionError,
 }
-
-impl fmt::Display for NotRemoved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl core::error::Error for NotRemoved {}
 
 /// Who traces the text of modules.
 ///
@@ -201,11 +169,11 @@ impl core::error::Error for NotRemoved {}
 ///    on its way to, a stub, a veneer or a callback because of one of the region's callsites.
 /// 4. Given a token that its own `add` returned, `remove` takes back the region that was added with it and no other.
 pub unsafe trait Regions: Sync {
-    /// Takes a region: makes its callsites ready and applies the filters that are set.
+    /// Adds a region: makes its callsites ready and applies the filters that are set.
     ///
     /// # Errors
     ///
-    /// The region was not taken. Its text is as it was, unless the platform failed a second time on the way back.
+    /// The region was not added. Its text is as it was, unless the platform failed a second time on the way back.
     ///
     /// # Safety
     ///
@@ -219,7 +187,7 @@ pub unsafe trait Regions: Sync {
     ///    region.
     unsafe fn add(&self, region: NewRegion<'_>) -> Result<RegionToken, RegionError>;
 
-    /// Gives a region back: its callsites call nothing, and no CPU is in a stub or callback on their behalf.
+    /// Removes a region: its callsites call nothing, and no CPU is in a stub or callback on their behalf.
     ///
     /// # Errors
     ///
@@ -227,7 +195,7 @@ pub unsafe trait Regions: Sync {
     fn remove(&self, region: RegionToken) -> Result<(), NotRemoved>;
 }
 
-/// No tracing of modules.
+/// Traces nothing: for a kernel whose modules are loaded without tracing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Untraced;
 

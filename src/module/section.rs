@@ -3,7 +3,7 @@
 //! Nothing is passed over that changes what is loaded: a section is known, or refused by name.
 
 use super::error::{LoadError, SectionCause, owned};
-use super::reloc::RelocKind;
+use super::kinds::RelocKind;
 use alloc::string::String;
 use core::ffi::CStr;
 use core::fmt;
@@ -15,9 +15,9 @@ pub(super) type RelaEntry = elf::Rela64<Little>;
 
 /// A name in a string table. Its end is looked for when its text is asked for: most names decide nothing.
 #[derive(Clone, Copy)]
-pub(crate) struct Name<'a>(&'a [u8]);
+pub(crate) struct ElfName<'a>(&'a [u8]);
 
-impl<'a> Name<'a> {
+impl<'a> ElfName<'a> {
     /// The name at an offset of a table; `None` where the table doesn't reach so far.
     pub(super) fn at(strings: &'a [u8], offset: u32) -> Option<Self> {
         strings.get(offset as usize..).filter(|name| !name.is_empty()).map(Self)
@@ -37,7 +37,7 @@ impl<'a> Name<'a> {
     }
 }
 
-impl fmt::Debug for Name<'_> {
+impl fmt::Debug for ElfName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.text().fmt(f)
     }
@@ -46,7 +46,7 @@ impl fmt::Debug for Name<'_> {
 /// A section.
 pub(crate) struct Section<'a> {
     pub(crate) index: usize,
-    pub(crate) name: Name<'a>,
+    pub(crate) name: ElfName<'a>,
     pub(crate) kind: u32,
     pub(crate) flags: u64,
     pub(crate) alignment: u64,
@@ -104,7 +104,7 @@ fn is_other_relocations(kind: elf::SectionType) -> bool {
 }
 
 impl Section<'_> {
-    /// Those that do something.
+    /// The relocations that change something.
     pub(crate) fn relocations(&self) -> impl Iterator<Item = Relocation> {
         self.relocations.iter().filter_map(|entry| {
             Some(Relocation {
@@ -117,7 +117,7 @@ impl Section<'_> {
         })
     }
 
-    /// Sees that nothing of it would be passed over that changes what is loaded.
+    /// Refuses a section of which the loader would pass over something that changes what is loaded.
     pub(super) fn check_form(&self) -> Result<(), LoadError> {
         let kind = elf::SectionType(self.kind);
         if is_other_relocations(kind) {
@@ -155,7 +155,7 @@ impl Section<'_> {
         is_array || is_called
     }
 
-    /// Its name, in memory of its own.
+    /// A copy of the name.
     pub(crate) fn own_name(&self) -> Result<String, LoadError> {
         owned(self.name.text().unwrap_or_default())
     }

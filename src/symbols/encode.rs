@@ -1,4 +1,4 @@
-//! The other direction: a table made from functions, by a tool on the host or by the loader of modules.
+//! Making a table from functions, by a tool on the host or by the loader of modules.
 
 extern crate alloc;
 
@@ -9,7 +9,8 @@ use core::cmp::Ordering;
 use core::fmt;
 use core::ops::Range;
 
-use super::{Convention, ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VARIANT, VERSION, checksum};
+use super::table::{Convention, ENTRY_LEN, HEADER_LEN, MAGIC, SUM_AT, VARIANT, VERSION, checksum};
+use thiserror::Error;
 
 /// A function to put into a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,10 +26,11 @@ pub struct Function {
 }
 
 /// Why a list of functions does not fit into a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum EncodeError {
+pub enum SymbolsEncodeError {
     /// The function is 4 GiB or more away from the first one, or larger than 2 GiB.
+    #[error("The function {name} at {addr:#x} is 4 GiB or more away from the first one, or larger than 2 GiB")]
     TooFar {
         /// The function's name.
         name: String,
@@ -36,29 +38,14 @@ pub enum EncodeError {
         addr: u64,
     },
     /// The functions or their names are too many to be counted in 32 bits.
+    #[error("The functions and their names do not fit into 4 GiB")]
     TooMany,
     /// The heap has no memory for the table.
+    #[error("The heap has no memory for the symbol table")]
     Heap,
 }
 
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooFar { name, addr } => {
-                write!(
-                    f,
-                    "The function {name} at {addr:#x} is 4 GiB or more away from the first one, or larger than 2 GiB"
-                )
-            }
-            Self::TooMany => write!(f, "The functions and their names do not fit into 4 GiB"),
-            Self::Heap => write!(f, "The heap has no memory for the symbol table"),
-        }
-    }
-}
-
-impl core::error::Error for EncodeError {}
-
-impl From<TryReserveError> for EncodeError {
+impl From<TryReserveError> for SymbolsEncodeError {
     fn from(_: TryReserveError) -> Self {
         Self::Heap
     }
@@ -70,8 +57,8 @@ impl From<TryReserveError> for EncodeError {
 /// finds.
 ///
 /// # Errors
-/// Where the functions lie too far apart, or are too many; see [`EncodeError`].
-pub fn encode(functions: &[Function], anchor: u64) -> Result<Vec<u8>, EncodeError> {
+/// Where the functions lie too far apart, or are too many; see [`SymbolsEncodeError`].
+pub fn encode(functions: &[Function], anchor: u64) -> Result<Vec<u8>, SymbolsEncodeError> {
     let mut encoder = Encoder::new();
     for Function { name, addr, size, convention } in functions {
         encoder.push(format_args!("{name}"), *addr, *size, *convention)?;
@@ -81,13 +68,13 @@ pub fn encode(functions: &[Function], anchor: u64) -> Result<Vec<u8>, EncodeErro
 
 /// A table in the making. What it allocates may fail.
 pub(crate) struct Encoder {
-    functions: Vec<Entry>,
+    functions: Vec<FunctionEntry>,
     /// The names in the order in which they came.
-    names: Names,
+    names: NameBuffer,
 }
 
 /// A function of the table.
-struct Entry {
+struct FunctionEntry {
     addr: u64,
     size: u64,
     convention: Convention,
@@ -95,9 +82,9 @@ struct Entry {
 }
 
 /// Text that grows as long as there is room.
-struct Names(String);
+struct NameBuffer(String);
 
-impl fmt::Write for Names {
+impl fmt::Write for NameBuffer {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.try_reserve(text.len()).map_err(|_| fmt::Error)?;
         self.0.push_str(text);
@@ -105,15 +92,15 @@ impl fmt::Write for Names {
     }
 }
 
-impl Names {
-    fn of(&self, entry: &Entry) -> &str {
+impl NameBuffer {
+    fn of(&self, entry: &FunctionEntry) -> &str {
         &self.0[entry.name.start as usize..entry.name.end as usize]
     }
 }
 
 impl Encoder {
     pub(crate) const fn new() -> Self {
-        Self { functions: Vec::new(), names: Names(String::new()) }
+        Self { functions: Vec::new(), names: NameBuffer(String::new()) }
     }
 
     /// Adds a function.
@@ -123,19 +110,19 @@ impl Encoder {
         addr: u64,
         size: u64,
         convention: Convention,
-    ) -> Result<(), EncodeError> {
+    ) -> Result<(), SymbolsEncodeError> {
         let start = fit(self.names.0.len())?;
-        fmt::write(&mut self.names, name).map_err(|_| EncodeError::Heap)?;
+        fmt::write(&mut self.names, name).map_err(|_| SymbolsEncodeError::Heap)?;
         let name = start..fit(self.names.0.len())?;
         self.functions.try_reserve(1)?;
-        self.functions.push(Entry { addr, size, convention, name });
+        self.functions.push(FunctionEntry { addr, size, convention, name });
         Ok(())
     }
 
     /// The table; its length is its capacity.
-    pub(crate) fn finish(self, anchor: u64) -> Result<Vec<u8>, EncodeError> {
+    pub(crate) fn finish(self, anchor: u64) -> Result<Vec<u8>, SymbolsEncodeError> {
         let Self { mut functions, names } = self;
-        // Names begin in the order in which they came; sorting in place needs no memory.
+        // NameBuffer begin in the order in which they came; sorting in place needs no memory.
         functions.sort_unstable_by_key(|entry| (entry.addr, entry.name.start, entry.name.end));
         let base = functions.first().map_or(0, |entry| entry.addr);
         let mut by_name: Vec<u32> = Vec::new();
@@ -194,19 +181,19 @@ fn compare(a: &str, b: &str) -> Ordering {
     words.find(|order| order.is_ne()).unwrap_or_else(rest)
 }
 
-fn too_far(entry: &Entry, names: &Names) -> EncodeError {
+fn too_far(entry: &FunctionEntry, names: &NameBuffer) -> SymbolsEncodeError {
     let mut name = String::new();
     match name.try_reserve_exact(names.of(entry).len()) {
         Ok(()) => {
             name.push_str(names.of(entry));
-            EncodeError::TooFar { name, addr: entry.addr }
+            SymbolsEncodeError::TooFar { name, addr: entry.addr }
         }
-        Err(_) => EncodeError::Heap,
+        Err(_) => SymbolsEncodeError::Heap,
     }
 }
 
-fn fit(count: usize) -> Result<u32, EncodeError> {
-    u32::try_from(count).map_err(|_| EncodeError::TooMany)
+fn fit(count: usize) -> Result<u32, SymbolsEncodeError> {
+    u32::try_from(count).map_err(|_| SymbolsEncodeError::TooMany)
 }
 
 #[cfg(test)]

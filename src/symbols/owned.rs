@@ -1,6 +1,6 @@
 //! A symbol table together with the memory that it is in.
 
-use super::{Symbols, SymbolsError};
+use super::table::{Symbols, SymbolsError};
 use alloc::boxed::Box;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;

@@ -3,6 +3,7 @@ extern crate std;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
+use super::table::{BASE_AT, COUNT_AT, HEADER_LEN, SUM_AT, VARIANT, VERSION, VERSION_AT, checksum};
 use super::*;
 
 fn function(name: &str, addr: u64, size: u64) -> Function {
@@ -124,10 +125,10 @@ fn an_empty_table_finds_nothing() {
 #[test]
 fn functions_too_far_apart_are_refused() {
     let far = [function("near", 0, 4), function("far", 1 << 32, 4)];
-    assert_eq!(encode(&far, 0), Err(EncodeError::TooFar { name: String::from("far"), addr: 1 << 32 }));
+    assert_eq!(encode(&far, 0), Err(SymbolsEncodeError::TooFar { name: String::from("far"), addr: 1 << 32 }));
     let large = [function("most", 0, (1 << 31) - 1), function("large", 4, 1 << 31)];
     assert!(encode(&large[..1], 0).is_ok());
-    assert_eq!(encode(&large, 0), Err(EncodeError::TooFar { name: String::from("large"), addr: 4 }));
+    assert_eq!(encode(&large, 0), Err(SymbolsEncodeError::TooFar { name: String::from("large"), addr: 4 }));
 }
 
 fn with_u32(at: usize, value: u32) -> Vec<u8> {
@@ -254,7 +255,7 @@ fn a_cursor_finds_what_a_search_finds() {
     for &step in steps {
         let ascending = (0x4000_0f00..0x4000_5000).step_by(step as usize);
         let and_back = ascending.clone().step_by(7).chain(ends).chain([0x4000_1008, 0x4000_1000, 0x4000_3010]);
-        let (mut cursor, mut starts) = (symbols.cursor(), symbols.starts());
+        let (mut cursor, mut functions) = (symbols.cursor(), symbols.cursor());
         for addr in ascending.chain(and_back) {
             // The plain definition.
             let here = || symbols.iter().filter(|symbol| symbol.addr == addr);
@@ -262,7 +263,7 @@ fn a_cursor_finds_what_a_search_finds() {
             assert_eq!(cursor.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x} by {step:#x}");
             assert_eq!(symbols.names_at(addr).collect::<Vec<_>>(), expected, "{addr:#x}");
             let is_function = here().any(|symbol| symbol.size != 0);
-            assert_eq!(starts.has(addr), is_function, "{addr:#x} by {step:#x}");
+            assert_eq!(functions.is_at_function(addr), is_function, "{addr:#x} by {step:#x}");
         }
     }
 }
@@ -295,7 +296,7 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
         assert_eq!(symbols.display(addr).to_string(), expected);
     }
     assert_eq!(symbols.lookup_name("inside").map(|found| found.addr).collect::<Vec<_>>(), [0x1010]);
-    let mut starts = symbols.starts();
-    let functions = (0x1000..0x1050).filter(|addr| starts.has(*addr));
+    let mut cursor = symbols.cursor();
+    let functions = (0x1000..0x1050).filter(|addr| cursor.is_at_function(*addr));
     assert_eq!(functions.collect::<Vec<_>>(), [0x1004, 0x1024]);
 }

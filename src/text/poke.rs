@@ -91,7 +91,15 @@ impl fmt::Display for PokeError {
     }
 }
 
-impl core::error::Error for PokeError {}
+impl core::error::Error for PokeError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match &self.cause {
+            PokeCause::Alias(error) => Some(error),
+            PokeCause::Cpu(error) => Some(error),
+            PokeCause::Mismatch { .. } | PokeCause::WrongAlias { .. } => None,
+        }
+    }
+}
 
 /// Changes that are made together or not at all.
 pub(crate) trait Batch<Word> {

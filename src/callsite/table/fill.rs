@@ -3,7 +3,7 @@
 use super::record::CallsiteRecord;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, LandingPad, Layout, Refusal, State};
-use crate::symbols::{Starts, Symbols};
+use crate::symbols::{Cursor, Symbols};
 
 /// What init found in a section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl Filling<'_> {
 /// What says what an entry means.
 pub(super) enum Reading<'a> {
     /// Where functions begin.
-    Functions(Starts<'a>),
+    Functions(Cursor<'a>),
     /// Who compiled the text.
     Stated(Layout),
     /// The instructions alone.
@@ -76,7 +76,7 @@ pub(super) enum Reading<'a> {
 impl<'a> Reading<'a> {
     pub(super) fn new(symbols: Option<Symbols<'a>>, layout: Option<Layout>) -> Self {
         match (symbols, layout) {
-            (Some(symbols), _) => Self::Functions(symbols.starts()),
+            (Some(symbols), _) => Self::Functions(symbols.cursor()),
             (None, Some(layout)) => Self::Stated(layout),
             (None, None) => Self::Text,
         }
@@ -90,7 +90,7 @@ impl<'a> Reading<'a> {
         read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Callsite, State), Refusal> {
         match self {
-            Self::Functions(starts) => Callsite::of_function(entry, text, |at| starts.has(at.get()), read),
+            Self::Functions(symbols) => Callsite::of_function(entry, text, |at| symbols.is_at_function(at.get()), read),
             Self::Stated(layout) => Callsite::decode(entry, text, *layout, read),
             Self::Text => Callsite::beyond_doubt(entry, text, read),
         }

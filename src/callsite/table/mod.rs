@@ -108,8 +108,10 @@ impl Table {
         // A loop for each, so that none decides anything for each entry.
         #[expect(clippy::redundant_closure, reason = "the one of `core` for a reference to a closure is not inlined")]
         match Reading::new(symbols, layout) {
-            Reading::Functions(mut starts) => {
-                filling.fill(|entry| Callsite::of_function(entry, text, |at| starts.has(at.get()), |at| read(at)));
+            Reading::Functions(mut symbols) => {
+                filling.fill(|entry| {
+                    Callsite::of_function(entry, text, |at| symbols.is_at_function(at.get()), |at| read(at))
+                });
             }
             Reading::Stated(layout) => filling.fill(|entry| Callsite::decode(entry, text, layout, |at| read(at))),
             Reading::Text => filling.fill(|entry| Callsite::beyond_doubt(entry, text, |at| read(at))),

@@ -4,6 +4,7 @@ extern crate std;
 
 mod batch;
 mod counters;
+mod errors;
 mod exits;
 mod failure;
 mod init;

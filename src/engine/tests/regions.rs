@@ -1,6 +1,6 @@
 //! Regions that come and go: who is at their callsites, and how far away they may be.
 
-use super::{BASE, FORMS, callback, engine_on, first_stub, init, load, ops, stubs_left};
+use super::{BASE, FORMS, PADDED, callback, engine_on, first_stub, init, load, ops, stubs_left};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::veneer::{STUB_VENEERS, Veneer};
 use crate::callsite::{NOP, Refusal, State};
@@ -10,6 +10,7 @@ use crate::filter::{Filter, Rule};
 use crate::module::regions::{RegionCause, RegionToken, Regions as _};
 use crate::ops::{Ops, OpsFlags};
 use crate::record::hits::CallsiteHits;
+use crate::symbols::SymbolsError;
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
 use std::format;
@@ -100,6 +101,29 @@ fn where_there_is_no_room_for_a_veneer_nothing_changes() {
     assert_eq!(error, RegisterError::NoRoom { room });
     assert_eq!(engine.unregister(one_more), Err(RegisterError::NotRegistered));
     assert_eq!((kernel.snapshot(), stubs_left(&engine)), before);
+}
+
+#[test]
+fn a_region_whose_symbol_table_is_damaged_is_refused_and_one_without_symbols_is_not() {
+    let (mut text, mut module) = (FakeText::new(BASE), FakeText::new(NEAR));
+    text.function("f", COMPILED);
+    // With BTI C the instructions alone say what an entry means.
+    module.function("m", PADDED);
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let before = kernel.snapshot();
+    let (mut damaged, mut none) = (kernel.module(0), kernel.module(0));
+    let last = damaged.symbols.len() - 1;
+    damaged.symbols[last] ^= 1;
+    none.symbols = Box::default();
+    // SAFETY: nothing executes a fake's text.
+    let error = unsafe { engine.add(damaged) }.unwrap_err();
+    assert!(matches!(error.cause, RegionCause::Symbols(SymbolsError::Checksum { .. })), "{error}");
+    assert_eq!(kernel.snapshot(), before);
+    // SAFETY: as above.
+    unsafe { engine.add(none) }.unwrap();
+    engine.for_each_module(|module| assert!(module.symbols.is_none()));
 }
 
 #[test]

@@ -201,7 +201,7 @@ fn export_records_must_name_what_is_the_module_s() {
     let text = maker.text();
     let (function, _) = maker.function(text, "ticks", &[]);
     maker.export("printk", function);
-    let taken = LoadError::DuplicateExport { name: "printk".to_string(), owner: "".to_string() };
+    let taken = LoadError::DuplicateExport { name: "printk".to_string(), owner: None };
     assert_eq!(host.error_of(&maker.write()), taken);
 
     let mut maker = Maker::new();
@@ -256,11 +256,11 @@ fn each_error_names_what_it_is_about() {
         ),
         (LoadError::Malformed { what: "section", index: 7 }, "The module's section (7) is not well-formed"),
         (
-            LoadError::DuplicateExport { name: text("ticks"), owner: text("sample") },
+            LoadError::DuplicateExport { name: text("ticks"), owner: Some(text("sample")) },
             "The module exports ticks, which the module sample exports already",
         ),
         (
-            LoadError::DuplicateExport { name: text("printk"), owner: text("") },
+            LoadError::DuplicateExport { name: text("printk"), owner: None },
             "The module exports printk, which is exported already",
         ),
         (
@@ -272,7 +272,7 @@ fn each_error_names_what_it_is_about() {
             "The entry 0x50200000 names no instruction of the text: its address is not a multiple of 4",
         ),
         (LoadError::Memory(memory), "The kernel has no memory for 0x3000 bytes of text: the pool is empty"),
-        (LoadError::AlreadyLoaded(text("sample")), "The module sample is loaded already"),
+        (LoadError::AlreadyLoaded(text("sample")), "The module sample is already loaded"),
         (LoadError::Init(-12), "The module's init function failed with -12"),
     ] {
         assert_eq!(error.to_string(), said);

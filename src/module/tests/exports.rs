@@ -22,7 +22,7 @@ fn a_kernel_s_exports_are_found_by_their_whole_names() {
     assert_eq!(std::format!("{record:?}"), std::format!("Export(\"tick\" = {:?})", &raw const TICK).replace('"', ""));
     let none = Exports::new([]).unwrap();
     assert_eq!((none.len(), none.is_empty(), none.get("printk")), (0, true, None));
-    let twice = LoadError::DuplicateExport { name: "printk".to_string(), owner: "".to_string() };
+    let twice = LoadError::DuplicateExport { name: "printk".to_string(), owner: None };
     assert_eq!(Exports::new([("printk", PRINTK), ("a", 0), ("printk", JIFFIES)]).unwrap_err(), twice);
 }
 
@@ -77,7 +77,7 @@ fn a_record_without_a_name_or_with_one_that_is_taken_is_refused() {
         host.error_of(&maker.write())
     };
     assert_eq!(error(&["a", ""]), LoadError::BadExport { index: 1 });
-    assert_eq!(error(&["a", "b", "a"]), LoadError::DuplicateExport { name: "a".to_string(), owner: "".to_string() });
+    assert_eq!(error(&["a", "b", "a"]), LoadError::DuplicateExport { name: "a".to_string(), owner: None });
 }
 
 /// The names that a module refers to are found in whatever module has them, and where none has them it is refused.

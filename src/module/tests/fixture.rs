@@ -214,6 +214,15 @@ pub(super) struct Noted {
     pub(super) refuse: Mutex<Option<u64>>,
     /// How many more removals fail.
     pub(super) stuck: Mutex<usize>,
+    /// The method whose next call panics while it has the region.
+    pub(super) panics: Mutex<Option<&'static str>>,
+}
+
+impl Noted {
+    fn panic_if_asked(&self, method: &str) {
+        let asked = self.panics.lock().unwrap().take_if(|asked| *asked == method);
+        assert!(asked.is_none(), "the fault that was asked for");
+    }
 }
 
 // SAFETY: (1) to (3) It never touches a region. (4) Each is removed by the number of its token.
@@ -229,10 +238,13 @@ unsafe impl Regions for Noted {
         let token = RegionToken::fresh();
         let module = module.to_string();
         self.regions.lock().unwrap().push(Added { token: token.number(), text, module, entries, symbols });
+        drop(count);
+        self.panic_if_asked("add");
         Ok(token)
     }
 
     fn remove(&self, token: RegionToken) -> Result<(), NotRemoved> {
+        self.panic_if_asked("remove");
         let (mut regions, mut stuck) = (self.regions.lock().unwrap(), self.stuck.lock().unwrap());
         let place = regions.iter().position(|added| added.token == token.number()).unwrap();
         if *stuck > 0 {

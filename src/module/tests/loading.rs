@@ -10,6 +10,7 @@ use crate::module::{Erratum843419, LoadError, Modules, Permission, Placement, Se
 use crate::symbols::{Convention, Symbols};
 use object::write::{StandardSection, SymbolSection};
 use object::{SymbolFlags, SymbolKind, elf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -202,7 +203,7 @@ fn a_module_that_others_use_stays() {
     assert_eq!(load("user", &user), Err(LoadError::Unresolved(std::vec!["ticks".to_string()])));
     let sample_id = load("sample", &sample()).unwrap();
     assert_eq!(load("sample", &sample()), Err(LoadError::AlreadyLoaded("sample".to_string())));
-    let twice = LoadError::DuplicateExport { name: "ticks".to_string(), owner: "sample".to_string() };
+    let twice = LoadError::DuplicateExport { name: "ticks".to_string(), owner: Some("sample".to_string()) };
     assert_eq!(load("again", &sample()), Err(twice));
     let user_id = load("user", &user).unwrap();
     assert_eq!(called(&host, modules.get(user_id).unwrap().range(Segment::Text).start.get() + 8).0, NEAR + 28);
@@ -307,6 +308,28 @@ fn text_that_is_still_traced_is_not_freed_whatever_the_module_is_given_up_for() 
         let again = unsafe { modules.load("sample", &sample(), Placement::Anywhere) }.unwrap();
         let text = modules.get(again).unwrap().range(Segment::Text);
         assert!(traced.iter().all(|kept| kept.end <= text.start || text.end <= kept.start));
+    }
+}
+
+#[test]
+fn text_is_not_freed_where_whoever_traces_it_panics() {
+    for method in ["add", "remove"] {
+        let host = Host::new(FAR);
+        let mut modules = host.modules();
+        *host.regions.panics.lock().unwrap() = Some(method);
+        // What the module is given up for, where its regions can be added.
+        RESULT.set(-5);
+        // SAFETY: nothing of a module is executed here.
+        let load = || unsafe { modules.load("sample", &sample(), Placement::Anywhere) };
+        let result = catch_unwind(AssertUnwindSafe(load));
+        RESULT.set(0);
+        assert!(result.is_err(), "{method}");
+        let traced = host.regions.regions.lock().unwrap();
+        assert!(!traced.is_empty());
+        for region in traced.iter() {
+            let segment = host.memory.segment_at(region.text.start.get());
+            assert!(segment.is_some(), "{} was freed while it is traced", region.text);
+        }
     }
 }
 

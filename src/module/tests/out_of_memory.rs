@@ -229,11 +229,8 @@ fn exports_may_find_the_heap_used_up() {
     let exports = || (0..100).map(|number| (["a", "b"][number % 2], number as u64));
     for number in 0.. {
         let (found, reached) = heap::without(number, After::NoRoom, || Exports::new(exports()).map(|_| ()));
-        let wanted = if reached {
-            LoadError::Heap
-        } else {
-            LoadError::DuplicateExport { name: String::from("a"), owner: String::new() }
-        };
+        let wanted =
+            if reached { LoadError::Heap } else { LoadError::DuplicateExport { name: String::from("a"), owner: None } };
         assert_eq!(found, Err(wanted), "allocation {number}");
         if !reached {
             assert!(number >= 5, "{number} allocations");

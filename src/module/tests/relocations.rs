@@ -1,7 +1,8 @@
 //! Each kind of relocation at its edges and just beyond.
 
 use super::fixture::{ADD_X0_X0, ADRP_X0, BL, LDR_X0_X0};
-use crate::module::reloc::{Letters, RelocCause, RelocKind};
+use crate::module::kinds::RelocKind;
+use crate::module::reloc::{RelocCause, RelocOperands};
 
 const P: u64 = 0x4000_0000;
 const MOVZ_X0: u32 = 0xd280_0000;
@@ -51,18 +52,18 @@ const EDGES: [Edges; 26] = [
     edges(314, 0, -(1 << 31), (1 << 31) - 1, 1),
 ];
 
-/// The letters for which a kind's value is `value`, at a place that is the start of a page.
-fn letters(kind: RelocKind, value: i64) -> Letters {
+/// The operands for which a kind's value is `value`, at a place that is the start of a page.
+fn operands(kind: RelocKind, value: i64) -> RelocOperands {
     let relative = kind.is_relative() || kind.needs_got();
     let address = if relative { P.wrapping_add_signed(value) } else { value.cast_unsigned() };
-    Letters { target: address, place: P, got: address, table: P }
+    RelocOperands { target: address, place: P, got_entry: address, got_start: P }
 }
 
 #[test]
 fn each_kind_takes_its_edges_and_refuses_what_is_beyond() {
     for Edges { number, old, least, greatest, unit } in EDGES {
         let kind = RelocKind::of(number).unwrap();
-        let apply = |value| kind.apply(letters(kind, value), old.into());
+        let apply = |value| kind.apply(operands(kind, value), old.into());
         for value in [least, greatest, 0, unit, -unit] {
             if (least..=greatest).contains(&value) {
                 let new = apply(value).unwrap_or_else(|error| panic!("{error}"));
@@ -129,10 +130,10 @@ fn each_kind_writes_its_field_and_nothing_else() {
     ];
     for (number, old, value, new) in table {
         let kind = RelocKind::of(number).unwrap();
-        let found = kind.apply(letters(kind, value), old);
+        let found = kind.apply(operands(kind, value), old);
         assert_eq!(found, Ok(new), "{kind}: {:#x}", found.unwrap_or(0));
         // What stood in the field before doesn't matter.
-        let again = kind.apply(letters(kind, value), new);
+        let again = kind.apply(operands(kind, value), new);
         assert_eq!(again, Ok(new), "{kind}");
     }
 }
@@ -142,7 +143,7 @@ fn a_place_that_is_no_such_instruction_is_refused() {
     const NOP: u64 = 0xd503_201f;
     for number in 263..=313 {
         let Some(kind) = RelocKind::of(number) else { continue };
-        let cause = kind.apply(letters(kind, 0), NOP).unwrap_err().cause;
+        let cause = kind.apply(operands(kind, 0), NOP).unwrap_err().cause;
         assert_eq!(cause, RelocCause::OtherInstruction { word: 0xd503_201f }, "{kind}");
     }
     for number in [0, 1, 281, 294, 300, 308, 512, 1024] {
@@ -160,8 +161,9 @@ fn accesses_must_be_aligned_to_their_size() {
         (312, 0xf940_0000, 8),
     ] {
         let kind = RelocKind::of(number).unwrap();
-        let letters = Letters { target: 0x1000 + size / 2, place: P, got: 0x1000 + size / 2, table: P };
-        let cause = kind.apply(letters, old).unwrap_err().cause;
+        let operands =
+            RelocOperands { target: 0x1000 + size / 2, place: P, got_entry: 0x1000 + size / 2, got_start: P };
+        let cause = kind.apply(operands, old).unwrap_err().cause;
         assert!(matches!(cause, RelocCause::Misaligned { multiple_of, .. } if multiple_of == size), "{kind}");
     }
 }

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use thiserror::Error;
 
 /// The most arguments that a record has.
 pub const MAX_ARGUMENTS: usize = 4;
@@ -100,28 +101,19 @@ const _: () = assert!(
 );
 
 /// Why a CPU can't have this ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RingError {
     /// It has one already.
+    #[error("The CPU has a ring already")]
     AlreadySet,
     /// The number of slots is no power of two.
+    #[error("The ring has {slots} slots, which is no power of two")]
     Size {
         /// The number.
         slots: usize,
     },
 }
-
-impl fmt::Display for RingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadySet => f.write_str("The CPU has a ring already"),
-            Self::Size { slots } => write!(f, "The ring has {slots} slots, which is no power of two"),
-        }
-    }
-}
-
-impl core::error::Error for RingError {}
 
 impl FlightRing {
     /// A ring without slots.

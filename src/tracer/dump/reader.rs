@@ -6,28 +6,34 @@ use crate::tracer::event::{self, EventError, Recorded};
 use crate::tracer::profiler::FunctionProfile;
 use crate::tracer::ring::Counts;
 use arrayvec::ArrayVec;
-use core::fmt;
+use thiserror::Error;
 
 /// Why bytes are no dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{cause} (at byte {at})")]
 pub struct DumpError {
     /// How many bytes are before the place where it was seen.
     pub at: usize,
     /// What is wrong there.
+    #[source]
     pub cause: DumpCause,
 }
 
 /// What is wrong with a dump.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DumpCause {
     /// It does not begin as a dump does.
+    #[error("The bytes are no dump of trace buffers")]
     Magic,
     /// A version that this one can't read.
+    #[error("The dump's version is {0}, and only {VERSION} can be read")]
     Version(u32),
     /// More CPUs than a dump can have.
+    #[error("The dump has {0} CPUs, more than {MAX_CPUS}")]
     Cpus(u32),
     /// It ends too early.
+    #[error("The dump ends too early: {needed} bytes should follow, and {found} do")]
     Truncated {
         /// How many bytes should come.
         needed: u64,
@@ -35,22 +41,31 @@ pub enum DumpCause {
         found: usize,
     },
     /// A kind of chunk that this version does not know.
+    #[error("The dump has a chunk of the unknown kind {0}")]
     Chunk(u32),
     /// A chunk of a CPU that the dump does not have.
+    #[error("The dump has a chunk of CPU {0}, which it does not have")]
     Cpu(u32),
     /// A length that a chunk of that kind can't have.
+    #[error("The dump's chunk can't have {0} bytes")]
     Length(u64),
     /// A record that is none.
-    Record(EventError),
+    #[error("{0}")]
+    Record(#[source] EventError),
     /// A task whose number or name is none.
+    #[error("The dump has a task with a number above 32 bits, or a name that is no UTF-8")]
     Task,
     /// A module whose text or name is none.
+    #[error("The dump has a module whose text ends before it begins, or a name that is no UTF-8")]
     Module,
     /// A function of a module whose place or name is none.
+    #[error("The dump has a function that ends beyond the last address, or a name that is no UTF-8")]
     Symbol,
     /// The end speaks of another length.
+    #[error("The dump's end should come after {0} bytes")]
     End(u64),
     /// The bytes are not those that were written.
+    #[error("The dump's checksum should be {expected:#010x} and is {found:#010x}")]
     Check {
         /// What the dump says.
         expected: u64,
@@ -58,48 +73,8 @@ pub enum DumpCause {
         found: u32,
     },
     /// Something comes behind the end.
+    #[error("The dump is followed by something else")]
     Behind,
-}
-
-impl fmt::Display for DumpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.cause {
-            DumpCause::Magic => f.write_str("The bytes are no dump of trace buffers"),
-            DumpCause::Version(version) => write!(f, "The dump's version is {version}, and only {VERSION} can be read"),
-            DumpCause::Cpus(cpus) => write!(f, "The dump has {cpus} CPUs, more than {MAX_CPUS}"),
-            DumpCause::Truncated { needed, found } => {
-                write!(f, "The dump ends too early: {needed} bytes should follow, and {found} do")
-            }
-            DumpCause::Chunk(kind) => write!(f, "The dump has a chunk of the unknown kind {kind}"),
-            DumpCause::Cpu(cpu) => write!(f, "The dump has a chunk of CPU {cpu}, which it does not have"),
-            DumpCause::Length(bytes) => write!(f, "The dump's chunk can't have {bytes} bytes"),
-            DumpCause::Record(error) => write!(f, "{error}"),
-            DumpCause::Task => {
-                f.write_str("The dump has a task with a number above 32 bits, or a name that is no UTF-8")
-            }
-            DumpCause::Module => {
-                f.write_str("The dump has a module whose text ends before it begins, or a name that is no UTF-8")
-            }
-            DumpCause::Symbol => {
-                f.write_str("The dump has a function that ends beyond the last address, or a name that is no UTF-8")
-            }
-            DumpCause::End(bytes) => write!(f, "The dump's end should come after {bytes} bytes"),
-            DumpCause::Check { expected, found } => {
-                write!(f, "The dump's checksum should be {expected:#010x} and is {found:#010x}")
-            }
-            DumpCause::Behind => f.write_str("The dump is followed by something else"),
-        }?;
-        write!(f, " (at byte {})", self.at)
-    }
-}
-
-impl core::error::Error for DumpError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match &self.cause {
-            DumpCause::Record(error) => Some(error),
-            _ => None,
-        }
-    }
 }
 
 /// A dump that was checked.

@@ -5,13 +5,14 @@ use super::{
 };
 use crate::address::TextAddr;
 use crate::tracer::ring::Label;
-use core::fmt;
+use thiserror::Error;
 
 /// Why bytes are no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EventError {
     /// There are fewer bytes than the record's first one says, or than any record has.
+    #[error("The record should have {needed} bytes and has {found}")]
     Truncated {
         /// How many there should be.
         needed: usize,
@@ -19,8 +20,10 @@ pub enum EventError {
         found: usize,
     },
     /// A kind that this version does not know.
+    #[error("The record is of the unknown kind {0}")]
     Kind(u8),
     /// A length that a record of that kind can't have.
+    #[error("The record of kind {kind} with the number {extra} can't have {words} words")]
     Length {
         /// The kind.
         kind: u8,
@@ -30,26 +33,12 @@ pub enum EventError {
         words: usize,
     },
     /// A marker whose text is not UTF-8.
+    #[error("The marker's text is no UTF-8 after {valid} bytes")]
     Text {
         /// How many of its bytes are.
         valid: usize,
     },
 }
-
-impl fmt::Display for EventError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated { needed, found } => write!(f, "The record should have {needed} bytes and has {found}"),
-            Self::Kind(kind) => write!(f, "The record is of the unknown kind {kind}"),
-            Self::Length { kind, extra, words } => {
-                write!(f, "The record of kind {kind} with the number {extra} can't have {words} words")
-            }
-            Self::Text { valid } => write!(f, "The marker's text is no UTF-8 after {valid} bytes"),
-        }
-    }
-}
-
-impl core::error::Error for EventError {}
 
 /// Decodes the event that these bytes begin with; returns it and the bytes behind it.
 ///

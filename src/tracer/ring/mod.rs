@@ -85,6 +85,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use record::RECORD_HEAD;
 use state::State;
+use thiserror::Error;
 
 /// How often a writer tries before its record is lost. Each failure is a nested writer that came in the few instructions
 /// between the look and the exchange.
@@ -94,19 +95,12 @@ pub const ATTEMPTS: usize = 8;
 pub const CANDIDATES: u64 = 4;
 
 /// A number of blocks that is no power of two, or below 2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The memory of a ring must be a power of two of blocks, 2 at least, and is {blocks}")]
 pub struct RingSizeError {
     /// The number.
     pub blocks: usize,
 }
-
-impl fmt::Display for RingSizeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The memory of a ring must be a power of two of blocks, 2 at least, and is {}", self.blocks)
-    }
-}
-
-impl core::error::Error for RingSizeError {}
 
 /// One CPU's records.
 ///

@@ -5,6 +5,7 @@ use crate::filter::{GlobError, Rule};
 use crate::tracer::event::MAX_ARGUMENTS;
 use arrayvec::ArrayVec;
 use core::fmt;
+use thiserror::Error;
 
 /// The most rules of a session's filter.
 pub const MAX_RULES: usize = 32;
@@ -48,27 +49,34 @@ pub struct Options<'a> {
 }
 
 /// A word that can't be understood.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("The word {word:?}: {cause}")]
 pub struct OptionError<'a> {
     /// The word.
     pub word: &'a str,
     /// What is wrong with it.
+    #[source]
     pub cause: OptionCause,
 }
 
 /// What is wrong with a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum OptionCause {
     /// There is no such tracer.
+    #[error("there are the tracers graph, function and profile")]
     Tracer,
     /// The rule is no glob.
-    Rule(GlobError),
+    #[error("{0}")]
+    Rule(#[source] GlobError),
     /// There are [`MAX_RULES`] rules already.
+    #[error("there are {MAX_RULES} rules already")]
     TooManyRules,
     /// It should end in a number.
+    #[error("a number should stand behind the =")]
     Number,
     /// A call has no more than eight arguments in registers.
+    #[error("a call has {MAX_ARGUMENTS} arguments in registers")]
     Arguments,
 }
 
@@ -85,21 +93,6 @@ impl fmt::Display for Options<'_> {
         Ok(())
     }
 }
-
-impl fmt::Display for OptionError<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "The word {:?}: ", self.word)?;
-        match self.cause {
-            OptionCause::Tracer => f.write_str("there are the tracers graph, function and profile"),
-            OptionCause::Rule(error) => write!(f, "{error}"),
-            OptionCause::TooManyRules => write!(f, "there are {MAX_RULES} rules already"),
-            OptionCause::Number => f.write_str("a number should stand behind the ="),
-            OptionCause::Arguments => write!(f, "a call has {MAX_ARGUMENTS} arguments in registers"),
-        }
-    }
-}
-
-impl core::error::Error for OptionError<'_> {}
 
 impl Default for Options<'_> {
     fn default() -> Self {

@@ -1,13 +1,10 @@
-//! What each symbol stands for, and who supplied it.
+//! Resolving symbols: what each stands for, and so what a relocation refers to.
 
 use super::error::{LoadError, owned};
-use super::layout::{Layout, Spot};
-use super::mangled::is_shallow;
+use super::layout::{SegmentLayout, SegmentOffset};
 use super::memory::Segment;
 use super::object::{Object, SymbolPlace};
 use super::section::Relocation;
-use crate::symbols::{EncodeError, Encoder};
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -16,9 +13,9 @@ const GOT: &str = "_GLOBAL_OFFSET_TABLE_";
 
 /// What a symbol stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum SymbolValue {
     /// A place in this module.
-    Here(Spot),
+    Here(SegmentOffset),
     /// An address: exported by others, or absolute.
     Address(u64),
     /// A weak symbol that nobody defines.
@@ -31,7 +28,7 @@ pub(crate) enum Value {
 
 /// What a relocation refers to: a symbol's value and the addend. Ordered, so that equal ones can be found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Target {
+pub(crate) enum RelocTarget {
     /// So far from the start of a segment; before it or behind its end too.
     Here(Segment, u64),
     /// An address.
@@ -42,7 +39,7 @@ pub(crate) enum Target {
     Got(u64),
 }
 
-impl Target {
+impl RelocTarget {
     pub(crate) fn is_in(self, segment: Segment) -> bool {
         matches!(self, Self::Here(own, _) if own == segment)
     }
@@ -50,13 +47,13 @@ impl Target {
 
 /// Every symbol's value, by index.
 #[derive(Debug)]
-pub(crate) struct Values(Vec<Value>);
+pub(crate) struct SymbolValues(Vec<SymbolValue>);
 
-impl Values {
+impl SymbolValues {
     /// Resolves every symbol; `lookup` knows what others export.
     pub(crate) fn resolve(
         object: &Object<'_>,
-        layout: &Layout,
+        layout: &SegmentLayout,
         mut lookup: impl FnMut(&str) -> Result<Option<u64>, LoadError>,
     ) -> Result<Self, LoadError> {
         let mut values = Vec::new();
@@ -65,28 +62,28 @@ impl Values {
         for (index, symbol) in object.symbols.iter().enumerate() {
             let is_undefined = matches!(symbol.place, SymbolPlace::Undefined | SymbolPlace::WeakUndefined);
             if is_undefined && symbol.name.is(GOT) {
-                values.push(Value::Got);
+                values.push(SymbolValue::Got);
                 continue;
             }
             let name = || symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index });
             values.push(match symbol.place {
                 // The null symbol: relocations without a symbol have it, and value 0.
-                SymbolPlace::Undefined | SymbolPlace::WeakUndefined if index == 0 => Value::Address(0),
+                SymbolPlace::Undefined | SymbolPlace::WeakUndefined if index == 0 => SymbolValue::Address(0),
                 SymbolPlace::Section(section) => {
-                    layout.spot(section, symbol.value).map_or(Value::NotLoaded, Value::Here)
+                    layout.place_of(section, symbol.value).map_or(SymbolValue::NotLoaded, SymbolValue::Here)
                 }
-                SymbolPlace::Absolute => Value::Address(symbol.value),
+                SymbolPlace::Absolute => SymbolValue::Address(symbol.value),
                 SymbolPlace::Common => match layout.commons.binary_search_by_key(&index, |(common, _)| *common) {
-                    Ok(at) => Value::Here(layout.commons[at].1),
-                    Err(_) => Value::NotLoaded,
+                    Ok(at) => SymbolValue::Here(layout.commons[at].1),
+                    Err(_) => SymbolValue::NotLoaded,
                 },
-                SymbolPlace::WeakUndefined => lookup(name()?)?.map_or(Value::Nothing, Value::Address),
+                SymbolPlace::WeakUndefined => lookup(name()?)?.map_or(SymbolValue::Nothing, SymbolValue::Address),
                 SymbolPlace::Undefined => match lookup(name()?)? {
-                    Some(address) => Value::Address(address),
+                    Some(address) => SymbolValue::Address(address),
                     None => {
                         unresolved.try_reserve(1)?;
                         unresolved.push(owned(name()?)?);
-                        Value::Nothing
+                        SymbolValue::Nothing
                     }
                 },
             });
@@ -97,24 +94,26 @@ impl Values {
     }
 
     /// What a relocation refers to; `None` where that isn't loaded.
-    pub(crate) fn target(&self, relocation: &Relocation) -> Option<Target> {
+    pub(crate) fn target(&self, relocation: &Relocation) -> Option<RelocTarget> {
         let addend = relocation.addend;
         match *self.0.get(relocation.symbol as usize)? {
-            Value::Here(spot) => Some(Target::Here(spot.segment, spot.offset.wrapping_add_signed(addend))),
-            Value::Address(address) => Some(Target::Address(address.wrapping_add_signed(addend))),
-            Value::Nothing => Some(Target::Nothing(addend.cast_unsigned())),
-            Value::Got => Some(Target::Got(addend.cast_unsigned())),
-            Value::NotLoaded => None,
+            SymbolValue::Here(place) => {
+                Some(RelocTarget::Here(place.segment, place.offset.wrapping_add_signed(addend)))
+            }
+            SymbolValue::Address(address) => Some(RelocTarget::Address(address.wrapping_add_signed(addend))),
+            SymbolValue::Nothing => Some(RelocTarget::Nothing(addend.cast_unsigned())),
+            SymbolValue::Got => Some(RelocTarget::Got(addend.cast_unsigned())),
+            SymbolValue::NotLoaded => None,
         }
     }
 }
 
-/// The place of the function of each of these names, if the module has one.
+/// Finds the function of each of these names, if the module has one.
 pub(crate) fn functions<const N: usize>(
     object: &Object<'_>,
-    layout: &Layout,
+    layout: &SegmentLayout,
     names: [&str; N],
-) -> Result<[Option<Spot>; N], LoadError> {
+) -> Result<[Option<SegmentOffset>; N], LoadError> {
     let mut found = [None; N];
     for (index, symbol) in object.symbols.iter().enumerate() {
         let SymbolPlace::Section(section) = symbol.place else { continue };
@@ -123,43 +122,9 @@ pub(crate) fn functions<const N: usize>(
             if symbol.value >= object.sections[section].bytes {
                 return Err(symbol.misplaced(index));
             }
-            let spot = layout.spot(section, symbol.value).filter(|spot| spot.segment.is_text());
-            found[which] = found[which].or(spot);
+            let place = layout.place_of(section, symbol.value).filter(|place| place.segment.is_text());
+            found[which] = found[which].or(place);
         }
     }
     Ok(found)
-}
-
-/// The functions of a segment that is at `start`, as a symbol table.
-pub(crate) fn table(
-    object: &Object<'_>,
-    layout: &Layout,
-    segment: Segment,
-    start: u64,
-) -> Result<Box<[u8]>, LoadError> {
-    let mut encoder = Encoder::new();
-    let error = |error| match error {
-        EncodeError::Heap => LoadError::Heap,
-        _ => LoadError::TooLarge(segment),
-    };
-    for (index, symbol) in object.symbols.iter().enumerate().filter(|(_, symbol)| symbol.is_function) {
-        let SymbolPlace::Section(section) = symbol.place else { continue };
-        let Some(spot) = layout.spot(section, symbol.value).filter(|spot| spot.segment == segment) else { continue };
-        let name = symbol.name.text().ok_or(LoadError::Malformed { what: "symbol name", index })?;
-        // A size that a file makes up must not reach beyond the segment; of one without a size, one instruction is known.
-        let bytes = symbol.bytes.max(4).min(layout.bytes[segment.index()].saturating_sub(spot.offset));
-        let address = start + spot.offset;
-        match name {
-            "" => Ok(()),
-            // Mangled names of Rust begin so; the demangler takes its time to find nothing in another one, and its stack to
-            // find too much.
-            _ if (name.starts_with("_R") || name.starts_with("_ZN")) && is_shallow(name) => {
-                encoder.push(format_args!("{:#}", rustc_demangle::demangle(name)), address, bytes, symbol.convention)
-            }
-            _ => encoder.push(format_args!("{name}"), address, bytes, symbol.convention),
-        }
-        .map_err(error)?;
-    }
-    // It is as long as it was reserved: making it a slice moves nothing.
-    encoder.finish(0).map(Vec::into_boxed_slice).map_err(error)
 }

@@ -1,19 +1,20 @@
-//! A placed module made whole: sections copied, relocations done, veneers and GOT filled, callsites gathered.
+//! Linking a placed module: copies sections, does relocations, fills veneers and GOT, gathers the callsites.
 
-use super::erratum::AdrpInstead;
+use super::erratum::{AdrpInstead, Erratum843419};
 use super::error::{LoadError, SectionCause};
-use super::layout::{Erratum843419, Layout, Spot, TEXTS};
+use super::kinds::RelocKind;
+use super::layout::{SegmentLayout, SegmentOffset, TEXTS};
 use super::memory::Segment;
 use super::object::Object;
 use super::place::Placed;
-use super::reloc::{Letters, RelocKind};
+use super::reloc::RelocOperands;
+use super::resolve::{RelocTarget, SymbolValues};
 use super::section::{Relocation, Section};
-use super::symbols::{Target, Values};
-use super::targets::Taken;
+use super::tables::{LinkTables, TableRoom};
+use super::targets::TargetEntries;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::Refusal;
-use crate::callsite::veneer::is_erratum_843419_place;
-use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
+use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer, is_erratum_843419_place};
 use crate::insn::BranchOffset;
 use alloc::vec::Vec;
 
@@ -22,16 +23,17 @@ const ENTRY_KINDS: [u32; 2] = [257, 260];
 
 /// A module in the making.
 pub(crate) struct Linking<'a, 'k> {
-    pub(crate) object: &'a Object<'a>,
-    pub(crate) layout: &'a Layout,
-    pub(crate) values: &'a Values,
-    pub(crate) placed: &'a mut Placed<'k>,
-    pub(crate) erratum: Erratum843419,
+    object: &'a Object<'a>,
+    layout: &'a SegmentLayout,
+    tables: &'a LinkTables,
+    values: &'a SymbolValues,
+    placed: &'a mut Placed<'k>,
+    erratum: Erratum843419,
     /// How many of each segment's veneers are in use.
     veneers: [usize; Segment::ALL.len()],
     /// The veneers of text and of init text, by what they go to.
-    branches: [Taken<'a>; 2],
-    got: Taken<'a>,
+    branches: [TargetEntries<'a>; 2],
+    got: TargetEntries<'a>,
     /// How many entries of the GOT are in use.
     got_used: usize,
 }
@@ -39,18 +41,19 @@ pub(crate) struct Linking<'a, 'k> {
 impl<'a, 'k> Linking<'a, 'k> {
     pub(crate) fn new(
         object: &'a Object<'a>,
-        layout: &'a Layout,
-        values: &'a Values,
+        layout: &'a SegmentLayout,
+        tables: &'a LinkTables,
+        values: &'a SymbolValues,
         placed: &'a mut Placed<'k>,
         erratum: Erratum843419,
     ) -> Result<Self, LoadError> {
-        let [text, init_text] = &layout.branches;
-        let branches = [Taken::new(text)?, Taken::new(init_text)?];
-        let got = Taken::new(&layout.in_got)?;
-        Ok(Self { object, layout, values, placed, erratum, veneers: [0; 6], branches, got, got_used: 0 })
+        let [text, init_text] = &tables.branches;
+        let branches = [TargetEntries::new(text)?, TargetEntries::new(init_text)?];
+        let got = TargetEntries::new(&tables.in_got)?;
+        Ok(Self { object, layout, tables, values, placed, erratum, veneers: [0; 6], branches, got, got_used: 0 })
     }
 
-    /// Does all of it; returns the entries of the callsites of text and of init text, sorted.
+    /// Links the module; returns the entries of the callsites of text and of init text, sorted.
     pub(crate) fn link(&mut self) -> Result<[Vec<u64>; 2], LoadError> {
         self.copy_sections()?;
         self.set_stub_veneers_aside()?;
@@ -67,19 +70,19 @@ impl<'a, 'k> Linking<'a, 'k> {
     fn copy_sections(&mut self) -> Result<(), LoadError> {
         // One that is empty may be all that its segment has, which then has no memory.
         for section in self.object.sections.iter().filter(|section| !section.is_zeros() && section.bytes > 0) {
-            if let Some(spot) = self.layout.sections[section.index] {
+            if let Some(place) = self.layout.sections[section.index] {
                 let whole = section.data.len() as u64 == section.bytes;
-                let copied = self.placed.write(spot, section.data).filter(|()| whole);
+                let copied = self.placed.write(place, section.data).filter(|()| whole);
                 copied.ok_or(LoadError::Malformed { what: "section", index: section.index })?;
             }
         }
         Ok(())
     }
 
-    /// The first of each text's veneers are for whoever traces it.
+    /// Sets each text's first veneers aside: they are for whoever traces it.
     fn set_stub_veneers_aside(&mut self) -> Result<(), LoadError> {
         for segment in TEXTS {
-            if self.layout.plt[segment.index()].is_some() {
+            if self.tables.veneer(segment, 0).is_some() {
                 for _ in 0..STUB_VENEERS {
                     self.new_veneer(segment)?;
                 }
@@ -88,60 +91,67 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// Room for one more veneer.
-    fn new_veneer(&mut self, segment: Segment) -> Result<Spot, LoadError> {
+    /// Takes room for one more veneer.
+    fn new_veneer(&mut self, segment: Segment) -> Result<SegmentOffset, LoadError> {
         let used = &mut self.veneers[segment.index()];
-        let spot = self.layout.plt_entry(segment, *used);
-        let spot = spot.ok_or_else(|| self.layout.plt_full(segment))?;
+        let place = self.tables.veneer(segment, *used);
+        let place = place.ok_or_else(|| self.tables.no_veneer_left(segment))?;
         *used += 1;
-        Ok(spot)
+        Ok(place)
     }
 
-    fn write_jump(&mut self, spot: Spot, target: TextAddr) -> Result<(), LoadError> {
-        let at = TextAddr::new(self.placed.address(spot));
+    fn write_jump(&mut self, place: SegmentOffset, target: TextAddr) -> Result<(), LoadError> {
+        let at = TextAddr::new(self.placed.address(place));
         let veneer = Veneer::jump(at, target).map_err(|cause| LoadError::Veneer { target: target.get(), cause })?;
-        self.write_veneer(spot, veneer)
+        self.write_veneer(place, veneer)
     }
 
-    fn write_veneer(&mut self, spot: Spot, veneer: Veneer) -> Result<(), LoadError> {
+    fn write_veneer(&mut self, place: SegmentOffset, veneer: Veneer) -> Result<(), LoadError> {
         let mut bytes = [0; ENTRY_BYTES as usize];
-        for (place, word) in bytes.chunks_exact_mut(4).zip(veneer.words()) {
-            place.copy_from_slice(&word.to_le_bytes());
+        for (bytes, word) in bytes.chunks_exact_mut(4).zip(veneer.words()) {
+            bytes.copy_from_slice(&word.to_le_bytes());
         }
-        self.placed.write(spot, &bytes).ok_or(LoadError::PltFull { segment: spot.segment, entries: 0 })
+        self.placed.write(place, &bytes).ok_or_else(|| self.tables.no_veneer_left(place.segment))
     }
 
-    fn relocate(&mut self, section: &Section<'_>, start: Spot, relocation: &Relocation) -> Result<(), LoadError> {
+    fn relocate(
+        &mut self,
+        section: &Section<'_>,
+        start: SegmentOffset,
+        relocation: &Relocation,
+    ) -> Result<(), LoadError> {
         let Relocation { offset, kind, symbol, .. } = *relocation;
         let outside = || LoadError::RelocationPlace { section: section.index, offset };
-        let spot = Spot { offset: start.offset + offset, ..start };
+        let place = SegmentOffset { offset: start.offset + offset, ..start };
         let target = self.target(section, relocation)?;
-        let place = self.placed.address(spot);
+        let at = self.placed.address(place);
 
         let got = if kind.needs_got() { self.got_entry(target)? } else { 0 };
-        let mut address = self.address_of(target, kind, place);
-        if kind.is_branch() && !matches!(target, Target::Nothing(_)) && BranchOffset::between(place, address).is_err() {
+        let mut address = self.address_of(target, kind, at);
+        if kind.is_branch() && !matches!(target, RelocTarget::Nothing(_)) && BranchOffset::between(at, address).is_err()
+        {
             // A branch to no multiple of 4 is no matter of distance.
             if address.is_multiple_of(4) {
-                let veneer = self.veneer_to(spot.segment, target, address)?;
+                let veneer = self.veneer_to(place.segment, target, address)?;
                 address = self.placed.address(veneer);
             }
         }
-        let old = self.placed.read(spot, kind.bytes()).ok_or_else(outside)?;
-        let letters = Letters { target: address, place, got, table: self.placed.address(self.layout.got.0) };
-        let new = kind.apply(letters, old).map_err(|error| match self.object.symbol_name(symbol) {
+        let old = self.placed.read(place, kind.bytes()).ok_or_else(outside)?;
+        let got_start = self.placed.address(self.tables.got.start);
+        let operands = RelocOperands { target: address, place: at, got_entry: got, got_start };
+        let new = kind.apply(operands, old).map_err(|error| match self.object.symbol_name(symbol) {
             Ok(symbol) => LoadError::Relocation { symbol, error },
             Err(no_room) => no_room,
         })?;
-        self.placed.write_number(spot, kind.bytes(), new).ok_or_else(outside)?;
-        if kind.is_adrp() && self.erratum == Erratum843419::Present && is_erratum_843419_place(place) {
-            self.replace_adrp(spot, new as u32)?;
+        self.placed.write_number(place, kind.bytes(), new).ok_or_else(outside)?;
+        if kind.is_adrp() && self.erratum == Erratum843419::Present && is_erratum_843419_place(at) {
+            self.replace_adrp(place, new as u32)?;
         }
         Ok(())
     }
 
-    /// What a relocation refers to; an error where that is not loaded.
-    fn target(&self, section: &Section<'_>, relocation: &Relocation) -> Result<Target, LoadError> {
+    /// Finds what a relocation refers to; an error where that is not loaded.
+    fn target(&self, section: &Section<'_>, relocation: &Relocation) -> Result<RelocTarget, LoadError> {
         match self.values.target(relocation) {
             Some(target) => Ok(target),
             None => Err(LoadError::NotLoaded {
@@ -152,75 +162,74 @@ impl<'a, 'k> Linking<'a, 'k> {
     }
 
     /// The address of a target by itself.
-    fn address(&self, target: Target) -> u64 {
+    fn address(&self, target: RelocTarget) -> u64 {
         match target {
-            Target::Here(segment, offset) => self.placed.address(Spot { segment, offset }),
-            Target::Address(address) | Target::Nothing(address) => address,
-            Target::Got(offset) => self.placed.address(self.layout.got.0).wrapping_add(offset),
+            RelocTarget::Here(segment, offset) => self.placed.address(SegmentOffset { segment, offset }),
+            RelocTarget::Address(address) | RelocTarget::Nothing(address) => address,
+            RelocTarget::Got(offset) => self.placed.address(self.tables.got.start).wrapping_add(offset),
         }
     }
 
     /// The address that a relocation means.
-    fn address_of(&self, target: Target, kind: RelocKind, place: u64) -> u64 {
+    fn address_of(&self, target: RelocTarget, kind: RelocKind, at: u64) -> u64 {
         match target {
             // AAELF64 5.7.1: a branch to nothing goes on behind it, and nothing is where it is referred from.
-            Target::Nothing(_) if kind.is_branch() => place.wrapping_add(4),
-            Target::Nothing(addend) if kind.is_relative() => place.wrapping_add(addend),
+            RelocTarget::Nothing(_) if kind.is_branch() => at.wrapping_add(4),
+            RelocTarget::Nothing(addend) if kind.is_relative() => at.wrapping_add(addend),
             _ => self.address(target),
         }
     }
 
     /// The veneer to a target, made where there is none yet.
-    fn veneer_to(&mut self, segment: Segment, target: Target, address: u64) -> Result<Spot, LoadError> {
-        // Within one's own text there are no veneers: such a target was not gathered.
+    fn veneer_to(&mut self, segment: Segment, target: RelocTarget, address: u64) -> Result<SegmentOffset, LoadError> {
+        // Within one's own text there are no veneers: such a target was not collected.
         let text = TEXTS.iter().position(|text| *text == segment);
         let known = text.and_then(|text| Some((text, self.branches[text].find(target)?)));
-        let (text, place) = known.ok_or_else(|| self.layout.plt_full(segment))?;
-        if let Some(number) = self.branches[text].number(place) {
-            return self.layout.plt_entry(segment, number).ok_or_else(|| self.layout.plt_full(segment));
+        let (text, index) = known.ok_or_else(|| self.tables.no_veneer_left(segment))?;
+        if let Some(number) = self.branches[text].number(index) {
+            return self.tables.veneer(segment, number).ok_or_else(|| self.tables.no_veneer_left(segment));
         }
-        self.branches[text].take(place, self.veneers[segment.index()]);
-        let spot = self.new_veneer(segment)?;
-        self.write_jump(spot, TextAddr::new(address))?;
-        Ok(spot)
+        self.branches[text].take(index, self.veneers[segment.index()]);
+        let place = self.new_veneer(segment)?;
+        self.write_jump(place, TextAddr::new(address))?;
+        Ok(place)
     }
 
     /// The address of a target's GOT entry, made where there is none yet.
-    fn got_entry(&mut self, target: Target) -> Result<u64, LoadError> {
-        let (start, entries) = self.layout.got;
+    fn got_entry(&mut self, target: RelocTarget) -> Result<u64, LoadError> {
+        let TableRoom { start, entries } = self.tables.got;
         let full = || LoadError::PltFull { segment: start.segment, entries };
-        let place = self.got.find(target).ok_or_else(full)?;
-        let taken = self.got.number(place);
+        let index = self.got.find(target).ok_or_else(full)?;
+        let taken = self.got.number(index);
         let number = taken.unwrap_or(self.got_used);
-        let spot = Spot { offset: start.offset + 8 * number as u64, ..start };
+        let place = SegmentOffset { offset: start.offset + 8 * number as u64, ..start };
         if taken.is_none() {
-            self.got.take(place, number);
+            self.got.take(index, number);
             self.got_used += 1;
-            self.placed.write_number(spot, 8, self.address(target)).ok_or_else(full)?;
+            self.placed.write_number(place, 8, self.address(target)).ok_or_else(full)?;
         }
-        Ok(self.placed.address(spot))
+        Ok(self.placed.address(place))
     }
 
-    /// Takes away an ADRP from where Cortex-A53 erratum 843419 forbids it.
-    fn replace_adrp(&mut self, spot: Spot, adrp: u32) -> Result<(), LoadError> {
-        let at = TextAddr::new(self.placed.address(spot));
-        let next = self.layout.plt_entry(spot.segment, self.veneers[spot.segment.index()]);
+    /// Replaces an ADRP where Cortex-A53 erratum 843419 forbids it.
+    fn replace_adrp(&mut self, place: SegmentOffset, adrp: u32) -> Result<(), LoadError> {
+        let at = TextAddr::new(self.placed.address(place));
+        let next = self.tables.veneer(place.segment, self.veneers[place.segment.index()]);
         // Without room ADR may still do; if it doesn't, that is found below.
         let room = next.map_or(at, |room| TextAddr::new(self.placed.address(room)));
         let Some(instead) = AdrpInstead::of(adrp, at, room) else { return Ok(()) };
         let word = match instead.map_err(|cause| LoadError::Veneer { target: at.get(), cause })? {
             AdrpInstead::Adr(word) => word,
             AdrpInstead::Veneer { branch, veneer } => {
-                let room = self.new_veneer(spot.segment)?;
+                let room = self.new_veneer(place.segment)?;
                 self.write_veneer(room, veneer)?;
                 branch
             }
         };
-        let full = || LoadError::PltFull { segment: spot.segment, entries: 0 };
-        self.placed.write_number(spot, 4, word.into()).ok_or_else(full)
+        self.placed.write_number(place, 4, word.into()).ok_or_else(|| self.tables.no_veneer_left(place.segment))
     }
 
-    /// Gathers the entries, sorted, and looks whether each lies where it should.
+    /// Gathers the entries, sorted, and checks that each lies where it should.
     fn callsites(&self) -> Result<[Vec<u64>; 2], LoadError> {
         let mut entries = [Vec::new(), Vec::new()];
         // Each list is as long as it was reserved, so that its taker can make it a slice without an allocation.
@@ -244,7 +253,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         self.object.sections.iter().filter(|section| section.is_patchable_entries())
     }
 
-    /// How many entries text and init text have.
+    /// Counts the entries of text and of init text.
     fn count_entries(&self) -> Result<[usize; 2], LoadError> {
         let mut counts = [0, 0];
         for section in self.entries_sections() {
@@ -263,7 +272,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(counts)
     }
 
-    /// The entry that a relocation fills, and the segment that it is in; what is in no text is refused with the text's own.
+    /// Finds the entry that a relocation fills, and its segment; what is in no text is refused with the text's own.
     fn entry(&self, section: &Section<'_>, relocation: &Relocation) -> Result<(u64, Segment), LoadError> {
         let Relocation { offset, kind, symbol, .. } = *relocation;
         let number = kind.number();
@@ -276,7 +285,7 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
     }
 
-    /// Sees that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
+    /// Checks that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever
     /// traces, who gets the symbols and leaves out those that are not.
     fn check_entries(&self, segment: Segment, entries: &[u64]) -> Result<(), LoadError> {
         let text = self.placed.range(segment);
@@ -291,9 +300,9 @@ impl<'a, 'k> Linking<'a, 'k> {
         Ok(())
     }
 
-    /// Where a segment's veneers for whoever traces it are; `None` where it has no text.
+    /// The room for a segment's veneers to stubs; `None` where it has no text.
     pub(crate) fn stub_veneers(&self, segment: Segment) -> Option<TextRange> {
-        let start = TextAddr::new(self.placed.address(self.layout.plt_entry(segment, 0)?));
+        let start = TextAddr::new(self.placed.address(self.tables.veneer(segment, 0)?));
         Some(TextRange::new(start, start.offset(STUB_VENEERS as i64 * ENTRY_BYTES as i64)))
     }
 }
