@@ -23,8 +23,8 @@
 //! if they are compiled with it too: `cargo build -Zbuild-std=core,alloc`. C code is compiled with
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
-//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
-//! literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
+//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then (C:
+//! `-falign-functions=8`), since the literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
 //! sizes are refused, each by its entry. What an entry means follows from where the function's symbol stands; a kernel
 //! without symbols (step 5) must have one layout, and says which by
 //! [`Image::with_layout`](crate::Image::with_layout).
@@ -45,9 +45,9 @@
 //!
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
-//! [`TableError::NotRelocated`](crate::callsite::table::TableError::NotRelocated), or, where the linker left the addresses in place
+//! [`TableError::NotRelocated`](crate::callsite::TableError::NotRelocated), or, where the linker left the addresses in place
 //! as well (RELR, `--apply-dynamic-relocs`),
-//! [`TableError::NothingAccepted`](crate::callsite::table::TableError::NothingAccepted). A failed init can be tried again.
+//! [`TableError::NothingAccepted`](crate::callsite::TableError::NothingAccepted). A failed init can be tried again.
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through

@@ -90,7 +90,13 @@ pub mod guide;
 #[cfg(feature = "insn")]
 pub mod insn;
 #[cfg(not(feature = "insn"))]
-#[expect(dead_code, unreachable_pub, unused_imports, reason = "all of it is public with the feature")]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::enum_variant_names,
+    reason = "all of it is public with the feature"
+)]
 mod insn;
 #[cfg(feature = "module")]
 pub mod module;

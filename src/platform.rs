@@ -15,7 +15,19 @@ use thiserror::Error;
 /// The smallest translation granule of the architecture (Arm ARM D8.1.8), so it fits in one page of every kernel.
 pub const ALIAS_BYTES: u64 = 4096;
 
+/// The most ranges that [`Platform::quiesce`] is given: the linked stubs' two, the room for generated ones, and the veneers
+/// of each piece of text that has callsites (the kernel's, and up to 127 of modules).
+pub const MAX_STUB_RANGES: usize = if cfg!(feature = "module") { 131 } else { 4 };
+
 /// The services that the engine needs from a kernel.
+///
+/// # What runs at the same time
+/// An engine calls everything from [`begin_batch`](Self::begin_batch) to [`end_batch`](Self::end_batch), and
+/// [`quiesce`](Self::quiesce), under its one lock: of these at most one call is under way, and
+/// [`synchronize_cpus`](Self::synchronize_cpus) never meets [`quiesce`](Self::quiesce). A loader of modules calls
+/// [`synchronize_cpus`](Self::synchronize_cpus) once a module, without that lock. So where modules are loaded while another
+/// CPU uses the engine or loads one too, that method runs beside itself and beside [`quiesce`](Self::quiesce), and each
+/// call must wait for answers of its own. All other methods may be called on several CPUs at once.
 ///
 /// # Safety
 ///
@@ -43,28 +55,28 @@ pub const ALIAS_BYTES: u64 = 4096;
 /// 10. None of the methods waits for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
 ///     that wait for each other there answer each other.
 pub unsafe trait Platform: Sync {
-    /// Where the entry stubs find the [`TraceContext`] of whoever is running. Asked once, at init.
+    /// Returns where the entry stubs find the [`TraceContext`] of the running thread. Called once, at init.
     fn context_base(&self) -> ContextBase;
 
-    /// Where the stubs of [counters](crate::Ops::counter) and [recorders](crate::Ops::recorder) find the [`CpuArea`] of the
-    /// running CPU. Asked once, at init.
+    /// Returns where the stubs of [counters](crate::Ops::counter) and [recorders](crate::Ops::recorder) find the [`CpuArea`]
+    /// of the running CPU. Called once, at init.
     ///
     /// A kernel whose context base belongs to the CPU gives the same register with another offset; one whose contexts are
     /// the tasks' has a register for its CPUs as well (Linux: SP_EL0 for the task, TPIDR_EL1 for the CPU). While the
     /// register holds zero, nothing on that CPU is counted or recorded. The offset is a multiple of 8, 3584 at most.
     ///
-    /// `None`, if this isn't implemented: counters are shared between the CPUs then, and there are no recorders.
+    /// By default `None`: all CPUs share one counter then, and there are no recorders.
     fn cpu_base(&self) -> Option<ContextBase> {
         None
     }
 
-    /// Shows every [`CpuArea`] that [`cpu_base`](Self::cpu_base) can ever have led to, those of CPUs that are off too: what
-    /// is left out is missing in the sums.
+    /// Calls `show` with every [`CpuArea`] that [`cpu_base`](Self::cpu_base) can ever have led to, those of CPUs that are off
+    /// included: what is left out is missing in the sums.
     fn for_each_cpu_area(&self, show: &mut dyn FnMut(&CpuArea)) {
         let _ = show;
     }
 
-    /// Called once before a batch of changes; the place to do what a kernel does once for any number of writes.
+    /// Prepares for a batch of changes to text: what the kernel does once for any number of writes.
     ///
     /// # Errors
     ///
@@ -73,21 +85,21 @@ pub unsafe trait Platform: Sync {
         Ok(())
     }
 
-    /// Called once after a batch, whether it was carried out or undone.
+    /// Ends a batch, whether it was carried out or undone.
     fn end_batch(&self) {}
 
-    /// A writable alias of the [`ALIAS_BYTES`] of text that start at `page`.
+    /// Returns a writable alias of the [`ALIAS_BYTES`] of text that start at `page`.
     ///
-    /// Only between [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), with interrupts masked, and one
-    /// at a time. A permanent alias returns an address; a kernel that keeps no writable mapping of text at rest maps a
-    /// window here.
+    /// Called only between [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), with interrupts masked, and one
+    /// at a time. A kernel that maps all text writable somewhere returns the address there; one that keeps no such mapping
+    /// maps a window here.
     ///
     /// # Errors
     ///
-    /// The page is not text of this kernel, or there was nothing to map it with. The batch is then undone.
+    /// The page is not text of this kernel, or could not be mapped. The batch is then undone.
     fn map_alias(&self, page: TextAddr) -> Result<NonNull<u8>, AliasError>;
 
-    /// Takes back an alias: a window is unmapped, with its TLB entries. Nothing to do for a permanent alias.
+    /// Unmaps the alias of `page`, and invalidates its TLB entries. Nothing to do for a permanent mapping.
     fn unmap_alias(&self, page: TextAddr, alias: NonNull<u8>) {
         let (_, _) = (page, alias);
     }
@@ -104,17 +116,18 @@ pub unsafe trait Platform: Sync {
 
     /// Waits until every thread of execution has been quiescent at some moment since the call.
     ///
-    /// `stubs` is the text of stubs and trampolines. Which threads are quiescent:
+    /// `stubs` are the ranges of text in which a thread may be on its way to a callback, [`MAX_STUB_RANGES`] at most. Quiescent
+    /// are:
     ///
-    /// - one that is interrupted or preempted at `pc`, if
+    /// - a thread that is interrupted or preempted at `pc`, if
     ///   [`TraceContext::is_quiescent`](crate::TraceContext::is_quiescent) says so of its context and that `pc`. Where
     ///   exceptions are nested, an NMI in the handler of an interrupt for instance, there is one `pc` for each of them that
     ///   has not returned, on any stack of that thread, and it must say so of every one. A task that was preempted at the end
     ///   of a handler has the `pc` that the handler will return to, not that of the switch;
-    /// - one that gave up its CPU by itself, or waits in [`relax`](Self::relax), unless it is inside a callback
+    /// - a thread that gave up its CPU by itself, or waits in [`relax`](Self::relax), unless it is inside a callback
     ///   ([`TraceContext::in_callback`](crate::TraceContext::in_callback)), or an exception that it is still in has
     ///   interrupted it where it was not quiescent;
-    /// - one that does not exist yet, or has ended.
+    /// - a thread that does not exist yet, or has ended.
     ///
     /// What is asked of whom depends on the kernel:
     ///
@@ -130,7 +143,7 @@ pub unsafe trait Platform: Sync {
     /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout>;
 
-    /// Whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does without
+    /// Returns whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does without
     /// KVM or another hypervisor (its TCG).
     ///
     /// Releases of QEMU up to 7.2 that give each CPU a thread can keep the translation of an old word: where one CPU is
@@ -146,7 +159,7 @@ pub unsafe trait Platform: Sync {
         true
     }
 
-    /// Whether any CPU that this kernel runs on is a Cortex-A53 before r0p3, on which cleaning a data cache line without
+    /// Returns whether any CPU that this kernel runs on is a Cortex-A53 before r0p3, on which cleaning a data cache line without
     /// invalidating it may lose data (Arm's errata 819472, 824069, 826319 and 827319).
     ///
     /// The engine asks the running CPU's MIDR_EL1 itself. So this is for machines with CPUs of several kinds, and for
@@ -155,16 +168,16 @@ pub unsafe trait Platform: Sync {
         false
     }
 
-    /// How far above the addresses that it was linked for this kernel runs, modulo 2^64: where it was loaded by chance
-    /// (KASLR), or relocated itself to where it was put. 0, if this isn't implemented: a kernel that has its symbol table
-    /// need not, since the table finds out.
+    /// Returns how far above its linked addresses this kernel runs, modulo 2^64: it is loaded at a random address (KASLR), or
+    /// has relocated itself to where it was put. By default 0; a kernel that gives the engine its symbol table need not
+    /// implement this, since the table shows it.
     ///
-    /// Whoever reads a trace has names by their linked addresses ([`DumpWriter::names`](crate::tracer::dump::DumpWriter::names)).
+    /// A trace names functions by their linked addresses ([`DumpWriter::names`](crate::tracer::dump::DumpWriter::names)).
     fn slide(&self) -> u64 {
         0
     }
 
-    /// Called again and again by a CPU that waits for another one to be done with the engine.
+    /// Waits a little: called in a loop by a CPU that waits until another one is done with the engine.
     ///
     /// Where a CPU may get here with interrupts masked, it answers requests to synchronise here: the other CPU may be
     /// waiting in [`synchronize_cpus`](Self::synchronize_cpus) for just this one.
@@ -172,24 +185,24 @@ pub unsafe trait Platform: Sync {
         core::hint::spin_loop();
     }
 
-    /// Shows every [`TraceContext`] there is, so that [`lost_return`](Self::lost_return) can be told
-    /// whose a call was. Nothing, if this isn't implemented.
+    /// Calls `show` with every [`TraceContext`], so that [`lost_return`](Self::lost_return) is told which one has a lost call.
+    /// By default with none.
     fn for_each_context(&self, show: &mut dyn FnMut(&TraceContext)) {
         let _ = show;
     }
 
-    /// A function whose return was hooked has returned, and its call is not among those of the running thread: nobody
-    /// knows where to go on. The kernel must end here, in whatever way it ends when it can't go on.
+    /// Ends the kernel: a function whose return is hooked has returned, and its call is not among those of the running
+    /// thread, so nobody knows where to go on.
     ///
     /// Called where the function returned, with interrupts as they were, and with the recursion guard of the context taken
-    /// to which the base register leads, whosever that is. If this isn't implemented, it panics.
+    /// to which the base register leads, whosever that is. By default it panics.
     fn lost_return(&self, lost: &LostReturn) -> ! {
         panic!("{lost}")
     }
 }
 
-/// How the stubs reach the running thread's [`TraceContext`], or the running CPU's [`CpuArea`]: a base
-/// register and an offset.
+/// Where the stubs find the running thread's [`TraceContext`], or the running CPU's [`CpuArea`]: a base register and an
+/// offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextBase {
     /// The system register that holds the base. While it holds zero, nothing on that CPU is traced.
@@ -260,7 +273,7 @@ impl fmt::Display for LostReturn {
 pub struct AliasError {
     /// The text that was asked for.
     pub page: TextAddr,
-    /// The platform's own words for it.
+    /// What the platform says of it.
     pub reason: &'static str,
 }
 

@@ -1,32 +1,31 @@
 //! Instructions that may change while a CPU executes them, and changes of one instruction.
 
-use super::NOP;
 use crate::address::TextAddr;
 use crate::insn::{BranchOffset, Insn};
 
 /// One instruction to change: where, from what, to what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WordChange<Word> {
+pub(crate) struct WordChange<Word, At = TextAddr> {
     /// The instruction's address.
-    pub at: TextAddr,
+    pub(crate) at: At,
     /// The word that must be there.
-    pub old: Word,
-    /// The word that shall be there.
-    pub new: Word,
+    pub(crate) old: Word,
+    /// The word to put there.
+    pub(crate) new: Word,
 }
 
-impl WordChange<LiveWord> {
+impl<At: Copy> WordChange<LiveWord, At> {
     /// Drops the promise of the type: the words alone.
     #[must_use]
-    pub const fn words(self) -> WordChange<u32> {
+    pub(crate) const fn words(self) -> WordChange<u32, At> {
         WordChange { at: self.at, old: self.old.0, new: self.new.0 }
     }
 }
 
-impl WordChange<u32> {
-    /// The way back.
+impl<At: Copy> WordChange<u32, At> {
+    /// The change that undoes this one.
     #[must_use]
-    pub const fn reversed(self) -> Self {
+    pub(crate) const fn reversed(self) -> Self {
         Self { at: self.at, old: self.new, new: self.old }
     }
 }
@@ -38,18 +37,12 @@ impl WordChange<u32> {
 ///
 /// The word is one of those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LiveWord(u32);
+pub(crate) struct LiveWord(u32);
 
 impl LiveWord {
     /// NOP.
     // INVARIANT: NOP is in the set.
-    pub const NOP: Self = Self(NOP);
-
-    /// BL.
-    pub const fn bl(offset: BranchOffset) -> Self {
-        // INVARIANT: BL is in the set.
-        Self(Insn::bl(offset).encode())
-    }
+    pub(crate) const NOP: Self = Self(Insn::NOP.encode());
 
     /// BL from `at` to `target`, which BL is known to reach.
     #[inline]
@@ -60,15 +53,24 @@ impl LiveWord {
         // INVARIANT: BL is in the set; imm26 is its low 26 bits (Arm ARM C6.2, BL).
         Self(BL | words & 0x03ff_ffff)
     }
+}
 
-    /// `word`, if it is in the set.
-    pub const fn new(word: u32) -> Option<Self> {
+#[cfg(test)]
+impl LiveWord {
+    /// BL.
+    pub(crate) const fn bl(offset: BranchOffset) -> Self {
+        // INVARIANT: BL is in the set.
+        Self(Insn::bl(offset).encode())
+    }
+
+    /// Checks that `word` is in the set.
+    pub(crate) const fn new(word: u32) -> Option<Self> {
         // INVARIANT: looked at.
         if Insn::decode(word).is_concurrently_modifiable() { Some(Self(word)) } else { None }
     }
 
     /// The word.
-    pub const fn get(self) -> u32 {
+    pub(crate) const fn get(self) -> u32 {
         self.0
     }
 }

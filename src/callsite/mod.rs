@@ -1,7 +1,7 @@
-//! One callsite: its forms, its states, and the way from one to the next.
+//! What compiler and linker left at each function's entry: one callsite, its forms and states; the table of all; veneers.
 //!
-//! The compiler leaves two NOPs at each function's entry and an address in `__patchable_function_entries`; this
-//! module says what is really there.
+//! The compiler leaves two NOPs at each function's entry and an address in `__patchable_function_entries`; this room
+//! says what is really there.
 //!
 //! ```text
 //!   =2               =2, BTI          =4,2             =4,2, BTI        (with kCFI the hash is the word before all this)
@@ -33,7 +33,7 @@ pub(crate) mod table;
 mod tests;
 pub(crate) mod veneer;
 
-pub use live::{LiveWord, WordChange};
+pub(crate) use live::{LiveWord, WordChange};
 pub use table::{Encoding, InitCounts, TableError};
 
 use crate::address::{TextAddr, TextRange};
@@ -102,52 +102,51 @@ pub enum Layout {
     Prefixed,
 }
 
-/// What a callsite does now.
+/// What a callsite's two instructions are now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// As the compiler left it: NOP, NOP.
+    /// NOP, NOP: as the compiler left it.
     Compiled,
-    /// Ready: MOV X9, LR and NOP.
+    /// MOV X9, LR; NOP.
     Disabled,
-    /// MOV X9, LR and BL to this address.
+    /// MOV X9, LR; BL to this address.
     Enabled(TextAddr),
 }
 
-/// Why an entry of the section is not a callsite. Such an entry is reported and its text never written.
+/// Why an entry of the section is refused: it is reported, and its text is never written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// Its address is not a multiple of 4.
+    /// The address is not a multiple of 4.
     #[error("its address is not a multiple of 4")]
     Misaligned,
-    /// Its instructions are not all inside the region's text.
+    /// The instructions are not all inside the region's text.
     #[error("its instructions are not inside the text")]
     OutsideText,
-    /// There is another entry for the same instructions.
+    /// Another entry names the same instructions.
     #[error("another entry names the same instructions")]
     Duplicate,
-    /// It has one instruction in common with the callsite of another entry. One of the two is damaged, and nothing tells
-    /// which: both are refused, since a BL in the place of the other's first instruction would lose the return address.
+    /// Another entry's callsite shares one of the two instructions. One of the two is damaged, and nothing tells which: both
+    /// are refused, since a BL in the place of the other's first instruction would lose the return address.
     #[error("another entry names one of the two instructions as well")]
     Overlapping,
-    /// Its function's symbol is marked STO_AARCH64_VARIANT_PCS (AAELF64 5.5.1): its callers may count on registers that a
+    /// The function's symbol is marked STO_AARCH64_VARIANT_PCS (AAELF64 5.5.1): its callers may rely on registers that a
     /// callsite changes.
     #[error("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")]
     CallingConvention,
-    /// It has already been made ready or enabled, by somebody else.
+    /// The callsite is already initialised or enabled, by somebody else.
     #[error("it was made ready or enabled before")]
     InUse,
-    /// No function's symbol stands where it could belong to one.
+    /// No function begins where the entry could belong to it.
     #[error("no function begins where it could belong to one, as far as symbols say")]
     NoFunction,
-    /// The function begins so many NOPs behind it: it was compiled neither with `-fpatchable-function-entry=2` nor with
-    /// `=4,2`.
+    /// The function was compiled with another number of prefix NOPs than `=2` (none) or `=4,2` (two).
     #[error("its function begins {nops} NOPs behind it; -fpatchable-function-entry=2 has none there, and =4,2 has two")]
     PrefixSize {
-        /// How many.
+        /// The number of NOPs between the entry and the function.
         nops: u8,
     },
-    /// There are no symbols, and its instructions can mean more than one thing.
+    /// There are no symbols, and the instructions can mean more than one thing.
     #[error("without symbols its instructions can mean more than one thing: give symbols, or the layout")]
     InDoubt,
     /// The instructions are not the compiler's.
@@ -190,10 +189,10 @@ impl Callsite {
     /// The text that is read to tell what an entry means, in bytes from the entry on.
     pub(crate) const READS: (i64, i64) = (-4, 4 * MAX_PREFIX as i64 + 16);
 
-    /// Reads the callsite that the section's `entry` names, in text of this layout; `read` gives the instruction at an
+    /// Decodes the callsite that the section's `entry` names, in text of this layout; `read` returns the instruction at an
     /// address inside the text.
     ///
-    /// Returns it with its state, which for a fresh kernel is [`State::Compiled`].
+    /// Returns it with its state, which in a fresh kernel is [`State::Compiled`].
     ///
     /// # Errors
     ///
@@ -219,12 +218,12 @@ impl Callsite {
         }
     }
 
-    /// The same in text of any layout: where the function begins says what the entry means. `begins` tells whether one
-    /// begins at an address: a function, and not any label.
+    /// Decodes the callsite that `entry` names by where its function begins, in text of any layout. `begins` says whether a
+    /// function (not just any label) begins at an address.
     ///
     /// # Errors
     ///
-    /// As for [`decode`](Self::decode).
+    /// Those of [`decode`](Self::decode).
     #[inline(always)]
     pub fn of_function(
         entry: TextAddr,
@@ -248,11 +247,11 @@ impl Callsite {
         Err(Self::no_function(entry, &mut begins, &mut words))
     }
 
-    /// The same where nothing but the text is known.
+    /// Decodes the callsite that `entry` names from the instructions alone, where they can mean one thing only.
     ///
     /// # Errors
     ///
-    /// As for [`decode`](Self::decode); [`Refusal::InDoubt`] unless BTI C stands where it does in one form only.
+    /// Those of [`decode`](Self::decode), and [`Refusal::InDoubt`] unless BTI C stands where it does in one form only.
     pub fn beyond_doubt(
         entry: TextAddr,
         text: TextRange,
@@ -356,7 +355,7 @@ impl Callsite {
         }
     }
 
-    /// Whether the two have just one of their instructions in common.
+    /// Whether the two callsites share one of their two instructions.
     pub const fn overlaps(&self, other: &Self) -> bool {
         self.mov.get().abs_diff(other.mov.get()) == 4
     }

@@ -1,9 +1,9 @@
 //! The generic timer's count: the clock of everything that is timed.
 
-/// The virtual count, CNTVCT_EL0, in ticks (Arm ARM D12.1.2, "The virtual counter").
+/// Returns the virtual count, CNTVCT_EL0, in ticks (Arm ARM D12.1.2, "The virtual counter").
 ///
 /// There is no ISB before it, so a CPU may read it a few instructions early. So of two readings the second may be
-/// the lower one by a tick or so: who takes the difference takes less than nothing for nothing.
+/// lower by a tick or so: take a negative difference for 0.
 #[cfg(target_arch = "aarch64")]
 #[inline]
 pub fn ticks() -> u64 {
@@ -14,7 +14,7 @@ pub fn ticks() -> u64 {
     ticks
 }
 
-/// How many ticks a second has, CNTFRQ_EL0: what firmware has put there (Arm ARM D12.1.1, "The system counter").
+/// Returns the ticks of a second, CNTFRQ_EL0, as firmware has set it (Arm ARM D12.1.1, "The system counter").
 #[cfg(target_arch = "aarch64")]
 pub fn ticks_per_second() -> u64 {
     let frequency: u64;
@@ -23,7 +23,7 @@ pub fn ticks_per_second() -> u64 {
     frequency
 }
 
-/// A host has no such counter: always 0.
+/// Returns 0: a host has no such counter.
 #[cfg(not(target_arch = "aarch64"))]
 pub const fn ticks() -> u64 {
     0

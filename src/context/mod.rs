@@ -16,6 +16,7 @@
 //! ```
 
 pub(crate) mod clock;
+mod frame;
 pub mod regs;
 pub mod shadow;
 pub mod unwind;
@@ -25,10 +26,10 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use shadow::{HookedCalls, ShadowStack};
 
-/// What kind of context is running; each can be inside a callback once.
+/// The level of what is running: each can be inside a callback once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
-pub enum Level {
+pub enum ContextLevel {
     /// A task, or a kernel's only thread.
     Thread = 1,
     /// An interrupt handler.
@@ -45,8 +46,8 @@ pub enum Level {
 ///
 /// # Invariants
 ///
-/// `level` holds the bit of the running [`Level`]; `below` the bits of the levels that were interrupted inside a callback;
-/// `busy` is not zero where the running level is inside a callback, or is among those.
+/// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a
+/// callback; `busy` is not zero where the running level is inside a callback, or is among those.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct TraceContext {
@@ -58,20 +59,20 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A context at [`Level::Thread`] with no callback running.
+    /// Makes a context at [`ContextLevel::Thread`] with no callback running.
     pub const fn new() -> Self {
         // INVARIANT: the thread's level, nothing interrupted.
         Self {
             busy: AtomicU64::new(0),
             calls: HookedCalls::new(),
-            level: AtomicU32::new(Level::Thread as u32),
+            level: AtomicU32::new(ContextLevel::Thread as u32),
             below: AtomicU32::new(0),
             misses: AtomicU64::new(0),
         }
     }
 
-    /// Gives it a shadow stack, without which no return is hooked, and makes it as new: at [`Level::Thread`], inside no
-    /// callback and no hooked call. What it has counted stays.
+    /// Gives it a shadow stack, without which no return is hooked, and resets it: at [`ContextLevel::Thread`], inside
+    /// no callback and no hooked call. What it has counted stays.
     ///
     /// Where the thread's stack is should be told anew, by [`set_stack_bounds`](Self::set_stack_bounds).
     ///
@@ -83,12 +84,12 @@ impl TraceContext {
     /// 4. It is inside no exception handler that has [entered](Self::enter) a level.
     pub unsafe fn set_shadow_stack<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
         self.leave_everything();
-        // SAFETY: our caller's first two promises.
+        // SAFETY: 1., 2. Our caller's promises 1 and 2.
         unsafe { self.calls.give(stack) };
     }
 
-    /// Makes it as new, for another task: at [`Level::Thread`], inside no callback and no hooked call. What it has counted
-    /// stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
+    /// Resets it for another task: at [`ContextLevel::Thread`], inside no callback and no hooked call. What it has
+    /// counted stays, and so do its shadow stack and the bounds of its stack: the other task is to run on the same one.
     ///
     /// A task that is killed leaves its context inside whatever it was inside of; a context that is used again without this
     /// may never be traced any more, nor ever be quiescent.
@@ -98,18 +99,18 @@ impl TraceContext {
     /// As for [`set_shadow_stack`](Self::set_shadow_stack), from 2 on.
     pub unsafe fn reset(&self) {
         self.leave_everything();
-        // SAFETY: our caller's promise that no hooked call returns.
+        // SAFETY: 1. Our caller's promise 2 of `set_shadow_stack`.
         unsafe { self.calls.reset() };
     }
 
     fn leave_everything(&self) {
         // INVARIANT: as in `new`.
-        self.level.store(Level::Thread as u32, Ordering::Relaxed);
+        self.level.store(ContextLevel::Thread as u32, Ordering::Relaxed);
         self.below.store(0, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
     }
 
-    /// Tells where the thread's stack is, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
+    /// Sets the bounds of the thread's stack, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
     ///
     /// With it, hooked calls on that stack that never returned are dropped at the next hooked call, however they ended;
     /// without, only when a hooked call around them returns. What runs on other stacks, exception handlers for example,
@@ -125,23 +126,23 @@ impl TraceContext {
         self.calls.set_stack_bounds(stack.start, stack.end);
     }
 
-    /// How many calls are inside each other now whose return is hooked.
+    /// Returns the number of hooked calls that are under way, inside each other.
     #[inline]
     pub fn depth(&self) -> usize {
         self.calls.depth()
     }
 
-    /// How many calls were not hooked because the shadow stack was full, or there is none.
+    /// Returns how many calls were not hooked because the shadow stack was full, or there is none.
     pub fn overflows(&self) -> u64 {
         self.calls.overflows.load(Ordering::Relaxed)
     }
 
-    /// How many hooked calls never returned, as far as a later call or return has shown it.
+    /// Returns how many hooked calls never returned, as far as a later call or return has shown it.
     pub fn abandoned(&self) -> u64 {
         self.calls.abandoned.load(Ordering::Relaxed)
     }
 
-    /// Tells that an exception handler of this level begins; returns what [`leave`](Self::leave) must be given at its end.
+    /// Enters an exception handler of this level; returns what [`leave`](Self::leave) must be given at its end.
     ///
     /// A kernel that never calls this is traced all the same; what its interrupt handlers call while they interrupt a
     /// callback is then counted as a miss.
@@ -153,8 +154,8 @@ impl TraceContext {
     ///    was interrupted goes on.
     /// 3. Of several handlers inside each other, the one that entered last leaves first; and a callback that is called
     ///    between the two calls has ended before the second.
-    pub unsafe fn enter(&self, level: Level) -> Outer {
-        let outer = Outer {
+    pub unsafe fn enter(&self, level: ContextLevel) -> Interrupted {
+        let outer = Interrupted {
             busy: self.busy.load(Ordering::Relaxed),
             level: self.level.load(Ordering::Relaxed),
             below: self.below.load(Ordering::Relaxed),
@@ -170,34 +171,34 @@ impl TraceContext {
         outer
     }
 
-    /// Tells that the exception handler is over. Hooked calls that were made inside it and never returned are dropped.
+    /// Leaves an exception handler. Hooked calls that were made inside it and never returned are dropped.
     ///
     /// # Safety
     ///
     /// 1. `outer` is what the call of [`enter`](Self::enter) has returned that this one ends, with what is promised there.
-    pub unsafe fn leave(&self, outer: Outer) {
+    pub unsafe fn leave(&self, outer: Interrupted) {
         // Our callers are above this, on the stack that the handler runs on.
         let here = 0_u8;
         self.calls.drop_left(outer.calls, (&raw const here).addr() as u64);
-        // INVARIANT: an `Outer` holds what was here.
+        // INVARIANT: an `Interrupted` holds what was here.
         self.busy.store(outer.busy, Ordering::Relaxed);
         self.level.store(outer.level, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         self.below.store(outer.below, Ordering::Relaxed);
     }
 
-    /// Whether this thread of execution is inside a callback, at any level.
+    /// Returns whether this thread of execution is inside a callback, at any level.
     pub fn in_callback(&self) -> bool {
         self.busy.load(Ordering::Relaxed) != 0 || self.below.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no callback, and not on
-    /// the few instructions of a stub before the guard is taken or after it is given back.
+    /// Returns whether the thread of execution, interrupted or preempted at `pc`, is quiescent: it is inside no
+    /// callback, and not on the few instructions of a stub before the guard is taken or after it is given back.
     pub fn is_quiescent(&self, pc: TextAddr, stubs: &[TextRange]) -> bool {
         !self.in_callback() && !stubs.iter().any(|stub| stub.contains(pc))
     }
 
-    /// How many calls went untraced because their level was inside a callback already.
+    /// Returns how many calls went untraced because their level was inside a callback already.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
@@ -209,10 +210,10 @@ impl Default for TraceContext {
     }
 }
 
-/// What an exception interrupted.
+/// The state of the level that an exception interrupted.
 #[derive(Debug)]
 #[must_use = "give it back to `TraceContext::leave` when the handler ends"]
-pub struct Outer {
+pub struct Interrupted {
     busy: u64,
     level: u32,
     below: u32,
@@ -222,16 +223,16 @@ pub struct Outer {
 
 #[cfg(test)]
 mod tests {
-    use super::{Level, Outer, TraceContext};
+    use super::{ContextLevel, Interrupted, TraceContext};
     use crate::address::{TextAddr, TextRange};
     use core::sync::atomic::Ordering;
 
-    fn enter(context: &TraceContext, level: Level) -> Outer {
+    fn enter(context: &TraceContext, level: ContextLevel) -> Interrupted {
         // SAFETY: these tests leave in the reverse order, and nothing else uses the context.
         unsafe { context.enter(level) }
     }
 
-    fn leave(context: &TraceContext, outer: Outer) {
+    fn leave(context: &TraceContext, outer: Interrupted) {
         // SAFETY: as above.
         unsafe { context.leave(outer) };
     }
@@ -240,12 +241,12 @@ mod tests {
     fn a_context_whose_task_was_killed_inside_everything_is_as_new() {
         let context = TraceContext::new();
         context.busy.store(1, Ordering::Relaxed);
-        let _ = enter(&context, Level::Irq);
+        let _ = enter(&context, ContextLevel::Irq);
         context.busy.store(1, Ordering::Relaxed);
         // SAFETY: nothing goes on.
         unsafe { context.reset() };
         assert!(!is_busy(&context) && !context.in_callback());
-        let outer = enter(&context, Level::Irq);
+        let outer = enter(&context, ContextLevel::Irq);
         assert!(!is_busy(&context), "the handler's level was not inside a callback");
         leave(&context, outer);
     }
@@ -272,7 +273,7 @@ mod tests {
         context.busy.store(1, Ordering::Relaxed);
         assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
         // Neither for the handler that interrupted the callback.
-        let outer = enter(&context, Level::Irq);
+        let outer = enter(&context, ContextLevel::Irq);
         assert!(!context.is_quiescent(TextAddr::new(0xfc), &stubs));
         leave(&context, outer);
     }
@@ -281,12 +282,12 @@ mod tests {
     fn each_level_can_be_inside_a_callback_once() {
         let context = TraceContext::new();
         context.busy.store(1, Ordering::Relaxed);
-        let thread = enter(&context, Level::Irq);
+        let thread = enter(&context, ContextLevel::Irq);
         assert!(!is_busy(&context), "the handler's own level");
         context.busy.store(1, Ordering::Relaxed);
-        let irq = enter(&context, Level::Nmi);
+        let irq = enter(&context, ContextLevel::Nmi);
         assert!(!is_busy(&context));
-        let nmi = enter(&context, Level::Irq);
+        let nmi = enter(&context, ContextLevel::Irq);
         assert!(is_busy(&context), "the same level once more, inside its own callback");
         leave(&context, nmi);
         assert!(!is_busy(&context));
@@ -300,8 +301,8 @@ mod tests {
     #[test]
     fn a_handler_that_interrupts_no_callback_leaves_no_trace() {
         let context = TraceContext::new();
-        let thread = enter(&context, Level::Irq);
-        let irq = enter(&context, Level::Irq);
+        let thread = enter(&context, ContextLevel::Irq);
+        let irq = enter(&context, ContextLevel::Irq);
         assert!(!is_busy(&context) && !context.in_callback());
         leave(&context, irq);
         leave(&context, thread);

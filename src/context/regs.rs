@@ -84,7 +84,7 @@ impl SavedRegs {
     /// The bit of `context` that says that a `PtRegs` is below.
     pub(crate) const ALL_SAVED: u64 = 1;
 
-    /// What a stub would have stored with these registers.
+    /// Returns what a stub would have stored with these registers.
     #[cfg(any(test, feature = "fakes"))]
     pub(crate) const fn from_pt_regs(regs: &PtRegs) -> Self {
         let [x0, x1, x2, x3, x4, x5, x6, x7, x8, ..] = regs.regs;
@@ -125,7 +125,7 @@ impl FtraceRegs<'_> {
         Self { saved, call: PhantomData }
     }
 
-    /// The same registers, for a function that takes a view.
+    /// Borrows the view, for a function that takes one.
     #[inline]
     pub const fn reborrow(&mut self) -> FtraceRegs<'_> {
         // INVARIANT: `self` is borrowed as long as the other view lives.
@@ -181,7 +181,7 @@ impl FtraceRegs<'_> {
         (self.saved.addr().get() + size_of::<SavedRegs>()) as u64
     }
 
-    /// Where execution goes on after the stub: at first, the function's first instruction after the callsite.
+    /// Returns where execution goes on after the stub: at first, the function's first instruction after the callsite.
     #[inline]
     pub const fn pc(&self) -> TextAddr {
         TextAddr::new(self.saved().function_record[1])
@@ -195,7 +195,8 @@ impl FtraceRegs<'_> {
             return None;
         }
         let below = self.saved.as_ptr().cast::<PtRegs>().wrapping_sub(1);
-        // SAFETY: by the invariant of `SavedRegs` a stub has written it there, and leaves it as long as the callback runs.
+        // SAFETY: where `ALL_SAVED` is set, a `PtRegs` lies directly below by the invariant of `SavedRegs`, aligned as that
+        // is; the stub leaves it there as long as the callback runs, and the view is borrowed as long as the reference lives.
         Some(unsafe { &*below })
     }
 
@@ -236,7 +237,7 @@ impl FtraceRegs<'_> {
         saved.function_record[1] = saved.caller_record[1];
     }
 
-    /// Whether the call returns to its caller at once.
+    /// Returns whether the call returns to its caller at once.
     #[inline]
     pub(crate) const fn is_answered(&self) -> bool {
         self.saved().function_record[1] == self.saved().caller_record[1]

@@ -107,11 +107,12 @@ impl ShadowFrame {
     #[inline]
     pub(crate) fn ip(&self) -> TextAddr {
         // Not atomic, so that who doesn't look at it doesn't load it.
-        // SAFETY: no thread but this one writes it, and this one not while the call is under way.
+        // SAFETY: aligned and inside the frame; no thread but this one writes it, and this one not while the call is under
+        // way.
         TextAddr::new(unsafe { self.function.as_ptr().read() }).offset(-4)
     }
 
-    /// Where the function returns to.
+    /// Returns where the function returns to.
     #[inline]
     pub(crate) fn return_address(&self) -> u64 {
         self.return_address.load(Ordering::Relaxed)
@@ -134,12 +135,12 @@ impl ShadowFrame {
 ///
 /// It points at a frame, or at the lowest one, of a [`ShadowStack`] that lives for `'a`, and may be used for all of it.
 #[derive(Clone, Copy)]
-pub(crate) struct Frame<'a> {
+pub(crate) struct FrameRef<'a> {
     at: *mut ShadowFrame,
     stack: PhantomData<&'a ShadowFrame>,
 }
 
-impl Frame<'_> {
+impl FrameRef<'_> {
     /// The frame at this address.
     ///
     /// # Safety
@@ -151,7 +152,7 @@ impl Frame<'_> {
         Self { at, stack: PhantomData }
     }
 
-    /// Where it is.
+    /// Returns its address.
     #[inline]
     pub(crate) const fn as_ptr(self) -> *mut ShadowFrame {
         self.at
@@ -165,18 +166,19 @@ impl Frame<'_> {
     }
 }
 
-impl fmt::Debug for Frame<'_> {
+impl fmt::Debug for FrameRef<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }
 }
 
-impl Deref for Frame<'_> {
+impl Deref for FrameRef<'_> {
     type Target = ShadowFrame;
 
     #[inline]
     fn deref(&self) -> &ShadowFrame {
-        // SAFETY: the invariant; everything in it but its data is atomic.
+        // SAFETY: the invariant: a frame that lives for `'a`. Everything in it but its data is atomic, and that is reached
+        // through its cell only.
         unsafe { &*self.at }
     }
 }
@@ -319,32 +321,33 @@ impl HookedCalls {
         self.stack[1].store(high, Ordering::Relaxed);
     }
 
-    /// How many calls are inside each other.
+    /// Returns how many calls are inside each other.
     #[inline]
     pub(crate) fn depth(&self) -> usize {
         let [top, start] = [&self.top, &self.start].map(|at| at.load(Ordering::Relaxed).addr());
         top.saturating_sub(start) / size_of::<ShadowFrame>()
     }
 
-    /// How many calls one of them is inside.
+    /// Returns how many calls one of them is inside.
     #[inline]
-    pub(crate) fn around(&self, frame: Frame<'_>) -> usize {
+    pub(crate) fn around(&self, frame: FrameRef<'_>) -> usize {
         let start = self.start.load(Ordering::Relaxed).addr();
         frame.as_ptr().addr().wrapping_sub(start) / size_of::<ShadowFrame>()
     }
 
     /// The frames, from the innermost call outwards.
-    pub(crate) fn iter(&self) -> Frames<'_> {
-        // SAFETY: the invariant: a frame or the end of a stack that lives.
-        let top = unsafe { Frame::new(self.top.load(Ordering::Relaxed)) };
-        Frames { next: top.below() }
+    pub(crate) fn iter(&self) -> ShadowFrames<'_> {
+        // SAFETY: 1. By the invariant, a frame or the end of a stack that lives as long as we do; the pointer was made for all
+        // of the stack. It is not read itself: the frame below it is, or the lowest.
+        let top = unsafe { FrameRef::new(self.top.load(Ordering::Relaxed)) };
+        ShadowFrames { next: top.below() }
     }
 
     /// Puts a call on the stack, if there is room when what is over has been dropped.
-    pub(crate) fn push(&self, call: HookedCall) -> Option<Frame<'_>> {
+    pub(crate) fn push(&self, call: HookedCall) -> Option<FrameRef<'_>> {
         self.drop_stale(&call);
         let top = self.top.load(Ordering::Relaxed);
-        // SAFETY: the invariant: the first word of a frame, or the end.
+        // SAFETY: by the invariant, the first word of a frame, or the end's: an atomic word of a stack that lives.
         let first = unsafe { &*top.cast::<AtomicU64>() };
         if first.load(Ordering::Relaxed) == BOUND {
             self.overflows.fetch_add(1, Ordering::Relaxed);
@@ -356,8 +359,8 @@ impl HookedCalls {
         // Taken before it is filled: an interrupt goes on above.
         self.top.store(top.wrapping_add(1), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: not the end, so a frame.
-        let frame = unsafe { Frame::new(top) };
+        // SAFETY: 1. Not the end, so by the invariant a frame of a stack that lives as long as we do.
+        let frame = unsafe { FrameRef::new(top) };
         frame.function.store(call.function, Ordering::Relaxed);
         frame.entry_time.store(0, Ordering::Relaxed);
         frame.inside.store(0, Ordering::Relaxed);
@@ -370,13 +373,13 @@ impl HookedCalls {
     }
 
     /// Gives the top frame back.
-    pub(crate) fn give_back(&self, frame: Frame<'_>) {
+    pub(crate) fn give_back(&self, frame: FrameRef<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         self.top.store(frame.as_ptr(), Ordering::Relaxed);
     }
 
-    /// Where the next frame would be, to be given to [`drop_left`](Self::drop_left).
+    /// Returns where the next frame would be, to be given to [`drop_left`](Self::drop_left).
     pub(crate) fn mark(&self) -> usize {
         self.top.load(Ordering::Relaxed).addr()
     }
@@ -408,7 +411,7 @@ impl HookedCalls {
     }
 
     /// Takes down the frame at the top, unless an interrupt has just done so.
-    fn drop_top(&self, frame: Frame<'_>) {
+    fn drop_top(&self, frame: FrameRef<'_>) {
         frame.return_address.store(FREE, Ordering::Relaxed);
         let (old, new) = (frame.as_ptr().wrapping_add(1), frame.as_ptr());
         if self.top.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -418,7 +421,7 @@ impl HookedCalls {
 
     /// Drops the frames above that of the call which returns with this SP; `None` if there is no such frame.
     pub(crate) fn bring_to_top(&self, sp: u64) -> Option<()> {
-        let is_it = |frame: &Frame<'_>| frame.sp() == sp && frame.return_address() != FREE;
+        let is_it = |frame: &FrameRef<'_>| frame.sp() == sp && frame.return_address() != FREE;
         self.iter().find(is_it)?;
         while let Some(frame) = self.iter().next().filter(|frame| !is_it(frame)) {
             self.drop_top(frame);
@@ -427,16 +430,16 @@ impl HookedCalls {
     }
 }
 
-/// Frames from the top downwards.
+/// Iterates over the frames of a shadow stack, from the top down.
 #[derive(Clone)]
-pub(crate) struct Frames<'a> {
-    next: Frame<'a>,
+pub(crate) struct ShadowFrames<'a> {
+    next: FrameRef<'a>,
 }
 
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
+impl<'a> Iterator for ShadowFrames<'a> {
+    type Item = FrameRef<'a>;
 
-    fn next(&mut self) -> Option<Frame<'a>> {
+    fn next(&mut self) -> Option<FrameRef<'a>> {
         let frame = self.next;
         if frame.is_lowest() {
             return None;
@@ -473,166 +476,4 @@ impl HookedCalls {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{HookedCall, HookedCalls, ShadowStack, return_stub};
-    use core::sync::atomic::Ordering;
-    use std::vec::Vec;
-    extern crate std;
-
-    const STUB: u64 = return_stub().get();
-
-    fn call(sp: u64) -> HookedCall {
-        HookedCall { return_address: 0x4000, function: 0x8000, sp, hook: 7 }
-    }
-
-    /// Calls on a stack from 0x1000 to 0x2000, if `bounded`.
-    fn calls<const CALLS: usize>(stack: &ShadowStack<CALLS>, bounded: bool) -> HookedCalls {
-        let calls = HookedCalls::new();
-        // SAFETY: the stack is these calls' own, and outlives them here.
-        unsafe { calls.give(stack) };
-        if bounded {
-            calls.set_stack_bounds(0x1000, 0x2000);
-        }
-        calls
-    }
-
-    fn sps(calls: &HookedCalls) -> Vec<u64> {
-        calls.iter().map(|frame| frame.sp()).collect()
-    }
-
-    fn counts(calls: &HookedCalls) -> (u64, u64) {
-        (calls.overflows.load(Ordering::Relaxed), calls.abandoned.load(Ordering::Relaxed))
-    }
-
-    #[test]
-    fn without_a_stack_there_is_no_room_and_nothing_returns() {
-        let calls = HookedCalls::new();
-        assert!(calls.push(call(0x1800)).is_none());
-        assert_eq!((counts(&calls), calls.depth(), calls.bring_to_top(0x1800)), ((1, 0), 0, None));
-    }
-
-    #[test]
-    fn a_full_stack_takes_no_more_and_a_new_one_is_empty() {
-        let (small, other) = (ShadowStack::<2>::new(), ShadowStack::<3>::new());
-        let calls = calls(&small, true);
-        assert!(calls.push(call(0x1800)).is_some() && calls.push(call(0x1700)).is_some());
-        assert!(calls.push(call(0x1600)).is_none());
-        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1700, 0x1800]), (1, 0)));
-        // SAFETY: nothing returns.
-        unsafe { calls.give(&other) };
-        assert_eq!(calls.depth(), 0);
-        // SAFETY: nothing returns.
-        unsafe { calls.give(&small) };
-        assert!(calls.push(call(0x1800)).is_some() && calls.push(call(0x1700)).is_some());
-    }
-
-    #[test]
-    fn a_return_drops_what_is_above_its_call_on_any_stack() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, false);
-        calls.push_all(&[(1, 0x1f00), (2, 0x1e00), (3, 0x1d00), (4, 0x9000)]);
-        assert_eq!(calls.bring_to_top(0x1e80), None);
-        assert_eq!(calls.depth(), 4, "nothing is dropped for a return that is nobody's");
-        assert_eq!(calls.bring_to_top(0x1e00), Some(()));
-        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1e00, 0x1f00]), (0, 2)));
-    }
-
-    #[test]
-    fn a_free_frame_with_the_sp_of_a_return_is_not_taken_for_its_own() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, false);
-        calls.push_all(&[(1, 0x1f00), (2, 0x1f00)]);
-        calls.iter().next().unwrap().return_address.store(super::FREE, Ordering::Relaxed);
-        assert_eq!(calls.bring_to_top(0x1f00), Some(()));
-        assert_eq!((calls.depth(), calls.iter().next().unwrap().return_address()), (1, 1));
-    }
-
-    #[test]
-    fn an_entry_drops_what_is_over_on_its_own_stack() {
-        for (bounded, left) in [(true, [0x1e80, 0x1f00].as_slice()), (false, &[0x1e80, 0x1d00, 0x1e00, 0x1f00])] {
-            let stack = ShadowStack::<8>::new();
-            let calls = calls(&stack, bounded);
-            calls.push_all(&[(1, 0x1f00), (2, 0x1e00), (3, 0x1d00)]);
-            calls.push(call(0x1e80));
-            assert_eq!(sps(&calls), left);
-        }
-    }
-
-    #[test]
-    fn a_loop_of_calls_that_never_return_takes_one_frame() {
-        let stack = ShadowStack::<4>::new();
-        let calls = calls(&stack, true);
-        calls.push_all(&[(1, 0x1f00)]);
-        for _ in 0..100 {
-            assert!(calls.push(call(0x1800)).is_some());
-        }
-        assert_eq!((calls.depth(), counts(&calls)), (2, (0, 99)));
-    }
-
-    #[test]
-    fn tail_calls_and_second_hooks_at_one_function_are_not_over() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, true);
-        calls.push_all(&[(1, 0x1f00), (STUB, 0x1f00), (STUB, 0x1f00)]);
-        assert_eq!((calls.depth(), counts(&calls)), (3, (0, 0)));
-    }
-
-    #[test]
-    fn frames_of_other_stacks_are_left_alone() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, true);
-        // A handler on a stack above the thread's, and one below.
-        calls.push_all(&[(1, 0x1100), (2, 0x9000), (3, 0x8000), (4, 0x0800)]);
-        calls.push(call(0x9800));
-        assert_eq!((calls.depth(), counts(&calls)), (5, (0, 0)));
-    }
-
-    #[test]
-    fn a_frame_in_the_making_is_not_stale() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, true);
-        // Its SP is what another call has left there.
-        calls.push_all(&[(1, 0x1f00), (2, 0x1100)]);
-        let frame = calls.iter().next().unwrap();
-        frame.return_address.store(super::FREE, Ordering::Relaxed);
-        calls.push(call(0x1800));
-        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1800, 0x1100, 0x1f00]), (0, 0)));
-    }
-
-    #[test]
-    fn a_frame_that_was_given_back_in_use_can_be_taken_again() {
-        let stack = ShadowStack::<2>::new();
-        let calls = calls(&stack, true);
-        calls.push_all(&[(1, 0x1f00), (2, 0x1800)]);
-        // As an interrupt that was left by a jump: above the top it is not free.
-        calls.top.store(stack.start().wrapping_add(1), Ordering::Relaxed);
-        assert!(calls.push(call(0x1700)).is_some());
-        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1700, 0x1f00]), (0, 0)));
-    }
-
-    #[test]
-    fn what_a_handler_leaves_behind_is_dropped_at_its_end_but_not_its_callers() {
-        let stack = ShadowStack::<8>::new();
-        let calls = calls(&stack, true);
-        calls.push_all(&[(1, 0x1f00)]);
-        let mark = calls.mark();
-        // The handler, on a stack above; what it calls; what was left further in, there and on a stack below.
-        calls.push_all(&[(2, 0x9f00), (3, 0x9e00), (4, 0x9d00), (5, 0x0800)]);
-        calls.drop_left(mark, 0x9e00);
-        assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x9e00, 0x9f00, 0x1f00]), (0, 2)));
-        calls.drop_left(mark, 0xa000);
-        assert_eq!(sps(&calls), [0x1f00]);
-        calls.drop_left(mark, 0xa000);
-        assert_eq!(sps(&calls), [0x1f00], "what was interrupted goes on");
-    }
-
-    #[test]
-    fn after_a_reset_nothing_is_hooked() {
-        let stack = ShadowStack::<2>::new();
-        let calls = calls(&stack, true);
-        calls.push_all(&[(1, 0x1f00), (2, 0x1800)]);
-        // SAFETY: nothing returns.
-        unsafe { calls.reset() };
-        assert!(calls.depth() == 0 && calls.push(call(0x1f80)).is_some());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@
 
 use crate::address::TextAddr;
 use crate::context::TraceContext;
-use crate::context::shadow::{Frame, return_stub};
+use crate::context::shadow::{FrameRef, return_stub};
 use core::ops::Range;
 
 /// Return addresses, from the innermost record outwards.
@@ -63,11 +63,11 @@ impl<'a> Frames<'a> {
     #[inline(always)]
     pub unsafe fn here(bounds: Range<u64>) -> Self {
         let record: u64;
-        // SAFETY: reads x29.
+        // SAFETY: reading x29 has no effect on memory, stack or flags.
         unsafe {
             core::arch::asm!("mov {record}, x29", record = out(reg) record, options(nomem, nostack, preserves_flags));
         }
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. Our caller's promise.
         unsafe { Self::new(record, bounds) }
     }
 }
@@ -111,7 +111,7 @@ impl<'a> Hooked<'a> {
         Self { context, last: usize::MAX, stub: stub.get() }
     }
 
-    /// Where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
+    /// Returns where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
     fn original(&mut self, address: u64, record: u64, end: u64) -> u64 {
         if address != self.stub {
             return address;
@@ -120,10 +120,11 @@ impl<'a> Hooked<'a> {
         // an interrupt's on a stack of its own. Where several hooks nest at one function, all but the outermost return to
         // the stub. What returns nowhere is in the making.
         let on_the_stack = record + 1..=end;
-        let place = |frame: &Frame<'_>| frame.as_ptr().addr();
+        let place = |frame: &FrameRef<'_>| frame.as_ptr().addr();
         let mut frames = self.context.calls.iter().filter(|frame| place(frame) < self.last);
-        let is_it =
-            |frame: &Frame<'_>| on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address());
+        let is_it = |frame: &FrameRef<'_>| {
+            on_the_stack.contains(&frame.sp()) && ![0, self.stub].contains(&frame.return_address())
+        };
         let Some(frame) = frames.find(is_it) else { return address };
         self.last = place(&frame);
         frame.return_address()

@@ -11,28 +11,23 @@ use crate::symbols::{Symbols, SymbolsError};
 /// A kernel's text and what is known about it.
 #[derive(Debug)]
 pub struct Image {
-    /// The text that may hold callsites.
+    /// May hold callsites.
     pub(super) text: TextRange,
-    /// The part of it that is never traced: the engine's own.
+    /// The part of the text that is never traced: the engine's own.
     pub(super) excluded: TextRange,
-    /// Where the callsite section starts.
+    /// The callsite section.
     pub(super) section: *mut u64,
-    /// Its length in bytes.
     pub(super) section_bytes: usize,
-    /// How its entries give an address.
     pub(super) encoding: Encoding,
-    /// How the text was compiled, if the kernel says so.
     pub(super) layout: Option<Layout>,
-    /// The entry stubs.
     pub(super) stubs: Stubs,
-    /// The kernel's symbols.
     pub(super) symbols: Option<Symbols<'static>>,
-    /// What is wrong with the table that the kernel was linked with.
+    /// What is wrong with the symbol table that the kernel was linked with.
     pub(super) damage: Option<SymbolsError>,
 }
 
 impl Image {
-    /// An image from its parts; `linked` does it for a kernel that uses the linker fragment.
+    /// Makes an image from its parts; `linked` does it for a kernel that uses the linker fragment.
     ///
     /// # Safety
     ///
@@ -46,45 +41,45 @@ impl Image {
     /// 5. `stubs.room` is mapped readable and executable for ever, [`Platform::map_alias`](crate::Platform::map_alias) has an
     ///    alias of all of it, and nobody else writes it, executes it but by calls of what the engine writes there, or reads
     ///    it as data.
-    /// 6. What the image is told by `with_excluded`, `with_encoding` and `with_layout` is so: what the engine and its
-    ///    callbacks can't be traced in is excluded, and the entries were made so.
+    /// 6. What `with_excluded`, `with_encoding` and `with_layout` say is true: text in which the engine and its callbacks
+    ///    can't be traced is excluded, and the entries were made that way.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
         Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None, damage: None }
     }
 
-    /// The same with this part of the text never traced.
+    /// Excludes this part of the text from tracing, for ever.
     #[must_use]
     pub const fn with_excluded(self, excluded: TextRange) -> Self {
         Self { excluded, ..self }
     }
 
-    /// The same with a section whose entries give addresses this way; [`Encoding::Absolute`] if this isn't called.
+    /// Sets how the section's entries give addresses; [`Encoding::Absolute`] if this isn't called.
     #[must_use]
     pub const fn with_encoding(self, encoding: Encoding) -> Self {
         Self { encoding, ..self }
     }
 
-    /// The same with entries of this layout, all of them. A kernel without symbols says so, unless each of its functions
-    /// begins with BTI C. With symbols they say it for each function, and this changes nothing.
+    /// Sets the layout of all entries. A kernel without symbols needs it, unless each of its functions begins with BTI C.
+    /// With symbols it is ignored: they say for each function where it begins.
     #[must_use]
     pub const fn with_layout(self, layout: Layout) -> Self {
         Self { layout: Some(layout), ..self }
     }
 
-    /// The same with symbols: for filters by name, and because they say where functions begin. An entry to which no
-    /// function's symbol belongs is refused.
+    /// Adds symbols, for filters by name, and because they say where functions begin. An entry that belongs to no function's
+    /// symbol is refused.
     #[must_use]
     pub const fn with_symbols(self, symbols: Symbols<'static>) -> Self {
         Self { symbols: Some(symbols), damage: None, ..self }
     }
 
-    /// The image that the linker script (`linker.ld`, or a kernel's own with `fentry.ld`) describes, with its symbols if it
-    /// has some. Where its table is damaged, or has another form, init says so.
+    /// Makes the image that the linker script (`linker.ld`, or a kernel's own with `fentry.ld`) describes, with its symbols if
+    /// it has some. If their table is damaged, or has another format, init fails with that error.
     ///
     /// # Safety
     ///
-    /// 1. The symbols that the script defines stand around what their names say: text and the room for stubs are mapped
+    /// 1. The symbols that the script defines enclose what their names say: text and the room for stubs are mapped
     ///    readable and executable, the callsite section readable and writable, all of it for ever.
     /// 2. A position-independent kernel has relocated itself.
     /// 3. Only one image is given to an init that succeeds: the section, the stubs and their room become the engine's. After

@@ -1,18 +1,31 @@
-//! Who is registered.
+//! The members: ops that are registered.
 //!
-//! Each has a number below [`MAX_OPS`], so that a set of ops is a word of bits.
+//! Each has a number below [`MAX_OPS`], so that a set of them is a word of bits.
 
 use super::error::RegisterError;
 use super::spans::Spans;
+#[cfg(feature = "module")]
+use crate::address::TextRange;
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, MAX_OPS, Ops, OpsFlags};
 use crate::record::COUNTERS;
 use arrayvec::ArrayVec;
 
-/// A set of ops: a bit for each number.
+/// A set of members: a bit for each number.
 pub(super) type Mask = u128;
 
-/// One that is registered.
+/// Where a member is in its life.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// It has the callsites that its filter selects, and gets those of new regions.
+    Active,
+    /// It keeps what callsites it has left, and gets no new ones; a CPU may still be inside its callback.
+    Leaving,
+    /// Its successor is the ops now. It is kept until no CPU can be in its stubs.
+    Superseded,
+}
+
+/// An ops that is registered.
 pub(super) struct Member {
     pub(super) ops: &'static Ops,
     /// What it does now; a direct trampoline can be changed.
@@ -21,12 +34,9 @@ pub(super) struct Member {
     pub(super) counter: Option<u8>,
     /// What its frames are known by, if it hooks returns.
     pub(super) hook: Option<HookId>,
-    /// The earlier are called first.
+    /// Members at one callsite are called in the order of these.
     serial: u64,
-    /// Nobody's any more, but a CPU may still be inside a stub that was made for it.
-    pub(super) retired: bool,
-    /// Its callsites were taken away, and it gets no new ones; a CPU may still be inside its callback.
-    pub(super) leaving: bool,
+    life: Life,
     /// Where its callsites are.
     pub(super) spans: Spans,
     /// For regions that are yet to come.
@@ -35,7 +45,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// `ops` with this filter, not registered yet.
+    /// Makes a member of `ops`, with this filter, that has no number yet.
     pub(super) fn new(ops: &'static Ops, filter: &Filter<'_>) -> Self {
         #[cfg(not(feature = "module"))]
         let _ = filter;
@@ -45,34 +55,43 @@ impl Member {
             counter: None,
             hook: None,
             serial: 0,
-            retired: false,
-            leaving: false,
+            life: Life::Active,
             spans: Spans::EMPTY,
             #[cfg(feature = "module")]
             filter: filter.to_owned(),
         }
     }
 
-    /// Whether it is told of the callsites of a region that comes now.
+    /// Whether it gets the callsites in a new region with this text: not without counters for all of them, where it needs
+    /// some.
     #[cfg(feature = "module")]
-    pub(super) const fn takes_new_regions(&self) -> bool {
-        !self.retired && !self.leaving
+    pub(super) fn takes_region(&self, text: TextRange) -> bool {
+        let can_count = match self.action {
+            Action::CountCallsites(hits) => hits.covers(text.start.offset(4)) && hits.covers(text.end.offset(-4)),
+            _ => true,
+        };
+        self.life == Life::Active && can_count
     }
 
-    /// Its callsites are gone: exits of calls that are under way are not handled any more.
+    /// Leaves, after its callsites were taken away: it gets no new ones, and exits of calls that are under way are not
+    /// handled any more.
     pub(super) fn leave(&mut self) {
         self.spans.clear();
-        self.leaving = true;
+        self.life = Life::Leaving;
         self.hook.into_iter().for_each(HookId::suspend);
     }
 
-    /// It is to have callsites again.
-    pub(super) fn stay(&mut self) {
-        self.leaving = false;
-        self.hook.into_iter().for_each(HookId::resume);
+    /// Becomes active again, with its exits handled, if it was leaving; returns whether it was.
+    pub(super) fn rejoin(&mut self) -> bool {
+        let was_leaving = self.life == Life::Leaving;
+        if was_leaving {
+            self.life = Life::Active;
+            self.hook.into_iter().for_each(HookId::resume);
+        }
+        was_leaving
     }
 
-    /// Takes over another one's filter, for regions that are yet to come.
+    /// Takes over another member's filter, for regions that are yet to come.
     pub(super) fn take_filter(&mut self, other: Self) {
         #[cfg(feature = "module")]
         {
@@ -83,13 +102,13 @@ impl Member {
     }
 }
 
-/// All that are registered.
+/// All members.
 pub(super) struct Members {
     members: [Option<Member>; MAX_OPS],
     /// No number from here on is taken.
     end: usize,
     next_serial: u64,
-    /// Those of which a callsite can have one.
+    /// Of both together, a callsite can have one member.
     ipmodify: Mask,
     direct: Mask,
 }
@@ -98,15 +117,15 @@ impl Members {
     pub(super) const EMPTY: Self =
         Self { members: [const { None }; MAX_OPS], end: 0, next_serial: 0, ipmodify: 0, direct: 0 };
 
-    /// The number of an ops that is registered.
+    /// Finds the number of an ops that is registered.
     pub(super) fn find(&self, ops: &Ops) -> Option<usize> {
         let is_it = |member: &Option<Member>| {
-            member.as_ref().is_some_and(|member| !member.retired && core::ptr::eq(member.ops, ops))
+            member.as_ref().is_some_and(|member| member.life != Life::Superseded && core::ptr::eq(member.ops, ops))
         };
         self.members[..self.end].iter().position(is_it)
     }
 
-    /// Gives one a number.
+    /// Gives a member a number.
     pub(super) fn add(&mut self, mut member: Member) -> Result<usize, RegisterError> {
         let free = self.members[..self.end].iter().position(Option::is_none).unwrap_or(self.end);
         let place = self.members.get_mut(free).ok_or(RegisterError::TooManyOps)?;
@@ -124,7 +143,7 @@ impl Members {
         Ok(free)
     }
 
-    /// Takes one away.
+    /// Removes a member.
     pub(super) fn remove(&mut self, number: usize) -> Option<Member> {
         let member = self.members.get_mut(number)?.take();
         self.ipmodify &= !(1 << number);
@@ -133,7 +152,7 @@ impl Members {
         member
     }
 
-    /// Gives the ops of this number a counter in each CPU's area, if there is one that is nobody's.
+    /// Gives the ops of this number a counter in each CPU's area, if one is free.
     pub(super) fn give_counter(&mut self, number: usize) {
         let taken = |counter| self.iter().any(|(_, member)| member.counter == Some(counter));
         let free = (0..COUNTERS as u8).find(|counter| !taken(*counter));
@@ -142,22 +161,22 @@ impl Members {
         }
     }
 
-    /// The one of this number.
+    /// The member of this number.
     pub(super) fn get(&self, number: usize) -> Option<&Member> {
         self.members.get(number)?.as_ref()
     }
 
-    /// The one of this number.
+    /// The member of this number, to change.
     pub(super) fn get_mut(&mut self, number: usize) -> Option<&mut Member> {
         self.members.get_mut(number)?.as_mut()
     }
 
-    /// All, with their numbers.
+    /// All members, with their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &Member)> {
         self.members[..self.end].iter().enumerate().filter_map(|(number, member)| Some((number, member.as_ref()?)))
     }
 
-    /// Those of a set, in the order in which they are called: that of their registration.
+    /// The members of a set, in the order in which they are called: that of their registration.
     pub(super) fn in_order(&self, set: Mask) -> ArrayVec<&Member, MAX_OPS> {
         let (mut ordered, mut left) = (ArrayVec::new(), set);
         while left != 0 {
@@ -168,43 +187,48 @@ impl Members {
         ordered
     }
 
-    /// Whether two of a set can't be at one callsite: two that change where execution goes on, or such a one and a direct
-    /// trampoline, or two of those.
+    /// Whether the set has two members that can't be at one callsite: of those that change where execution goes on, and of
+    /// direct trampolines, a callsite can have one.
     pub(super) const fn exclude_each_other(&self, set: Mask) -> bool {
         (set & (self.ipmodify | self.direct)).count_ones() > 1
     }
 
     /// Gives an ops a second number, with another action but its place in the order: callsites are moved from the one to
-    /// the other.
+    /// the other. It gets no callsites but those, unless it [supersedes](Self::supersede) the first.
     pub(super) fn add_successor(&mut self, number: usize, action: Action) -> Result<usize, RegisterError> {
-        let Member { ops, serial, leaving, .. } = *self.get(number).ok_or(RegisterError::NotRegistered)?;
-        let successor = self.add(Member { action, ..Member::new(ops, &Filter::ALL) })?;
+        let Member { ops, serial, .. } = *self.get(number).ok_or(RegisterError::NotRegistered)?;
+        let successor = self.add(Member { action, life: Life::Leaving, ..Member::new(ops, &Filter::ALL) })?;
         if let Some(member) = self.get_mut(successor) {
-            (member.serial, member.leaving) = (serial, leaving);
+            member.serial = serial;
         }
         Ok(successor)
     }
 
-    /// The successor is the ops from now on.
-    pub(super) fn succeed(&mut self, number: usize, successor: usize) {
+    /// Makes the successor the ops from now on.
+    pub(super) fn supersede(&mut self, number: usize, successor: usize) {
+        let Some(old) = self.get_mut(number) else { return };
+        let life = core::mem::replace(&mut old.life, Life::Superseded);
         #[cfg(feature = "module")]
-        {
-            let filter = self.get_mut(number).map(|old| core::mem::take(&mut old.filter));
-            if let (Some(filter), Some(new)) = (filter, self.get_mut(successor)) {
+        let filter = core::mem::take(&mut old.filter);
+        if let Some(new) = self.get_mut(successor) {
+            new.life = life;
+            #[cfg(feature = "module")]
+            {
                 new.filter = filter;
             }
         }
-        #[cfg(not(feature = "module"))]
-        let _ = successor;
-        if let Some(old) = self.get_mut(number) {
-            old.retired = true;
-        }
     }
 
-    /// Takes away those that are nobody's any more, and that no set has.
+    /// The numbers that the ops had before, and that some set still has.
+    pub(super) fn superseded(&self, ops: &Ops) -> impl Iterator<Item = usize> {
+        let superseded = |member: &Member| member.life == Life::Superseded && core::ptr::eq(member.ops, ops);
+        self.iter().filter(move |(_, member)| superseded(member)).map(|(number, _)| number)
+    }
+
+    /// Removes the members that are superseded, and that no set has.
     pub(super) fn reclaim(&mut self, some_has: impl Fn(usize) -> bool) {
         for number in 0..self.end {
-            if self.get(number).is_some_and(|member| member.retired) && !some_has(number) {
+            if self.get(number).is_some_and(|member| member.life == Life::Superseded) && !some_has(number) {
                 drop(self.remove(number));
             }
         }

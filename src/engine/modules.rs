@@ -1,14 +1,15 @@
 //! Modules: regions that come and go while the kernel runs.
 //!
-//! Feature `module`. The loader hands a module's text over before anything of it runs, so its callsites are made
-//! ready, and the filter that is set now applied, at leisure; and takes it back when nothing of it runs any more.
+//! Feature `module`. The loader hands a module's text over before anything of it runs, so that its callsites can be made
+//! ready, and filters applied to them, without a CPU in it; and takes it back when nothing of it runs any more.
 
 use super::Engine;
 use super::change::{Refused, SetChange};
 use super::error::RegisterError;
-use super::members::Member;
-use super::region::{Origin, Region};
-use super::registry::{Registry, Tools};
+use super::names::Origin;
+use super::plan::Plan;
+use super::region::Region;
+use super::registry::Registry;
 use super::sets::SetError;
 use super::veneers::Veneers;
 use crate::address::TextRange;
@@ -18,12 +19,11 @@ use crate::filter::Filter;
 use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
 use crate::ops::MAX_OPS;
 use crate::symbols::OwnedSymbols;
-#[cfg(target_os = "none")]
-use crate::text::Machine as _;
+use crate::text::TextWord;
 use alloc::string::String;
 use arrayvec::ArrayVec;
 
-/// The engine traces modules.
+/// Traces modules.
 ///
 /// A filter that was registered before a module was loaded applies to it as well; that it selects nothing there is no error.
 // SAFETY:
@@ -38,7 +38,7 @@ unsafe impl Regions for Engine {
         let registry = &mut *registry;
         let text = new.text;
         let refuse = |cause| RegionError { text, cause };
-        if registry.env.is_none() {
+        if registry.stub_env.is_none() {
             return Err(refuse(RegionCause::NotInitialised));
         }
         if registry.regions.is_full() {
@@ -53,16 +53,17 @@ unsafe impl Regions for Engine {
             return Err(refuse(RegionCause::Overlapping));
         }
         let token = RegionToken::fresh();
-        // SAFETY: our caller's promises are those that `build` wants.
-        let region = unsafe { self.build(new, registry.sets.room.text(), &token) }.map_err(refuse)?;
+        // SAFETY: all are our caller's promises, and the same.
+        let region = unsafe { registry.build_region(new, &token) }.map_err(refuse)?;
         registry.regions.insert(place, region);
-        match self.apply_filters_to(registry, place) {
+        match registry.apply_filters(place) {
             Ok(()) => Ok(token),
             Err(cause) => {
                 let mut region = registry.regions.remove(place);
-                region.give_up(&mut registry.sets);
-                // SAFETY: as when they were made ready. Where the platform fails a second time, they stay so.
-                let _ = unsafe { self.tools().poke().apply_quiet(&|| region.to_compiled()) };
+                region.clear_all(&mut registry.sets);
+                // Where the platform fails a second time, they stay ready.
+                // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
+                let _ = unsafe { registry.poke().apply_quiet(&|| region.to_compiled()) };
                 Err(refuse(cause))
             }
         }
@@ -70,7 +71,7 @@ unsafe impl Regions for Engine {
 
     fn remove(&self, token: RegionToken) -> Result<(), NotRemoved> {
         let mut registry = self.lock();
-        match registry.remove_region(token.number(), self.tools()) {
+        match registry.remove_region(token.number()) {
             Ok(()) => Ok(()),
             Err(error) => Err(NotRemoved { token, error }),
         }
@@ -78,45 +79,25 @@ unsafe impl Regions for Engine {
 }
 
 impl Registry {
-    /// Takes the callsites of a module's region back, and then the region.
-    fn remove_region(&mut self, token: u64, tools: Tools) -> Result<(), RegionError> {
-        let unknown = RegionError { text: TextRange::EMPTY, cause: RegionCause::Unknown };
-        let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
-        let region = &mut self.regions[place];
-        let text = region.text;
-        let refuse = |cause| RegionError { text, cause };
-        if let Err(refused) = region.plan_all(&mut SetChange::clearing(&mut self.sets, &self.members)) {
-            debug_assert!(false, "nothing excludes nothing");
-            self.withdraw();
-            return Err(refuse(refused.into()));
-        }
-        self.carry_out(None, tools).map_err(|error| refuse(error.into()))?;
-        // Nobody executes the text any more, whatever is written there.
-        self.regions[place].release(TextRange::new(text.start, text.end), &mut self.sets);
-        self.quiesce_and_reclaim(tools).map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
-        drop(self.regions.remove(place));
-        Ok(())
-    }
-}
-
-impl Engine {
     /// Builds the table of a region and makes its callsites ready.
     ///
     /// # Safety
     ///
     /// As for [`Regions::add`].
-    unsafe fn build(&self, new: NewRegion<'_>, stubs: TextRange, token: &RegionToken) -> Result<Region, RegionCause> {
+    unsafe fn build_region(&self, new: NewRegion<'_>, token: &RegionToken) -> Result<Region, RegionCause> {
         let NewRegion { module, text, entries, symbols, veneers } = new;
         let mut name = String::new();
         name.try_reserve_exact(module.len()).map_err(|_| RegionCause::Heap)?;
         name.push_str(module);
         let ends = |range: TextRange| [range.start, range.end.offset(-4)];
-        let near = ends(text).into_iter().all(|from| ends(stubs).into_iter().all(|stub| reaches(from, stub)));
+        let stubs = ends(self.sets.room.text());
+        let near = ends(text).into_iter().all(|from| stubs.into_iter().all(|stub| reaches(from, stub)));
         let veneers = (!near).then(|| Veneers::new(veneers));
         let (slots, machine) = (Slots::Owned(entries.into_boxed_slice()), self.machine);
         let read = |at| {
-            // SAFETY: the table asks for aligned addresses inside the text only, which is mapped: our caller's promise 1.
-            unsafe { machine.load(at) }
+            // SAFETY: 1. and 2. the table asks for aligned addresses inside the text only, which is mapped: our caller's
+            // first promise.
+            unsafe { TextWord::new(at) }.load(machine)
         };
         let symbols = (!symbols.is_empty()).then(|| OwnedSymbols::parse(symbols)).transpose();
         let symbols = symbols.map_err(RegionCause::Symbols)?;
@@ -125,35 +106,62 @@ impl Engine {
             .map_err(RegionCause::Table)?;
         let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };
         let region = Region::of_module(text, table, veneers, origin);
-        // SAFETY: callsites lie inside the text, which is mapped, is written by nobody else, and isn't executed yet: our
-        // caller's promises 1 to 3.
-        let ready = unsafe { self.tools().poke().apply_quiet(&|| region.to_ready()) };
+        // SAFETY: 1. the text isn't executed yet: our caller's third promise.
+        let ready = unsafe { self.poke().apply_quiet(&|| region.to_ready()) };
         ready.map(|()| region).map_err(RegionCause::Text)
     }
 
     /// Applies the filters that are set to the region at `place`.
-    fn apply_filters_to(&self, registry: &mut Registry, place: usize) -> Result<(), RegionCause> {
-        let Registry { regions, members, sets, .. } = registry;
-        let text = regions[place].text;
-        let told = |(_, member): &(usize, &Member)| member.takes_new_regions() && member.can_count(text);
-        let planned = members.iter().filter(told).try_for_each(|(number, member)| {
+    fn apply_filters(&mut self, place: usize) -> Result<(), RegionCause> {
+        let mut plan = Plan::new(self);
+        plan.add_region(place)?;
+        Ok(plan.carry_out(None)?)
+    }
+
+    /// Takes the ops away from the callsites of a module's region, and then removes the region.
+    fn remove_region(&mut self, token: u64) -> Result<(), RegionError> {
+        let unknown = RegionError { text: TextRange::EMPTY, cause: RegionCause::Unknown };
+        let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
+        let text = self.regions[place].text;
+        let refuse = |cause| RegionError { text, cause };
+        let mut plan = Plan::new(self);
+        plan.clear_region(place).map_err(|refused| refuse(refused.into()))?;
+        plan.carry_out(None).map_err(|error| refuse(error.into()))?;
+        // Nobody executes the text any more, whatever is written there.
+        self.regions[place].clear_quarantined(text, &mut self.sets);
+        self.quiesce_and_reclaim().map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
+        drop(self.regions.remove(place));
+        Ok(())
+    }
+}
+
+impl Plan<'_> {
+    /// Plans, for every callsite of the region at `place`, the ops whose filters select it.
+    fn add_region(&mut self, place: usize) -> Result<(), Refused> {
+        let Registry { regions, members, sets, .. } = &mut *self.registry;
+        let region = &mut regions[place];
+        let taking = members.iter().filter(|(_, member)| member.takes_region(region.text));
+        let taking: ArrayVec<usize, MAX_OPS> = taking.map(|(number, _)| number).collect();
+        for (number, member) in taking.iter().filter_map(|number| Some((*number, members.get(*number)?))) {
             let mut change = SetChange::adding(sets, members, number);
-            let planned = member.filter.with(|filter| regions[place].plan_filter(filter, &mut change));
-            planned.transpose()?;
+            member.filter.with(|filter| region.plan_filter(filter, &mut change)).transpose()?;
             if member.hook.is_some() {
-                // A rule that names one is no reason to refuse a module.
+                // A rule that names such a function is no reason to refuse a module.
                 let mut change = SetChange::removing(sets, members, number);
-                let _ = regions[place].plan_returning_twice(&Filter::ALL, &mut change);
+                let _ = region.plan_returning_twice(&Filter::ALL, &mut change);
             }
-            Ok::<_, Refused>(())
-        });
-        if let Err(refused) = planned {
-            registry.withdraw();
-            return Err(refused.into());
         }
-        let numbers: ArrayVec<usize, MAX_OPS> = registry.members.iter().map(|(number, _)| number).collect();
-        numbers.into_iter().for_each(|number| registry.note_spans_of(number, place));
-        Ok(registry.carry_out(None, self.tools())?)
+        let planned = region.planned_text();
+        for number in taking {
+            members.get_mut(number).into_iter().for_each(|member| member.spans.add(planned));
+        }
+        Ok(())
+    }
+
+    /// Plans that no callsite of the region at `place` has any ops.
+    fn clear_region(&mut self, place: usize) -> Result<(), Refused> {
+        let Registry { regions, members, sets, .. } = &mut *self.registry;
+        regions[place].plan_all(&mut SetChange::clearing(sets, members)).map(drop)
     }
 }
 

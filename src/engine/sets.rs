@@ -2,7 +2,7 @@
 //!
 //! A callsite's record holds the number of its set. Registering an ops turns set S into S with that ops, for each
 //! selected callsite; what S becomes is worked out once, whatever the number of callsites. A set that no callsite has any
-//! more keeps its stub until nobody can be inside it: [`Sets::collect`] is called after quiescence.
+//! more keeps its stub until no CPU can be inside it: [`Sets::reclaim`] is called after quiescence.
 
 use super::members::{Mask, Members};
 use crate::address::TextAddr;
@@ -11,7 +11,7 @@ use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
 use crate::ops::Action;
 use crate::ops::MAX_OPS;
-use crate::stub::{Block, Code, LANDING_PAD_BYTES, Part, Room, StubEnv, StubPlan};
+use crate::stub::{Code, FramelessPart, LANDING_PAD_BYTES, StubBlock, StubEnv, StubPlan, StubRoom};
 use crate::text::{PokeError, TextPoke};
 use arrayvec::ArrayVec;
 
@@ -28,16 +28,16 @@ struct Set {
     /// How many callsites have it.
     callsites: u32,
     stub: Option<Stub>,
-    /// What it becomes by the change of this number; see [`Sets::changed`].
+    /// What it becomes, and by which change; see [`Sets::changed`].
     becomes: (u32, SetId),
 }
 
 /// Where a set's callsites go.
 #[derive(Clone, Copy)]
 struct Stub {
-    block: Block,
+    block: StubBlock,
     entry: TextAddr,
-    /// The trampoline, if that is the only member.
+    /// The trampoline, if a direct ops is the only member.
     direct: Option<TextAddr>,
 }
 
@@ -46,7 +46,7 @@ struct Stub {
 pub(super) struct Membership {
     pub(super) without: Mask,
     pub(super) with: Mask,
-    /// Only sets that have these.
+    /// Sets that lack one of these stay as they are.
     pub(super) only_with: Mask,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Sets {
     end: usize,
     /// The change that is being planned.
     change: u32,
-    pub(super) room: Room,
+    pub(super) room: StubRoom,
     /// The stub that is being made.
     code: Code,
 }
@@ -84,14 +84,14 @@ impl Sets {
 
     /// The empty set only.
     pub(super) const EMPTY: Self =
-        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: Room::EMPTY, code: Code::EMPTY };
+        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: StubRoom::EMPTY, code: Code::EMPTY };
 
-    /// Begins a change: what [`changed`](Self::changed) was told before is forgotten.
+    /// Begins a change: what [`changed`](Self::changed) has worked out before is forgotten.
     pub(super) fn begin_change(&mut self) {
         self.change = self.change.wrapping_add(1);
     }
 
-    /// What `from` becomes by the change that was begun.
+    /// Returns what `from` becomes by the change that was begun.
     #[inline]
     pub(super) fn changed(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, SetError> {
         match self.sets.get(from.number()).map(|set| set.becomes) {
@@ -136,6 +136,12 @@ impl Sets {
         self.sets.get(target.number()).map_or(0, |set| set.members)
     }
 
+    /// Whether a set has the ops of this number.
+    #[inline]
+    pub(super) fn has(&self, set: SetId, number: usize) -> bool {
+        self.members(set) >> number & 1 == 1
+    }
+
     /// Makes a stub for every set that has none and that a callsite shall have, as `is_planned` says; the others, which a
     /// plan only passed through, are dropped.
     pub(super) fn make_stubs(
@@ -162,13 +168,13 @@ impl Sets {
         Ok(())
     }
 
-    /// Drops the sets that were thought of in a plan that was given up: no callsite has ever had them.
+    /// Drops the sets that only a discarded plan has thought of: no callsite has ever had them.
     pub(super) fn forget_unmade(&mut self) {
         self.drop_if(|set| set.stub.is_none());
     }
 
-    /// Drops the sets that no callsite has. Nobody can be inside their stubs any more, or on the way there.
-    pub(super) fn collect(&mut self) {
+    /// Drops the sets that no callsite has. No CPU can be inside their stubs any more, or on the way there.
+    pub(super) fn reclaim(&mut self) {
         self.drop_if(|set| set.callsites == 0);
     }
 
@@ -190,7 +196,7 @@ impl Sets {
         self.begin_change();
     }
 
-    /// So many callsites went from one set to another.
+    /// Notes that this many callsites went from one set to another.
     pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(set) = self.sets.get_mut(from.number()) {
             set.callsites = set.callsites.saturating_sub(callsites);
@@ -210,7 +216,7 @@ impl Sets {
         }
     }
 
-    /// Whether a set has the ops of this number.
+    /// Whether there is a set that has the ops of this number.
     pub(super) fn some_has(&self, number: usize) -> bool {
         self.sets[1..self.end].iter().any(|set| set.members >> number & 1 == 1)
     }
@@ -266,7 +272,7 @@ impl Destination {
 }
 
 fn make_stub(
-    room: &mut Room,
+    room: &mut StubRoom,
     code: &mut Code,
     set: Mask,
     members: &Members,
@@ -283,10 +289,10 @@ fn make_stub(
             (Action::Callback, _) => callbacks.push(member.ops),
             (Action::Direct(trampoline), _) => direct = Some(trampoline),
             (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
-                Some((base, counter)) => Part::CountOnCpu { base, counter },
-                None => Part::Count(&member.ops.hits),
+                Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
+                None => FramelessPart::Count(&member.ops.hits),
             }),
-            (Action::CountCallsites(hits), _) => parts.push(Part::CountCallsite(hits)),
+            (Action::CountCallsites(hits), _) => parts.push(FramelessPart::CountCallsite(hits)),
             (Action::Return, _) => {}
             (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
         }
@@ -294,13 +300,13 @@ fn make_stub(
     // Returns are hooked last, so that the others see where the function really returns.
     callbacks.extend(members.iter().filter(|member| matches!(member.action, Action::Return)).map(|member| member.ops));
     // Last, so that its time is near the call's.
-    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| Part::Record { base, arguments }));
+    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| FramelessPart::Record { base, arguments }));
     let plan = StubPlan { parts: &parts, callbacks: &callbacks, direct };
     let block = room.take(plan.bytes()).ok_or(StubError::Room)?;
     let at = room.start(block);
     let written = plan.code(code, at, env).map_err(StubError::Reach).and_then(|()| {
-        if !code.fits(Room::words(block)) {
-            return Err(StubError::TooLong { bytes: 4 * Room::words(block) });
+        if !code.fits(StubRoom::words(block)) {
+            return Err(StubError::TooLong { bytes: 4 * StubRoom::words(block) });
         }
         // SAFETY: the block is ours and inside the room, which `Stubs` promises to be mapped and nobody else's; no callsite
         // goes there before this has returned.

@@ -1,15 +1,22 @@
-//! What can be seen of the engine: every callsite with its ops, every ops with its callsites, and whether the text is what
-//! the engine believes (Linux's `enabled_functions`, and more).
+//! What the engine shows: every callsite with its ops, every ops with its callsites, and whether the text is what the engine
+//! believes (Linux's `enabled_functions`, and more).
 
 use super::Engine;
 use super::members::{Mask, Members};
+#[cfg(feature = "module")]
+use super::names::Origin;
 use super::region::Region;
+use super::registry::History;
 use crate::address::TextAddr;
+#[cfg(feature = "module")]
+use crate::address::TextRange;
 use crate::callsite::{Callsite, Refusal, State};
 use crate::ops::Ops;
+#[cfg(feature = "module")]
+use crate::symbols::Symbols;
 use core::fmt;
 
-/// What a look at all callsites' text found.
+/// The result of comparing all callsites' text with what the engine believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TextCheck {
     /// Callsites whose text is MOV X9, LR and NOP.
@@ -25,22 +32,22 @@ pub struct TextCheck {
 /// One callsite as it is now.
 #[derive(Clone, Copy)]
 pub struct Status<'a> {
-    /// Where it is.
+    /// The callsite.
     pub callsite: Callsite,
-    /// What its text says, or the two words that are no state of a callsite.
+    /// The state that its text is in, or its two words if they are no state of a callsite.
     pub state: Result<State, [u32; 2]>,
-    /// Its function's name; the first, if it has several.
+    /// The first of its function's names.
     pub name: Option<&'a str>,
-    /// Whether it is left alone, since its text was not what the engine had left there: see
+    /// Whether it is quarantined, since its text was not what the engine had left there: see
     /// [`look_again`](Engine::look_again).
     pub is_quarantined: bool,
-    /// The set of ops that it has, as the engine believes.
+    /// The set that it has, as the engine believes.
     set: Mask,
     members: &'a Members,
 }
 
 impl<'a> Status<'a> {
-    /// The ops that it has, in the order in which they are called.
+    /// Iterates over its ops, in the order in which they are called.
     pub fn ops(&self) -> impl Iterator<Item = &'a Ops> + use<'a> {
         self.members.in_order(self.set).into_iter().map(|member| member.ops)
     }
@@ -62,11 +69,23 @@ impl fmt::Debug for Status<'_> {
 
 /// One ops that is registered.
 #[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the fields' names say it")]
 pub struct OpsStatus {
-    /// The ops.
     pub ops: &'static Ops,
     /// How many callsites have it.
     pub callsites: usize,
+}
+
+/// A module's text as it is now.
+#[cfg(feature = "module")]
+#[derive(Clone, Copy, Debug)]
+pub struct ModuleStatus<'a> {
+    /// The module's name.
+    pub name: &'a str,
+    /// The module's text, or its init text.
+    pub text: TextRange,
+    /// The functions in it, unless the loader gave none.
+    pub symbols: Option<Symbols<'a>>,
 }
 
 /// What the engine holds, and what it has done since init.
@@ -92,49 +111,36 @@ pub struct Statistics {
     pub failures: u64,
 }
 
-impl Statistics {
-    pub(super) const NOTHING: Self = Self {
-        regions: 0,
-        callsites: 0,
-        ops: 0,
-        sets: 0,
-        stub_bytes: 0,
-        quarantined: 0,
-        batches: 0,
-        changes: 0,
-        failures: 0,
-    };
-}
-
 impl Engine {
     /// Compares every callsite's text with what the engine believes.
     pub fn check_text(&self) -> TextCheck {
-        let mut survey = TextCheck::default();
+        let mut found = TextCheck::default();
         let registry = self.lock();
         for region in &registry.regions {
             for (record, callsite) in region.callsites(0..region.table.len()) {
                 if record.is_quarantined() {
-                    survey.quarantined += 1;
+                    found.quarantined += 1;
                     continue;
                 }
-                match region.text_state(&callsite, self.machine) {
-                    Ok(state) if state != region.state(&registry.sets, record) => survey.wrong += 1,
-                    Ok(State::Disabled) => survey.disabled += 1,
-                    Ok(State::Enabled(_)) => survey.enabled += 1,
-                    Ok(State::Compiled) | Err(_) => survey.wrong += 1,
+                match region.text_state(&callsite, registry.machine) {
+                    Ok(state) if state != region.state(&registry.sets, record) => found.wrong += 1,
+                    Ok(State::Disabled) => found.disabled += 1,
+                    Ok(State::Enabled(_)) => found.enabled += 1,
+                    Ok(State::Compiled) | Err(_) => found.wrong += 1,
                 }
             }
         }
-        survey
+        found
     }
 
-    /// Shows every callsite, in the order of their addresses.
+    /// Calls `show` with every callsite, in the order of their addresses.
     pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
         let registry = self.lock();
         for region in &registry.regions {
             let mut names = region.names();
             for (record, callsite) in region.callsites(0..region.table.len()) {
-                let (state, name) = (region.text_state(&callsite, self.machine), names.of(callsite.function()).next());
+                let (state, name) =
+                    (region.text_state(&callsite, registry.machine), names.of(callsite.function()).next());
                 let set = registry.sets.members(record.now());
                 let is_quarantined = record.is_quarantined();
                 show(Status { callsite, state, name, is_quarantined, set, members: &registry.members });
@@ -142,18 +148,26 @@ impl Engine {
         }
     }
 
-    /// Shows every entry of the sections that is no callsite, and why.
+    /// Calls `show` with every entry of the sections that is no callsite, and the reason.
     pub fn for_each_refusal(&self, mut show: impl FnMut((TextAddr, Refusal))) {
         let registry = self.lock();
         for region in &registry.regions {
-            region
-                .table
-                .refused(region.excluded, region.origin.symbols().copied(), |at| region.read(self.machine, at))
-                .for_each(&mut show);
+            region.refused(registry.machine).for_each(&mut show);
         }
     }
 
-    /// Shows every ops that is registered.
+    /// Calls `show` with every module's text, in the order of their addresses.
+    #[cfg(feature = "module")]
+    pub fn for_each_module(&self, mut show: impl FnMut(ModuleStatus<'_>)) {
+        let registry = self.lock();
+        for region in &registry.regions {
+            if let Origin::Module { name, .. } = &region.origin {
+                show(ModuleStatus { name, text: region.text, symbols: region.origin.symbols().copied() });
+            }
+        }
+    }
+
+    /// Calls `show` with every ops that is registered.
     pub fn for_each_ops(&self, mut show: impl FnMut(OpsStatus)) {
         let registry = self.lock();
         for (number, member) in registry.members.iter() {
@@ -161,9 +175,10 @@ impl Engine {
         }
     }
 
-    /// What it holds and has done.
+    /// Returns what the engine holds, and what it has done since init.
     pub fn statistics(&self) -> Statistics {
         let registry = self.lock();
+        let History { batches, changes, failures } = registry.history;
         Statistics {
             regions: registry.regions.len(),
             callsites: registry.regions.iter().map(|region| region.table.len()).sum(),
@@ -171,7 +186,9 @@ impl Engine {
             sets: registry.sets.len(),
             stub_bytes: registry.sets.room.used_bytes(),
             quarantined: registry.regions.iter().map(Region::quarantined).sum(),
-            ..registry.done
+            batches,
+            changes,
+            failures,
         }
     }
 }

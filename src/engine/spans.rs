@@ -1,9 +1,9 @@
-//! Where an ops's callsites are, roughly: so that letting go of one function needs no look at all others.
+//! Where an ops's callsites are, roughly, so that unregistering it from one function needs no look at all others.
 
 use crate::address::TextRange;
 use arrayvec::ArrayVec;
 
-/// How many ranges are kept apart.
+/// The most ranges that are kept apart.
 const APART: usize = 8;
 
 /// A few ranges of text.

@@ -11,17 +11,17 @@ use crate::insn::EncodeError;
 use crate::stub::LANDING_PAD_BYTES;
 use crate::text::{PokeError, TextPoke};
 
-/// The most that a region has.
+/// The most veneers that a region has.
 const MAX_VENEERS: usize = STUB_VENEERS;
 
-/// Room for veneers, and for which set each is.
+/// The room for a region's veneers, and the set that each is for.
 pub(super) struct Veneers {
     room: TextRange,
     /// # Invariants
     ///
     /// The veneer of each place in `room` jumps to the stub of this set; [`SetId::NONE`] where there is none.
     sets: [SetId; MAX_VENEERS],
-    /// How many callsites of the region go there.
+    /// How many callsites of the region go to each.
     callsites: [u32; MAX_VENEERS],
 }
 
@@ -33,13 +33,13 @@ pub(super) enum VeneerError {
 }
 
 impl Veneers {
-    /// No veneers yet, in this room.
+    /// Makes an empty room of this range.
     #[cfg(feature = "module")]
     pub(super) const fn new(room: TextRange) -> Self {
         Self { room, sets: [SetId::NONE; MAX_VENEERS], callsites: [0; MAX_VENEERS] }
     }
 
-    /// Where they are.
+    /// The range of the room.
     pub(super) const fn room(&self) -> TextRange {
         self.room
     }
@@ -84,7 +84,7 @@ impl Veneers {
         Ok(())
     }
 
-    /// So many callsites of the region went from one set to another.
+    /// Notes that this many callsites of the region went from one set to another.
     pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(number) = self.find(from) {
             self.callsites[number] = self.callsites[number].saturating_sub(callsites);
@@ -99,8 +99,8 @@ impl Veneers {
         self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != SetId::NONE && callsites == 0)
     }
 
-    /// Forgets the veneers that no callsite goes to. Nobody can be inside them any more, or on the way there.
-    pub(super) fn collect(&mut self) {
+    /// Forgets the veneers that no callsite goes to. No CPU can be inside them any more, or on the way there.
+    pub(super) fn reclaim(&mut self) {
         for (set, callsites) in self.sets.iter_mut().zip(self.callsites) {
             if callsites == 0 {
                 *set = SetId::NONE;

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
-/// What shall go wrong; counts are from 0 and begin anew with each fault that is set.
+/// What goes wrong. Counts start from 0 whenever a fault is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryFault {
     /// The allocation of this number.
@@ -46,7 +46,7 @@ impl FakeMemory {
         Self { anywhere, most_bytes: 64 << 20, state: Mutex::default() }
     }
 
-    /// Has something go wrong from now on, or nothing any more.
+    /// Sets what goes wrong from now on; `None` for nothing.
     pub fn set_fault(&self, fault: Option<MemoryFault>) {
         let mut state = self.state();
         (state.fault, state.allocations, state.protections) = (fault, 0, 0);

@@ -6,7 +6,7 @@
 
 use thiserror::Error;
 
-/// A glob that can't be understood.
+/// Why a text is no glob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GlobError {
     /// A `[` without its `]`; it starts at this byte.
@@ -17,7 +17,7 @@ pub enum GlobError {
     TrailingEscape,
 }
 
-/// A glob that was looked at.
+/// A glob, taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Glob<'a> {
     pub(super) text: &'a str,
@@ -30,7 +30,7 @@ pub(crate) struct Glob<'a> {
 }
 
 impl<'a> Glob<'a> {
-    /// Looks at a glob.
+    /// Takes a glob apart.
     pub(super) fn new(text: &'a str) -> Result<Self, GlobError> {
         let mut special = None;
         let mut at = 0;
@@ -48,24 +48,24 @@ impl<'a> Glob<'a> {
         Ok(Self { text, prefix: prefix.as_bytes(), middle, suffix: suffix.as_bytes() })
     }
 
-    /// The same for one that was looked at before.
+    /// Reads a glob that [`new`](Self::new) has accepted before.
     #[cfg(feature = "module")]
     pub(super) fn checked(text: &'a str) -> Self {
         Self::new(text).unwrap_or(Self { text, prefix: text.as_bytes(), middle: "", suffix: &[] })
     }
 
-    /// Whether it matches a whole name.
+    /// Whether it matches the whole of a name.
     #[inline]
     pub(super) fn matches(&self, name: &str) -> bool {
         self.matches_with(name, as_it_is)
     }
 
-    /// Whether it matches a module's whole name.
+    /// Whether it matches the whole of a module's name.
     pub(super) fn matches_module(&self, name: &str) -> bool {
         self.matches_with(name, in_module_name)
     }
 
-    /// Whether it matches, where bytes that `fold` makes the same are the same.
+    /// Whether it matches, comparing bytes as `fold` maps them.
     #[inline]
     fn matches_with(&self, name: &str, fold: impl Fn(u8) -> u8 + Copy) -> bool {
         let name = name.as_bytes();

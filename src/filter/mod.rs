@@ -27,15 +27,15 @@ use glob::Glob;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter<'a> {
     rules: &'a [Rule<'a>],
-    /// Whether any of them takes away: looked at once, not for each function.
+    /// Whether any of them is negative: worked out once, not for each function.
     any_takes_away: bool,
 }
 
 impl<'a> Filter<'a> {
-    /// Every function.
+    /// Selects every function.
     pub const ALL: Filter<'static> = Filter::new(&[]);
 
-    /// The functions that these rules select.
+    /// Selects what these rules select.
     pub const fn new(rules: &'a [Rule<'a>]) -> Self {
         let mut any_takes_away = false;
         let mut rest = rules;
@@ -51,8 +51,8 @@ impl<'a> Filter<'a> {
         self.rules
     }
 
-    /// Whether the function is selected, of which these are all names: one, several, or none; `module` is `None` where it is
-    /// one of the kernel's own.
+    /// Whether the filter selects `function`, whose names are `names` (it may have several, or none); `module` is `None` for
+    /// the kernel's own functions.
     pub fn selects<'n>(
         &self,
         names: impl IntoIterator<Item = &'n str, IntoIter: Clone>,
@@ -66,7 +66,7 @@ impl<'a> Filter<'a> {
         chosen && !self.takes_away(names, function, module)
     }
 
-    /// Whether a rule selects the function by its name or its address, and not by a glob.
+    /// Whether a rule selects the function by its name or address, not by a glob.
     pub(crate) fn asks_for(&self, name: &str, function: TextAddr) -> bool {
         self.rules.iter().any(|rule| match rule.pattern {
             Pattern::Glob(_) => false,
@@ -75,12 +75,12 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// Whether there is a negative rule at all.
+    /// Whether there is a negative rule.
     pub(crate) const fn any_takes_away(&self) -> bool {
         self.any_takes_away
     }
 
-    /// Whether it can select something in a module that is yet to come.
+    /// Whether it can select functions of a module that is loaded later.
     pub(crate) fn awaits_module(&self) -> bool {
         self.rules.iter().any(|rule| rule.sign == Sign::Select && rule.awaits_module())
     }
@@ -102,7 +102,7 @@ impl<'a> Filter<'a> {
 pub struct Rule<'a> {
     pub(crate) pattern: Pattern<'a>,
     pub(crate) sign: Sign,
-    /// Only functions of the modules of this name.
+    /// Only functions of these modules.
     module: Option<ModuleName<'a>>,
 }
 
@@ -139,12 +139,12 @@ pub(crate) enum Pattern<'a> {
 }
 
 impl<'a> Rule<'a> {
-    /// The function of just this name.
+    /// Selects the functions of exactly this name.
     pub const fn name(name: &'a str) -> Self {
         Self { pattern: Pattern::Name(name), sign: Sign::Select, module: None }
     }
 
-    /// The functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the
+    /// Selects the functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the
     /// others, and `\` takes the next character as it is.
     ///
     /// # Errors
@@ -154,27 +154,34 @@ impl<'a> Rule<'a> {
         Ok(Self { pattern: Pattern::Glob(Glob::new(glob)?), sign: Sign::Select, module: None })
     }
 
-    /// The function whose entry, from its first instruction to the end of its callsite, holds this address.
+    /// Selects the function whose entry, from its first instruction to the end of its callsite, holds this address.
     pub const fn address(addr: TextAddr) -> Self {
         Self { pattern: Pattern::Address(addr), sign: Sign::Select, module: None }
     }
 
-    /// The same rule, taking away.
+    /// Makes the rule negative: it takes away what it matches.
     #[must_use]
     pub const fn negated(self) -> Self {
         Self { sign: Sign::TakeAway, ..self }
     }
 
-    /// The same rule, for functions of the module of this name only. `-` and `_` are the same in it.
+    /// Limits the rule to functions of the module of this name, in which `-` and `_` are the same.
     #[must_use]
     pub const fn in_module(self, name: &'a str) -> Self {
         Self { module: Some(ModuleName::Exactly(name)), ..self }
     }
 
-    /// Reads a rule as a person writes it, without the white space around it: `!` in front takes away; `:mod:NAME` at the end
-    /// means functions of that module only, and with nothing before it all of them; `0x` and hexadecimal digits are an
-    /// address; what stands in `"` is a name; with `*`, `?`, `[` or `\` it is a glob; else a name. NAME may be a glob as well;
-    /// if it is left out, every module is meant, and so it is with `*`.
+    /// Parses a rule as a person writes it; white space around it is ignored.
+    ///
+    /// | text | meaning |
+    /// |---|---|
+    /// | `!RULE` | takes away what RULE matches |
+    /// | `RULE:mod:NAME` | only functions of that module; NAME may be a glob, and without one every module is meant |
+    /// | `:mod:NAME` | all functions of that module |
+    /// | `0x` and hexadecimal digits | an address |
+    /// | `"TEXT"` | a name, whatever characters it has |
+    /// | with `*`, `?`, `[` or `\` in it | a glob |
+    /// | anything else | a name |
     ///
     /// # Errors
     ///
@@ -199,7 +206,7 @@ impl<'a> Rule<'a> {
         Ok(Self { sign, module: module.transpose()?, ..Self::parse_pattern(pattern)? })
     }
 
-    /// Reads what is left without sign and module.
+    /// Parses what is left without sign and module.
     fn parse_pattern(text: &'a str) -> Result<Self, GlobError> {
         if let Some(digits) = text.strip_prefix("0x")
             && let Ok(addr) = u64::from_str_radix(digits, 16)
@@ -212,7 +219,7 @@ impl<'a> Rule<'a> {
         if is_glob(text) { Self::glob(text) } else { Ok(Self::name(text)) }
     }
 
-    /// Whether it can concern something in a module that is yet to come.
+    /// Whether it can concern a module that is loaded later.
     pub(crate) fn awaits_module(&self) -> bool {
         // An address is one of text that is there.
         cfg!(feature = "module") && self.module.is_some() && !matches!(self.pattern, Pattern::Address(_))

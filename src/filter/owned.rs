@@ -1,4 +1,4 @@
-//! Filters that are kept for the text of modules that are yet to come.
+//! Filters kept for modules that are loaded later.
 
 use super::glob::Glob;
 use super::{Filter, ModuleName, Pattern, Rule, Sign};
@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 
 /// A filter that keeps its own rules.
 ///
-/// Rules of addresses are left out: an address says which code was meant when the rule was made, and that is no code which
-/// comes to stand there later.
+/// Rules by address are left out: an address names the code that was there when the rule was made, not what is loaded
+/// there later.
 #[derive(Default)]
 pub(crate) struct OwnedFilter {
     rules: Vec<OwnedRule>,
-    /// Whether there were rules that select, all of which were left out.
+    /// Whether all rules that select were left out.
     selects_nothing: bool,
 }
 
@@ -28,7 +28,7 @@ enum OwnedPattern {
 }
 
 impl Filter<'_> {
-    /// The same filter for text that comes later, which does not borrow its rules.
+    /// Copies the rules that apply to modules loaded later.
     pub(crate) fn to_owned(self) -> OwnedFilter {
         let rules: Vec<OwnedRule> = self.rules.iter().filter_map(OwnedRule::of).collect();
         let selects = |sign| sign == Sign::Select;
@@ -65,7 +65,7 @@ impl OwnedRule {
 }
 
 impl OwnedFilter {
-    /// Calls `use_it` with the filter, unless it selects nothing whatever comes.
+    /// Calls `use_it` with the filter, unless it can select nothing.
     pub(crate) fn with<R>(&self, use_it: impl FnOnce(&Filter<'_>) -> R) -> Option<R> {
         if self.selects_nothing {
             return None;

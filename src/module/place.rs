@@ -152,10 +152,10 @@ impl<'k> Placed<'k> {
             if segment.is_text() {
                 let start = TextAddr::new(memory.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                let places = cache::Contiguous { at: start, bytes: memory.bytes };
-                // SAFETY: 1. `ModuleMemory` promises that an allocation is mapped readable at its address until it is
-                // protected. 2. It is what `machine` says, with what the platform knows.
-                unsafe { cache::make_visible(machine, caches, &places) };
+                // SAFETY: 1. text is aligned for instructions. 2. `ModuleMemory` promises that an allocation is mapped
+                // readable at its address until it is protected.
+                let places = unsafe { cache::Contiguous::new(start, memory.bytes) };
+                cache::make_visible(machine, caches, &places);
             }
             // SAFETY: (1) It came from this object and is in `segments` until it is freed. (2) `window` gives no way to write it
             // once its state is another, and nothing executes it before all of the module is protected.

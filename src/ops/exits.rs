@@ -1,4 +1,4 @@
-//! Whose exit handler runs at a return.
+//! Hook ids: which exit handler runs at a return, if its ops is still registered.
 //!
 //! A hooked call can be under way for as long as it likes, and its ops may be gone when it
 //! returns: unregistered, and with a module its memory freed. So a frame of the shadow stack holds no pointer, but the
@@ -35,7 +35,7 @@ pub(crate) struct ExitSlot {
     id: AtomicU64,
     /// An [`ExitHandler`].
     exit: AtomicPtr<()>,
-    /// Whose slot this is; null if it is nobody's.
+    /// The ops that has the slot; null if it is free.
     ops: AtomicPtr<Ops>,
     /// The id that was given last.
     last: AtomicU64,
@@ -79,12 +79,12 @@ impl HookId {
         Some(id)
     }
 
-    /// Exits are not handled any more.
+    /// Stops the handling of exits.
     pub(crate) fn suspend(self) {
         self.slot().id.store(0, Ordering::Release);
     }
 
-    /// Exits are handled again, those of calls that were entered before as well.
+    /// Resumes the handling of exits, those of calls that were entered before as well.
     pub(crate) fn resume(self) {
         self.slot().id.store(self.0, Ordering::Release);
     }
@@ -95,7 +95,7 @@ impl HookId {
         self.slot().ops.store(core::ptr::null_mut(), Ordering::Release);
     }
 
-    /// The id as a frame holds it.
+    /// Returns the id as a frame holds it.
     pub(crate) const fn get(self) -> u64 {
         self.0
     }
@@ -105,20 +105,20 @@ impl HookId {
     }
 }
 
-/// The ops of the hook of a frame; null if it is gone.
+/// Returns the ops of a frame's hook; null if it is gone.
 pub(crate) fn ops_of(hook: u64) -> *const Ops {
     slot_of(hook).ops.load(Ordering::Acquire)
 }
 
 #[cfg(test)]
 impl Ops {
-    /// Whether the exits of calls that are hooked for it now will be handled.
+    /// Returns whether the exits of calls that are hooked for it now will be handled.
     pub(crate) fn handles_exits(&self) -> bool {
         are_handled(self.hook.load(Ordering::Relaxed))
     }
 }
 
-/// Whether the exits of this hook's calls are handled.
+/// Returns whether the exits of this hook's calls are handled.
 #[cfg(test)]
 pub(crate) fn are_handled(hook: u64) -> bool {
     hook != 0 && slot_of(hook).id.load(Ordering::Relaxed) == hook

@@ -1,4 +1,4 @@
-//! An ops: what shall happen at the functions that it is registered for (Linux `ftrace_ops`).
+//! Ops: what happens at the functions that they are registered for (Linux `ftrace_ops`).
 //!
 //! An ops lives in a `static`, because a CPU may be on its way into the callback at any moment: what a callsite can
 //! reach must never go away.
@@ -136,7 +136,7 @@ pub(crate) enum Action {
     Record { arguments: u8 },
 }
 
-/// What shall happen, with its flags and one word of the caller's own.
+/// What happens at a function's entry and exit, with flags and one word of the caller's own.
 ///
 /// The stubs read the callback and the flags, and count misses.
 #[repr(C)]
@@ -155,7 +155,7 @@ pub struct Ops {
 }
 
 impl Ops {
-    /// An ops that calls `callback`, without flags.
+    /// Makes an ops that calls `callback`, without flags.
     pub const fn new(callback: Callback) -> Self {
         Self {
             callback,
@@ -170,12 +170,12 @@ impl Ops {
         }
     }
 
-    /// What its exits are handled by, if it hooks returns.
+    /// Returns its exit handler, if it hooks returns.
     pub(crate) const fn exit_handler(&self) -> Option<ExitHandler> {
         self.exit
     }
 
-    /// An ops that has its callsites call this trampoline.
+    /// Makes an ops whose callsites call this trampoline.
     ///
     /// # Safety
     ///
@@ -186,12 +186,12 @@ impl Ops {
         Self { made: Made::Action(Action::Direct(trampoline)), ..Self::new(nothing) }
     }
 
-    /// An ops that has its callsites call this trampoline, which is there for ever.
+    /// Makes an ops whose callsites call this trampoline, which is there for ever.
     pub const fn direct_call(trampoline: Trampoline) -> Self {
         Self { made: Made::Trampoline(trampoline), ..Self::new(nothing) }
     }
 
-    /// An ops that counts the calls; [`Engine::hits`](crate::Engine::hits) reads it.
+    /// Makes an ops that counts the calls; [`Engine::hits`](crate::Engine::hits) reads it.
     ///
     /// Each CPU counts for itself where the platform has a [`cpu_base`](crate::Platform::cpu_base), and not more than
     /// [`COUNTERS`](crate::record::COUNTERS) such ops are registered; else all CPUs count in one place. The sum is exact
@@ -200,14 +200,14 @@ impl Ops {
         Self { made: Made::Action(Action::Count), ..Self::new(nothing) }
     }
 
-    /// An ops that counts the calls of each callsite on its own, in counters that all CPUs share.
+    /// Makes an ops that counts the calls of each callsite on its own, in counters that all CPUs share.
     ///
     /// A callsite that they don't cover is refused at registration; in a module it is left alone.
     pub const fn callsite_counter(hits: &'static CallsiteHits) -> Self {
         Self { made: Made::Action(Action::CountCallsites(hits)), ..Self::new(nothing) }
     }
 
-    /// An ops that has the calls recorded, with the first `arguments` of X0 to X3: 4 at most.
+    /// Makes an ops that records the calls in the flight recorder, with the first `arguments` of X0 to X3: 4 at most.
     ///
     /// It takes a platform with a [`cpu_base`](crate::Platform::cpu_base); [`flight`](crate::record::flight) has more. A call that
     /// several recorders select is recorded once, with the most arguments that one of them asks for.
@@ -216,24 +216,24 @@ impl Ops {
         Self { made: Made::Action(Action::Record { arguments }), ..Self::new(nothing) }
     }
 
-    /// The same with these flags.
+    /// Sets the flags.
     #[must_use]
     pub const fn with_flags(self, flags: OpsFlags) -> Self {
         Self { flags, ..self }
     }
 
-    /// The same with a word that the callback finds in [`data`](Self::data).
+    /// Sets the word that the callback finds in [`data`](Self::data).
     #[must_use]
     pub const fn with_data(self, data: usize) -> Self {
         Self { data, ..self }
     }
 
-    /// What it asks of the engine.
+    /// Returns its flags.
     pub const fn flags(&self) -> OpsFlags {
         self.flags
     }
 
-    /// What it does at a function's entry, at first.
+    /// Returns what it does at a function's entry.
     pub(crate) fn action(&self) -> Action {
         match self.made {
             Made::Action(action) => action,
@@ -241,12 +241,12 @@ impl Ops {
         }
     }
 
-    /// The word given at construction.
+    /// Returns the word that [`with_data`](Self::with_data) set; 0 without.
     pub const fn data(&self) -> usize {
         self.data
     }
 
-    /// How many calls it was not told of, because their level was inside a callback already.
+    /// Returns the number of calls that it missed, because their level was inside a callback already.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
     }
@@ -288,10 +288,10 @@ mod tests {
 
     #[test]
     fn an_ops_does_what_it_was_made_for() {
-        // SAFETY: it is never registered, so nobody goes there.
+        // SAFETY: 1., 2. It is never registered, so nobody goes there.
         let direct = unsafe { Ops::direct(TextAddr::new(0x4000)) };
         assert!(matches!(direct.action(), Action::Direct(at) if at.get() == 0x4000));
-        // SAFETY: the same.
+        // SAFETY: 1. Nobody goes there, as it is never registered.
         let trampoline = unsafe { Trampoline::new(code) };
         assert!(matches!(Ops::direct_call(trampoline).action(), Action::Direct(_)));
         assert!(matches!(Ops::counter().action(), Action::Count));

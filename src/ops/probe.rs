@@ -11,12 +11,12 @@ use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::context::clock::ticks;
 use crate::context::regs::{FtraceRegs, SavedRegs};
-use crate::context::shadow::{DATA_BYTES, Frame, HookedCall, ShadowFrame, return_stub};
+use crate::context::shadow::{DATA_BYTES, FrameRef, HookedCall, ShadowFrame, return_stub};
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering;
 
-/// What happens at a function's entry and at its exit.
+/// Handlers at a function's entry and at its exit.
 ///
 /// Both run where the call runs, as a [`Callback`](super::Callback) does, and under the same rules.
 ///
@@ -71,13 +71,13 @@ pub trait Probe {
     /// Whether there is anything to do at the entry. If not, `Data` has no size, and a call costs less.
     const ENTRY: bool = true;
 
-    /// At the entry; `None` if this call's exit doesn't matter.
+    /// Handles the entry; `None` if this call's exit doesn't matter.
     fn entry(call: &mut Entry<'_>) -> Option<Self::Data> {
         let _ = call;
         None
     }
 
-    /// At the exit.
+    /// Handles the exit.
     fn exit(call: &mut Exit<'_>, data: &Self::Data);
 }
 
@@ -90,11 +90,11 @@ pub struct Entry<'a> {
     pub parent_ip: TextAddr,
     /// The arguments.
     pub regs: FtraceRegs<'a>,
-    frame: Frame<'a>,
+    frame: FrameRef<'a>,
 }
 
 impl Entry<'_> {
-    /// The ops.
+    /// Returns the ops.
     #[inline]
     pub fn ops(&self) -> &Ops {
         // SAFETY: the ops is registered, so the slot is its own, and it is not let go, nor its slot given back, while
@@ -105,55 +105,55 @@ impl Entry<'_> {
 
 /// A call, at its exit.
 pub struct Exit<'a> {
-    frame: Frame<'a>,
+    frame: FrameRef<'a>,
     pub(crate) regs: FtraceRegs<'a>,
 }
 
 impl Exit<'_> {
-    /// The callsite: the `ip` of the call's entry.
+    /// Returns the callsite: the `ip` of the call's entry.
     #[inline]
     pub fn ip(&self) -> TextAddr {
         self.frame.ip()
     }
 
-    /// Where it returns to. For the outer of several ops at one function, the return stub.
+    /// Returns where the function returns to; for the outer of several ops at one function, the return stub.
     #[inline]
     pub fn parent_ip(&self) -> TextAddr {
         TextAddr::new(self.frame.return_address())
     }
 
-    /// x0: the result, where it is a number or a pointer (AAPCS64 6.5).
+    /// Returns x0: the result, where it is a number or a pointer (AAPCS64 6.5).
     #[inline]
     pub const fn value(&self) -> u64 {
         self.regs.saved().x[0]
     }
 
-    /// x0 to x7: results of up to 16 bytes are in x0 and x1.
+    /// Returns x0 to x7: results of up to 16 bytes are in x0 and x1.
     #[inline]
     pub const fn values(&self) -> [u64; 8] {
         self.regs.arguments()
     }
 
-    /// CNTVCT_EL0 at the entry.
+    /// Returns CNTVCT_EL0 at the entry.
     #[inline]
     pub fn entry_time(&self) -> u64 {
         self.frame.entry_time.load(Ordering::Relaxed)
     }
 
-    /// The ticks of CNTVCT_EL0 since the entry. A CPU may read its counter a little early, or the call may have gone on to
-    /// another one: what would be less than nothing is 0.
+    /// Returns the ticks of CNTVCT_EL0 since the entry; 0 where they seem negative, as a CPU may read its counter a little
+    /// early, or the call may have moved to another CPU.
     #[inline]
     pub fn ticks(&self) -> u64 {
         ticks().saturating_sub(self.entry_time())
     }
 
-    /// How many hooked calls this one is inside.
+    /// Returns the number of hooked calls that this one is inside.
     #[inline]
     pub fn depth(&self) -> usize {
         self.context().map_or(0, |context| context.calls.around(self.frame))
     }
 
-    /// The ops.
+    /// Returns the ops.
     #[inline]
     pub fn ops(&self) -> &Ops {
         // SAFETY: the return stub has found the hook's slot with the frame's id, and an ops is not let go, nor its slot
@@ -178,7 +178,8 @@ impl Exit<'_> {
     #[inline]
     fn context(&self) -> Option<&TraceContext> {
         let context = core::ptr::with_exposed_provenance::<TraceContext>(self.regs.saved().context as usize);
-        // SAFETY: the return stub put it there; a test that made these registers itself put zero.
+        // SAFETY: the return stub has put the running thread's context there, which lives; what made these registers
+        // without a stub has put zero.
         unsafe { context.as_ref() }
     }
 
@@ -189,7 +190,7 @@ impl Exit<'_> {
     /// 1. The caller must be sound when it is given that value.
     #[inline]
     pub const unsafe fn set_value(&mut self, value: u64) {
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. The caller of the function reads x0 next, and is sound with that value by our caller's promise.
         unsafe { self.regs.set_x0(value) };
     }
 }
@@ -204,7 +205,7 @@ impl fmt::Debug for Exit<'_> {
 pub(crate) const DECLINED: usize = 1;
 
 impl Ops {
-    /// An ops that has the probe's handlers called at entry and exit.
+    /// Makes an ops that calls the probe's handlers at entry and exit.
     ///
     /// Calls are hooked where the thread's [`TraceContext`] has a shadow stack with room; others are
     /// counted in [`overflows`](crate::TraceContext::overflows).
@@ -225,7 +226,7 @@ impl<P: Probe> Handlers<P> {
         size_of::<P::Data>() <= DATA_BYTES && align_of::<P::Data>() <= align_of::<u64>(),
         "a probe's data is too large"
     );
-    /// The same for a probe without an entry.
+    /// A probe without an entry has no data; looked at when an ops is made.
     pub(crate) const NOTHING_TO_HAND_OVER: () =
         assert!(P::ENTRY || size_of::<P::Data>() == 0, "a probe without an entry hands nothing over");
 
@@ -234,13 +235,15 @@ impl<P: Probe> Handlers<P> {
     /// 1. `frame` is the top frame of the running thread's shadow stack, made for an ops of this probe that is registered.
     pub(crate) unsafe extern "C" fn entry(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
-        // SAFETY: our caller's promise.
-        let call = unsafe { Frame::new(frame) };
+        // SAFETY: 1. A frame of the running thread's shadow stack, by our caller's promise; that stack lives as long as the
+        // context is in use, and the pointer was made for all of it.
+        let call = unsafe { FrameRef::new(frame) };
         let (ip, parent_ip) = (call.ip(), call.return_address());
         match P::entry(&mut Entry { ip, parent_ip: TextAddr::new(parent_ip), regs, frame: call }) {
             None => frame.map_addr(|address| address | DECLINED),
             Some(value) => {
-                // SAFETY: it fits and is aligned, as the constant has looked at; nobody reads the data before the exit.
+                // SAFETY: the data's bytes are the frame's, large enough and aligned by `DATA_FITS`, and nobody reads or
+                // writes them before the exit.
                 unsafe { call.data.get().cast::<P::Data>().write(value) };
                 frame
             }
@@ -253,9 +256,10 @@ impl<P: Probe> Handlers<P> {
     ///    [`entry`](Self::entry) has returned it if the probe has one.
     pub(crate) unsafe extern "C" fn exit(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame {
         let () = Self::DATA_FITS;
-        // SAFETY: our caller's promise.
-        let call = unsafe { Frame::new(frame) };
-        // SAFETY: `entry` wrote it there, or it has no size.
+        // SAFETY: 1. A frame of the running thread's shadow stack, by our caller's promise; that stack lives as long as the
+        // context is in use, and the pointer was made for all of it.
+        let call = unsafe { FrameRef::new(frame) };
+        // SAFETY: large enough and aligned by `DATA_FITS`; `entry` has written a value of this type, or it has no size.
         let data = unsafe { *call.data.get().cast::<P::Data>() };
         P::exit(&mut Exit { frame: call, regs }, &data);
         frame
@@ -267,7 +271,8 @@ impl<P: Probe> Handlers<P> {
 pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut regs: FtraceRegs<'_>) {
     let address = regs.saved().context & !SavedRegs::ALL_SAVED;
     let context = core::ptr::with_exposed_provenance::<TraceContext>(address as usize);
-    // SAFETY: the stub that walks the list put it there, from the register that the platform promises to hold it.
+    // SAFETY: the stub that walks the list has put it there, from the register of which the platform promises that it leads
+    // to a living context.
     let Some(context) = (unsafe { context.as_ref() }) else { return };
     // A callback before us has answered for the function: it neither runs nor returns.
     if regs.is_answered() {
@@ -278,7 +283,7 @@ pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut 
     debug_assert_ne!(hook, 0, "it is registered");
     let Some(frame) = context.calls.push(HookedCall { return_address, function, sp, hook }) else { return };
     if let Some(entry) = ops.entry {
-        // SAFETY: just pushed, for this ops, whose callback we are.
+        // SAFETY: 1. Just pushed, so the top frame, and for this ops, whose callback we are.
         let answer = unsafe { entry(frame.as_ptr(), regs.reborrow()) };
         let declined = answer.addr() & DECLINED != 0;
         // Nor does a function run for which its own entry has answered.
@@ -288,7 +293,8 @@ pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut 
         }
     }
     frame.entry_time.store(ticks(), Ordering::Relaxed);
-    // SAFETY: the return stub returns to the address that is here now.
+    // SAFETY: 1. At the return stub there is code that may be returned to; it returns to the address that is here now, which
+    // the frame holds.
     unsafe { regs.set_return_address(return_stub()) };
 }
 

@@ -19,35 +19,35 @@ pub struct CallsiteHits {
 }
 
 impl CallsiteHits {
-    /// How many counters it takes to cover this text: one for each 8 bytes.
+    /// Returns how many counters cover this text: one for each 8 bytes.
     pub const fn counters_for(text: TextRange) -> usize {
         if text.is_empty() { 0 } else { (text.end.get() / BYTES - text.start.get() / BYTES + 1) as usize }
     }
 
-    /// Counters for the text from `start` on, as far as they go.
+    /// Makes counters for the text from `start` on, as far as they reach.
     pub const fn new(start: TextAddr, hits: &'static [AtomicU64]) -> Self {
         Self { start, hits }
     }
 
-    /// Where the text of the first counter begins.
+    /// Returns where the text of the first counter begins.
     fn base(&self) -> u64 {
         // LLVM takes the address of a function to be as aligned as functions are asked to be. Behind a kCFI hash they are
         // not, and the rounding must not be left out.
         black_box(self.start.get()) / BYTES * BYTES
     }
 
-    /// How often the callsite was hit; `None` where it has no counter here.
+    /// Returns how often the callsite was hit; `None` where it has no counter here.
     pub fn of(&self, callsite: &Callsite) -> Option<u64> {
         let index = self.index(callsite.call_addr())?;
         Some(self.hits.get(index)?.load(Ordering::Relaxed))
     }
 
-    /// Begins anew. A hit that comes meanwhile may be lost.
+    /// Sets all counters to 0. A hit that comes meanwhile may be lost.
     pub fn reset(&self) {
         self.hits.iter().for_each(|hits| hits.store(0, Ordering::Relaxed));
     }
 
-    /// Whether the callsite whose second instruction is at `call_addr` has a counter.
+    /// Returns whether the callsite whose second instruction is at `call_addr` has a counter.
     pub(crate) fn covers(&self, call_addr: TextAddr) -> bool {
         self.index(call_addr).is_some()
     }

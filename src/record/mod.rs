@@ -1,4 +1,4 @@
-//! What belongs to one CPU: its hit counters and its flight recorder's ring, where generated code finds them without a call.
+//! What is recorded without a call: a CPU's hit counters and its flight recorder's ring, where generated code finds them.
 //!
 //! A kernel embeds a [`CpuArea`] in its per-CPU data and tells [`Platform::cpu_base`] where. A counting stub then
 //! reaches its counter with three instructions. Code may be interrupted anywhere, and moved to another CPU anywhere; so the
@@ -48,7 +48,7 @@ impl CpuArea {
         self.ring.set(slots)
     }
 
-    /// What was recorded on this CPU, from the oldest record that is still there.
+    /// Returns a reader of what was recorded on this CPU, from the oldest record that is still there.
     pub const fn recording(&self) -> FlightReader<'_> {
         FlightReader::of(&self.ring)
     }
@@ -59,7 +59,7 @@ impl CpuArea {
     /// Where the last counter is.
     pub(crate) const LAST: u16 = Self::counter(COUNTERS - 1);
 
-    /// Where a counter is.
+    /// Returns where a counter is.
     pub(crate) const fn counter(number: usize) -> u16 {
         (offset_of!(Self, hits) + number * size_of::<AtomicU64>()) as u16
     }
@@ -69,7 +69,7 @@ impl CpuArea {
         self.hits.get(number).map_or(0, |hits| hits.load(Ordering::Relaxed))
     }
 
-    /// The same, and it begins anew.
+    /// Returns what a counter says, and sets it to 0.
     pub(crate) fn take_hits(&self, number: usize) -> u64 {
         self.hits.get(number).map_or(0, |hits| hits.swap(0, Ordering::Relaxed))
     }

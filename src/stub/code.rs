@@ -20,12 +20,12 @@ pub(crate) struct Code {
     /// Whether something was left out because there was no room for it.
     is_cut: bool,
     /// The parts' literals, which stand at the end, and where they are loaded.
-    literals: ArrayVec<(Forward, u64), MAX_OPS>,
+    literals: ArrayVec<(Placeholder, u64), MAX_OPS>,
 }
 
 /// The place of an instruction that is known only when what it leads to has a place.
 #[derive(Clone, Copy)]
-pub(super) struct Forward(usize);
+pub(super) struct Placeholder(usize);
 
 impl Code {
     /// Nothing yet.
@@ -44,13 +44,13 @@ impl Code {
         &self.words
     }
 
-    /// Whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and [`StubPlan::bytes`] hold the
-    /// longest stub.
+    /// Returns whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and
+    /// [`StubPlan::bytes`] hold the longest stub.
     pub(crate) fn fits(&self, words: usize) -> bool {
         !self.is_cut && self.words.len() <= words
     }
 
-    /// Where the next word will be.
+    /// Returns where the next word will be.
     pub(super) fn here(&self) -> TextAddr {
         self.at.offset(self.words.len() as i64 * 4)
     }
@@ -83,45 +83,57 @@ impl Code {
     }
 
     /// Leaves a place for an instruction.
-    pub(super) fn forward(&mut self) -> Forward {
-        let place = Forward(self.words.len());
+    pub(super) fn forward(&mut self) -> Placeholder {
+        let place = Placeholder(self.words.len());
         self.word(0);
         place
     }
 
-    pub(super) fn address(&self, place: &Forward) -> TextAddr {
+    pub(super) fn address(&self, place: &Placeholder) -> TextAddr {
         self.at.offset(place.0 as i64 * 4)
     }
 
-    pub(super) fn set(&mut self, place: Forward, insn: Insn) {
+    pub(super) fn set(&mut self, place: Placeholder, insn: Insn) {
         if let Some(word) = self.words.get_mut(place.0) {
             *word = insn.encode();
         }
     }
 
     /// CBZ or CBNZ from there to here.
-    pub(super) fn branch_here(&mut self, from: Forward, on: Zero, width: Width, rt: Reg) -> Result<(), EncodeError> {
+    pub(super) fn branch_here(
+        &mut self,
+        from: Placeholder,
+        on: Zero,
+        width: Width,
+        rt: Reg,
+    ) -> Result<(), EncodeError> {
         let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
         self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
         Ok(())
     }
 
     /// TBZ or TBNZ from there to here.
-    pub(super) fn test_branch_here(&mut self, from: Forward, on: Zero, rt: Reg, bit: u32) -> Result<(), EncodeError> {
+    pub(super) fn test_branch_here(
+        &mut self,
+        from: Placeholder,
+        on: Zero,
+        rt: Reg,
+        bit: u32,
+    ) -> Result<(), EncodeError> {
         let offset = TestOffset::between(self.address(&from).get(), self.here().get())?;
         self.set(from, Insn::Branch(Branch::TestBranch { on, rt, bit: UImm::new(bit)?, offset }));
         Ok(())
     }
 
     /// B.cond from there to here.
-    pub(super) fn branch_if_here(&mut self, from: Forward, cond: Cond) -> Result<(), EncodeError> {
+    pub(super) fn branch_if_here(&mut self, from: Placeholder, cond: Cond) -> Result<(), EncodeError> {
         let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
         self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
         Ok(())
     }
 
     /// LDR of the literal at `at`.
-    pub(super) fn load_from(&mut self, place: Forward, rt: Reg, at: TextAddr) -> Result<(), EncodeError> {
+    pub(super) fn load_from(&mut self, place: Placeholder, rt: Reg, at: TextAddr) -> Result<(), EncodeError> {
         let offset = CondOffset::between(self.address(&place).get(), at.get())?;
         self.set(place, Insn::Memory(Memory::Literal { literal: Literal::LoadX, rt, offset }));
         Ok(())

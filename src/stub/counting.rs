@@ -1,7 +1,7 @@
 //! The parts of a stub that need no frame: hit counters, and the flight recorder's writer.
 //!
 //! They use X10 to X15 and no memory of the stack, leave X9 and X30 for what comes behind them, and may be
-//! interrupted, preempted and moved to another CPU between any two instructions ([`cpu_area`](crate::record),
+//! interrupted, preempted and moved to another CPU between any two instructions ([`record`](crate::record),
 //! [`flight`](crate::record::flight)). Without FEAT_LSE they add with exclusive loads and stores, whose monitor every exception
 //! return clears.
 //!
@@ -34,7 +34,7 @@ pub(super) const RECORD_WORDS: usize = 22;
 
 /// One of them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Part {
+pub(crate) enum FramelessPart {
     /// Counts in the running CPU's area, which is at this base, in the counter of this number.
     CountOnCpu { base: ContextBase, counter: u8 },
     /// Counts here.
@@ -45,8 +45,8 @@ pub(crate) enum Part {
     Record { base: ContextBase, arguments: u8 },
 }
 
-impl Part {
-    /// How many words it takes at most, with its literal.
+impl FramelessPart {
+    /// Returns how many words it takes at most, with its literal.
     pub(super) fn words(&self) -> usize {
         match self {
             Self::Record { .. } => RECORD_WORDS,

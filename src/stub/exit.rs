@@ -32,7 +32,7 @@ use core::sync::atomic::Ordering;
 /// Who is told of lost returns: the platform of the first engine. A kernel has one.
 static PLATFORM: spin::Once<&'static dyn Platform> = spin::Once::new();
 
-/// From now on returns may be hooked.
+/// Sets who is told of lost returns, before any return is hooked; the first caller's stays.
 pub(crate) fn set_platform(platform: &'static dyn Platform) {
     PLATFORM.call_once(|| platform);
 }
@@ -68,7 +68,7 @@ fn find_call(context: Option<&TraceContext>, sp: u64, platform: &dyn Platform) -
 #[cfg(target_os = "none")]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn fentry_find_call(context: *const TraceContext, sp: u64) {
-    // SAFETY: our caller's promise.
+    // SAFETY: null, or by our caller's promise the running thread's context, which lives as long as it runs.
     let context = unsafe { context.as_ref() };
     // Init has set it before anything could be hooked.
     if let Some(platform) = PLATFORM.get()
@@ -79,8 +79,6 @@ unsafe extern "C" fn fentry_find_call(context: *const TraceContext, sp: u64) {
 }
 
 #[cfg(target_os = "none")]
-use crate::context::regs::SavedRegs;
-#[cfg(target_os = "none")]
 use crate::context::shadow::ShadowFrame;
 #[cfg(target_os = "none")]
 use crate::ops::EXITS;
@@ -88,141 +86,100 @@ use crate::ops::EXITS;
 use core::mem::offset_of;
 
 #[cfg(target_os = "none")]
-macro_rules! return_assembly {
-    ($save_simd:literal, $restore_simd:literal) => {
-        core::arch::global_asm!(
-            ".pushsection .text.fentry_stubs, \"ax\", %progbits",
-            "    .balign 16",
-            "    .global fentry_return",
-            "    .hidden fentry_return",
-            "    .type fentry_return, %function",
-            "    .global fentry_return_base",
-            "    .hidden fentry_return_base",
-            "    .global fentry_return_offset",
-            "    .hidden fentry_return_offset",
-            // The instruction before a return address is taken for the call by whoever looks its function up.
-            "    nop",
-            "fentry_return:",
-            "fentry_return_base:",
-            "    mrs   x10, tpidr_el1",                 // which register is written at init
-            "    cbz   x10, 4f",
-            "fentry_return_offset:",
-            "    add   x10, x10, #0",                   // x10 = this thread's TraceContext
-            "1:  ldp   x15, x11, [x10, {BUSY}]",        // x15 = `busy`, x11 = behind the top frame
-            "    ldp   x14, x12, [x11, {HOOK} - {FRAME}]", // x14 = its hook, x12 = its SP
-            "    adrp  x16, {EXITS}",
-            "    add   x16, x16, w14, uxth",            // where the hook's slot is
-            "    ldp   x13, x16, [x16]",                // x13 = whose exits it handles, x16 = its handler
-            "    cmp   sp, x12",
-            "    ccmp  x15, #0, #0, eq",
-            "    ccmp  x13, x14, #0, eq",
-            "    b.ne  2f",
-            "    ldp   x9, x12, [x11, -{FRAME}]",       // x9 = the return address, x12 = the function
-            "    cbz   x9, 3f",                         // free: an interrupt has left it there
-            "    str   x10, [x10, {BUSY}]",
-            "    stp   x29, x9, [sp, #-{REST}]!",
-            "    stp   x0, x1, [sp, {X0} - 16]",
-            "    stp   x2, x3, [sp, {X0}]",
-            "    stp   x4, x5, [sp, {X0} + 16]",
-            "    stp   x6, x7, [sp, {X0} + 32]",
-            "    stp   x8, x10, [sp, {X8} - 16]",
-            "    mov   x29, sp",
-            "    stp   x29, x12, [sp, #-16]!",
-            "    mov   x29, sp",
-            $save_simd,
-            "    sub   x0, x11, {FRAME}",
-            "    mov   x1, x29",
-            "    blr   x16",                            // x0 = the frame, as before
-            $restore_simd,
-            "    ldp   x8, x10, [sp, {X8}]",
-            "    str   xzr, [x0]",                      // free, before it is above the top
-            "    stp   xzr, x0, [x10, {BUSY}]",
-            "    ldp   x6, x7, [sp, {X0} + 48]",
-            "    ldp   x4, x5, [sp, {X0} + 32]",
-            "    ldp   x2, x3, [sp, {X0} + 16]",
-            "    ldp   x0, x1, [sp, {X0}]",
-            "    ldp   x29, x9, [sp], #16",
-            "    ldp   x29, x30, [sp], {REST}",
-            "    ret",
+core::arch::global_asm!(
+    ".pushsection .text.fentry_stubs, \"ax\", %progbits",
+    "    .balign 16",
+    "    .global fentry_return",
+    "    .hidden fentry_return",
+    "    .type fentry_return, %function",
+    "    .global fentry_return_base",
+    "    .hidden fentry_return_base",
+    "    .global fentry_return_offset",
+    "    .hidden fentry_return_offset",
+    // The instruction before a return address is taken for the call by whoever looks its function up.
+    "    nop",
+    "fentry_return:",
+    "fentry_return_base:",
+    "    mrs   x10, tpidr_el1",                 // which register is written at init
+    "    cbz   x10, 4f",
+    "fentry_return_offset:",
+    "    add   x10, x10, #0",                   // x10 = this thread's TraceContext
+    "1:  ldp   x15, x11, [x10, {BUSY}]",        // x15 = `busy`, x11 = behind the top frame
+    "    ldp   x14, x12, [x11, {HOOK} - {FRAME}]", // x14 = its hook, x12 = its SP
+    "    adrp  x16, {EXITS}",
+    "    add   x16, x16, w14, uxth",            // where the hook's slot is
+    "    ldp   x13, x16, [x16]",                // x13 = whose exits it handles, x16 = its handler
+    "    cmp   sp, x12",
+    "    ccmp  x15, #0, #0, eq",
+    "    ccmp  x13, x14, #0, eq",
+    "    b.ne  2f",
+    "    ldp   x9, x12, [x11, -{FRAME}]",       // x9 = the return address, x12 = the function
+    "    cbz   x9, 3f",                         // free: an interrupt has left it there
+    "    str   x10, [x10, {BUSY}]",
+    crate::__frame!(text: save(X10, X12)),
+    crate::__frame_simd!(save_simd),
+    "    sub   x0, x11, {FRAME}",
+    "    mov   x1, x29",
+    "    blr   x16",                            // x0 = the frame, as before
+    crate::__frame_simd!(restore_simd),
+    crate::__frame!(text: restore_x8),
+    "    str   xzr, [x0]",                      // free, before it is above the top
+    "    stp   xzr, x0, [x10, {BUSY}]",
+    crate::__frame!(text: restore),
+    "    ret",
 
-            // Inside a callback of our own level, or the ops is gone: no handler.
-            "2:  cmp   sp, x12",
-            "    b.ne  3f",
-            "    ldr   x9, [x11, -{FRAME}]",
-            "    cbz   x9, 3f",
-            "    mov   x30, x9",
-            "    str   xzr, [x11, -{FRAME}]",
-            "    sub   x11, x11, {FRAME}",
-            "    str   x11, [x10, {TOP}]",
-            "    ret",
+    // Inside a callback of our own level, or the ops is gone: no handler.
+    "2:  cmp   sp, x12",
+    "    b.ne  3f",
+    "    ldr   x9, [x11, -{FRAME}]",
+    "    cbz   x9, 3f",
+    "    mov   x30, x9",
+    "    str   xzr, [x11, -{FRAME}]",
+    "    sub   x11, x11, {FRAME}",
+    "    str   x11, [x10, {TOP}]",
+    "    ret",
 
-            // Not the top one. Rust looks for it, under the guard; the results are kept meanwhile.
-            "3:  str   x10, [x10, {BUSY}]",
-            "    stp   x29, x30, [sp, #-112]!",
-            "    mov   x29, sp",
-            "    stp   x0, x1, [sp, #16]",
-            "    stp   x2, x3, [sp, #32]",
-            "    stp   x4, x5, [sp, #48]",
-            "    stp   x6, x7, [sp, #64]",
-            "    stp   x8, x10, [sp, #80]",
-            "    str   x15, [sp, #96]",
-            $save_simd,
-            "    mov   x0, x10",
-            "    add   x1, x29, #112",
-            "    bl    fentry_find_call",
-            $restore_simd,
-            "    ldr   x15, [sp, #96]",
-            "    ldp   x8, x10, [sp, #80]",
-            "    ldp   x6, x7, [sp, #64]",
-            "    ldp   x4, x5, [sp, #48]",
-            "    ldp   x2, x3, [sp, #32]",
-            "    ldp   x0, x1, [sp, #16]",
-            "    ldp   x29, x30, [sp], #112",
-            "    str   x15, [x10, {BUSY}]",
-            "    b     1b",
+    // Not the top one. Rust looks for it, under the guard; the results are kept meanwhile.
+    "3:  str   x10, [x10, {BUSY}]",
+    "    stp   x29, x30, [sp, #-112]!",
+    "    mov   x29, sp",
+    crate::__frame!(text: store_arguments(16)),
+    "    stp   x8, x10, [sp, #80]",
+    "    str   x15, [sp, #96]",
+    crate::__frame_simd!(save_simd),
+    "    mov   x0, x10",
+    "    add   x1, x29, #112",
+    "    bl    fentry_find_call",
+    crate::__frame_simd!(restore_simd),
+    "    ldr   x15, [sp, #96]",
+    "    ldp   x8, x10, [sp, #80]",
+    crate::__frame!(text: load_arguments(16)),
+    "    ldp   x29, x30, [sp], #112",
+    "    str   x15, [x10, {BUSY}]",
+    "    b     1b",
 
-            // No context at all: it does not come back.
-            "4:  stp   x29, x30, [sp, #-16]!",
-            "    mov   x29, sp",
-            "    mov   x0, xzr",
-            "    add   x1, x29, #16",
-            "    bl    fentry_find_call",
-            "    brk   #0x1",
-            "    .size fentry_return, . - fentry_return",
-            "    .global fentry_return_stop",
-            "    .hidden fentry_return_stop",
-            "fentry_return_stop:",
-            ".popsection",
-            EXITS = sym EXITS,
-            TOP = const offset_of!(TraceContext, calls.top),
-            BUSY = const offset_of!(TraceContext, busy),
-            FRAME = const size_of::<ShadowFrame>(),
-            HOOK = const offset_of!(ShadowFrame, hook),
-            X0 = const offset_of!(SavedRegs, x),
-            X8 = const offset_of!(SavedRegs, x) + 64,
-            REST = const size_of::<SavedRegs>() - 16,
-        );
-    };
-}
+    // No context at all: it does not come back.
+    "4:  stp   x29, x30, [sp, #-16]!",
+    "    mov   x29, sp",
+    "    mov   x0, xzr",
+    "    add   x1, x29, #16",
+    "    bl    fentry_find_call",
+    "    brk   #0x1",
+    "    .size fentry_return, . - fentry_return",
+    "    .global fentry_return_stop",
+    "    .hidden fentry_return_stop",
+    "fentry_return_stop:",
+    ".popsection",
+    EXITS = sym EXITS,
+    TOP = const offset_of!(TraceContext, calls.top),
+    BUSY = const offset_of!(TraceContext, busy),
+    FRAME = const size_of::<ShadowFrame>(),
+    HOOK = const offset_of!(ShadowFrame, hook),
+);
 
 // The stub loads and stores both at once; `ldp x9, x12` reads the first two words of a frame.
 #[cfg(target_os = "none")]
 const _: () = assert!(offset_of!(TraceContext, calls.top) == offset_of!(TraceContext, busy) + 8);
-
-#[cfg(all(target_os = "none", target_feature = "neon"))]
-return_assembly!(
-    "stp q6, q7, [sp, #-128]!
-    stp q4, q5, [sp, #32]
-    stp q2, q3, [sp, #64]
-    stp q0, q1, [sp, #96]",
-    "ldp q0, q1, [sp, #96]
-    ldp q2, q3, [sp, #64]
-    ldp q4, q5, [sp, #32]
-    ldp q6, q7, [sp], #128"
-);
-
-#[cfg(all(target_os = "none", not(target_feature = "neon")))]
-return_assembly!("// q0-q7 are nobody's", "//");
 
 #[cfg(test)]
 mod tests {
@@ -266,7 +223,7 @@ mod tests {
     fn two(sp: u64) -> Contexts {
         let contexts: &'static [TraceContext] = Box::leak(Box::new([const { TraceContext::new() }; 2]));
         for context in contexts {
-            // SAFETY: the stack is this context's alone; nothing returns.
+            // SAFETY: 1. The stack is this context's alone, and there for ever. 2.-4. It has not run.
             unsafe { context.set_shadow_stack::<4>(Box::leak(Box::new(ShadowStack::new()))) };
         }
         contexts[1].calls.push_all(&[(0x4444, sp)]);

@@ -1,33 +1,46 @@
 //! The pieces that generated stubs have in common: what saves and restores, and places that are filled in later.
 
-use super::code::{Code, Forward};
+use super::code::{Code, Placeholder};
 use crate::address::TextAddr;
-use crate::context::regs::SavedRegs;
 use crate::insn::{
     Branch, BranchOffset, Direction, EncodeError, Insn, PairAccess, PairMode, PairSize, Reg, RegOrSp, SimdMemory, VReg,
     pair_offset,
 };
-use core::mem::offset_of;
 
 /// q0 to q7 carry arguments (AAPCS64 6.1.2); without SIMD registers in the ABI there are none to keep.
 pub(super) const HAS_SIMD: bool = cfg!(target_feature = "neon");
 
-pub(super) const X0: i64 = offset_of!(SavedRegs, x) as i64;
-const RECORD: i64 = 16;
-const REST: i64 = size_of::<SavedRegs>() as i64 - RECORD;
+/// A line of `__frame!` as an instruction.
+macro_rules! word {
+    (mov X29 SP) => { encoded(Insn::add_imm(RegOrSp::X29, RegOrSp::SP, 0)) };
+    (stp Q[$rt:literal] Q[$rt2:literal] $mode:tt $($bytes:tt)*) => {
+        simd_pair(Direction::Store, $rt, $rt2, mode!($mode), $($bytes)*)
+    };
+    (ldp Q[$rt:literal] Q[$rt2:literal] $mode:tt $($bytes:tt)*) => {
+        simd_pair(Direction::Load, $rt, $rt2, mode!($mode), $($bytes)*)
+    };
+    (stp $rt:ident $rt2:ident $mode:tt $($bytes:tt)*) => {
+        pair(PairAccess::StoreX, Reg::$rt, Reg::$rt2, mode!($mode), $($bytes)*)
+    };
+    (ldp $rt:ident $rt2:ident $mode:tt $($bytes:tt)*) => {
+        pair(PairAccess::LoadX, Reg::$rt, Reg::$rt2, mode!($mode), $($bytes)*)
+    };
+}
+
+macro_rules! mode {
+    (at) => {
+        PairMode::Offset
+    };
+    (pre) => {
+        PairMode::PreIndex
+    };
+    (post) => {
+        PairMode::PostIndex
+    };
+}
 
 /// Where SP is the SavedRegs but for the function's record, and then the whole.
-pub(super) const SAVE: [u32; 9] = [
-    pair(PairAccess::StoreX, Reg::X29, Reg::X9, PairMode::PreIndex, -REST),
-    pair(PairAccess::StoreX, Reg::X0, Reg::X1, PairMode::Offset, X0 - RECORD),
-    pair(PairAccess::StoreX, Reg::X2, Reg::X3, PairMode::Offset, X0 - RECORD + 16),
-    pair(PairAccess::StoreX, Reg::X4, Reg::X5, PairMode::Offset, X0 - RECORD + 32),
-    pair(PairAccess::StoreX, Reg::X6, Reg::X7, PairMode::Offset, X0 - RECORD + 48),
-    pair(PairAccess::StoreX, Reg::X8, Reg::X10, PairMode::Offset, X0 - RECORD + 64),
-    MOV_X29_SP,
-    pair(PairAccess::StoreX, Reg::X29, Reg::X30, PairMode::PreIndex, -RECORD),
-    MOV_X29_SP,
-];
+pub(super) const SAVE: [u32; 9] = crate::__frame!(word: save(X10, X30));
 
 /// x0 = ip, x1 = parent_ip, x3 = the SavedRegs; x2 comes from a literal.
 pub(super) const ARGUMENTS: [u32; 3] = [
@@ -36,26 +49,18 @@ pub(super) const ARGUMENTS: [u32; 3] = [
     Insn::mov(Reg::X3, Reg::X29).encode(),
 ];
 
+pub(super) const RESTORE_X8: u32 = crate::__frame!(word: restore_x8)[0];
 /// x9 = where to go on; x30 = the return address.
-pub(super) const RESTORE: [u32; 7] = [
-    pair(PairAccess::LoadX, Reg::X6, Reg::X7, PairMode::Offset, X0 + 48),
-    pair(PairAccess::LoadX, Reg::X4, Reg::X5, PairMode::Offset, X0 + 32),
-    pair(PairAccess::LoadX, Reg::X2, Reg::X3, PairMode::Offset, X0 + 16),
-    pair(PairAccess::LoadX, Reg::X0, Reg::X1, PairMode::Offset, X0),
-    pair(PairAccess::LoadX, Reg::X29, Reg::X9, PairMode::PostIndex, RECORD),
-    pair(PairAccess::LoadX, Reg::X29, Reg::X30, PairMode::PostIndex, REST),
-    Insn::Branch(Branch::Ret { rn: Reg::X9 }).encode(),
-];
+pub(super) const RESTORE: [u32; 6] = crate::__frame!(word: restore);
+/// The end of a stub.
+pub(super) const RET_X9: u32 = Insn::Branch(Branch::Ret { rn: Reg::X9 }).encode();
 
-pub(super) const LOAD_CONTEXT: u32 = pair(PairAccess::LoadX, Reg::X8, Reg::X10, PairMode::Offset, X0 + 64);
-const MOV_X29_SP: u32 = encoded(Insn::add_imm(RegOrSp::X29, RegOrSp::SP, 0));
-
-pub(super) const SAVE_SIMD: [u32; 4] = simd_pairs(Direction::Store);
-pub(super) const RESTORE_SIMD: [u32; 4] = simd_pairs(Direction::Load);
+pub(super) const SAVE_SIMD: [u32; 4] = crate::__frame!(word: save_simd);
+pub(super) const RESTORE_SIMD: [u32; 4] = crate::__frame!(word: restore_simd);
 
 impl Code {
     /// Calls the function at `target`. Where BL doesn't reach, the place of the load of its address to X16.
-    pub(super) fn call(&mut self, target: TextAddr) -> Option<Forward> {
+    pub(super) fn call(&mut self, target: TextAddr) -> Option<Placeholder> {
         if let Ok(offset) = BranchOffset::between(self.here().get(), target.get()) {
             self.word(Insn::bl(offset).encode());
             return None;
@@ -91,23 +96,12 @@ pub(super) const fn encoded(insn: Result<Insn, EncodeError>) -> u32 {
     }
 }
 
-/// Four pairs, pushed from the last to the first or popped the other way.
-const fn simd_pairs(direction: Direction) -> [u32; 4] {
-    let Some(v0) = VReg::v(0) else { panic!("V0 is a register") };
-    let mut words = [0; 4];
-    let mut n = 0;
-    while n < 4 {
-        let (first, mode, bytes) = match direction {
-            Direction::Store => (6 - 2 * n as u8, PairMode::PreIndex, -32),
-            Direction::Load => (2 * n as u8, PairMode::PostIndex, 32),
-        };
-        let Ok(offset) = pair_offset(bytes, 4) else { panic!("a constant that can't be encoded") };
-        let (rt, rt2, rn) = (v0.next(first), v0.next(first + 1), RegOrSp::SP);
-        words[n] =
-            Insn::SimdMemory(SimdMemory::Pair { direction, size: PairSize::Q, mode, rt, rt2, rn, offset }).encode();
-        n += 1;
-    }
-    words
+/// LDP or STP of two of q0 to q7.
+const fn simd_pair(direction: Direction, rt: u8, rt2: u8, mode: PairMode, bytes: i64) -> u32 {
+    let (Some(rt), Some(rt2), Ok(offset)) = (VReg::v(rt), VReg::v(rt2), pair_offset(bytes, 4)) else {
+        panic!("a constant that can't be encoded")
+    };
+    Insn::SimdMemory(SimdMemory::Pair { direction, size: PairSize::Q, mode, rt, rt2, rn: RegOrSp::SP, offset }).encode()
 }
 
 #[cfg(test)]
@@ -120,10 +114,10 @@ mod tests {
     #[test]
     fn the_argument_registers_of_the_hard_float_abi_are_kept() {
         let saved =
-            ["stp q6, q7", "stp q4, q5", "stp q2, q3", "stp q0, q1"].map(|pair| std::format!("{pair}, [sp, #-32]!"));
+            ["stp q6, q7, [sp, #-128]!", "stp q4, q5, [sp, #32]", "stp q2, q3, [sp, #64]", "stp q0, q1, [sp, #96]"];
         assert_eq!(SAVE_SIMD.map(|word| Insn::decode(word).to_string()), saved);
         let restored =
-            ["ldp q0, q1", "ldp q2, q3", "ldp q4, q5", "ldp q6, q7"].map(|pair| std::format!("{pair}, [sp], #32"));
+            ["ldp q0, q1, [sp, #96]", "ldp q2, q3, [sp, #64]", "ldp q4, q5, [sp, #32]", "ldp q6, q7, [sp], #128"];
         assert_eq!(RESTORE_SIMD.map(|word| Insn::decode(word).to_string()), restored);
     }
 }

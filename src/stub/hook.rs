@@ -3,9 +3,9 @@
 //!
 //! Without such a handler no register needs saving: x10 to x17 are enough.
 
-use super::code::{Code, Forward};
+use super::code::{Code, Placeholder};
 use super::entry::{StubEnv, Stubs, add, mrs};
-use super::frame::{HAS_SIMD, LOAD_CONTEXT, RESTORE, RESTORE_SIMD, SAVE, SAVE_SIMD, encoded, pair_at};
+use super::frame::{HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, encoded, pair_at};
 use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::context::regs::SavedRegs;
@@ -83,6 +83,7 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
         code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
         context.store_top(code, Reg::X11)?;
         code.words_of(&RESTORE);
+        code.word(RET_X9);
     }
 
     let mut lists = [None, None, None];
@@ -130,8 +131,8 @@ fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<()
 
 /// Where the stub goes if the call is not hooked after all.
 struct Declined {
-    by_handler: Forward,
-    answered: Option<Forward>,
+    by_handler: Placeholder,
+    answered: Option<Placeholder>,
 }
 
 /// Fills the frame, calls the handler, and returns to the function.
@@ -156,7 +157,7 @@ fn with_entry(
     if HAS_SIMD {
         code.words_of(&RESTORE_SIMD);
     }
-    code.word(LOAD_CONTEXT);
+    code.word(RESTORE_X8);
     code.word(context.store(Reg::XZR, offset_of!(TraceContext, busy))?);
     let by_handler = code.forward();
     let answered = if ops.flags().contains(OpsFlags::IPMODIFY) {
@@ -171,10 +172,9 @@ fn with_entry(
     };
     code.word(MRS_X14_CNTVCT);
     code.word(encoded(Insn::str(Reg::X14, RegOrSp::X0, TIME)));
-    let [restore @ .., ret] = RESTORE;
-    code.words_of(&restore);
+    code.words_of(&RESTORE);
     let load_stub = code.forward();
-    code.word(ret);
+    code.word(RET_X9);
     literals(code, ops, stubs, load_hook, load_stub)?;
     if let Some(from) = load_entry {
         let at = code.here();
@@ -189,8 +189,8 @@ fn literals(
     code: &mut Code,
     ops: &'static Ops,
     stubs: &Stubs,
-    load_hook: Forward,
-    load_stub: Forward,
+    load_hook: Placeholder,
+    load_stub: Placeholder,
 ) -> Result<(), EncodeError> {
     code.align();
     let at = code.here();

@@ -27,9 +27,9 @@ mod single;
 mod tests;
 
 pub(crate) use code::Code;
-pub(crate) use counting::Part;
+pub(crate) use counting::FramelessPart;
 pub(crate) use entry::StubEnv;
-pub(crate) use room::{Block, Room};
+pub(crate) use room::{StubBlock, StubRoom};
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
@@ -53,10 +53,10 @@ pub(crate) const LANDING_PAD_BYTES: i64 = 4;
 const RETURN_TO_FUNCTION: [Insn; 3] =
     [Insn::mov(Reg::X10, Reg::X30), Insn::mov(Reg::X30, Reg::X9), Insn::Branch(Branch::Ret { rn: Reg::X10 })];
 
-/// What a stub shall do.
+/// What a stub does.
 pub(crate) struct StubPlan<'a> {
     /// What comes first.
-    pub(crate) parts: &'a [Part],
+    pub(crate) parts: &'a [FramelessPart],
     /// The callbacks, in the order in which they are called.
     pub(crate) callbacks: &'a [&'static Ops],
     /// Where it goes on instead of in the function.
@@ -64,7 +64,7 @@ pub(crate) struct StubPlan<'a> {
 }
 
 impl StubPlan<'_> {
-    /// How many bytes the stub takes at most.
+    /// Returns the most bytes that the stub takes.
     pub(crate) fn bytes(&self) -> usize {
         let is_live = |ops: &Ops| !ops.flags().contains(OpsFlags::SAVE_REGS);
         let rest = match (self.callbacks, self.direct) {
@@ -72,10 +72,10 @@ impl StubPlan<'_> {
             ([only], None) if is_live(only) => single::MAX_BYTES + 4,
             (callbacks, _) => (TAIL_WORDS + 2 * callbacks.len()) * 4,
         };
-        rest + self.parts.iter().map(Part::words).sum::<usize>() * 4
+        rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4
     }
 
-    /// Makes the stub for address `at`.
+    /// Generates the stub for address `at`.
     ///
     /// # Errors
     ///

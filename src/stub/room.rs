@@ -9,22 +9,22 @@ const UNIT: u64 = 16;
 const MAX_UNITS: usize = 16384;
 
 /// The reserved text, and what of it is in use.
-pub(crate) struct Room {
+pub(crate) struct StubRoom {
     text: TextRange,
     /// # Invariants
     ///
-    /// A bit for each unit: set where a [`Block`] that was not given back has it.
+    /// A bit for each unit: set where a [`StubBlock`] that was not given back has it.
     used: [u64; MAX_UNITS / 64],
 }
 
 /// A part of the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Block {
+pub(crate) struct StubBlock {
     first: u16,
     units: u16,
 }
 
-impl Room {
+impl StubRoom {
     /// No room.
     pub(crate) const EMPTY: Self = Self { text: TextRange::EMPTY, used: [0; MAX_UNITS / 64] };
 
@@ -45,7 +45,7 @@ impl Room {
     }
 
     /// Takes a block of this many bytes, if there is one.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<Block> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Option<StubBlock> {
         let wanted = bytes.div_ceil(UNIT as usize).max(1);
         let units = self.units();
         // The free units that were found last are `first..end`.
@@ -60,7 +60,7 @@ impl Room {
             }
             end += (rest.trailing_zeros() as usize).min(left);
             if first + wanted <= end.min(units) {
-                let block = Block { first: first as u16, units: wanted as u16 };
+                let block = StubBlock { first: first as u16, units: wanted as u16 };
                 self.mark(block, true);
                 return Some(block);
             }
@@ -69,11 +69,11 @@ impl Room {
     }
 
     /// Gives a block back.
-    pub(crate) fn give_back(&mut self, block: Block) {
+    pub(crate) fn give_back(&mut self, block: StubBlock) {
         self.mark(block, false);
     }
 
-    fn mark(&mut self, block: Block, used: bool) {
+    fn mark(&mut self, block: StubBlock, used: bool) {
         let (mut unit, end) = (usize::from(block.first), usize::from(block.first) + usize::from(block.units));
         while unit < end {
             let count = (64 - unit % 64).min(end - unit);
@@ -88,17 +88,17 @@ impl Room {
         }
     }
 
-    /// Where a block begins.
-    pub(crate) const fn start(&self, block: Block) -> TextAddr {
+    /// Returns where a block begins.
+    pub(crate) const fn start(&self, block: StubBlock) -> TextAddr {
         self.text.start.offset(block.first as i64 * UNIT as i64)
     }
 
     /// A block's length in words.
-    pub(crate) const fn words(block: Block) -> usize {
+    pub(crate) const fn words(block: StubBlock) -> usize {
         block.units as usize * UNIT as usize / 4
     }
 
-    /// How many bytes are in use.
+    /// Returns how many bytes are in use.
     pub(crate) fn used_bytes(&self) -> usize {
         self.used.iter().map(|word| word.count_ones() as usize * UNIT as usize).sum()
     }
@@ -106,14 +106,14 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Room};
+    use super::{StubBlock, StubRoom};
     use crate::address::{TextAddr, TextRange};
     use std::boxed::Box;
     use std::vec::Vec;
     extern crate std;
 
-    fn room(bytes: u64) -> Box<Room> {
-        let mut room = Box::new(Room::EMPTY);
+    fn room(bytes: u64) -> Box<StubRoom> {
+        let mut room = Box::new(StubRoom::EMPTY);
         room.set(TextRange::new(TextAddr::new(0x1000), TextAddr::new(0x1000 + bytes)));
         room
     }
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn blocks_fill_the_room_without_overlap_and_come_back() {
         let mut room = room(4096);
-        let blocks: Vec<Block> = core::iter::from_fn(|| room.take(40)).collect();
+        let blocks: Vec<StubBlock> = core::iter::from_fn(|| room.take(40)).collect();
         assert_eq!(blocks.len(), 4096 / 48);
         for (n, block) in blocks.iter().enumerate() {
             assert_eq!(room.start(*block).get(), 0x1000 + n as u64 * 48);

@@ -2,7 +2,7 @@
 
 use super::code::Code;
 use super::entry::{StubEnv, add, mrs};
-use super::frame::{ARGUMENTS, HAS_SIMD, LOAD_CONTEXT, RESTORE, RESTORE_SIMD, SAVE, SAVE_SIMD, single};
+use super::frame::{ARGUMENTS, HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, single};
 use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PairMode, Reg, RegOrSp, Width, Zero};
@@ -42,9 +42,10 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
     if safe {
         code.word(single(PairMode::PostIndex));
     }
-    code.word(LOAD_CONTEXT);
+    code.word(RESTORE_X8);
     code.word(store_busy(if safe { Reg::X11 } else { Reg::XZR })?);
     code.words_of(&RESTORE);
+    code.word(RET_X9);
 
     let mut load_lists = [None, None];
     if let Some(from) = in_callback {

@@ -1,6 +1,7 @@
 //! Cache maintenance for a batch: each line once, and two barriers whatever its size.
 
 use super::machine::{CacheType, Machine};
+use super::word::TextWord;
 use crate::address::TextAddr;
 use core::convert::Infallible;
 use core::ops::ControlFlow;
@@ -8,14 +9,14 @@ use core::ops::ControlFlow;
 /// The smallest cache line that is built.
 const LINE_BYTES: u64 = 16;
 
-/// The addresses of words that were written.
+/// Words that were written.
 pub(crate) trait Places {
-    /// Calls `each` with every address until it breaks, each time the same ones.
-    fn for_each_word<B>(&self, each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B>;
+    /// Calls `each` with every word until it breaks, each time the same ones.
+    fn for_each_word<B>(&self, each: impl FnMut(TextWord) -> ControlFlow<B>) -> ControlFlow<B>;
 
-    /// Calls `each` with an address in every line that holds one of the words, each time the same ones.
+    /// Calls `each` with a word in every line that holds one that was written, each time the same ones.
     #[inline]
-    fn for_each_place(&self, mut each: impl FnMut(TextAddr)) {
+    fn for_each_place(&self, mut each: impl FnMut(TextWord)) {
         let all: ControlFlow<Infallible> = self.for_each_word(|at| {
             each(at);
             ControlFlow::Continue(())
@@ -24,42 +25,62 @@ pub(crate) trait Places {
     }
 }
 
-/// Text that was written from here on.
+/// A piece of text that was written.
+///
+/// # Invariants
+///
+/// It begins at a multiple of 4, and all of it is mapped and readable for as long as the value is used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Contiguous {
-    pub(crate) at: TextAddr,
-    pub(crate) bytes: u64,
+    start: TextAddr,
+    bytes: u64,
+}
+
+impl Contiguous {
+    /// Takes `bytes` bytes of text, from `start` on.
+    ///
+    /// # Safety
+    ///
+    /// 1. `start` is a multiple of 4.
+    /// 2. All the bytes are inside text that is mapped and readable for as long as the value is used.
+    pub(crate) const unsafe fn new(start: TextAddr, bytes: u64) -> Self {
+        // INVARIANT: our caller's promises.
+        Self { start, bytes }
+    }
+
+    /// The word that holds the byte at `offset`, which is less than `bytes`.
+    fn word(&self, offset: u64) -> TextWord {
+        debug_assert!(offset < self.bytes);
+        let at = self.start.offset((offset & !3) as i64);
+        // SAFETY: 1. a multiple of 4 from the start, which is one by the type's invariant. 2. It is in the piece, which is
+        // mapped by the invariant.
+        unsafe { TextWord::new(at) }
+    }
 }
 
 impl Places for Contiguous {
-    fn for_each_word<B>(&self, each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
-        (0..self.bytes).step_by(4).map(|offset| self.at.offset(offset as i64)).try_for_each(each)
+    fn for_each_word<B>(&self, each: impl FnMut(TextWord) -> ControlFlow<B>) -> ControlFlow<B> {
+        (0..self.bytes).step_by(4).map(|offset| self.word(offset)).try_for_each(each)
     }
 
-    fn for_each_place(&self, each: impl FnMut(TextAddr)) {
+    fn for_each_place(&self, each: impl FnMut(TextWord)) {
         let lines = (0..self.bytes.div_ceil(LINE_BYTES)).map(|line| line * LINE_BYTES);
         // The last line may begin anywhere before the end.
-        lines.chain(self.bytes.checked_sub(1)).map(|offset| self.at.offset(offset as i64)).for_each(each);
+        lines.chain(self.bytes.checked_sub(1)).map(|offset| self.word(offset)).for_each(each);
     }
 }
 
 /// Makes words that were written at these places visible to every CPU's instruction fetch.
 ///
 /// Ascending addresses let a line that holds several be maintained once. What this CPU executes after the return is new;
-/// the others must still synchronise.
-///
-/// # Safety
-///
-/// 1. Each place is in text that is mapped and readable.
-/// 2. `caches` is what `machine` says of itself, with what the platform knows on top.
-pub(crate) unsafe fn make_visible<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
+/// the others must still synchronise. `caches` is what `machine` says of itself, with what the platform knows on top.
+pub(crate) fn make_visible<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
     if caches.needs_clean() {
         if caches.clean_must_invalidate() {
-            // SAFETY: 1. our caller's first promise.
-            unsafe { clean_and_invalidate(machine, caches, places) };
+            clean_and_invalidate(machine, caches, places);
         } else {
             for_each_line(places, caches.data_line_bytes(), |line| {
-                // SAFETY: 1. the line holds a place, and no page ends inside a line: our caller's first promise.
+                // SAFETY: 1. the line holds a word of mapped text, and no page ends inside a line.
                 unsafe { machine.clean_data_line(line) };
             });
         }
@@ -76,26 +97,22 @@ pub(crate) unsafe fn make_visible<M: Machine + ?Sized>(machine: &M, caches: Cach
     machine.synchronize();
 }
 
-/// Cleans every line where a clean must invalidate. Apart, so that the loop for all other CPUs is as if this were not.
-///
-/// # Safety
-///
-/// 1. Each place is in text that is mapped and readable.
+/// Cleans and invalidates every line. Not inlined, so that the loop for all other CPUs stays as it is.
 #[cold]
 #[inline(never)]
-unsafe fn clean_and_invalidate<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
+fn clean_and_invalidate<M: Machine + ?Sized>(machine: &M, caches: CacheType, places: &impl Places) {
     for_each_line(places, caches.data_line_bytes(), |line| {
-        // SAFETY: 1. the line holds a place, and no page ends inside a line: our caller's promise.
+        // SAFETY: 1. the line holds a word of mapped text, and no page ends inside a line.
         unsafe { machine.clean_and_invalidate_data_line(line) };
     });
 }
 
-/// Calls `each` with the start of every line, once for neighbours.
+/// Calls `each` with the start of every line, once for neighbouring places.
 fn for_each_line(places: &impl Places, line_bytes: u64, mut each: impl FnMut(TextAddr)) {
     // No line starts at an odd address.
     let mut last = TextAddr::new(1);
-    places.for_each_place(|at| {
-        let line = TextAddr::new(at.get() & !(line_bytes - 1));
+    places.for_each_place(|word| {
+        let line = TextAddr::new(word.addr().get() & !(line_bytes - 1));
         if last != line {
             last = line;
             each(line);

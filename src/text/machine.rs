@@ -41,7 +41,7 @@ register_bitfields! {u64,
     ]
 }
 
-/// What writing text asks of a CPU.
+/// A CPU, as far as writing text needs it.
 ///
 /// # Safety
 ///
@@ -55,7 +55,7 @@ register_bitfields! {u64,
 ///    is taken on this CPU, and no memory access is moved out of there.
 /// 4. [`cache_type`](Self::cache_type) is true of the CPU that asks.
 pub unsafe trait Machine: Sync {
-    /// The instruction at `at`, through the executable mapping.
+    /// Reads the instruction at `at`, through the executable mapping.
     ///
     /// # Safety
     ///
@@ -63,7 +63,7 @@ pub unsafe trait Machine: Sync {
     /// 2. It is inside text that is mapped and readable.
     unsafe fn load(&self, at: TextAddr) -> u32;
 
-    /// The instruction at `alias`, a writable alias.
+    /// Reads one instruction through a writable alias.
     ///
     /// # Safety
     ///
@@ -80,10 +80,10 @@ pub unsafe trait Machine: Sync {
     /// 3. Whoever executes the text that it stands for may execute `word` there from now on.
     unsafe fn store(&self, alias: NonNull<u32>, word: u32);
 
-    /// What CTR_EL0 says about the caches, and MIDR_EL1 about the errata in cleaning them.
+    /// Reads what CTR_EL0 says about the caches, and MIDR_EL1 about errata in cleaning them.
     fn cache_type(&self) -> CacheType;
 
-    /// Whether there are atomic additions (FEAT_LSE; ID_AA64ISAR0_EL1.Atomic). Without this the answer is no.
+    /// Whether the CPU has atomic additions (FEAT_LSE; ID_AA64ISAR0_EL1.Atomic); no by default.
     fn has_atomics(&self) -> bool {
         false
     }
@@ -113,18 +113,18 @@ pub unsafe trait Machine: Sync {
     /// DSB ISH: waits until every access and maintenance operation before it has completed.
     fn complete(&self);
 
-    /// ISB: this CPU fetches anew what comes after.
+    /// ISB: this CPU fetches again what comes after.
     fn synchronize(&self);
 
     /// Masks IRQ and FIQ on this CPU.
     fn mask_interrupts(&self) -> InterruptMask;
 
-    /// Back to how the interrupts were.
+    /// Restores the interrupt mask.
     ///
     /// # Safety
     ///
     /// 1. `mask` is what [`mask_interrupts`](Self::mask_interrupts) returned, on this CPU and to this thread of execution.
-    /// 2. All that was masked inside of that was restored before, and this was not.
+    /// 2. Masks that were taken after it were restored before, and it was not restored yet.
     unsafe fn restore_interrupts(&self, mask: InterruptMask);
 }
 
@@ -136,29 +136,29 @@ pub(crate) type Cpu = Hardware;
 #[cfg(not(target_os = "none"))]
 pub(crate) type Cpu = &'static dyn Machine;
 
-/// The machine behind it.
+/// The machine behind a [`Cpu`].
 #[cfg(target_os = "none")]
 pub(crate) const fn machine(cpu: &Cpu) -> &impl Machine {
     cpu
 }
-/// The machine behind it.
+/// The machine behind a [`Cpu`].
 #[cfg(not(target_os = "none"))]
 pub(crate) const fn machine(cpu: &Cpu) -> &dyn Machine {
     *cpu
 }
 
-/// DAIF as it was.
+/// The DAIF bits before interrupts were masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterruptMask(u64);
 
 impl InterruptMask {
-    /// For a machine that is not the CPU itself: whatever [`restore_interrupts`](Machine::restore_interrupts), which alone
-    /// gives it a meaning, needs to know.
+    /// Takes a value to restore, for a machine that is not the CPU itself; only its
+    /// [`restore_interrupts`](Machine::restore_interrupts) interprets it.
     pub const fn from_daif(daif: u64) -> Self {
         Self(daif)
     }
 
-    /// What it was made from.
+    /// Returns the value that it was made from.
     pub const fn daif(self) -> u64 {
         self.0
     }
@@ -177,7 +177,7 @@ impl CacheType {
         Self { ctr: LocalRegisterCopy::new(ctr), clean_must_invalidate: false }
     }
 
-    /// The same on a CPU with this MIDR_EL1: a Cortex-A53 before r0p3 cleans by DC CIVAC.
+    /// Adds the errata of the CPU with this MIDR_EL1: a Cortex-A53 before r0p3 cleans by DC CIVAC.
     ///
     /// On those a DC CVAU may lose or corrupt the line's data while another CPU accesses it (Arm's errata 819472, 824069,
     /// 826319 and 827319); all of them are avoided by cleaning and invalidating instead.
@@ -189,7 +189,7 @@ impl CacheType {
         self.with_clean_errata(cortex_a53 && before_r0p3)
     }
 
-    /// The same where another CPU has those errata, if it does: they are of the data that CPUs share.
+    /// Adds those errata if another CPU has them: they concern data that CPUs share.
     #[must_use]
     pub fn with_clean_errata(self, has: bool) -> Self {
         Self { clean_must_invalidate: self.clean_must_invalidate || has, ..self }
@@ -200,12 +200,12 @@ impl CacheType {
         self.clean_must_invalidate
     }
 
-    /// The smallest data cache line, in bytes.
+    /// Returns the size of the smallest data cache line, in bytes.
     pub fn data_line_bytes(self) -> u64 {
         4 << self.ctr.read(CTR_EL0::DminLine)
     }
 
-    /// The smallest instruction cache line, in bytes.
+    /// Returns the size of the smallest instruction cache line, in bytes.
     pub fn instruction_line_bytes(self) -> u64 {
         4 << self.ctr.read(CTR_EL0::IminLine)
     }

@@ -18,7 +18,7 @@
 //!
 //! Between 2 and 5 another CPU may execute the old instruction or the new one, nothing else: NOP, B and BL are among the
 //! instructions for which the architecture promises that (Arm ARM B2.2.5, "Concurrent modification and execution of
-//! instructions"), and a batch for live text is made of [`LiveWord`](crate::callsite::LiveWord)s only.
+//! instructions"), and a batch for live text is made of `LiveWord`s only.
 //!
 //! # The second store
 //! An emulator that translates has no caches to be maintained, and so forgives what is missing in 3 to 5. It has something
@@ -54,6 +54,7 @@ pub(crate) mod machine;
 pub(crate) mod poke;
 #[cfg(test)]
 mod tests;
+pub(crate) mod word;
 
 pub(crate) use machine::Cpu;
 #[cfg(target_arch = "aarch64")]
@@ -61,3 +62,4 @@ pub use machine::Hardware;
 pub use machine::{CacheType, InterruptMask, Machine};
 pub(crate) use poke::{Batch, TextPoke};
 pub use poke::{PokeCause, PokeError, Undone};
+pub(crate) use word::TextWord;

@@ -5,13 +5,15 @@
 //! anything stay changed, and the error says how much. The second store, for emulators, is no exception: a batch whose
 //! words could not all be stored again is undone as any other, so that there is no third outcome for callers to know.
 //!
-//! A [`Batch`] walks over its changes: once for the check, which its owner asks for first, once for the writes, and over the addresses alone for each kind
-//! of maintenance. So no memory is needed for it; and the batch has the loop, in which it keeps what neighbours share.
+//! A [`Batch`] walks over its changes: once for the check, which its owner asks for first, once for the writes, and over the
+//! addresses alone for each kind of maintenance. So no memory is needed for it; and the batch has the loop, in which it
+//! keeps what neighbours share.
 
 use super::cache::{Contiguous, Places, make_visible};
 #[cfg(target_os = "none")]
 use super::machine::Machine as _;
 use super::machine::{Cpu, InterruptMask, machine};
+use super::word::TextWord;
 use crate::address::TextAddr;
 use crate::callsite::{LiveWord, MOV_X9_LR, WordChange};
 use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
@@ -19,7 +21,7 @@ use core::fmt;
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
 
-/// Why a batch was not carried out.
+/// Why a batch of changes failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PokeError {
     /// The first instruction that could not be changed, or the first of the batch where it failed as a whole.
@@ -34,16 +36,16 @@ pub struct PokeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PokeCause {
-    /// Another word is there than should be; it was left alone.
+    /// The text holds another word than expected; it was left alone.
     Mismatch {
         /// The word that should be there.
         expected: u32,
-        /// The word that is.
+        /// The word that is there.
         found: u32,
     },
     /// The platform gave no writable alias.
     Alias(AliasError),
-    /// The platform's alias is not one of this text: it shows another word. Nothing was written through it.
+    /// The platform's alias shows another word than the text, so it is of other memory. Nothing was written through it.
     WrongAlias {
         /// The word in the text.
         text: u32,
@@ -62,7 +64,7 @@ pub enum Undone {
     /// Every word is as it was, but not every CPU has confirmed that it will execute the old ones; or, on an emulator, not
     /// every word could be [stored again](crate::Platform::may_be_emulated).
     Unconfirmed,
-    /// So many words could not be written back; all others are as they were.
+    /// This many words could not be written back; all others are as they were.
     AllBut(usize),
 }
 
@@ -99,22 +101,22 @@ impl core::error::Error for PokeError {
     }
 }
 
-/// Changes that belong together.
+/// Changes that are made together or not at all.
 pub(crate) trait Batch<Word> {
     /// Calls `each` with the changes until it breaks, in ascending order of their addresses where that is cheap; each
     /// time with the same ones.
-    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word>) -> ControlFlow<B>) -> ControlFlow<B>;
+    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word, TextWord>) -> ControlFlow<B>) -> ControlFlow<B>;
 
-    /// The same for the changes' addresses; a batch that has them more cheaply says so.
-    fn for_each_address<B>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<B>) -> ControlFlow<B> {
+    /// Calls `each` with the changes' addresses until it breaks; a batch that has them more cheaply says so.
+    fn for_each_address<B>(&self, mut each: impl FnMut(TextWord) -> ControlFlow<B>) -> ControlFlow<B> {
         self.for_each_change(|change| each(change.at))
     }
 }
 
 /// Any function that makes the same iterator each time.
-impl<Word, I: Iterator<Item = WordChange<Word>>, F: Fn() -> I> Batch<Word> for F {
+impl<Word, I: Iterator<Item = WordChange<Word, TextWord>>, F: Fn() -> I> Batch<Word> for F {
     #[inline]
-    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word>) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn for_each_change<B>(&self, each: impl FnMut(WordChange<Word, TextWord>) -> ControlFlow<B>) -> ControlFlow<B> {
         self().try_for_each(each)
     }
 }
@@ -124,24 +126,24 @@ struct Words<'a, B>(&'a B);
 
 impl<B: Batch<LiveWord>> Batch<u32> for Words<'_, B> {
     #[inline]
-    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32, TextWord>) -> ControlFlow<T>) -> ControlFlow<T> {
         self.0.for_each_change(|change| each(change.words()))
     }
 
     #[inline]
-    fn for_each_address<T>(&self, each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_address<T>(&self, each: impl FnMut(TextWord) -> ControlFlow<T>) -> ControlFlow<T> {
         self.0.for_each_address(each)
     }
 }
 
-/// Those changes of a batch that have these numbers, the other way round.
+/// The changes of a batch that have these numbers, reversed.
 struct Undoing<'a, B> {
     batch: &'a B,
     numbers: Range<usize>,
 }
 
 impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
-    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32>) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_change<T>(&self, mut each: impl FnMut(WordChange<u32, TextWord>) -> ControlFlow<T>) -> ControlFlow<T> {
         let mut number = 0;
         let flow = self.batch.for_each_change(|change| {
             let (here, begun) = (number, self.numbers.start <= number);
@@ -158,7 +160,7 @@ impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
         }
     }
 
-    fn for_each_address<T>(&self, mut each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_address<T>(&self, mut each: impl FnMut(TextWord) -> ControlFlow<T>) -> ControlFlow<T> {
         let mut broken = None;
         let _ = self.addresses(&mut |at| each(at).map_break(|value| broken = Some(value)));
         broken.map_or(ControlFlow::Continue(()), ControlFlow::Break)
@@ -166,10 +168,10 @@ impl<B: Batch<u32>> Batch<u32> for Undoing<'_, B> {
 }
 
 impl<B: Batch<u32>> Undoing<'_, B> {
-    /// The same for their addresses. Undoing has time, and one loop for all that is done at them is less to compile.
+    /// Calls `each` with their addresses. Undoing has time, and one loop for all that is done at them is less to compile.
     #[cold]
     #[inline(never)]
-    fn addresses(&self, each: &mut dyn FnMut(TextAddr) -> ControlFlow<()>) -> ControlFlow<()> {
+    fn addresses(&self, each: &mut dyn FnMut(TextWord) -> ControlFlow<()>) -> ControlFlow<()> {
         self.for_each_change(|change| each(change.at))
     }
 }
@@ -179,7 +181,7 @@ struct PlacesOf<'a, B>(&'a B);
 
 impl<B: Batch<u32>> Places for PlacesOf<'_, B> {
     #[inline]
-    fn for_each_word<T>(&self, each: impl FnMut(TextAddr) -> ControlFlow<T>) -> ControlFlow<T> {
+    fn for_each_word<T>(&self, each: impl FnMut(TextWord) -> ControlFlow<T>) -> ControlFlow<T> {
         self.0.for_each_address(each)
     }
 }
@@ -196,7 +198,7 @@ impl<'a> TextPoke<'a> {
         Self { platform, machine }
     }
 
-    /// Sees that the text is what the batch starts from, and that it is callsites: each word changed has MOV X9, LR before it.
+    /// Checks that the text is what the batch starts from, and that it is callsites: each word changed has MOV X9, LR before it.
     ///
     /// # Errors
     ///
@@ -204,15 +206,15 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// 1. Every address, and the one of the word before, is a multiple of 4 inside text that is mapped.
+    /// 1. The word before each of the batch's is inside mapped text as well.
     pub(crate) unsafe fn check_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
         let verified = Words(batch).for_each_change(|change| {
-            let mov = WordChange { at: change.at.offset(-4), old: MOV_X9_LR, new: MOV_X9_LR };
-            let places = [change, mov];
-            let wrong = places.into_iter().find_map(|change| {
-                // SAFETY: our caller promises that both addresses are aligned and mapped.
-                unsafe { self.verify(change) }.err().map(|cause| undone(change.at, cause))
-            });
+            // SAFETY: 1. a multiple of 4 from a word. 2. Our caller's promise.
+            let at = unsafe { TextWord::new(change.at.addr().offset(-4)) };
+            let places = [change, WordChange { at, old: MOV_X9_LR, new: MOV_X9_LR }];
+            let wrong = places
+                .into_iter()
+                .find_map(|change| self.verify(change).err().map(|cause| undone(change.at.addr(), cause)));
             wrong.map_or(ControlFlow::Continue(()), ControlFlow::Break)
         });
         verified.break_value().map_or(Ok(()), Err)
@@ -223,12 +225,8 @@ impl<'a> TextPoke<'a> {
     /// # Errors
     ///
     /// See [`PokeError`].
-    ///
-    /// # Safety
-    ///
-    /// 1. Every address is a multiple of 4 inside text that is mapped and executable.
-    pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
-        // SAFETY: 1. our caller's promise about the addresses. 2. Both words of each change may be swung while they run.
+    pub(crate) fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
+        // SAFETY: 1. both words of each change may be swung while they run.
         unsafe { self.apply(&Words(batch)) }
     }
 
@@ -240,12 +238,10 @@ impl<'a> TextPoke<'a> {
     ///
     /// # Safety
     ///
-    /// 1. Every address is a multiple of 4 inside text that is mapped.
-    /// 2. No CPU executes any of these instructions meanwhile.
+    /// 1. No CPU executes any of these instructions meanwhile.
     pub(crate) unsafe fn apply_quiet(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        // SAFETY: our caller's first promise.
-        unsafe { self.check(batch) }?;
-        // SAFETY: 1. our caller's first promise. 2. The second: what nobody executes may be changed to anything.
+        self.check(batch)?;
+        // SAFETY: 1. our caller's promise: what nobody executes may be changed to anything.
         unsafe { self.apply(batch) }
     }
 
@@ -258,15 +254,15 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// 1. `at` is a multiple of 4, and all the words lie inside text that is mapped.
-    /// 2. No CPU executes any of it before this has returned, and what was there is nobody's.
+    /// 2. No CPU executes any of it before this has returned, and nothing there is in use.
     pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32]) -> Result<(), PokeError> {
         self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
-        // SAFETY: both of our caller's promises.
+        // SAFETY: 1. and 2. our caller's promises.
         let written = unsafe { self.write_words(at, words) };
         let result = written.and_then(|()| {
-            let places = Contiguous { at, bytes: size_of_val(words) as u64 };
-            // SAFETY: 1. our caller's first promise. 2. All of the words were just written.
-            unsafe { self.publish(&places, at) }.map_err(|(at, cause)| undone(at, cause))
+            // SAFETY: 1. and 2. our caller's first promise.
+            let places = unsafe { Contiguous::new(at, size_of_val(words) as u64) };
+            self.publish(&places, at).map_err(|(at, cause)| undone(at, cause))
         });
         self.platform.end_batch();
         result
@@ -282,7 +278,8 @@ impl<'a> TextPoke<'a> {
             (here, words) = words.split_at(words.len().min((ALIAS_BYTES as usize - offset) / 4));
             let mut window = None;
             // SAFETY: 1. and 2. our caller's first promise.
-            let alias = unsafe { Window::reopen_on(*self, &mut window, at) }.map_err(|cause| undone(at, cause))?;
+            let word = unsafe { TextWord::new(at) };
+            let alias = Window::reopen_on(*self, &mut window, word).map_err(|cause| undone(at, cause))?;
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset) }.cast();
             for (number, word) in here.iter().enumerate() {
@@ -297,28 +294,22 @@ impl<'a> TextPoke<'a> {
         Ok(())
     }
 
-    /// # Safety
-    ///
-    /// 1. Every address is a multiple of 4 inside text that is mapped.
-    unsafe fn check(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        let verified = batch.for_each_change(|change| {
-            // SAFETY: our caller promises that the address is aligned and mapped.
-            match unsafe { self.verify(change) } {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(cause) => ControlFlow::Break(undone(change.at, cause)),
-            }
+    fn check(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
+        let verified = batch.for_each_change(|change| match self.verify(change) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(cause) => ControlFlow::Break(undone(change.at.addr(), cause)),
         });
         verified.break_value().map_or(Ok(()), Err)
     }
 
     /// # Safety
     ///
-    /// 1. Every address is a multiple of 4 inside text that is mapped.
-    /// 2. Each word may be changed from the old to the new one now, and back.
+    /// 1. Each word may be changed from the old to the new one now, and back.
     unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
         let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
+        let first = first.addr();
         self.platform.begin_batch().map_err(|error| undone(first, PokeCause::Alias(error)))?;
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. our caller's promise.
         let result = unsafe { self.carry_out(batch, first) };
         self.platform.end_batch();
         result
@@ -330,10 +321,9 @@ impl<'a> TextPoke<'a> {
     ///
     /// As for [`apply`](Self::apply).
     unsafe fn carry_out(&self, batch: &impl Batch<u32>, first: TextAddr) -> Result<(), PokeError> {
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. our caller's promise.
         let (written, failure) = match unsafe { self.write_all(batch) } {
-            // SAFETY: 1. our caller's first promise. 2. All of the batch was written.
-            Ok(written) => match unsafe { self.publish(&PlacesOf(batch), first) } {
+            Ok(written) => match self.publish(&PlacesOf(batch), first) {
                 Ok(()) => return Ok(()),
                 Err(failure) => (written, failure),
             },
@@ -343,11 +333,10 @@ impl<'a> TextPoke<'a> {
         if written == 0 {
             return Err(undone(at, cause));
         }
-        // SAFETY: our caller's promise.
+        // SAFETY: 1. our caller's promise.
         let left = unsafe { self.write_back(batch, written) };
         let places = PlacesOf(&Undoing { batch, numbers: 0..written });
-        // SAFETY: 1. our caller's first promise. 2. These were written, and now written back or left alone.
-        let undone = match (left, unsafe { self.publish(&places, first) }) {
+        let undone = match (left, self.publish(&places, first)) {
             (0, Ok(())) => Undone::Entirely,
             (0, Err(_)) => Undone::Unconfirmed,
             (left, _) => Undone::AllBut(left),
@@ -355,7 +344,7 @@ impl<'a> TextPoke<'a> {
         Err(PokeError { at, cause, undone })
     }
 
-    /// Undoes every one of the first changes, so many, that can be undone; how many can't.
+    /// Undoes each of the first `written` changes that can be undone; returns how many can't.
     ///
     /// # Safety
     ///
@@ -364,52 +353,45 @@ impl<'a> TextPoke<'a> {
         let (mut tried, mut left) = (0, 0);
         loop {
             let undoing = Undoing { batch, numbers: tried..written };
-            // SAFETY: our caller's promise: what may be changed from old to new may be changed back.
+            // SAFETY: 1. our caller's promise: what may be changed from old to new may be changed back.
             let Err(stopped) = (unsafe { self.write_all(&undoing) }) else { return left };
             tried += stopped.written + 1;
             left += 1;
         }
     }
 
-    /// Makes every CPU execute what was written at these addresses; where that failed, and why.
+    /// Makes every CPU execute what was written at these words.
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// 1. Every address is a multiple of 4 inside text that is mapped.
-    /// 2. This batch has written there.
-    unsafe fn publish(&self, places: &impl Places, first: TextAddr) -> Result<(), (TextAddr, PokeCause)> {
+    /// Where that failed, and why.
+    fn publish(&self, places: &impl Places, first: TextAddr) -> Result<(), (TextAddr, PokeCause)> {
         let machine = machine(&self.machine);
         let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
-        // SAFETY: 1. our caller's first promise. 2. Just asked.
-        unsafe { make_visible(machine, caches, places) };
+        make_visible(machine, caches, places);
         self.platform.synchronize_cpus().map_err(|timeout| (first, PokeCause::Cpu(timeout)))?;
-        if self.platform.may_be_emulated() {
-            // SAFETY: both of our caller's promises.
-            unsafe { self.store_again(places) }
-        } else {
-            Ok(())
-        }
+        if self.platform.may_be_emulated() { self.store_again(places) } else { Ok(()) }
     }
 
     /// Stores each word again with the value that it has, so that an emulator throws away what it translated from the word
-    /// before; where that failed, and why. Every CPU has synchronised, so none is still translating it.
+    /// before. Every CPU has synchronised, so none is still translating it.
     ///
     /// No maintenance follows: to a CPU, nothing has changed.
     ///
-    /// # Safety
+    /// # Errors
     ///
-    /// As for [`publish`](Self::publish).
+    /// Where that failed, and why.
     #[inline(never)]
-    unsafe fn store_again(&self, places: &impl Places) -> Result<(), (TextAddr, PokeCause)> {
+    fn store_again(&self, places: &impl Places) -> Result<(), (TextAddr, PokeCause)> {
         let mut window: Option<Window<'_>> = None;
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
-        let flow = places.for_each_word(|at| {
+        let flow = places.for_each_word(|word| {
+            let at = word.addr();
             let offset = at.get() & (ALIAS_BYTES - 1);
             let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
-                // SAFETY: 1. and 2. our caller's first promise.
-                match unsafe { Window::reopen_on(*self, &mut window, at) } {
+                match Window::reopen_on(*self, &mut window, word) {
                     Ok(opened) => (page, alias) = (page_now, opened),
                     Err(cause) => return ControlFlow::Break((at, cause)),
                 }
@@ -428,20 +410,14 @@ impl<'a> TextPoke<'a> {
         }
     }
 
-    /// Whether the old word is there.
-    ///
-    /// # Safety
-    ///
-    /// 1. The address is a multiple of 4.
-    /// 2. It is inside text that is mapped.
+    /// Checks that the old word is there.
     #[inline]
-    unsafe fn verify(&self, change: WordChange<u32>) -> Result<(), PokeCause> {
-        // SAFETY: our caller's two promises are the ones that `load` asks for.
-        let found = unsafe { self.machine.load(change.at) };
+    fn verify(&self, change: WordChange<u32, TextWord>) -> Result<(), PokeCause> {
+        let found = change.at.load(self.machine);
         if found == change.old { Ok(()) } else { Err(PokeCause::Mismatch { expected: change.old, found }) }
     }
 
-    /// Writes every change, page by page; how many, or where it stopped.
+    /// Writes every change, page by page; returns how many, or where it stopped.
     ///
     /// # Safety
     ///
@@ -452,21 +428,20 @@ impl<'a> TextPoke<'a> {
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
         let flow = batch.for_each_change(|change| {
-            let offset = change.at.get() & (ALIAS_BYTES - 1);
-            let page_now = TextAddr::new(change.at.get() - offset);
+            let at = change.at.addr();
+            let offset = at.get() & (ALIAS_BYTES - 1);
+            let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
                 match Window::reopen(*self, &mut window, page_now) {
                     Ok(opened) => (page, alias) = (page_now, opened),
-                    Err(error) => return ControlFlow::Break((change.at, PokeCause::Alias(error))),
+                    Err(error) => return ControlFlow::Break((at, PokeCause::Alias(error))),
                 }
             }
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
-            // SAFETY: our caller's promise; the window on this page is open, and its alias aligned.
+            // SAFETY: 1. our caller's promise. 2. The window on this page is open, and its alias aligned.
             if let Err(found) = unsafe { self.write(place, change) } {
-                // SAFETY: our caller's promise about the address.
-                let cause = unsafe { self.cause_of(change.at, change.old, found) };
-                return ControlFlow::Break((change.at, cause));
+                return ControlFlow::Break((at, self.cause_of(change.at, change.old, found)));
             }
             written += 1;
             ControlFlow::Continue(())
@@ -477,41 +452,40 @@ impl<'a> TextPoke<'a> {
         }
     }
 
-    /// Compares through the alias, then writes one word there; the word that is there, where it is another one.
+    /// Compares through the alias, then writes one word there.
+    ///
+    /// # Errors
+    ///
+    /// The word that is there, if it is another one.
     ///
     /// # Safety
     ///
-    /// 1. and 2. as for [`apply`](Self::apply).
-    /// 3. `place` is that of the change in the open window on its page, and aligned.
+    /// 1. As for [`apply`](Self::apply).
+    /// 2. `place` is that of the change in the open window on its page, and aligned.
     #[inline]
-    unsafe fn write(&self, place: NonNull<u32>, change: WordChange<u32>) -> Result<(), u32> {
-        // SAFETY: 1. and 2. our caller's third promise; the platform promises that an open window is mapped.
+    unsafe fn write(&self, place: NonNull<u32>, change: WordChange<u32, TextWord>) -> Result<(), u32> {
+        // SAFETY: 1. and 2. our caller's second promise; the platform promises that an open window is mapped.
         let found = unsafe { self.machine.load_alias(place) };
         if found != change.old {
             return Err(found);
         }
-        // SAFETY: 1. and 2. as above, and writable. 3. Our caller's second promise: the old word was there.
+        // SAFETY: 1. and 2. as above, and writable. 3. Our caller's first promise: the old word was there.
         unsafe { self.machine.store(place, change.new) };
         Ok(())
     }
 
-    /// Why another word was found at the alias.
-    ///
-    /// # Safety
-    ///
-    /// As for [`verify`](Self::verify).
+    /// Why another word than the old one, `alias`, was found at the alias.
     #[cold]
     #[inline(never)]
-    unsafe fn cause_of(&self, at: TextAddr, old: u32, alias: u32) -> PokeCause {
-        // SAFETY: our caller's promise.
-        match unsafe { self.verify(WordChange { at, old, new: old }) } {
+    fn cause_of(&self, at: TextWord, old: u32, alias: u32) -> PokeCause {
+        match self.verify(WordChange { at, old, new: old }) {
             Ok(()) => PokeCause::WrongAlias { text: old, alias },
             Err(cause) => cause,
         }
     }
 }
 
-/// A batch's failure before any write.
+/// Makes the error of a batch that failed before any write.
 const fn undone(at: TextAddr, cause: PokeCause) -> PokeError {
     PokeError { at, cause, undone: Undone::Entirely }
 }
@@ -523,7 +497,7 @@ struct Stopped {
     cause: PokeCause,
 }
 
-/// A writable alias of one page, with interrupts masked as long as it is open.
+/// A writable alias of one page, with interrupts masked while it is open.
 ///
 /// # Invariants
 ///
@@ -537,7 +511,8 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Opens the window on another page; its alias. Apart from the loop over a page's changes, which keeps its registers.
+    /// Opens the window on another page; returns its alias. Not inlined into the loop over a page's changes, which so keeps
+    /// its registers.
     #[inline(never)]
     fn reopen(poke: TextPoke<'a>, window: &mut Option<Self>, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
         // The old one goes before the new one comes: a platform may have room for one only.
@@ -545,19 +520,14 @@ impl<'a> Window<'a> {
         Self::open(poke, page).map(|opened| window.insert(opened).alias)
     }
 
-    /// The same on the page of this address, once the word there was seen through the alias.
-    ///
-    /// # Safety
-    ///
-    /// 1. The address is a multiple of 4.
-    /// 2. It is inside text that is mapped.
-    unsafe fn reopen_on(poke: TextPoke<'a>, window: &mut Option<Self>, at: TextAddr) -> Result<NonNull<u8>, PokeCause> {
-        let offset = at.get() & (ALIAS_BYTES - 1);
-        let opened = Self::reopen(poke, window, TextAddr::new(at.get() - offset)).map_err(PokeCause::Alias)?;
+    /// Opens the window on the page of this word, and checks that the alias shows it; returns the alias.
+    fn reopen_on(poke: TextPoke<'a>, window: &mut Option<Self>, word: TextWord) -> Result<NonNull<u8>, PokeCause> {
+        let at = word.addr().get();
+        let offset = at & (ALIAS_BYTES - 1);
+        let opened = Self::reopen(poke, window, TextAddr::new(at - offset)).map_err(PokeCause::Alias)?;
         // SAFETY: the offset is inside the alias's ALIAS_BYTES.
         let place = unsafe { opened.byte_add(offset as usize) }.cast();
-        // SAFETY: both of our caller's promises.
-        let text = unsafe { poke.machine.load(at) };
+        let text = word.load(poke.machine);
         // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window is open.
         let alias = unsafe { poke.machine.load_alias(place) };
         if text == alias { Ok(opened) } else { Err(PokeCause::WrongAlias { text, alias }) }

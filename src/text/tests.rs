@@ -1,6 +1,6 @@
 //! What a batch does where the platform gets in its way.
 
-use super::{CacheType, PokeCause, PokeError, TextPoke, Undone};
+use super::{CacheType, PokeCause, PokeError, TextPoke, TextWord, Undone};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{NOP, WordChange};
 use crate::fakes::{Event, FakeKernel, FakeText, Fault};
@@ -85,8 +85,12 @@ fn three_pages() -> (&'static FakeKernel, [TextAddr; 3]) {
 }
 
 fn change_all(kernel: &'static FakeKernel, platform: &dyn Platform, places: [TextAddr; 3]) -> Result<(), PokeError> {
-    let changes = || places.into_iter().map(|at| WordChange { at, old: NOP, new: BRK });
-    // SAFETY: the addresses are of the fake's text, which nothing executes.
+    let word = |at| {
+        // SAFETY: 1. and 2. a page of the fake's text begins there.
+        unsafe { TextWord::new(at) }
+    };
+    let changes = || places.into_iter().map(|at| WordChange { at: word(at), old: NOP, new: BRK });
+    // SAFETY: 1. nothing executes the fake's text.
     unsafe { TextPoke::new(platform, kernel).apply_quiet(&changes) }
 }
 

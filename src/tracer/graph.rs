@@ -3,7 +3,7 @@
 //! A probe that writes one record a call, at the exit, with the time of the entry: a reader puts calls inside each
 //! other by these times and by the depth. So a call that has not returned yet is not there.
 
-use super::kernel::{RecordTo, recorder};
+use super::kernel::{RecordTo, event_writer};
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 
@@ -17,9 +17,15 @@ impl<K: RecordTo, const DEPTH: usize> Probe for Graph<K, DEPTH> {
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
-        let depth = call.depth();
-        if DEPTH == usize::MAX || depth < DEPTH {
-            recorder::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
-        }
+        record_exit::<K>(call, |depth| DEPTH == usize::MAX || depth < DEPTH);
+    }
+}
+
+/// Records a call at its exit, if it is wanted at its depth.
+#[inline]
+pub(super) fn record_exit<K: RecordTo>(call: &Exit<'_>, is_wanted: impl FnOnce(usize) -> bool) {
+    let depth = call.depth();
+    if is_wanted(depth) {
+        event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
     }
 }

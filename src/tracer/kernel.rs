@@ -1,6 +1,6 @@
 //! What tracers that record ask of a kernel.
 
-use super::event::Recorder;
+use super::event::EventWriter;
 use super::ring::Ring;
 use super::ticks;
 
@@ -29,39 +29,39 @@ use super::ticks;
 /// static CALLS: Ops = Ops::returning::<Graph<OneCpu>>();
 /// ```
 pub trait RecordTo: 'static {
-    /// The running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another CPU's by
-    /// the time that it is written to.
+    /// Returns the running CPU's ring. Called by a thread that may be preempted right after, so the ring may be another
+    /// CPU's by the time that it is written to.
     fn ring() -> &'static Ring;
 
-    /// The running task's number; 0 where a CPU runs no task.
+    /// Returns the running task's number; 0 where a CPU runs no task.
     fn task() -> u32;
 }
 
-/// A type of the kernel's own that keeps what a tracer finds, in a `static`.
+/// Where a kernel keeps what a tracer finds: a `static`, told by a type of the kernel's own.
 ///
 /// ```
-/// use fentry::tracer::kernel::Keeps;
+/// use fentry::tracer::kernel::StoreIn;
 /// use fentry::tracer::latency::{Histogram, Latency};
 /// use fentry::Ops;
 ///
 /// static READS: Histogram = Histogram::new();
 ///
 /// struct Reads;
-/// impl Keeps<Histogram> for Reads {
-///     fn kept() -> &'static Histogram {
+/// impl StoreIn<Histogram> for Reads {
+///     fn store() -> &'static Histogram {
 ///         &READS
 ///     }
 /// }
 ///
 /// static TIME_READS: Ops = Ops::returning::<Latency<Reads>>();
 /// ```
-pub trait Keeps<T: 'static>: 'static {
-    /// Where it is.
-    fn kept() -> &'static T;
+pub trait StoreIn<T: 'static>: 'static {
+    /// Returns what is kept.
+    fn store() -> &'static T;
 }
 
 /// A recorder on the running CPU's ring.
 #[inline]
-pub(super) fn recorder<K: RecordTo>() -> Recorder<'static, impl Fn() -> u64> {
-    Recorder { ring: K::ring(), task: K::task(), clock: ticks }
+pub(super) fn event_writer<K: RecordTo>() -> EventWriter<'static, impl Fn() -> u64> {
+    EventWriter { ring: K::ring(), task: K::task(), clock: ticks }
 }

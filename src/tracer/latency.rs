@@ -1,6 +1,6 @@
 //! How long a function's calls take: a histogram, and a trigger for those that take too long.
 
-use super::kernel::Keeps;
+use super::kernel::StoreIn;
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,13 +9,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct Latency<K>(PhantomData<K>);
 
-impl<K: Keeps<Histogram>> Probe for Latency<K> {
+impl<K: StoreIn<Histogram>> Probe for Latency<K> {
     const ENTRY: bool = false;
     type Data = ();
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
-        K::kept().add(call.ticks());
+        K::store().add(call.ticks());
     }
 }
 
@@ -71,12 +71,12 @@ impl Default for Histogram {
     }
 }
 
-/// What shall happen when a call took too long.
+/// What happens when a call took too long.
 pub trait Slow: 'static {
-    /// From how many ticks on.
+    /// Returns the number of ticks from which on a call is slow.
     fn limit() -> u64;
 
-    /// It did. In the exit handler: with the result, and before the caller goes on.
+    /// Handles a slow call, in its exit handler: with the result, and before the caller goes on.
     fn slow(call: &mut Exit<'_>, ticks: u64);
 }
 
@@ -99,7 +99,7 @@ impl<S: Slow> Probe for SlowerThan<S> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, Exit, Histogram, Keeps, Latency, Slow, SlowerThan};
+    use super::{Bucket, Exit, Histogram, Latency, Slow, SlowerThan, StoreIn};
     use crate::context::shadow::HookedCall;
     use crate::ops::{Ops, leave, thread};
     use core::sync::atomic::{AtomicU64, Ordering};
@@ -147,8 +147,8 @@ mod tests {
     fn each_call_is_in_the_histogram_once() {
         static TIMES: Histogram = Histogram::new();
         struct Times;
-        impl Keeps<Histogram> for Times {
-            fn kept() -> &'static Histogram {
+        impl StoreIn<Histogram> for Times {
+            fn store() -> &'static Histogram {
                 &TIMES
             }
         }

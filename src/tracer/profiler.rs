@@ -3,7 +3,7 @@
 //! A probe that keeps a few numbers a function, in a hash table in memory that the kernel gives. It allocates
 //! nothing and forgets nothing but, when the table is full, functions that come later; calls of those are counted.
 
-use super::kernel::Keeps;
+use super::kernel::StoreIn;
 use crate::address::TextAddr;
 use crate::ops::{Exit, Probe};
 use core::marker::PhantomData;
@@ -14,14 +14,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 #[derive(Debug)]
 pub struct Profiler<K>(PhantomData<K>);
 
-impl<K: Keeps<Profile>> Probe for Profiler<K> {
+impl<K: StoreIn<Profile>> Probe for Profiler<K> {
     const ENTRY: bool = false;
     type Data = ();
 
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
         let (ticks, inside) = call.settle();
-        K::kept().add(call.ip(), ticks, inside);
+        K::store().add(call.ip(), ticks, inside);
     }
 }
 
@@ -46,7 +46,7 @@ impl FunctionProfile {
     /// No function: to fill places with.
     pub const NONE: Self = Self { ip: TextAddr::new(0), hits: 0, total: 0, own: 0, min: 0, max: 0 };
 
-    /// The average call's ticks.
+    /// Returns the average call's ticks.
     pub const fn average(&self) -> u64 {
         match self.total.checked_div(self.hits) {
             Some(average) => average,
@@ -144,8 +144,8 @@ pub struct Profile {
 const PROBES: usize = 16;
 
 impl Profile {
-    /// A profile in this memory: room for about three quarters as many functions. Of a number that is no power of two, the
-    /// rest is not used.
+    /// Makes a profile in this memory: room for about three quarters as many functions. Of a number that is no power of
+    /// two, the rest is not used.
     pub const fn new(slots: &'static [ProfileSlot]) -> Self {
         let count = if slots.is_empty() { 0 } else { 1 << slots.len().ilog2() };
         // INVARIANT: rounded down.
@@ -181,12 +181,12 @@ impl Profile {
         }
     }
 
-    /// How many calls were of functions for which there was no room.
+    /// Returns the number of calls of functions for which there was no room.
     pub fn unplaced(&self) -> u64 {
         self.unplaced.load(Ordering::Relaxed)
     }
 
-    /// All functions that have returned, in no order.
+    /// Returns all functions that have returned, in no order.
     pub fn functions(&self) -> impl Iterator<Item = FunctionProfile> {
         let of = |slot: &ProfileSlot| {
             let [ip, hits, total, inside, min, max] =

@@ -1,6 +1,6 @@
 //! The deepest stack: how far down a call has gone, and by which calls (Linux's `stack_trace`).
 
-use super::kernel::Keeps;
+use super::kernel::StoreIn;
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::context::unwind::Frames;
@@ -16,23 +16,23 @@ pub const MAX_FRAMES: usize = 64;
 /// # Safety
 ///
 /// 1. [`stack`](Self::stack) returns memory that may be read for as long as the running thread does not end.
-pub unsafe trait Stacks: Keeps<DeepestStack> {
+pub unsafe trait Stacks: StoreIn<DeepestStack> {
     /// The running thread's stack.
     fn stack() -> Range<u64>;
 }
 
-/// An ops that looks at each call of the functions that it is registered for.
+/// Makes an ops that looks at the stack at each call of the functions that it is registered for.
 pub const fn deepest<K: Stacks>() -> Ops {
     Ops::new(look::<K>)
 }
 
 extern "C" fn look<K: Stacks>(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
-    let deepest = K::kept();
+    let deepest = K::store();
     let sp = regs.stack_pointer();
     let stack = K::stack();
     let used = stack.end.saturating_sub(sp);
     if stack.contains(&sp) && used > deepest.used.load(Ordering::Relaxed) {
-        // SAFETY: the implementation of `Stacks` promises that the stack is mapped.
+        // SAFETY: 1. Part of the running thread's stack, which may be read by the promise of `Stacks`.
         let frames = unsafe { Frames::new(regs.frame_pointer(), sp..stack.end) };
         deepest.take(used, [ip, parent_ip].into_iter().chain(frames));
     }
@@ -58,7 +58,7 @@ impl DeepestStack {
         }
     }
 
-    /// How many bytes of it were in use at the callsite.
+    /// Returns how many bytes of it were in use at the callsite.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
     }
@@ -97,7 +97,7 @@ impl Default for DeepestStack {
 
 #[cfg(test)]
 mod tests {
-    use super::{DeepestStack, Keeps, Stacks, deepest};
+    use super::{DeepestStack, Stacks, StoreIn, deepest};
     use crate::address::TextAddr;
     use crate::context::regs::PtRegs;
     use crate::fakes::FakeRegs;
@@ -113,8 +113,8 @@ mod tests {
 
     struct Thread;
 
-    impl Keeps<DeepestStack> for Thread {
-        fn kept() -> &'static DeepestStack {
+    impl StoreIn<DeepestStack> for Thread {
+        fn store() -> &'static DeepestStack {
             &DEEPEST
         }
     }

@@ -69,7 +69,7 @@ fn generate(script: &str) -> Result<(), String> {
     let layout = [format!("COUNT: usize = {count}"), format!("SPACING: u64 = 1 << {SPACING_LOG2}")];
     write("layout.rs", layout.map(|constant| format!("pub(crate) const {constant};\n")).concat())?;
     let linker_script = write("linker.ld", changed(script)?)?;
-    println!("cargo::rustc-link-arg-tests=-T{}", linker_script.display());
+    println!("cargo::rustc-link-arg-bins=-T{}", linker_script.display());
     Ok(())
 }
 

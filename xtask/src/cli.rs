@@ -5,24 +5,26 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::corpus::CorpusArgs;
 use crate::doctor::DoctorArgs;
 use crate::insn_proof::InsnProof;
-use crate::mutants::MutantsArgs;
+use crate::kernels::build;
+use crate::kernels::qemu::{self, Boot, End};
+use crate::kernels::toolchain::RustSource;
+use crate::kernels::variant::{VARIANTS, Variant};
+use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::progress::Step;
-use crate::qemu::{self, Boot, End};
-use crate::stress::StressArgs;
-use crate::suite::{self, Selection};
 use crate::symbols::{self, SymbolsArgs};
-use crate::toolchain::RustSource;
+use crate::test::mutants::{self, MutantsArgs};
+use crate::test::stress::{self, StressArgs};
+use crate::test::suite::{self, Selection};
+use crate::test::{host, loader};
 use crate::trace::{self, TraceArgs};
-use crate::variant::{VARIANTS, Variant};
-use crate::workspace::{Kernel, KernelKind, Workspace};
-use crate::{bench, corpus, doctor, host, insn_proof, kernel_build, modules, mutants, setup, stress};
+use crate::{bench, corpus, doctor, insn_proof, setup};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -65,9 +67,10 @@ struct SetupArgs {
     /// A source tree of the toolchain's release, or a tarball of one, to use before all else
     #[arg(long, value_name = "PATH")]
     rust_src: Option<PathBuf>,
-    /// Get the programs that read exported traces too: uftrace and trace-cmd; the tests of `trace` use them
-    #[arg(long)]
-    trace_readers: bool,
+    /// Get what only the tests use, too: the readers of exported traces (uftrace, trace-cmd, rsvg-convert), and GCC and
+    /// Clang for arm64
+    #[arg(long, alias = "trace-readers")]
+    for_tests: bool,
 }
 
 /// Set up, build the demo kernel, boot it, and show what it says
@@ -87,7 +90,8 @@ struct DemoArgs {
 
 /// Run the checks and the host tests, these under Miri as well, then build and boot every kernel in every variant
 ///
-/// Ends with one table and the sum of all, and fails if anything failed.
+/// Gets what `setup --for-tests` gets, and goes on without what can't be had. Ends with one table and the sum of all, and
+/// fails if anything failed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask test --host-only\n  \
                         cargo xtask test --filter registers --variant nop2-release --variant softfloat2-release")]
@@ -204,8 +208,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Qemu(args) => boot(args),
         Task::Setup(args) => {
             setup::run(&Workspace::load()?, args.rust_src.as_deref())?;
-            if args.trace_readers {
-                setup::install_trace_readers()?;
+            if args.for_tests {
+                setup::install_test_programs();
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -215,7 +219,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args).map(exit_code),
         Task::FuzzModule(args) => {
-            modules::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)
+            loader::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)
         }
         Task::Corpus(args) => corpus::run(&args).map(exit_code),
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
@@ -230,21 +234,13 @@ fn exit_code(success: bool) -> ExitCode {
 fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let source = setup::run(&workspace, None)?;
-    let kernels = select(&workspace, std::slice::from_ref(&args.kernel))?;
+    let kernel = workspace.kernel(&args.kernel)?;
     let step = Step::start(format!("building {} for {}", args.kernel, args.variant));
-    let images = kernel_build::build(&workspace, &source, args.variant, &kernels, &step)?;
+    let images = build::images(&workspace, &source, args.variant, std::slice::from_ref(kernel), &step)?;
     step.finish("done");
     let image = images.first().context("no kernel was built")?;
-    let settings = workspace.settings(&image.kernel);
-    let boot = Boot {
-        cpu: args.variant.cpu.to_owned(),
-        cpus: settings.cpus,
-        limit: Some(Duration::from_secs(args.timeout_secs)),
-        gdb: false,
-        icount: settings.icount,
-        append: None,
-        more: Vec::new(),
-    };
+    let limit = Some(Duration::from_secs(args.timeout_secs));
+    let boot = Boot { limit, ..Boot::of(args.variant, &image.kernel.settings) };
     eprintln!("    booting {}\n", image.path.display());
     show_boot(&image.path, &boot)
 }
@@ -267,8 +263,13 @@ fn test(args: TestArgs) -> Result<ExitCode> {
         suite::list(&workspace, &selection);
         return Ok(ExitCode::SUCCESS);
     }
-    let source = if args.host_only { RustSource::find(&workspace)? } else { Some(setup::run(&workspace, None)?) };
-    suite::run(&workspace, source.as_ref(), &selection).map(exit_code)
+    let source = if args.host_only {
+        RustSource::find(&workspace)
+    } else {
+        setup::install_test_programs();
+        setup::run(&workspace, None).map(Some)
+    };
+    suite::run(&workspace, source, &selection).map(exit_code)
 }
 
 fn build(args: &BuildArgs) -> Result<ExitCode> {
@@ -280,7 +281,7 @@ fn build(args: &BuildArgs) -> Result<ExitCode> {
         let of_kind: Vec<Kernel> = kernels.iter().filter(|kernel| kernel.kind == kind).cloned().collect();
         if !of_kind.is_empty() {
             let step = Step::start(format!("building the {} for {variant}", kind.plural()));
-            let images = kernel_build::build(&workspace, &source, variant, &of_kind, &step)?;
+            let images = build::images(&workspace, &source, variant, &of_kind, &step)?;
             step.finish("done");
             images.iter().for_each(|image| println!("{}", image.path.display()));
         }
@@ -290,12 +291,11 @@ fn build(args: &BuildArgs) -> Result<ExitCode> {
 
 /// The kernels of these names, or all.
 fn select(workspace: &Workspace, names: &[String]) -> Result<Vec<Kernel>> {
-    let kernels = workspace.kernels();
     for name in names {
-        let known: Vec<&str> = kernels.iter().map(|kernel| kernel.name.as_str()).collect();
-        ensure!(known.contains(&name.as_str()), "there is no kernel {name}; there are: {}", known.join(", "));
+        workspace.kernel(name)?;
     }
-    Ok(kernels.into_iter().filter(|kernel| names.is_empty() || names.contains(&kernel.name)).collect())
+    let is_meant = |kernel: &&Kernel| names.is_empty() || names.contains(&kernel.name);
+    Ok(workspace.kernels.iter().filter(is_meant).cloned().collect())
 }
 
 fn boot(args: QemuArgs) -> Result<ExitCode> {
@@ -304,13 +304,12 @@ fn boot(args: QemuArgs) -> Result<ExitCode> {
     }
     let words: Vec<String> = args.append.into_iter().chain(args.rest).collect();
     let boot = Boot {
-        cpu: args.cpu,
-        cpus: args.cpus,
         limit: (!args.gdb).then_some(Duration::from_secs(args.timeout_secs)),
         gdb: args.gdb,
         icount: args.icount,
         append: (!words.is_empty()).then(|| words.join(" ")),
         more: args.more,
+        ..Boot::new(&args.cpu, args.cpus)
     };
     show_boot(&args.image, &boot)
 }

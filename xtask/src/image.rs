@@ -1,5 +1,5 @@
-//! A linked image as a file: mapped, so that one of gigabytes costs what is looked at, and told apart from what only
-//! looks like one.
+//! Reads linked images: maps the file, so that only what is read of it costs anything, and says what a file is that is
+//! not an ELF image.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,11 +12,11 @@ use object::{Architecture, LittleEndian, Object};
 /// A 64-bit little-endian ELF image.
 pub(crate) type Image<'a> = ElfFile64<'a, LittleEndian>;
 
-/// Where the magic of a flat image of arm64 Linux is, and what (Linux, Documentation/arch/arm64/booting.rst).
+/// The magic number of arm64 Linux's flat Image, and its offset (Linux, Documentation/arch/arm64/booting.rst).
 const FLAT_MAGIC_AT: usize = 56;
 const FLAT_MAGIC: &[u8] = b"ARM\x64";
 
-/// What images are packed in, by their first bytes.
+/// The compression formats of images, by their first bytes.
 const PACKINGS: [(&[u8], &str); 4] = [
     (&[0x1f, 0x8b], "gzip"),
     (&[0xfd, b'7', b'z', b'X', b'Z', 0], "xz"),
@@ -29,12 +29,12 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
     ensure!(is_file, "{} is not a file", path.display());
-    // SAFETY: whoever changes or cuts the file meanwhile ends this program or has it read something else, as with every
-    // tool of a linker; what is read is checked wherever it is used, never trusted to be the same twice.
+    // SAFETY: whoever changes the file meanwhile makes this program read something else, and whoever truncates it ends it, as
+    // with any linker's tool. What is read is checked wherever it is used, and never trusted to be the same twice.
     unsafe { Mmap::map(&file) }.with_context(|| format!("cannot map {}", path.display()))
 }
 
-/// Parses an image for arm64; says of the usual other files what they are.
+/// Parses an arm64 image; the error names the usual other kinds of files.
 pub(crate) fn parse(data: &[u8]) -> Result<Image<'_>> {
     if !data.starts_with(b"\x7fELF") {
         bail!(what_else(data));
@@ -44,7 +44,7 @@ pub(crate) fn parse(data: &[u8]) -> Result<Image<'_>> {
     Ok(image)
 }
 
-/// What a file is that is not ELF, and what to give instead.
+/// Says what a file is that is not ELF, and what to give instead.
 pub(crate) fn what_else(data: &[u8]) -> String {
     let instead = "give the ELF file that it was made from (Linux: vmlinux), which has the symbols";
     if let Some((_, packing)) = PACKINGS.iter().find(|(magic, _)| data.starts_with(magic)) {

@@ -5,29 +5,22 @@
 
 mod bench;
 mod cli;
-mod console;
 mod corpus;
 mod doctor;
-mod host;
 mod image;
 mod insn_proof;
-mod kernel_build;
-mod linker;
-mod miri;
-mod modules;
-mod mutants;
+mod kernels;
+mod llvm;
 mod progress;
-mod qemu;
+mod rooms;
 mod setup;
-mod stress;
-mod suite;
 mod symbols;
-mod toolchain;
+mod test;
 mod trace;
-mod variant;
-mod workspace;
 
 use std::process::ExitCode;
+
+use kernels::linker;
 
 fn main() -> ExitCode {
     let result = if linker::is_called_as_linker() { linker::run(std::env::args_os().skip(1)) } else { cli::run() };

@@ -1,4 +1,4 @@
-//! What a person sees while a long step runs: a spinner on a terminal, plain lines elsewhere.
+//! Progress of long steps: a spinner on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// One step of the work, from its start until it is dropped or finished.
+/// A running step; it ends when it is finished or dropped.
 #[derive(Debug)]
 pub(crate) struct Step {
     what: String,
@@ -17,7 +17,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Starts a step; `what` says it in a few words, such as `building nop2-release`.
+    /// Starts a step, described by `what` in a few words, such as `building nop2-release`.
     pub(crate) fn start(what: impl Into<String>) -> Self {
         let what = what.into();
         let spinner = std::io::stderr().is_terminal().then(|| {
@@ -33,14 +33,14 @@ impl Step {
         Self { what, started: Instant::now(), spinner }
     }
 
-    /// Shows what the step is doing just now, where there is a place for it.
+    /// Shows what the step is doing now, if there is a spinner.
     pub(crate) fn note(&self, doing: &str) {
         if let Some(spinner) = &self.spinner {
             spinner.set_message(doing.trim().to_owned());
         }
     }
 
-    /// Ends the step, and says how it went and how long it took.
+    /// Ends the step, and prints how it went and how long it took.
     pub(crate) fn finish(self, how: &str) {
         let took = self.started.elapsed();
         if let Some(spinner) = &self.spinner {
@@ -58,7 +58,7 @@ impl Drop for Step {
     }
 }
 
-/// A duration at the precision that matters to a person who waited for it.
+/// A duration at the precision that matters to somebody who waited.
 pub(crate) fn in_words(duration: Duration) -> String {
     match duration.as_secs() {
         0..60 => format!("{:.1} s", duration.as_secs_f32()),

@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Display;
 use fentry::context::shadow::ShadowStack;
-use fentry::tracer::kernel::{Keeps, RecordTo};
+use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::tracer::session::{Options, Session};
@@ -49,14 +49,14 @@ impl RecordTo for Demo {
     }
 }
 
-impl Keeps<Profile> for Demo {
-    fn kept() -> &'static Profile {
+impl StoreIn<Profile> for Demo {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }
 
-impl Keeps<Session<Self>> for Demo {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for Demo {
+    fn store() -> &'static Session<Self> {
         &SESSION
     }
 }

@@ -9,7 +9,8 @@
 //!   table:    [ record, record, ... sorted by address | address, ...  ]   accepted | set aside: refused, or the engine's own
 //! ```
 
-mod entries;
+mod error;
+mod fill;
 mod plan;
 mod record;
 
@@ -20,83 +21,13 @@ use crate::symbols::Symbols;
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
-use entries::{Filling, Reading};
+use fill::{Filling, Reading};
 use plan::run_len;
-use thiserror::Error;
 
+pub use error::{Encoding, TableError};
+pub use fill::InitCounts;
 pub(crate) use plan::{Planned, Run, Runs};
 pub(crate) use record::{CallsiteRecord, SetId};
-
-/// How the section's entries give an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Each entry is the address (R_AARCH64_ABS64, or R_AARCH64_RELATIVE once the kernel has relocated itself).
-    Absolute,
-    /// Each entry is the distance from itself to the address (R_AARCH64_PREL64).
-    Relative,
-}
-
-/// What init found in a section.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct InitCounts {
-    /// Callsites accepted.
-    pub accepted: usize,
-    /// Of these, how many begin with BTI C.
-    pub with_landing_pad: usize,
-    /// Of these, how many have room for a literal before the function.
-    pub with_literal: usize,
-    /// Entries in text that is never traced: the engine's own.
-    pub excluded: usize,
-    /// Entries that are no callsites.
-    pub refused: usize,
-}
-
-/// Why a section can't become a table at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum TableError {
-    /// The section's length is not a whole number of entries, or its start is not aligned to one.
-    #[error("The callsite section at {start:#x} has {bytes} bytes, which is no whole number of entries")]
-    Truncated {
-        /// Where it starts.
-        start: u64,
-        /// Its length in bytes.
-        bytes: usize,
-    },
-    /// Every entry is zero: the kernel is position-independent and has not relocated itself yet.
-    #[error("The callsite section's {entries} entries are all zero: relocate the kernel before init")]
-    NotRelocated {
-        /// How many entries there are.
-        entries: usize,
-    },
-    /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
-    #[error("The callsite section is empty: compile with -fpatchable-function-entry and KEEP the section")]
-    Empty,
-    /// There are neither symbols nor a [`Layout`], and this entry's instructions can mean more than one thing: two NOPs before
-    /// a function, or the function's own.
-    #[error(
-        "The callsite section's entry {entry} can mean two NOPs before a function, or in it: give the image its \
-         symbols, or say how it was compiled by Image::with_layout"
-    )]
-    LayoutUnknown {
-        /// The first such entry.
-        entry: TextAddr,
-    },
-    /// No entry is a callsite that may be traced. If all are outside the text, the kernel has not relocated itself yet, or
-    /// the entries have another [`Encoding`] than was said.
-    #[error(
-        "The callsite section has no entry that can be traced: {refused} refused, {excluded} excluded{}",
-        fmt::from_fn(|f| first.map_or(Ok(()), |(entry, refusal)| write!(f, "; the first, {entry}: {refusal}")))
-    )]
-    NothingAccepted {
-        /// How many entries are no callsites.
-        refused: usize,
-        /// How many are in text that is never traced.
-        excluded: usize,
-        /// The first of those that are no callsites.
-        first: Option<(TextAddr, Refusal)>,
-    },
-}
 
 /// The memory that a table is in.
 pub(crate) enum Slots {

@@ -1,6 +1,6 @@
-//! What is planned for the records of a table, as far as it can be told without a look at each.
+//! Where in a table changes are planned, so that a pass over the plan need not read every record.
 
-use super::{CallsiteRecord, SetId};
+use super::record::{CallsiteRecord, SetId};
 use crate::address::TextAddr;
 use core::ops::Range;
 
@@ -20,12 +20,12 @@ impl Planned {
     /// There is none.
     pub(crate) const NONE: Self = Self { span: 0..0, alike: false };
 
-    /// All that differ between these indices.
+    /// Whatever is planned between these indices.
     pub(crate) const fn within(span: Range<usize>) -> Self {
         Self { span, alike: false }
     }
 
-    /// These and others.
+    /// Adds others.
     pub(crate) fn add(&mut self, other: Self) {
         if self.span.is_empty() {
             *self = other;
@@ -74,7 +74,7 @@ impl<'a> Iterator for Runs<'a> {
 pub(crate) struct Run<'a> {
     /// The set that they have.
     pub(crate) now: SetId,
-    /// The set that they shall have.
+    /// The set that they get.
     pub(crate) next: SetId,
     region: TextAddr,
     slots: &'a [u64],
@@ -88,7 +88,7 @@ impl Run<'_> {
         self.slots.iter().map(move |slot| first.offset(i64::from(CallsiteRecord(*slot).word_offset()) * 4))
     }
 
-    /// The same records, so many at a time.
+    /// Splits the run into pieces of so many records.
     #[inline]
     pub(crate) fn pieces(self, records: usize) -> impl Iterator<Item = Self> {
         self.slots.chunks(records).map(move |slots| Self { slots, ..self })

@@ -82,7 +82,7 @@ impl CallsiteRecord {
         Self(self.0 & !((SetId::MASK as u64) << shift) | (target.0 as u64) << shift)
     }
 
-    /// A number for what it calls, what it shall call, and whether it is left alone.
+    /// Both sets and the quarantine flag as one number, to compare records by.
     #[inline]
     pub(super) const fn sets(self) -> u64 {
         self.0 >> Self::NOW
@@ -100,58 +100,58 @@ impl CallsiteRecord {
         (self.0 >> Self::NOW ^ self.0 >> Self::NEXT) & u64::from(SetId::MASK) != 0
     }
 
-    /// What it calls.
+    /// The set that it has.
     #[inline]
     pub(crate) fn now(self) -> SetId {
         self.target_at(Self::NOW)
     }
 
-    /// What it shall call when the plan that is being made has been carried out.
+    /// The set that it gets when the plan is carried out.
     #[inline]
     pub(crate) fn next(self) -> SetId {
         self.target_at(Self::NEXT)
     }
 
-    /// It calls this now.
+    /// With this set now.
     #[inline]
     pub(super) const fn with_now(self, now: SetId) -> Self {
         self.with_target_at(Self::NOW, now)
     }
 
-    /// It shall call this.
+    /// With this set planned.
     #[inline]
     pub(crate) const fn with_next(self, next: SetId) -> Self {
         self.with_target_at(Self::NEXT, next)
     }
 
-    /// It calls this, and shall go on so.
+    /// With this set, and no change planned.
     pub(crate) const fn with_both(self, target: SetId) -> Self {
         self.with_now(target).with_next(target)
     }
 
-    /// Whether it is left alone, since somebody else has written its text. What it calls is then what it last called.
+    /// Whether it is quarantined: somebody else has written its text. Its set is then the one that it last had.
     #[inline]
     pub(crate) const fn is_quarantined(self) -> bool {
         self.0 & Self::QUARANTINED != 0
     }
 
-    /// It is left alone from now on, and nothing is planned for it.
+    /// Quarantined, with no change planned.
     pub(crate) fn quarantined(self) -> Self {
         Self(self.withdrawn().0 | Self::QUARANTINED)
     }
 
-    /// It is as any other again.
+    /// No longer quarantined.
     pub(crate) const fn in_use(self) -> Self {
         Self(self.0 & !Self::QUARANTINED)
     }
 
-    /// Its planned change was carried out.
+    /// With the planned change carried out.
     #[inline]
     pub(crate) fn committed(self) -> Self {
         self.with_now(self.next())
     }
 
-    /// Its planned change was given up.
+    /// With the planned change withdrawn.
     #[inline]
     pub(crate) fn withdrawn(self) -> Self {
         self.with_next(self.now())

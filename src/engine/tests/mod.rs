@@ -3,6 +3,7 @@
 extern crate std;
 
 mod batch;
+mod counters;
 mod errors;
 mod exits;
 mod failure;

@@ -5,7 +5,7 @@
 
 extern crate std;
 
-use super::{BUSY, FlightRing, FlightSlot, NEVER, Number, Pointer, RingError, WORDS};
+use super::ring::{BUSY, FlightRing, FlightSlot, NEVER, Number, Pointer, RingError, WORDS};
 use core::sync::atomic::Ordering;
 use loom::sync::atomic::{AtomicPtr, AtomicU64};
 use loom::thread;

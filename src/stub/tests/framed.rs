@@ -5,7 +5,7 @@ use crate::context::TraceContext;
 use crate::insn::{Branch, DataImm, Insn, Reg};
 use crate::ops::{Callback, EntryHandler, Exit, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
-use crate::stub::entry::{Stub, Stubs};
+use crate::stub::entry::{LinkedStub, Stubs};
 use crate::stub::{Code, StubEnv, StubPlan, hook as returning_stub};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ pub(super) const fn at(offset: u64) -> TextAddr {
 }
 
 fn stubs() -> Stubs {
-    let stub = |entry: u64| Stub { entry: at(entry), base: at(entry), offset: at(entry + 8) };
+    let stub = |entry: u64| LinkedStub { entry: at(entry), base: at(entry), offset: at(entry + 8) };
     let (text, room) = (TextRange::new(at(0x10_0000), at(0x11_0000)), TextRange::new(at(0), at(0x1_0000)));
     Stubs {
         caller: stub(0x10_0000),

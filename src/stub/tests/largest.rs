@@ -6,14 +6,14 @@ use crate::address::TextAddr;
 use crate::ops::{Ops, OpsFlags};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::stub::frame::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
-use crate::stub::{Code, MAX_OPS, MAX_WORDS, Part, StubEnv, StubPlan, TAIL_WORDS};
+use crate::stub::{Code, FramelessPart, MAX_OPS, MAX_WORDS, StubEnv, StubPlan, TAIL_WORDS};
 use std::boxed::Box;
 
 /// Where no pair of loads reaches, and an ADD of the offset is needed.
 const FAR_CONTEXT: ContextBase = ContextBase { register: BaseRegister::SpEl0, offset: 4080 };
 
 /// How many words the stub takes at most, wherever its literals come to stand; and for how many there is room.
-fn longest(parts: &[Part], callbacks: &[&'static Ops], direct: Option<TextAddr>) -> (usize, usize) {
+fn longest(parts: &[FramelessPart], callbacks: &[&'static Ops], direct: Option<TextAddr>) -> (usize, usize) {
     let plan = StubPlan { parts, callbacks, direct };
     let room = plan.bytes() / 4;
     let words = [0x100, 0x104].map(|place| {
@@ -36,7 +36,7 @@ fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
     let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
     let callback = ops(FAR, OpsFlags::empty());
     let safe = ops(FAR, OpsFlags::RECURSION_SAFE);
-    let unused = |parts: &[Part], callbacks: &[&'static Ops], direct, simd| {
+    let unused = |parts: &[FramelessPart], callbacks: &[&'static Ops], direct, simd| {
         let (words, room) = longest(parts, callbacks, direct);
         room - words - simd
     };
@@ -46,16 +46,16 @@ fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
     assert_eq!(unused(&[], &[callback, hook], Some(TextAddr::new(FAR)), 0), 3);
     assert_eq!(unused(&[], &[], Some(TextAddr::new(FAR)), 0), TAIL_WORDS - 5);
     // A count for a callsite is the longest, and all of them have the literal aligned once.
-    for parts in [1, 2, 10].map(|count| [Part::CountCallsite(&ON_CALLSITES)].repeat(count)) {
+    for parts in [1, 2, 10].map(|count| [FramelessPart::CountCallsite(&ON_CALLSITES)].repeat(count)) {
         assert_eq!(unused(&parts, &[callback, hook], None, 0), 3, "{} counts", parts.len());
     }
-    assert_eq!(unused(&[Part::Record { base: CPU, arguments: 4 }], &[callback, hook], None, 0), 3);
+    assert_eq!(unused(&[FramelessPart::Record { base: CPU, arguments: 4 }], &[callback, hook], None, 0), 3);
 }
 
 #[test]
 fn the_longest_stub_of_all_has_room_while_it_is_made_and_hardly_more_is_kept_for_it() {
-    let mut parts = [Part::CountCallsite(&ON_CALLSITES)].repeat(MAX_OPS - 2);
-    parts.push(Part::Record { base: CPU, arguments: 4 });
+    let mut parts = [FramelessPart::CountCallsite(&ON_CALLSITES)].repeat(MAX_OPS - 2);
+    parts.push(FramelessPart::Record { base: CPU, arguments: 4 });
     let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
     let (words, _) = longest(&parts, &[hook], None);
     // Two of the members are no counts; and a tail comes with a list only.

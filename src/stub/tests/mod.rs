@@ -2,10 +2,11 @@
 
 mod framed;
 mod largest;
+mod recorder;
 
 extern crate std;
 
-use super::{Code, Part, StubEnv, StubPlan};
+use super::{Code, FramelessPart, StubEnv, StubPlan};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::fakes::FakeText;
@@ -26,7 +27,7 @@ static CALLSITES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 static ON_CALLSITES: CallsiteHits = CallsiteHits::new(TextAddr::new(0x4020_0104), &CALLSITES);
 
 const CPU: ContextBase = ContextBase { register: BaseRegister::TpidrEl1, offset: 0x80 };
-const COUNT: Part = Part::CountOnCpu { base: CPU, counter: 2 };
+const COUNT: FramelessPart = FramelessPart::CountOnCpu { base: CPU, counter: 2 };
 const AT: u64 = 0x4020_0000;
 
 fn env(atomics: bool) -> StubEnv {
@@ -48,7 +49,7 @@ fn text(plan: &StubPlan<'_>, atomics: bool) -> String {
     text
 }
 
-fn only(part: Part, atomics: bool) -> String {
+fn only(part: FramelessPart, atomics: bool) -> String {
     text(&StubPlan { parts: &[part], callbacks: &[], direct: None }, atomics)
 }
 
@@ -95,7 +96,7 @@ fn a_count_in_one_place_is_loaded_from_a_literal() {
         stxr w12, x11, [x10]
         cbnz w12, #-12
     ";
-    let words = words(&StubPlan { parts: &[Part::Count(&HITS)], callbacks: &[], direct: None }, false, AT);
+    let words = words(&StubPlan { parts: &[FramelessPart::Count(&HITS)], callbacks: &[], direct: None }, false, AT);
     let instructions: String = words[..9].iter().map(|word| std::format!("{}\n", Insn::decode(*word))).collect();
     assert_text(&instructions, &std::format!("{exclusive}{TO_THE_FUNCTION}"));
     assert_eq!(literal(&words, 10), &raw const HITS as u64);
@@ -117,8 +118,11 @@ fn a_count_for_the_callsite_is_found_by_x30() {
         stxr w12, x11, [x10]
         cbnz w12, #-12
     ";
-    let words =
-        words(&StubPlan { parts: &[Part::CountCallsite(&ON_CALLSITES)], callbacks: &[], direct: None }, false, AT);
+    let words = words(
+        &StubPlan { parts: &[FramelessPart::CountCallsite(&ON_CALLSITES)], callbacks: &[], direct: None },
+        false,
+        AT,
+    );
     let instructions: String = words[..11].iter().map(|word| std::format!("{}\n", Insn::decode(*word))).collect();
     assert_text(&instructions, &std::format!("{expected}{TO_THE_FUNCTION}"));
     // The callsite that begins at 0x4020_0118, with its BL there plus 4.
@@ -153,7 +157,7 @@ fn a_record_is_twenty_five_instructions_or_twenty_two() {
         str x3, [x12, #56]
         stlr x14, [x12]
     ";
-    let record = Part::Record { base: CPU, arguments: 4 };
+    let record = FramelessPart::Record { base: CPU, arguments: 4 };
     assert_text(&only(record, false), &std::format!("{exclusive}{TO_THE_FUNCTION}"));
     let atomic = "
         bti c
@@ -178,7 +182,7 @@ fn a_record_is_twenty_five_instructions_or_twenty_two() {
         stlr x14, [x12]
     ";
     assert_text(&only(record, true), &std::format!("{atomic}{TO_THE_FUNCTION}"));
-    let fewer = only(Part::Record { base: CPU, arguments: 2 }, true);
+    let fewer = only(FramelessPart::Record { base: CPU, arguments: 2 }, true);
     assert!(fewer.contains("stp x13, x0, [x12, #24]\nstp x1, xzr, [x12, #40]\nstr xzr, [x12, #56]\n"), "{fewer}");
 }
 
@@ -215,7 +219,7 @@ fn behind_a_count_comes_what_the_rest_of_the_set_needs() {
 fn the_list_is_where_adr_says_it_is() {
     static LIVE: Ops = Ops::new(callback);
     for shared in 0..4 {
-        let parts = &[Part::Count(&HITS); 4][..shared];
+        let parts = &[FramelessPart::Count(&HITS); 4][..shared];
         let words = words(&StubPlan { parts, callbacks: &[&LIVE, &LIVE], direct: None }, true, AT);
         let adr = words.iter().position(|word| word & 0x9f00_001f == 0x1000_000b).unwrap();
         let Insn::DataImm(crate::insn::DataImm::Adr { offset, .. }) = Insn::decode(words[adr]) else { panic!() };
@@ -231,8 +235,8 @@ fn the_list_is_where_adr_says_it_is() {
 
 #[test]
 fn the_largest_set_has_a_stub() {
-    let mut parts = Vec::from([Part::Count(&HITS); 126]);
-    parts.push(Part::Record { base: CPU, arguments: 4 });
+    let mut parts = Vec::from([FramelessPart::Count(&HITS); 126]);
+    parts.push(FramelessPart::Record { base: CPU, arguments: 4 });
     static ONE: Ops = Ops::new(callback).with_flags(OpsFlags::RECURSION_SAFE);
     let words = words(&StubPlan { parts: &parts, callbacks: &[&ONE], direct: None }, false, AT);
     assert_eq!(literal(&words, words.len() - 2), &raw const HITS as u64);

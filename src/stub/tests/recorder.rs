@@ -21,13 +21,13 @@
 
 extern crate std;
 
-use super::{BUSY, NEVER, Record, Shared, WORDS, read};
 use crate::address::TextAddr;
-use crate::record::CpuArea;
 use crate::fakes::FakeText;
 use crate::insn::{Address, Atomic, AtomicOp, Branch, DataImm, DataReg, Insn, Memory, RegOrSp, System, Zero};
 use crate::platform::{BaseRegister, ContextBase};
-use crate::stub::{Code, StubEnv, Part, StubPlan};
+use crate::record::CpuArea;
+use crate::record::flight::{BUSY, FlightRecord, NEVER, Shared, WORDS, read};
+use crate::stub::{Code, FramelessPart, StubEnv, StubPlan};
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
 use std::boxed::Box;
@@ -281,7 +281,7 @@ impl Shared for Reader<'_> {
 }
 
 /// Every record of this index that a reader can find.
-fn found(memory: &Words, flaw: Flaw, index: u64, mut each: impl FnMut(Option<Record>)) {
+fn found(memory: &Words, flaw: Flaw, index: u64, mut each: impl FnMut(Option<FlightRecord>)) {
     let reader = Reader { memory, flaw, state: RefCell::default() };
     loop {
         reader.state.borrow_mut().0 = [0; PLACES];
@@ -313,7 +313,7 @@ impl Outcome {
             let index = writer.x[11];
             let expected = fields(number);
             found(memory, flaw, index, |record| {
-                let Some(Record { ip, parent_ip, time, arguments: [a, b, c, d], .. }) = record else { return };
+                let Some(FlightRecord { ip, parent_ip, time, arguments: [a, b, c, d], .. }) = record else { return };
                 let is_whole = [ip.offset(4).get(), parent_ip.get(), time, a, b, c, d] == expected;
                 *if is_whole { &mut self.whole } else { &mut self.torn } += 1;
             });
@@ -360,7 +360,7 @@ fn nested(code: &[u32]) -> Outcome {
 fn code(atomics: bool) -> Vec<u32> {
     let base = ContextBase { register: BaseRegister::TpidrEl1, offset: 0 };
     let env = StubEnv { stubs: FakeText::new(0x1000).build().stubs(), context: base, cpu: Some(base), atomics };
-    let plan = StubPlan { parts: &[Part::Record { base, arguments: 4 }], callbacks: &[], direct: None };
+    let plan = StubPlan { parts: &[FramelessPart::Record { base, arguments: 4 }], callbacks: &[], direct: None };
     let mut code = Box::new(Code::EMPTY);
     plan.code(&mut code, TextAddr::new(0x2000), &env).unwrap();
     // Without BTI C and the way back.

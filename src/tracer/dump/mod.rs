@@ -37,7 +37,7 @@ pub use chunk::{ModuleSymbol, ModuleText};
 pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
 
 use super::profiler::{FunctionProfile, Profile};
-use super::ring::{Block, MAX_RECORD_BYTES, Ring};
+use super::ring::{HeldBlock, MAX_RECORD_BYTES, Ring};
 use crate::address::TextRange;
 use crate::engine::Engine;
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
@@ -77,12 +77,12 @@ pub enum Reading {
 ///
 /// ```
 /// use fentry::tracer::dump::{Dump, DumpWriter, Reading};
-/// use fentry::tracer::event::{Event, Recorder};
+/// use fentry::tracer::event::{Event, EventWriter};
 /// use fentry::tracer::ring::{Mode, Ring, RingBlock};
 ///
 /// static MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
 /// static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
-/// Recorder { ring: &RING, task: 1, clock: || 1234 }.marker("here");
+/// EventWriter { ring: &RING, task: 1, clock: || 1234 }.marker("here");
 ///
 /// let rings = [&RING];
 /// let mut bytes = Vec::new();
@@ -245,7 +245,7 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
         self.write(&u64::from(check).to_le_bytes())
     }
 
-    fn block(&mut self, cpu: u32, block: &Block<'_>) -> Result<(), E> {
+    fn block(&mut self, cpu: u32, block: &HeldBlock<'_>) -> Result<(), E> {
         let bytes = block.records().map(|record| record.bytes_len() as u64).sum();
         self.chunk(RECORDS, cpu, bytes)?;
         let mut scratch = [0; MAX_RECORD_BYTES];

@@ -183,7 +183,7 @@ impl<'d> Dump<'d> {
         }
     }
 
-    /// How many CPUs there are.
+    /// Returns how many CPUs there are.
     pub fn cpus(&self) -> u32 {
         self.cpus
     }
@@ -216,7 +216,7 @@ impl<'d> Dump<'d> {
         self.bodies(TASK).filter_map(task)
     }
 
-    /// How far above the addresses that it was linked for the kernel was, modulo 2^64; 0 where the dump doesn't say.
+    /// Returns how far above the addresses that it was linked for the kernel was, modulo 2^64; 0 where the dump doesn't say.
     pub fn slide(&self) -> u64 {
         self.bodies(SLIDE).find_map(slide).unwrap_or(0)
     }

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::fakes::{COMPILED, FakeText};
 use crate::module::regions::Regions as _;
 use crate::symbols::{Convention, Function, Symbols, encode};
-use crate::tracer::event::{Event, Recorder};
+use crate::tracer::event::{Event, EventWriter};
 use crate::tracer::profiler::{FunctionProfile, Profile, ProfileSlot};
 use crate::tracer::ring::{Counts, Mode, Ring, RingBlock};
 use core::cell::Cell;
@@ -31,7 +31,7 @@ fn busy_rings(calls: u64) -> [&'static Ring; 3] {
     let rings = [ring(4, Mode::Stop), ring(2, Mode::Stop), ring(8, Mode::Overwrite)];
     for (cpu, first) in [(0, 1), (2, 2)] {
         let time = Cell::new(first);
-        let recorder = Recorder { ring: rings[cpu], task: cpu as u32 + 10, clock: || time.replace(time.get() + 2) };
+        let recorder = EventWriter { ring: rings[cpu], task: cpu as u32 + 10, clock: || time.replace(time.get() + 2) };
         (0..calls).for_each(|call| {
             recorder.function(IP, IP, &[call][..(call % 2) as usize]);
         });
@@ -90,7 +90,7 @@ fn what_was_lost_is_told() {
 #[test]
 fn pulled_again_and_again_nothing_is_twice_or_missing() {
     let (ring, time, mut bytes) = (ring(4, Mode::Stop), Cell::new(0), Vec::new());
-    let recorder = Recorder { ring, task: 1, clock: || time.replace(time.get() + 1) };
+    let recorder = EventWriter { ring, task: 1, clock: || time.replace(time.get() + 1) };
     let sink = |part: &[u8]| {
         bytes.extend_from_slice(part);
         Ok::<(), ()>(())

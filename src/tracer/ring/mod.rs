@@ -67,28 +67,25 @@
 //! and BBQ (Wang and others, "BBQ: A Block-based Bounded Queue for Exchanging Data and Profiling", USENIX ATC 2022) are the
 //! nearest; both keep two counters a block or more, and both lose records where this one passes a block over.
 
+mod block;
 mod reader;
+mod record;
 mod state;
 #[cfg(test)]
 mod tests;
 mod word;
 
-pub use reader::{Block, MAX_RECORD_BYTES, Pass, Record, Records};
+pub use block::{BLOCK_WORDS, RingBlock};
+pub use reader::{HeldBlock, MAX_RECORD_BYTES, Pass, Record, Records};
+pub use record::{Label, MAX_PAYLOAD, Reservation};
+pub use state::Mode;
 pub use word::Word;
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
-use state::{COMMITTED, MAX_WORDS, State};
+use record::RECORD_HEAD;
+use state::State;
 use thiserror::Error;
-
-/// The words of a block, its state included: 4 KiB.
-pub const BLOCK_WORDS: usize = MAX_WORDS;
-
-/// The words of a record before its payload: label and time.
-const RECORD_HEAD: usize = 2;
-
-/// The longest payload of a record, in words: the record's length stands in one byte.
-pub const MAX_PAYLOAD: usize = u8::MAX as usize - RECORD_HEAD;
 
 /// How often a writer tries before its record is lost. Each failure is a nested writer that came in the few instructions
 /// between the look and the exchange.
@@ -96,56 +93,6 @@ pub const ATTEMPTS: usize = 8;
 
 /// How many blocks behind the head's a writer looks at for one that it may open.
 pub const CANDIDATES: u64 = 4;
-
-/// What happens when all blocks hold records that nobody has read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// The oldest records make room.
-    Overwrite,
-    /// New records are lost until a reader has consumed old ones.
-    Stop,
-}
-
-/// A piece of a ring's memory; all zeros is one that was never used.
-#[repr(C, align(64))]
-pub struct RingBlock<W = AtomicU64, const WORDS: usize = BLOCK_WORDS>([W; WORDS]);
-
-impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
-    /// One that was never used.
-    pub const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; WORDS])
-    }
-}
-
-impl<const WORDS: usize> Default for RingBlock<AtomicU64, WORDS> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<W, const WORDS: usize> fmt::Debug for RingBlock<W, WORDS> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RingBlock").finish_non_exhaustive()
-    }
-}
-
-impl<W: Word, const WORDS: usize> RingBlock<W, WORDS> {
-    #[inline]
-    fn state(&self) -> &W {
-        const { assert!(8 <= WORDS && WORDS <= MAX_WORDS, "a block is 8 to 512 words") };
-        &self.0[0]
-    }
-
-    #[inline]
-    fn look(&self, order: Ordering) -> State {
-        State::from_word(self.state().load(order))
-    }
-
-    #[inline]
-    fn swing(&self, old: State, new: State, order: Ordering) -> bool {
-        self.state().replace(old.word(), new.word(), order)
-    }
-}
 
 /// A number of blocks that is no power of two, or below 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -191,14 +138,14 @@ pub struct Ring<W: 'static = AtomicU64, const WORDS: usize = BLOCK_WORDS> {
 }
 
 impl<const WORDS: usize> Ring<AtomicU64, WORDS> {
-    /// A ring in this memory; how many blocks it has is checked when the kernel is compiled. Memory given to two rings is
-    /// safe and makes a muddle.
+    /// Makes a ring in this memory; the number of blocks is checked when the kernel is compiled. Two rings in the same memory
+    /// are safe, but their records get mixed up.
     pub const fn new<const BLOCKS: usize>(blocks: &'static [RingBlock<AtomicU64, WORDS>; BLOCKS], mode: Mode) -> Self {
         const { assert!(BLOCKS.is_power_of_two() && BLOCKS >= 2, "the blocks must be a power of two, 2 at least") };
         Self::over(blocks, mode)
     }
 
-    /// A ring in memory whose size is known when the kernel runs.
+    /// Makes a ring in memory whose size is known when the kernel runs.
     ///
     /// # Errors
     ///
@@ -223,13 +170,13 @@ impl<const WORDS: usize> Ring<AtomicU64, WORDS> {
 }
 
 impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
-    /// Room for a record with `payload` words behind its label and its time, which the clock gives.
+    /// Reserves a record with `payload` words behind its label and its time, which the clock gives.
     ///
     /// The clock is asked once for each attempt, so that times ascend in the ring.
     ///
     /// `None` if there is no room, or none for so long a record: it is counted as lost.
     #[inline]
-    pub fn reserve(&self, payload: usize, clock: impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    pub fn reserve(&self, payload: usize, clock: impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         if payload > const { Self::longest_payload() } {
             return self.refuse();
         }
@@ -240,7 +187,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
     }
 
-    /// A whole record of known length at once; whether there was room.
+    /// Writes a whole record of known length at once; returns whether there was room.
     #[inline]
     pub fn record<const N: usize>(&self, label: Label, clock: impl Fn() -> u64, payload: [u64; N]) -> bool {
         self.record_with(N, label, clock, move |slot| {
@@ -257,7 +204,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         payload: usize,
         label: Label,
         clock: impl Fn() -> u64,
-        fill: impl FnOnce(&mut Slot<'_, W>),
+        fill: impl FnOnce(&mut Reservation<'_, W>),
     ) -> bool {
         if payload <= const { Self::longest_payload() }
             && let Some(mut slot) = self.attempt(payload + RECORD_HEAD, &clock)
@@ -277,7 +224,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         payload: usize,
         label: Label,
         clock: impl Fn() -> u64,
-        fill: impl FnOnce(&mut Slot<'_, W>),
+        fill: impl FnOnce(&mut Reservation<'_, W>),
     ) -> bool {
         let Some(mut slot) = self.reserve(payload, clock) else { return false };
         fill(&mut slot);
@@ -285,7 +232,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         true
     }
 
-    /// The counts, exact when no writer is inside; meanwhile each by itself was right a moment ago.
+    /// Returns the counts, exact when no writer is inside; meanwhile each by itself was right a moment ago.
     pub fn counts(&self) -> Counts {
         let unread = |block: &RingBlock<W, WORDS>| block.look(Ordering::Relaxed).unread();
         Counts {
@@ -296,7 +243,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
     }
 
-    /// Whether it overwrites or stops.
+    /// Returns whether it overwrites or stops.
     pub fn mode(&self) -> Mode {
         self.mode
     }
@@ -313,7 +260,7 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
 
     /// Reserves in the head's block, if that is open, has room, and does not change meanwhile.
     #[inline]
-    fn attempt(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    fn attempt(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         // Whatever is found, the exchange below decides.
         let head = self.head.load(Ordering::Relaxed);
         let block = self.block(head)?;
@@ -328,13 +275,13 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
         let words = block.0.get(start..start + words)?;
         words.get(1)?.store(time);
-        Some(Slot { state: block.state(), words })
+        Some(Reservation::new(block.state(), words))
     }
 
     /// Goes on to other blocks until one has room.
     #[cold]
     #[inline(never)]
-    fn reserve_elsewhere(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Slot<'_, W>> {
+    fn reserve_elsewhere(&self, words: usize, clock: &impl Fn() -> u64) -> Option<Reservation<'_, W>> {
         for _ in 0..ATTEMPTS {
             if !self.make_room(words) {
                 break;
@@ -425,76 +372,5 @@ impl Counts {
     /// All records that anybody wanted to write.
     pub const fn produced(&self) -> u64 {
         self.lost().saturating_add(self.kept).saturating_add(self.read)
-    }
-}
-
-/// What a record is, in its first word beside its length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Label {
-    /// The kind of record; [`Label::VOID`]'s is 0.
-    pub kind: u8,
-    /// A small number that belongs to the kind.
-    pub extra: u16,
-    /// The task that wrote it.
-    pub task: u32,
-}
-
-impl Label {
-    /// The label of a record that its writer gave up: its payload means nothing.
-    pub const VOID: Self = Self { kind: 0, extra: 0, task: 0 };
-
-    #[inline]
-    const fn word(self, words: usize) -> u64 {
-        words as u64 | (self.kind as u64) << 8 | (self.extra as u64) << 16 | (self.task as u64) << 32
-    }
-
-    pub(super) const fn from_word(word: u64) -> Self {
-        Self { kind: (word >> 8) as u8, extra: (word >> 16) as u16, task: (word >> 32) as u32 }
-    }
-}
-
-/// A record that is being written. Dropped without a commit it becomes a [void](Label::VOID) one.
-#[must_use = "a record is written, then committed"]
-pub struct Slot<'r, W: Word = AtomicU64> {
-    state: &'r W,
-    /// Label, time, payload.
-    words: &'r [W],
-}
-
-impl<W: Word> Slot<'_, W> {
-    /// Writes a word of the payload. Words that are not written hold what older records left there; one behind the end
-    /// goes nowhere.
-    #[inline]
-    pub fn write(&mut self, index: usize, value: u64) {
-        if let Some(word) = self.words.get(index + RECORD_HEAD) {
-            word.store(value);
-        }
-    }
-
-    /// Makes it readable.
-    #[inline]
-    pub fn commit(self, label: Label) {
-        self.finish(label);
-        core::mem::forget(self);
-    }
-
-    #[inline]
-    fn finish(&self, label: Label) {
-        if let Some(first) = self.words.first() {
-            first.store(label.word(self.words.len()));
-        }
-        self.state.fetch_add(COMMITTED.wrapping_neg(), Ordering::Release);
-    }
-}
-
-impl<W: Word> Drop for Slot<'_, W> {
-    fn drop(&mut self) {
-        self.finish(Label::VOID);
-    }
-}
-
-impl<W: Word> fmt::Debug for Slot<'_, W> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").field("payload", &(self.words.len() - RECORD_HEAD)).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! Reading a ring, while it is written or not.
 
-use super::{Label, MAX_PAYLOAD, RECORD_HEAD, Ring, RingBlock, Word};
-use crate::tracer::ring::state::{CONSUMED, OPEN, State, TAKEN};
+use super::record::RECORD_HEAD;
+use super::state::{CONSUMED, OPEN, State, TAKEN};
+use super::{Label, MAX_PAYLOAD, Ring, RingBlock, Word};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,8 +43,8 @@ pub struct Pass<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { super:
 }
 
 impl<'r, W: Word, const WORDS: usize> Pass<'r, W, WORDS> {
-    /// The next block with something to read. As long as it is held writers go past it.
-    pub fn next_block(&mut self) -> Option<Block<'r, W, WORDS>> {
+    /// Returns the next block with something to read. As long as it is held writers go past it.
+    pub fn next_block(&mut self) -> Option<HeldBlock<'r, W, WORDS>> {
         while let Some((sequence, block)) = self.oldest() {
             self.next = sequence + 1;
             if let Some(taken) = self.take(sequence, block) {
@@ -65,7 +66,7 @@ impl<'r, W: Word, const WORDS: usize> Pass<'r, W, WORDS> {
         expected.or_else(|| self.ring.blocks.iter().filter_map(numbered).min_by_key(|(sequence, _)| *sequence))
     }
 
-    fn take(&self, sequence: u64, block: &'r RingBlock<W, WORDS>) -> Option<Block<'r, W, WORDS>> {
+    fn take(&self, sequence: u64, block: &'r RingBlock<W, WORDS>) -> Option<HeldBlock<'r, W, WORDS>> {
         // Empty blocks are left alone: a writer may be about to use one.
         if block.look(Ordering::Relaxed).unread() == 0 {
             return None;
@@ -74,7 +75,7 @@ impl<'r, W: Word, const WORDS: usize> Pass<'r, W, WORDS> {
         if before.has(TAKEN) {
             return None;
         }
-        let mut taken = Block { ring: self.ring, block, end: 0, complete: false, consumed: false };
+        let mut taken = HeldBlock { ring: self.ring, block, end: 0, complete: false, consumed: false };
         // From here on dropping it lets it go. It may have been reused, or read by somebody else, before it was taken.
         if before.sequence(sequence) != sequence || before.unread() == 0 {
             return None;
@@ -97,7 +98,7 @@ impl<W: Word, const WORDS: usize> fmt::Debug for Pass<'_, W, WORDS> {
 }
 
 /// A block that a reader holds. Nobody changes what is in it; dropped, it goes back unread.
-pub struct Block<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { super::BLOCK_WORDS }> {
+pub struct HeldBlock<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { super::BLOCK_WORDS }> {
     ring: &'r Ring<W, WORDS>,
     block: &'r RingBlock<W, WORDS>,
     /// Where the committed records end.
@@ -107,8 +108,8 @@ pub struct Block<'r, W: Word + 'static = AtomicU64, const WORDS: usize = { super
     consumed: bool,
 }
 
-impl<W: Word, const WORDS: usize> Block<'_, W, WORDS> {
-    /// Its records, the oldest first.
+impl<W: Word, const WORDS: usize> HeldBlock<'_, W, WORDS> {
+    /// Returns its records, the oldest first.
     pub fn records(&self) -> Records<'_, W> {
         Records { words: self.block.0.get(1..self.end).unwrap_or_default() }
     }
@@ -119,7 +120,7 @@ impl<W: Word, const WORDS: usize> Block<'_, W, WORDS> {
     }
 }
 
-impl<W: Word, const WORDS: usize> Drop for Block<'_, W, WORDS> {
+impl<W: Word, const WORDS: usize> Drop for HeldBlock<'_, W, WORDS> {
     fn drop(&mut self) {
         if self.consumed {
             // What the ring counts: nothing can be added to a closed block.
@@ -132,9 +133,9 @@ impl<W: Word, const WORDS: usize> Drop for Block<'_, W, WORDS> {
     }
 }
 
-impl<W: Word, const WORDS: usize> fmt::Debug for Block<'_, W, WORDS> {
+impl<W: Word, const WORDS: usize> fmt::Debug for HeldBlock<'_, W, WORDS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Block").field("records", &self.records().count()).finish_non_exhaustive()
+        f.debug_struct("HeldBlock").field("records", &self.records().count()).finish_non_exhaustive()
     }
 }
 
@@ -169,32 +170,32 @@ pub struct Record<'b, W: Word = AtomicU64> {
 pub const MAX_RECORD_BYTES: usize = (RECORD_HEAD + MAX_PAYLOAD) * 8;
 
 impl<W: Word> Record<'_, W> {
-    /// What it is.
+    /// Returns its label.
     pub fn label(&self) -> Label {
         Label::from_word(self.at(0).unwrap_or(0))
     }
 
-    /// When it was reserved, in the clock's units.
+    /// Returns when it was reserved, in the clock's units.
     pub fn time(&self) -> u64 {
         self.at(1).unwrap_or(0)
     }
 
-    /// A word of the payload.
+    /// Returns a word of the payload.
     pub fn word(&self, index: usize) -> Option<u64> {
         self.at(index.checked_add(RECORD_HEAD)?)
     }
 
-    /// The length of its payload in words.
+    /// Returns the length of its payload in words.
     pub fn payload(&self) -> usize {
         self.words.len() - RECORD_HEAD
     }
 
-    /// The length of the whole record in bytes.
+    /// Returns the length of the whole record in bytes.
     pub fn bytes_len(&self) -> usize {
         self.words.len() * 8
     }
 
-    /// The whole record as little-endian bytes, as [`event`](crate::tracer::event) decodes it.
+    /// Returns the whole record as little-endian bytes, as [`event`](crate::tracer::event) decodes it.
     pub fn bytes<'s>(&self, scratch: &'s mut [u8; MAX_RECORD_BYTES]) -> &'s [u8] {
         for (bytes, word) in scratch.as_chunks_mut().0.iter_mut().zip(self.words) {
             *bytes = word.load(Ordering::Relaxed).to_le_bytes();

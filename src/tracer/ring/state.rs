@@ -1,6 +1,13 @@
 //! The one word in which everything about a block stands.
 
-use super::Mode;
+/// What happens when all blocks hold records that nobody has read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The oldest records make room.
+    Overwrite,
+    /// New records are lost until a reader has consumed old ones.
+    Stop,
+}
 
 /// A block's first word.
 ///
@@ -53,7 +60,7 @@ impl State {
         Self(sequence << SEQUENCE | OPEN | 1)
     }
 
-    /// Whether it is open, and under this number.
+    /// Returns whether it is open, and under this number.
     #[inline]
     pub(super) const fn is_open_as(self, sequence: u64) -> bool {
         (self.0 ^ sequence << SEQUENCE) >> OPEN.trailing_zeros() == 1
@@ -90,7 +97,7 @@ impl State {
         Self(self.0 & !OPEN)
     }
 
-    /// Where the committed records at the block's start end, in words.
+    /// Returns where the committed records at the block's start end, in words.
     pub(super) const fn readable_end(self) -> usize {
         if self.is_pending() { (self.0 >> QUIET & FIELD) as usize } else { self.used() }
     }
@@ -101,12 +108,12 @@ impl State {
         near.wrapping_add_signed(distance)
     }
 
-    /// Whether it was ever opened.
+    /// Returns whether it was ever opened.
     pub(super) const fn is_blank(self) -> bool {
         self.used() == 0
     }
 
-    /// Whether the block may be opened anew under this number.
+    /// Returns whether the block may be opened anew under this number.
     pub(super) const fn is_reusable(self, sequence: u64, mode: Mode) -> bool {
         let unread = self.records() != 0 && !self.has(CONSUMED);
         // A block with a higher number is one that the ring has come to meanwhile: whoever wants to reuse it is late.
@@ -117,7 +124,7 @@ impl State {
                 && (matches!(mode, Mode::Overwrite) || !unread)
     }
 
-    /// How many records are lost when it is opened anew.
+    /// Returns how many records are lost when it is opened anew.
     pub(super) const fn unread(self) -> u64 {
         if self.has(CONSUMED) { 0 } else { self.records() }
     }

@@ -2,7 +2,8 @@
 
 extern crate std;
 
-use super::{Keeps, MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, TextAddr, Tracer, words};
+use super::{MAX_RULES, OptionCause, OptionError, Options, Profile, RecordTo, Session, StoreIn, Tracer, words};
+use crate::address::TextAddr;
 use crate::context::regs::PtRegs;
 use crate::context::shadow::HookedCall;
 use crate::engine::{Engine, RegisterError};
@@ -62,6 +63,20 @@ fn a_name_with_white_space_is_in_one_word() {
 }
 
 #[test]
+fn options_are_read_from_the_words_that_they_are_written_as() {
+    for line in [
+        "tracer=graph",
+        "tracer=function filter=disk::* filter=!disk::poll depth=4 args=3",
+        "tracer=profile \"filter=!<disk::Disk as io::Read>::*:mod:disk\" depth=0",
+        "tracer=graph filter=\"a [b]\" filter=0x4000",
+    ] {
+        let options = parse(line).unwrap();
+        let written = options.to_string();
+        assert_eq!((parse(&written), written.as_str()), (Ok(options), line));
+    }
+}
+
+#[test]
 fn a_wrong_word_is_named() {
     for (word, cause) in [
         ("tracer=grph", OptionCause::Tracer),
@@ -103,27 +118,27 @@ impl<const TEST: usize> RecordTo for One<TEST> {
     }
 }
 
-impl<const TEST: usize> Keeps<Profile> for One<TEST> {
-    fn kept() -> &'static Profile {
+impl<const TEST: usize> StoreIn<Profile> for One<TEST> {
+    fn store() -> &'static Profile {
         // Only test 2 looks at its own.
         &PROFILES[usize::from(TEST == 2)]
     }
 }
 
-impl Keeps<Session<Self>> for One<0> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<0> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.0
     }
 }
 
-impl Keeps<Session<Self>> for One<1> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<1> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.1
     }
 }
 
-impl Keeps<Session<Self>> for One<2> {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for One<2> {
+    fn store() -> &'static Session<Self> {
         &SESSIONS.2
     }
 }

@@ -1,5 +1,5 @@
 //! What a context says of itself decides when memory may go away.
-use fentry::context::Level;
+use fentry::context::ContextLevel;
 use fentry::context::shadow::ShadowStack;
 use fentry::context::unwind::Frames;
 use fentry::TraceContext;
@@ -7,7 +7,7 @@ use fentry::TraceContext;
 static CONTEXT: TraceContext = TraceContext::new();
 
 fn lies(frames: Frames<'static>) {
-    let outer = CONTEXT.enter(Level::Irq);
+    let outer = CONTEXT.enter(ContextLevel::Irq);
     CONTEXT.leave(outer);
     CONTEXT.reset();
     CONTEXT.set_shadow_stack(&ShadowStack::<1>::new());

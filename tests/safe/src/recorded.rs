@@ -1,6 +1,6 @@
 use fentry::TextAddr;
 use fentry::tracer::dump::{Dump, DumpWriter, Reading};
-use fentry::tracer::event::{Event, Recorder};
+use fentry::tracer::event::{Event, EventWriter};
 use fentry::tracer::latency::Histogram;
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Label, Mode, Ring, RingBlock};
@@ -36,7 +36,7 @@ fn what_is_recorded_comes_out_of_the_dump() {
     static PROFILE: Profile = Profile::new(&SLOTS);
     let ring = ring(Mode::Overwrite);
     let time = Cell::new(1);
-    let recorder = Recorder { ring, task: 1, clock: || time.replace(time.get() + 1) };
+    let recorder = EventWriter { ring, task: 1, clock: || time.replace(time.get() + 1) };
     assert!(recorder.function(IP, IP, &[1, 2, 3]));
     assert!(recorder.graph_entry(IP, IP, 0) && recorder.graph_exit(IP, 2, 0, 5));
     assert!(recorder.stack(IP, &[IP, IP]) && recorder.marker("half done") && recorder.user(3, 4, [5, 6]));
@@ -72,7 +72,7 @@ fn several_threads_write_and_one_reads() {
         for writer in 0..WRITERS {
             scope.spawn(move || {
                 for n in 0..RECORDS {
-                    let recorder = Recorder { ring, task: writer as u32, clock: || n };
+                    let recorder = EventWriter { ring, task: writer as u32, clock: || n };
                     recorder.function(IP, IP, &[n, !n]);
                 }
             });

@@ -1,7 +1,7 @@
 use super::kernel_of;
 use fentry::tracer::dump::Dump;
-use fentry::tracer::event::Recorder;
-use fentry::tracer::kernel::{Keeps, RecordTo};
+use fentry::tracer::event::EventWriter;
+use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::tracer::session::{self, Options, Session};
@@ -25,14 +25,14 @@ impl RecordTo for OneCpu {
     }
 }
 
-impl Keeps<Profile> for OneCpu {
-    fn kept() -> &'static Profile {
+impl StoreIn<Profile> for OneCpu {
+    fn store() -> &'static Profile {
         &PROFILE
     }
 }
 
-impl Keeps<Session<Self>> for OneCpu {
-    fn kept() -> &'static Session<Self> {
+impl StoreIn<Session<Self>> for OneCpu {
+    fn store() -> &'static Session<Self> {
         &SESSION
     }
 }
@@ -52,7 +52,7 @@ fn a_session_goes_from_its_words_to_its_dump() {
     }
     assert!(Options::parse(["depth=many"]).unwrap_err().to_string().starts_with("The word"));
     // What a callback would have recorded.
-    let recorder = Recorder { ring: OneCpu::ring(), task: OneCpu::task(), clock: || 5 };
+    let recorder = EventWriter { ring: OneCpu::ring(), task: OneCpu::task(), clock: || 5 };
     assert!(recorder.function(draw, draw, &[]));
     let mut bytes = Vec::new();
     let sink = |part: &[u8]| {

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use core::time::Duration;
 use fentry::TextAddr;
-use fentry::context::Level;
+use fentry::context::ContextLevel;
 
 /// The GIC of QEMU's virt board.
 const DISTRIBUTOR: usize = 0x0800_0000;
@@ -123,7 +123,7 @@ pub(crate) fn handle(frame: &mut ExceptionFrame) {
     // 1. The context of the CPU, whose only thread is interrupted; where tasks have contexts, of the one interrupted.
     // 2. `leave` is below, on the only way out.
     // 3. Handlers nest, and callbacks inside this one end inside it.
-    let outer = unsafe { this.trace.enter(Level::Irq) };
+    let outer = unsafe { this.trace.enter(ContextLevel::Irq) };
     smp::note_quiescence(this, Some(TextAddr::new(frame.elr)));
     // None: it was withdrawn between the exception and now.
     if let Some(interrupt) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {

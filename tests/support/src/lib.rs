@@ -1,6 +1,6 @@
 //! The small kernel under the boot tests.
 //!
-//! Each file in `tests/` is a kernel of its own: this crate brings the machine up (QEMU's virt board: MMU and caches on,
+//! Each boot test is a kernel of its own: this crate brings the machine up (QEMU's virt board: MMU and caches on,
 //! text read-only, everything else never executable), runs the file's cases and leaves through semihosting with the
 //! result as the exit status.
 //!

@@ -1,4 +1,4 @@
-//! Two results beside each other: what costs something else now.
+//! Compares two results: which costs have changed.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::report::{Report, Row};
 /// What may change without being a regression, in percent: for figures so large that another layout moves them.
 const TOLERANCE_PERCENT: u64 = 2;
 
-/// A figure that is not what it was.
+/// A figure that has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     situation: String,
@@ -36,7 +36,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What `now` has otherwise than `before`. Columns and numbers of callsites that `now` was not asked for are left out.
+/// What differs in `now` from `before`. Columns and numbers of callsites that `now` was not asked for are left out.
 pub(super) fn changes(before: &Report, now: &Report) -> Vec<Change> {
     let was_asked_for = |row: &Row, column: &String| {
         let has_image = |size| !before.callsites.contains(&size) || now.callsites.contains(&size);

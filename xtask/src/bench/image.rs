@@ -1,14 +1,13 @@
 //! What the engine adds to a kernel's image, read from the image.
 
 use anyhow::{Context, Result};
-use object::read::elf::ElfFile64;
-use object::{LittleEndian, Object, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSymbol, SymbolKind};
 
 use super::lines::Count;
 
 /// The engine's text, and the room for generated stubs.
 pub(super) fn sizes(data: &[u8]) -> Result<Vec<Count>> {
-    let image = ElfFile64::<LittleEndian>::parse(data).context("this is not a 64-bit little-endian ELF image")?;
+    let image = crate::image::parse(data)?;
     let addr_of = |name: &str| {
         let symbol = image.symbol_by_name(name).with_context(|| format!("the image has no symbol {name}"))?;
         anyhow::Ok(symbol.address())

@@ -1,4 +1,4 @@
-//! What the bench kernel prints.
+//! Reads what the bench kernel prints.
 //!
 //! ```text
 //! bench: <situation> <count> [<size>]
@@ -48,7 +48,7 @@ pub(super) fn parse(console: &[String]) -> Result<Printed> {
     }
     let mut known = HashSet::new();
     for Count { key, size, .. } in &printed.counts {
-        ensure!(known.insert((key, size)), "the kernel has counted {key} twice");
+        ensure!(known.insert((key, size)), "the kernel printed {key} twice");
     }
     Ok(printed)
 }

@@ -1,9 +1,8 @@
-//! What LLVM's models of CPUs say of the stubs: cycles, which instruction counts can't.
+//! The stubs' cycles on LLVM's models of CPUs, which instruction counts can't tell.
 //!
 //! A model runs the instructions one after the other as they stand, branches not taken, calls that return at once, and
 //! every load in the first-level cache: it tells one stub from another, not what a call takes on a real CPU.
 
-use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,9 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::lines::Code;
+use crate::llvm;
 
 const CPUS: [&str; 4] = ["cortex-a53", "cortex-a72", "neoverse-n1", "neoverse-v1"];
-/// So many calls that the first one's start and the last one's end don't matter.
+/// Enough calls for the first one's start and the last one's end not to matter.
 const CALLS: u32 = 100;
 
 /// One stub on one CPU.
@@ -32,46 +32,13 @@ pub(super) struct Pipeline {
     pub(super) critical_path: u64,
 }
 
-/// The newest program that can do what is asked of it here; the reason where there is none.
+/// Finds the newest llvm-mca that has the options used here; the error is the reason why there is none.
 pub(super) fn find() -> Result<PathBuf, String> {
-    let dirs = std::env::var_os("PATH").unwrap_or_default();
-    let files = std::env::split_paths(&dirs).flat_map(|dir| dir.read_dir().into_iter().flatten().flatten());
-    let programs = files.map(|file| file.path()).filter(|path| is_program(path));
-    let mut by_version: Vec<(Vec<u32>, PathBuf)> =
-        programs.filter_map(|path| Some((version_of(&path)?, path))).collect();
-    by_version.sort();
-    let mut why = "llvm-mca is not installed".to_owned();
-    for (_, path) in by_version.into_iter().rev() {
-        // Options come and go between releases, and help texts hide some: one instruction tells.
-        match cycles(&path, CPUS[0], "ret\n", 1) {
-            Ok(_) => return Ok(path),
-            Err(error) => why = format!("{} can't be used: {error:#}", path.display()),
-        }
-    }
-    Err(why)
+    llvm::newest("llvm-mca", |path| cycles(path, CPUS[0], "ret\n", 1).map(drop))
 }
 
-/// `llvm-mca` or `llvm-mca-19`.
-fn is_program(path: &Path) -> bool {
-    let name = path.file_name().and_then(OsStr::to_str);
-    let rest = name.and_then(|name| name.strip_prefix("llvm-mca"));
-    rest.is_some_and(|rest| rest.trim_start_matches(|c: char| c == '-' || c.is_ascii_digit()).is_empty())
-}
-
-fn version_of(path: &Path) -> Option<Vec<u32>> {
-    let said = Command::new(path).arg("--version").output().ok()?;
-    version_in(&String::from_utf8_lossy(&said.stdout))
-}
-
-/// The number behind `LLVM version `.
-fn version_in(said: &str) -> Option<Vec<u32>> {
-    let (_, behind) = said.split_once("LLVM version ")?;
-    let number = behind.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?;
-    number.split('.').map(|part| part.parse().ok()).collect()
-}
-
-/// Runs a stub on every model.
-pub(super) fn run(llvm_mca: &Path, column: &str, code: &Code) -> Result<Vec<Pipeline>> {
+/// Runs a stub on every model. A model that the program doesn't have is an error of its own.
+pub(super) fn run(llvm_mca: &Path, column: &str, code: &Code) -> Result<Vec<Result<Pipeline>>> {
     let assembly = assembly(code)?;
     let on = |cpu: &str| -> Result<Pipeline> {
         let cycles = cycles(llvm_mca, cpu, &assembly, CALLS)?;
@@ -84,7 +51,7 @@ pub(super) fn run(llvm_mca: &Path, column: &str, code: &Code) -> Result<Vec<Pipe
             critical_path: self::cycles(llvm_mca, cpu, &assembly, 1)?,
         })
     };
-    CPUS.into_iter().map(|cpu| on(cpu).with_context(|| format!("{} on {cpu}", code.name))).collect()
+    Ok(CPUS.into_iter().map(|cpu| on(cpu).with_context(|| format!("{} on {cpu}", code.name))).collect())
 }
 
 /// The instructions as text, which is what the program reads.
@@ -92,7 +59,7 @@ fn assembly(code: &Code) -> Result<String> {
     let mut text = String::new();
     for &word in &code.words {
         match Insn::decode(word) {
-            Insn::Unknown { .. } => bail!("{} has {word:08x}, which is no instruction that we know", code.name),
+            Insn::Unknown { .. } => bail!("{} contains the unknown instruction {word:08x}", code.name),
             insn => text.push_str(&format!("{insn}\n")),
         }
     }
@@ -114,7 +81,7 @@ fn cycles(llvm_mca: &Path, cpu: &str, assembly: &str, calls: u32) -> Result<u64>
     let output = child.wait_with_output()?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "llvm-mca failed: {}", complaint.lines().next().unwrap_or_default());
-    written.context("llvm-mca has not read all")?;
+    written.context("llvm-mca did not read its whole input")?;
     total_cycles(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -130,6 +97,8 @@ fn total_cycles(answer: &str) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -141,14 +110,24 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_release_is_known_by_its_number() {
-        let version = |text: &str| version_in(&format!("LLVM:\n  Debian LLVM version {text}\n  Optimized build.\n"));
-        assert_eq!(version("14.0.6"), Some(vec![14, 0, 6]));
-        assert!(version("9.0.1") < version("14.0.6") && version("14.0.6") < version("19.1.7git"));
-        assert_eq!(version_in("no LLVM"), None);
-        for (name, is) in [("llvm-mca", true), ("llvm-mca-19", true), ("llvm-mc", false), ("llvm-mca.1.gz", false)] {
-            assert_eq!(is_program(Path::new(name)), is, "{name}");
-        }
+    fn a_model_that_the_program_lacks_is_left_out_alone() {
+        let folder = std::env::temp_dir().join(format!("fentry-mca-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let program = folder.join("llvm-mca");
+        let script = "#!/bin/sh\n\
+                      cat > /dev/null\n\
+                      case \"$*\" in *neoverse-v1*) echo 'no such CPU' >&2; exit 1;; esac\n\
+                      echo '{\"CodeRegions\":[{\"SummaryView\":{\"TotalCycles\":300}}]}'\n";
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let code = Code { name: "stub".to_owned(), words: vec![0xd65f_0120] };
+        let all = run(&program, "softfloat", &code);
+        drop(std::fs::remove_dir_all(&folder));
+        let all = all.unwrap();
+        let cycles: Vec<_> = all.iter().filter_map(|one| Some(one.as_ref().ok()?.cycles)).collect();
+        assert_eq!(cycles, [3.0; 3]);
+        let error = format!("{:#}", all[3].as_ref().unwrap_err());
+        assert!(error.contains("stub on neoverse-v1") && error.contains("no such CPU"), "{error}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: what everything costs, beside what Linux needs for the same.
+//! `cargo xtask bench`: what each operation costs, compared with Linux.
 //!
 //! The bench kernel is built with each number of callsites, in two variants, and booted in virtual time, in which one
-//! instruction is one nanosecond and every run is the same. What it prints is put beside `xtask/data/situations.toml`.
+//! instruction is one nanosecond and every run is the same. Its figures are compared with
+//! `xtask/data/situations.toml`.
 //!
 //! Instruction counts say what work is done, exactly and repeatably. They don't say what that takes: a barrier, a cache
 //! miss, a TLB invalidation and an addition count the same. [`mca`] adds the cycles of the stubs' instructions on
@@ -23,55 +24,55 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
-use crate::console;
-use crate::kernel_build;
+use crate::kernels::build;
+use crate::kernels::console;
+use crate::kernels::qemu::{self, Boot};
+use crate::kernels::toolchain::RustSource;
+use crate::kernels::variant::Variant;
+use crate::kernels::workspace::{Kernel, Workspace};
 use crate::progress::{Step, in_words};
-use crate::qemu::{self, Boot};
 use crate::setup;
-use crate::toolchain::RustSource;
-use crate::variant::Variant;
-use crate::workspace::{Kernel, KernelKind, Workspace};
 use lines::{Code, Count, Printed};
 use report::Report;
 use situations::Situations;
 
-/// The kernel, and the variable that tells its build how many callsites it shall have.
-pub(crate) const KERNEL: &str = "bench";
+/// The kernel, and the variable that tells its build the number of callsites.
+const KERNEL: &str = "bench";
 const CALLSITES: &str = "FENTRY_BENCH_CALLSITES";
-/// The words of a boot that counts only what depends on the number of callsites.
+/// The command line of a boot that counts only what depends on the number of callsites.
 const GROWTH: &str = "growth";
 
-/// The columns of the table, and the variants that they are.
+/// The columns of the table, and the variant of each.
 const COLUMNS: [(&str, &str); 2] = [("hard-float", "nop2-release"), (report::FAIR, "softfloat2-release")];
 
-/// Count the instructions that everything costs, and show them beside Linux's and the aims
+/// Count the instructions of each operation, and compare them with Linux's and with the aims
 ///
-/// Counts are of guest instructions and repeat exactly; they say what work is done, not what it takes on a real
-/// machine. The comparison's source is xtask/data/situations.toml. Where LLVM is installed, the stubs are also run on
-/// its models of four CPUs.
+/// Guest instructions repeat exactly; they measure the work that is done, not the time that it takes on a real machine.
+/// Linux's figures and the aims stand in xtask/data/situations.toml. Where llvm-mca is installed, the stubs are also
+/// simulated on its models of four CPUs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask bench --save before.json\n  cargo xtask bench --compare before.json\n  \
                         cargo xtask bench --size 1000 --column softfloat\n  cargo xtask bench --plot growth.svg"
 )]
 pub(crate) struct BenchArgs {
-    /// How many callsites an image has; may be repeated
+    /// The number of callsites in an image; may be repeated
     #[arg(long = "size", value_name = "N", default_values_t = [100, 1_000, 10_000, 100_000],
           value_parser = clap::value_parser!(u64).range(2..=400_000))]
     sizes: Vec<u64>,
     /// Only this column: hard-float or softfloat
     #[arg(long, value_name = "NAME", value_parser = COLUMNS.map(|(column, _)| column))]
     column: Option<String>,
-    /// Print the result as JSON instead of tables
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
-    /// Write the result where --compare finds it
+    /// Save the result, for --compare
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Compare with a saved result, and fail if anything costs over 2 % more
+    /// Compare with a saved result; fail if anything costs over 2 % more
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
-    /// Draw how costs grow with callsites and with ops, as SVG
+    /// Plot how costs grow with callsites and with ops, as SVG
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// End a boot after this many seconds
@@ -87,7 +88,7 @@ struct Bench<'a> {
     limit: Duration,
 }
 
-/// Counts, shows, and says whether nothing got worse.
+/// Counts and prints; returns whether nothing got worse.
 pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     let started = Instant::now();
     let situations = Situations::load()?;
@@ -95,8 +96,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<bool> {
     let before = args.compare.as_deref().map(Report::load).transpose()?;
     let workspace = Workspace::load()?;
     let source = setup::run(&workspace, None)?;
-    let is_bench = |kernel: &Kernel| kernel.kind == KernelKind::BootTest && kernel.name == KERNEL;
-    let kernel = workspace.kernels().into_iter().find(is_bench).context("there is no bench kernel")?;
+    let kernel = workspace.kernel(KERNEL)?.clone();
     let limit = Duration::from_secs(args.timeout_secs);
     let bench = Bench { workspace: &workspace, source: &source, kernel, limit };
 
@@ -148,24 +148,17 @@ impl Bench<'_> {
         let step = Step::start(format!("{variant}, {size} callsites"));
         let kernels = std::slice::from_ref(&self.kernel);
         let variables = [(CALLSITES, size.to_string())];
-        let images = kernel_build::build_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
+        let images = build::images_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
         let image = &images.first().context("no kernel was built")?.path;
-        let boot = Boot {
-            cpu: variant.cpu.to_owned(),
-            cpus: 1,
-            limit: Some(self.limit),
-            gdb: false,
-            icount: true,
-            append: (!with_all).then(|| GROWTH.to_owned()),
-            more: Vec::new(),
-        };
+        let append = (!with_all).then(|| GROWTH.to_owned());
+        let boot = Boot { limit: Some(self.limit), append, ..Boot::of(variant, &self.kernel.settings) };
         let outcome = qemu::boot(image, &boot, |line| step.note(line))?;
         let verdict = console::judge(&outcome, self.kernel.kind);
         if verdict.failed > 0 {
             bail!("{}\n{}", verdict.problems.join("; "), outcome.last_lines());
         }
         let mut printed = lines::parse(&outcome.console)?;
-        ensure!(!printed.counts.is_empty(), "the kernel has counted nothing");
+        ensure!(!printed.counts.is_empty(), "the kernel printed no counts");
         if with_all {
             printed.counts.extend(sizes_of(image)?);
         }
@@ -175,11 +168,10 @@ impl Bench<'_> {
 }
 
 fn sizes_of(image: &Path) -> Result<Vec<Count>> {
-    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    image::sizes(&data)
+    image::sizes(&crate::image::map(image)?)
 }
 
-/// The stubs on models of CPUs, if a program that has them is installed.
+/// The stubs on models of CPUs, if llvm-mca is installed.
 fn pipelines(stubs: &[(&str, Code)]) -> Result<Vec<mca::Pipeline>> {
     let llvm_mca = match mca::find() {
         Ok(program) => program,
@@ -190,12 +182,17 @@ fn pipelines(stubs: &[(&str, Code)]) -> Result<Vec<mca::Pipeline>> {
     };
     let mut all = Vec::new();
     for (column, code) in stubs {
-        all.extend(mca::run(&llvm_mca, column, code)?);
+        for pipeline in mca::run(&llvm_mca, column, code)? {
+            match pipeline {
+                Ok(pipeline) => all.push(pipeline),
+                Err(error) => eprintln!("    LEFT OUT: cycles of {column}'s {error:#}"),
+            }
+        }
     }
     Ok(all)
 }
 
-/// The kernels that the table's figures are of, and how they were measured.
+/// Prints which Linux kernels the table's figures are from, and how they were measured.
 fn show_sources(situations: &Situations, report: &Report) {
     println!("  Linux's figures:");
     for kernel in &situations.kernels {
@@ -205,11 +202,11 @@ fn show_sources(situations: &Situations, report: &Report) {
     }
 }
 
-/// Shows what has changed; whether none of it is a regression.
+/// Prints what has changed; returns whether none of it is a regression.
 fn is_no_worse(before: &Report, now: &Report, file: &Path) -> bool {
     let (worse, others): (Vec<_>, Vec<_>) =
         compare::changes(before, now).into_iter().partition(compare::Change::is_regression);
-    eprintln!("    {} figures are others than in {}", worse.len() + others.len(), file.display());
+    eprintln!("    {} figures differ from {}", worse.len() + others.len(), file.display());
     others.iter().for_each(|change| eprintln!("      {change}"));
     if !worse.is_empty() {
         eprintln!("error: {} of them are worse by more than 2 %:", worse.len());
@@ -218,8 +215,8 @@ fn is_no_worse(before: &Report, now: &Report, file: &Path) -> bool {
     worse.is_empty()
 }
 
-/// What is wrong with what the kernel has printed when it is booted as a test: a line that can't be read, a situation
-/// that nothing is known of, or none that has an aim.
+/// Problems in what the kernel printed when it is booted as a test: a line that can't be read, an unknown situation, or none
+/// that has an aim.
 pub(crate) fn problems(console: &[String]) -> Vec<String> {
     match lines::parse(console).and_then(|printed| is_known(&printed)) {
         Ok(()) => Vec::new(),

@@ -1,4 +1,4 @@
-//! The bench's result: what was counted beside what it is compared with. It is what is printed, saved and compared.
+//! The bench's result: the counts and what they are compared with. It is printed, saved and compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use super::situations::Situations;
 /// The column that is compared with Linux, which is compiled for general registers only, and with the aims.
 pub(super) const FAIR: &str = "softfloat";
 
-/// Everything.
+/// A whole result.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Report {
     /// How many callsites the images had.
@@ -140,7 +140,7 @@ impl Report {
 
     pub(super) fn load(file: &Path) -> Result<Self> {
         let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is no saved bench", file.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is not a saved result of bench", file.display()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The loader's work beside a linker's: the same sections at the same addresses, byte for byte.
+//! Compares the loader's output with a linker's: the same sections at the same addresses, byte for byte.
 //!
 //! The linker is given a copy of the object in which every section has a name of its own, so that a script can say where each
 //! goes; and without the flags by which a linker would merge or sort them.
@@ -27,14 +27,14 @@ pub(super) struct Linker {
 /// Linkers for arm64 by name.
 const LINKERS: [&str; 6] = ["aarch64-linux-gnu-ld", "ld.lld", "ld.lld-22", "ld.lld-21", "ld.lld-20", "ld.lld-19"];
 
-/// How a comparison went.
+/// A comparison's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Linked {
-    /// So many bytes are the same.
+    /// The number of bytes, all of which are the same.
     Same(u64),
-    /// The loader's fault, or the linker's.
+    /// The first difference.
     Differs(String),
-    /// There is nothing to compare with.
+    /// Why there is nothing to compare with.
     LeftOut(String),
 }
 
@@ -65,8 +65,8 @@ impl Linker {
             return Ok(Linked::LeftOut("it has COMMON symbols".to_owned()));
         }
         let [input, script, output] = ["module.o", "module.ld", "module.elf"].map(|name| dir.join(name));
-        std::fs::write(&input, renamed(file)?).context("no room for the linker's input")?;
-        std::fs::write(&script, script_of(file, facts, contents)?).context("no room for the linker's script")?;
+        std::fs::write(&input, renamed(file)?).context("cannot write the linker's input")?;
+        std::fs::write(&script, script_of(file, facts, contents)?).context("cannot write the linker's script")?;
         if let Some(why) = self.link(&[input, script], &output)? {
             return Ok(Linked::LeftOut(why));
         }

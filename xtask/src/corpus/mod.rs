@@ -1,9 +1,9 @@
-//! `cargo xtask corpus`: objects and images that nobody here wrote, through the loader, the engine and the doctor.
+//! `cargo xtask corpus`: runs third-party objects and images through the loader, the engine and the doctor.
 //!
 //! Each relocatable object is loaded at three distances from a made-up kernel that defines whatever the object wants; all of
-//! its callsites are enabled and disabled, and its text is compared word for word. Near the kernel it is also linked by a
-//! linker of others, to the same addresses. Each image is looked into. What an object has that the loader refuses is
-//! counted by kind. What our code gets wrong, a panic included, is a fault, and the command fails.
+//! its callsites are enabled and disabled, and its text is compared word for word. Near the kernel it is also linked by an
+//! installed linker, to the same addresses. The doctor examines each image. What the loader refuses is counted by kind. What
+//! our code gets wrong, a panic included, is a fault, and the command fails.
 
 mod linked;
 mod machine;
@@ -28,43 +28,44 @@ use linked::{Linked, Linker};
 use module::{Bench, DISTANCES, Placed};
 use summary::Summary;
 
-/// Take objects and images that nobody here wrote through the loader, the engine and the doctor
+/// Run third-party objects and images through the loader, the engine and the doctor
 ///
-/// Loads each relocatable object (.o, .ko) below the directory near a made-up kernel, 200 MiB and 6 GiB from it, enables and
-/// disables all of its callsites, compares its text word for word, and its sections with what an installed linker makes of
-/// them. Looks into each image. Fails only where our own code is at fault, not where it refuses something by name.
+/// Loads each relocatable object (.o, .ko) below the directory near a simulated kernel, 200 MiB and 6 GiB from it; enables
+/// and disables all of its callsites and compares its text word for word; and compares its sections with an installed
+/// linker's output. The doctor examines each image. Fails only where our own code is wrong, not where it refuses an input
+/// with a reason.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo run --release -p xtask -- corpus /lib/modules")]
 pub(crate) struct CorpusArgs {
-    /// The directory
+    /// The directory to search
     dir: PathBuf,
-    /// The linker to compare with, GNU's or LLVM's [default: aarch64-linux-gnu-ld or ld.lld, if installed]
+    /// The linker to compare with, GNU ld or lld [default: aarch64-linux-gnu-ld or ld.lld, if installed]
     #[arg(long, value_name = "PROGRAM")]
     linker: Option<String>,
-    /// How many threads [default: one for each CPU]
+    /// The number of threads [default: one for each CPU]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
 }
 
-/// How long nothing may come before a file counts as one that never ends.
+/// A file that takes longer than this counts as one that never ends.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What became of a file.
+/// A file's result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// An object: at each distance, or what is wrong with us.
+    /// An object: how it was loaded at each distance, or the fault in our code.
     Module { placed: Vec<Result<Placed, String>>, linked: Option<Linked> },
-    /// An image: how many problems it has, or why it was not looked into.
+    /// An image: the number of its problems, or why it was not examined.
     Image(Result<usize, String>),
-    /// Neither, though it looked like one.
+    /// A file that looked like either and is not.
     LeftOut(String),
-    /// Neither.
+    /// Any other file.
     Other,
-    /// We panicked, elsewhere.
+    /// Our code panicked outside of loading.
     Fault(String),
 }
 
-/// Takes every file below the directory through everything, prints a line for each and a summary; says whether we are without fault.
+/// Tests every file below the directory, prints a line for each and a summary; returns whether our code has no fault.
 ///
 /// # Errors
 ///
@@ -73,13 +74,13 @@ pub(crate) fn run(args: &CorpusArgs) -> Result<bool> {
     let CorpusArgs { dir, linker, threads } = args;
     let files = files_below(dir)?;
     let linker = match linker {
-        Some(program) => Some(Linker::named(program).with_context(|| format!("{program} is not a linker that runs"))?),
+        Some(program) => {
+            Some(Linker::named(program).with_context(|| format!("{program} is not a linker, or does not run"))?)
+        }
         None => Linker::installed(),
     };
     if linker.is_none() {
-        println!(
-            "LEFT OUT: no linker for arm64 is installed (aarch64-linux-gnu-ld, ld.lld): nothing is compared with one"
-        );
+        println!("LEFT OUT: the comparison with a linker: none for arm64 is installed (aarch64-linux-gnu-ld, ld.lld)");
     }
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let summary = take_through(dir, &files, linker.as_ref(), threads.unwrap_or(available).max(1))?;
@@ -106,7 +107,7 @@ fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Takes the files through everything with so many threads, and prints each one's line in the order of names.
+/// Tests the files with this many threads, and prints each one's line in the order of names.
 fn take_through(dir: &Path, files: &[PathBuf], linker: Option<&Linker>, threads: usize) -> Result<Summary> {
     let (next, started) = (AtomicUsize::new(0), Instant::now());
     let current = Mutex::new(vec![None; threads]);
@@ -247,13 +248,13 @@ impl Drop for Worker<'_> {
     }
 }
 
-/// Has the doctor look into an image; Linux's by the names that Linux has.
+/// Lets the doctor examine an image; Linux's, by Linux's names.
 fn look_into(data: &[u8]) -> Result<usize, String> {
     let kept = if doctor::is_linux(data) { doctor::linux() } else { doctor::usual() };
     doctor::examine(data, &kept).map(|report| report.problems()).map_err(|error| format!("{error:#}"))
 }
 
-/// What `f` gives, or what it said in a panic. What it was about to change is not used any more then.
+/// What `f` returns, or its panic's message. What it was about to change is not used any more then.
 fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| {
         let words =

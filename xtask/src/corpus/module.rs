@@ -1,4 +1,4 @@
-//! One module on the fake machine: loaded, traced, let go, and its text compared word for word.
+//! Loads one module on the fake machine, traces it, unloads it, and compares its text word for word.
 
 use std::collections::BTreeSet;
 use std::mem::discriminant;

@@ -1,4 +1,4 @@
-//! What an object says of itself, read with the `object` crate and not with the loader's own eyes.
+//! Facts about an object, read with the `object` crate rather than the loader's own code.
 
 use std::collections::BTreeSet;
 

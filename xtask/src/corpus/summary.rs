@@ -1,4 +1,4 @@
-//! What came out, a line for each file and the sum of all.
+//! The results: a line for each file, and a summary.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::linked::Linked;
 use super::module::{DISTANCES, Placed};
 use crate::progress::in_words;
 
-/// How often something was so, and the first file in which it was.
+/// How often each thing was seen, and the first file with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tally(BTreeMap<String, (usize, String)>);
 

@@ -13,8 +13,8 @@ use super::machine::Contents;
 use super::module::{Bench, DISTANCES, Placed, enabled, returned};
 use super::summary::Summary;
 use super::{Outcome, caught, files_below, object, take_through};
-use crate::host::leave_out;
-use crate::modules::fuzz::INPUTS;
+use crate::test::host::leave_out;
+use crate::test::loader::fuzz::INPUTS;
 
 const GCC: &str = "aarch64-linux-gnu-gcc";
 

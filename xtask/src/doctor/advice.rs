@@ -1,44 +1,54 @@
 //! What to change, in words that can be pasted.
 
+/// The linker fragment that a kernel adds to its own script.
+const FRAGMENT: &str = include_str!("../../../examples/fentry.ld");
+
+/// An output section as the fragment has it; the whole fragment if it has none of this name.
+fn section(name: &str) -> &'static str {
+    let from_section = FRAGMENT.split_once(&format!("\n    {name} :")).map(|(before, _)| &FRAGMENT[before.len() + 1..]);
+    let section = from_section.and_then(|rest| Some(&rest[..rest.find("\n    }\n")? + "\n    }".len()]));
+    section.unwrap_or(FRAGMENT)
+}
+
+/// The flags of the guide's second step.
 pub(super) const COMPILE: &str = "\
 compile with room at each function's entry:
-  Rust:  RUSTFLAGS='-Zpatchable-function-entry=2 -Zmin-function-alignment=8 -Cforce-frame-pointers=yes
-                    -Csymbol-mangling-version=v0' with RUSTC_BOOTSTRAP=1 and -Zbuild-std=core,alloc
+  Rust:  RUSTFLAGS='-Zpatchable-function-entry=2 -Cforce-frame-pointers=yes -Csymbol-mangling-version=v0'
+         with RUSTC_BOOTSTRAP=1 and -Zbuild-std=core,alloc
   C:     -fpatchable-function-entry=2 -fno-omit-frame-pointer";
 
-pub(super) const KEEP: &str = "\
-keep the section, in writable data: give examples/fentry.ld as a second -T, or write into your linker script
-  .fentry.callsites : ALIGN(8) {
-      __fentry_callsites_start = .;
-      KEEP(*(__patchable_function_entries))
-      __fentry_callsites_stop = .;
-  }
-and see that no /DISCARD/ matches it before that";
+pub(super) fn keep() -> String {
+    format!(
+        "keep the section, in writable data: give the linker examples/fentry.ld as a second -T, or write into your own script\n\
+         {}\n\
+         and see that no /DISCARD/ matches it before that",
+        section(".fentry.callsites")
+    )
+}
 
 pub(super) const WRITABLE: &str = "\
 the engine rewrites the section in place: put it beside .data, into a segment with the flags RW
   (examples/fentry.ld does; with PHDRS, add `:data`)";
 
-pub(super) const GATHER: &str = "\
-gather the engine's own text, before the general pattern for .text, so that it is never traced:
-  .text.fentry : ALIGN(16) {
-      __fentry_text_start = .;
-      *libfentry-*.rlib:*(.text .text.*)
-      *libcompiler_builtins-*.rlib:*(.text .text.*)
-      *(.text.*6fentry*)
-      __fentry_text_stop = .;
-  }
-and compile with -Csymbol-mangling-version=v0 and -Zfunction-sections (rustc's default for bare metal)";
+pub(super) fn gather() -> String {
+    format!(
+        "gather the engine's own text, so that it is never traced: give the linker examples/fentry.ld before your own script, or\n\
+         write into that, before the general pattern for .text\n\
+         {}\n\
+         and compile with -Csymbol-mangling-version=v0 and -Zfunction-sections (rustc's default for bare metal)",
+        section(".text.fentry")
+    )
+}
 
-pub(super) const SYMBOLS: &str = "\
-for names in the kernel, keep a place for the symbol table after all text
-  .fentry.symbols : ALIGN(8) {
-      __fentry_symbols_start = .;
-      KEEP(*(.fentry.symbols))
-      __fentry_symbols_stop = .;
-  }
-then link, run `cargo xtask symbols IMAGE -o symbols.o`, and link again with symbols.o added. Without it say how all of
-the kernel was compiled: Image::linked().with_layout(Layout::Plain) for =2, Layout::Prefixed for =4,2";
+pub(super) fn symbols() -> String {
+    format!(
+        "for names in the kernel, keep a place for the symbol table after all text\n\
+         {}\n\
+         then link, run `cargo xtask symbols IMAGE -o symbols.o`, and link again with symbols.o added. Without symbols, say how\n\
+         all of the kernel was compiled: Image::linked().with_layout(Layout::Plain) for =2, Layout::Prefixed for =4,2",
+        section(".fentry.symbols")
+    )
+}
 
 pub(super) const RELINK: &str = "\
 link again with the object file that `cargo xtask symbols IMAGE -o symbols.o` makes from this very image";

@@ -1,4 +1,4 @@
-//! The second question: what would the engine make of each entry?
+//! The second question: does the engine accept each entry?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::discriminant;
@@ -12,15 +12,15 @@ use super::loaded::Loaded;
 use super::report::Report;
 use super::section::Entry;
 
-/// How many single cases of one kind are shown.
+/// How many examples of one kind are shown.
 const SHOWN: usize = 5;
 
-/// What the engine would make of the entries.
+/// The entries, as the engine would sort them out.
 #[derive(Debug, Default)]
 pub(super) struct TextCheck {
     pub(super) accepted: Vec<Callsite>,
     pub(super) excluded: usize,
-    /// What the entries name, whatever became of them.
+    /// The addresses that the entries name, accepted or not.
     pub(super) named: BTreeSet<u64>,
     refused: Vec<(TextAddr, Refusal)>,
 }

@@ -42,7 +42,7 @@ fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
         return;
     }
     let Some(range) = loaded.between("__fentry_text_start", "__fentry_text_stop") else {
-        report.problem("nothing gathers the engine's own text: it would trace itself", advice::GATHER);
+        report.problem("nothing gathers the engine's own text: it would trace itself", &advice::gather());
         return;
     };
     let outside: Vec<u64> = own.iter().copied().filter(|addr| !range.contains(addr)).collect();
@@ -55,7 +55,7 @@ fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
     report.problem_with_cases(
         format!("{} of the engine's {} functions are outside its gathered text", outside.len(), own.len()),
         cases,
-        advice::GATHER,
+        &advice::gather(),
     );
 }
 
@@ -77,7 +77,7 @@ fn within_reach(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report
 
 fn names(loaded: &Loaded<'_>, report: &mut Report) {
     let Some(range) = loaded.between("__fentry_symbols_start", "__fentry_symbols_stop") else {
-        report.hint("there is no place for a symbol table: functions are found by address only", advice::SYMBOLS);
+        report.hint("there is no place for a symbol table: functions are found by address only", &advice::symbols());
         return;
     };
     let bytes = loaded.bytes(&range).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `cargo xtask doctor`: looks into any arm64 kernel and says whether its functions can be traced, and if not, what to
-//! change. It decodes with the engine's own decoder, so that both are of one opinion.
+//! `cargo xtask doctor`: examines any arm64 kernel's image, and says whether its functions can be traced and, if not, what to
+//! change. It decodes with the engine's own decoder, so that both agree.
 
 mod advice;
 mod callsites;
@@ -24,10 +24,10 @@ use loaded::Loaded;
 pub(crate) use report::Report;
 pub(crate) use section::{is_linux, linux, usual};
 
-/// Look into any arm64 ELF kernel, and say whether its functions can be traced and what to change
+/// Check whether the functions of an arm64 ELF kernel can be traced, and say what to change
 ///
-/// Reads the callsite section as the engine would at boot (relocations applied), decodes every entry, and looks at what
-/// the linker script has to provide. Fails if there is a problem.
+/// Reads the callsite section as the engine does at boot (relocations applied), decodes every entry, and checks what the
+/// linker script must provide. Exits with failure if there is a problem.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo xtask doctor path/to/kernel.elf\n  cargo xtask doctor --section __mcount_loc \
@@ -36,10 +36,10 @@ pub(crate) use section::{is_linux, linux, usual};
 pub(crate) struct DoctorArgs {
     /// The linked image, not stripped
     image: PathBuf,
-    /// The section of the callsites [default: __patchable_function_entries]
+    /// The callsite section [default: __patchable_function_entries]
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
-    /// The symbols around them [default: __fentry_callsites_start,__fentry_callsites_stop]
+    /// The symbols at its start and end [default: __fentry_callsites_start,__fentry_callsites_stop]
     #[arg(long, value_name = "START,STOP", value_parser = Kept::symbols_around)]
     symbols: Option<(String, String)>,
 }
@@ -48,17 +48,17 @@ pub(crate) struct DoctorArgs {
 pub(crate) fn run(args: &DoctorArgs) -> Result<bool> {
     let (image, kept) = (&args.image, usual().but(args.section.as_deref(), args.symbols.as_ref()));
     let data = image::map(image)?;
-    let report = examine(&data, &kept).with_context(|| format!("cannot look into {}", image.display()))?;
+    let report = examine(&data, &kept).with_context(|| format!("cannot examine {}", image.display()))?;
     println!("{}", image.display());
     print!("{report}");
     Ok(report.problems() == 0)
 }
 
-/// What there is to say about an image.
+/// Examines an image.
 ///
 /// # Errors
 ///
-/// It is no image of a kernel for arm64, or contradicts itself.
+/// It is not an arm64 kernel's image, or it contradicts itself.
 pub(crate) fn examine(data: &[u8], kept: &Kept) -> Result<Report> {
     let loaded = Loaded::load(data)?;
     let mut report = Report::default();

@@ -1,8 +1,8 @@
-//! What the doctor found, and how it is told.
+//! The doctor's findings, and how they are printed.
 
 use std::fmt;
 
-/// How a finding is to be taken.
+/// How serious a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
     /// As it should be.
@@ -13,12 +13,12 @@ pub(super) enum Weight {
     Problem,
 }
 
-/// One thing that was found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) weight: Weight,
     pub(super) what: String,
-    /// Single cases of it.
+    /// Examples.
     pub(super) cases: Vec<String>,
     /// What to change.
     pub(super) advice: Option<String>,

@@ -53,7 +53,7 @@ pub(super) fn examine(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> 
     if loaded.segment_of(&range).is_none() {
         report.problem(
             format!("the callsite section, {length:#x} bytes at {:#x}, is in no segment that is loaded", range.start),
-            advice::KEEP,
+            &advice::keep(),
         );
         return Vec::new();
     }
@@ -82,7 +82,7 @@ fn find(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> Option<Range<u
         return Some(range);
     }
     if loaded.label(start).is_some() || loaded.label(stop).is_some() {
-        report.problem(format!("{start} and {stop} do not stand around anything"), advice::KEEP);
+        report.problem(format!("{start} and {stop} are not in order, or one of them is missing"), &advice::keep());
     }
     let ours = || loaded.section(OURS).filter(|_| loaded.is_stripped());
     let Some(section) = loaded.section(name).or_else(ours) else {
@@ -92,14 +92,14 @@ fn find(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> Option<Range<u
         return None;
     };
     if !section.is_allocated {
-        report.problem(format!("the section {name} is not loaded"), advice::KEEP);
+        report.problem(format!("the section {name} is not loaded"), &advice::keep());
         return None;
     }
     if !loaded.is_stripped() {
         let at = section.addr;
         report.problem(
             format!("the section {name} is there, at {at:#x}, but no linker symbols that the engine could find it by"),
-            advice::KEEP,
+            &advice::keep(),
         );
     }
     Some(section.range())
@@ -113,7 +113,7 @@ fn missing_advice(loaded: &Loaded<'_>) -> String {
         return format!("this kernel keeps it as Linux does: give\n  --section {section} --symbols {start},{stop}");
     }
     let patchable = loaded.functions.iter().filter(|function| begins_with_nops(loaded, function.addr)).count();
-    if patchable > 0 { advice::KEEP.to_owned() } else { advice::COMPILE.to_owned() }
+    if patchable > 0 { advice::keep() } else { advice::COMPILE.to_owned() }
 }
 
 /// Whether a function begins with two NOPs, after a landing pad if it has one.

@@ -11,12 +11,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{BitmaskImm, Branch, DataImm, Insn, Memory, SimdMemory};
 use object::{Object, ObjectSection};
 
 use super::report::{Report, Step};
-use super::tools::{Tools, in_parallel};
+use super::tools::Scratch;
 use super::words::Words;
 
 /// Binutils' name for everything that it knows.
@@ -24,29 +24,29 @@ const GNU_ARCH: &str =
     "-march=armv9.3-a+crc+memtag+sve2+profile+rng+ssbs+sb+predres+flagm+ls64+lse+rcpc+pauth+fp16fml+tme";
 
 #[derive(Clone, Copy, Debug)]
-enum Assembler {
+pub(super) enum Assembler {
     Llvm,
     Gnu,
 }
 
 impl Assembler {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Llvm => "llvm-mc",
-            Self::Gnu => "GNU as",
-        }
-    }
-
-    fn run(self, tools: &Tools, source: &Path, object: &Path) -> Result<Output> {
-        let mut command = match self {
-            Self::Llvm => Command::new(&tools.llvm_mc),
-            Self::Gnu => Command::new(&tools.gnu_as),
-        };
+    fn run(self, program: &Path, source: &Path, object: &Path) -> Result<Output> {
+        let mut command = Command::new(program);
         match self {
             Self::Llvm => command.args(["-triple=aarch64", "-mattr=+all", "--filetype=obj"]),
             Self::Gnu => command.arg(GNU_ARCH),
         };
         command.arg("-o").arg(object).arg(source).output().context("cannot run the assembler")
+    }
+
+    /// Whether a program takes the options that it is given here.
+    pub(super) fn probe(self, program: &Path, scratch: &Scratch) -> Result<()> {
+        let (source, object) = (scratch.file("s"), scratch.file("o"));
+        fs::write(&source, "nop\n")?;
+        let output = self.run(program, &source, &object)?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}", complaint.lines().next().unwrap_or("it fails"));
+        Ok(())
     }
 
     /// The text as this assembler takes it; `None` for what it has no way to write.
@@ -107,24 +107,19 @@ fn refers_to_a_place(insn: &Insn) -> bool {
     }
 }
 
-pub(super) fn compare(tools: &Tools, words: &Words, jobs: usize, report: &mut Report) -> Result<()> {
-    for assembler in [Assembler::Llvm, Assembler::Gnu] {
-        let mut total = Step::new(format!("encode, walk, {}", assembler.name()));
-        let pieces = words.pieces();
-        in_parallel(
-            jobs,
-            &pieces,
-            |piece| compare_piece(tools, assembler, &piece.words()),
-            |step| {
-                total.merge(step);
-            },
-        )?;
-        report.add(total);
-    }
-    Ok(())
+pub(super) fn compare(
+    assembler: Assembler,
+    program: &Path,
+    scratch: &Scratch,
+    words: &Words,
+    name: &str,
+    jobs: usize,
+    report: &mut Report,
+) -> Result<()> {
+    report.step(name, jobs, &words.pieces(), |piece| compare_piece(assembler, program, scratch, &piece.words()))
 }
 
-fn compare_piece(tools: &Tools, assembler: Assembler, words: &[u32]) -> Result<Step> {
+fn compare_piece(assembler: Assembler, program: &Path, scratch: &Scratch, words: &[u32]) -> Result<Step> {
     let mut step = Step::default();
     let mut sources: Vec<(u32, String)> = words
         .iter()
@@ -140,10 +135,10 @@ fn compare_piece(tools: &Tools, assembler: Assembler, words: &[u32]) -> Result<S
     step.known += sources.len() as u64;
     // Lines that are refused are reported and left out; the rest is assembled again.
     let assembled = loop {
-        let (source, object) = (tools.scratch("s"), tools.scratch("o"));
+        let (source, object) = (scratch.file("s"), scratch.file("o"));
         let text: String = sources.iter().flat_map(|(_, text)| [text.as_str(), "\n"]).collect();
         fs::write(&source, text)?;
-        let output = assembler.run(tools, &source, &object)?;
+        let output = assembler.run(program, &source, &object)?;
         fs::remove_file(&source)?;
         if output.status.success() {
             let data = fs::read(&object)?;
@@ -153,11 +148,11 @@ fn compare_piece(tools: &Tools, assembler: Assembler, words: &[u32]) -> Result<S
         let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
         let refused = refused_lines(&complaints);
         if refused.is_empty() {
-            bail!("{}: {complaints}", assembler.name());
+            bail!("{}: {complaints}", program.display());
         }
         for (line, complaint) in refused.into_iter().rev() {
             if line == 0 || line > sources.len() {
-                bail!("{}: {complaint}", assembler.name());
+                bail!("{}: {complaint}", program.display());
             }
             let (word, text) = sources.remove(line - 1);
             step.disagree(|| format!("{word:#010x}: {text} | {complaint}"));
@@ -166,7 +161,7 @@ fn compare_piece(tools: &Tools, assembler: Assembler, words: &[u32]) -> Result<S
     let file = object::File::parse(assembled.as_slice())?;
     let code = file.section_by_name(".text").context("no .text")?.data()?.to_vec();
     if code.len() != sources.len() * 4 {
-        bail!("{}: {} bytes for {} instructions", assembler.name(), code.len(), sources.len());
+        bail!("{}: {} bytes for {} instructions", program.display(), code.len(), sources.len());
     }
     for ((word, text), bytes) in sources.iter().zip(code.chunks_exact(4)) {
         let theirs = u32::from_le_bytes(bytes.try_into()?);

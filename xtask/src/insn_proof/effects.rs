@@ -17,13 +17,14 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{Effects, FloatMove, Flow, Insn, Simd, System};
 
 use super::report::{Report, Step};
-use super::tools::{Tools, in_parallel};
+use super::tools::Scratch;
 use super::words;
 
 /// The simulated processors: LLVM describes most instructions for the first, and the atomic ones for the second only.
@@ -88,8 +89,16 @@ struct Span {
     end: usize,
 }
 
-pub(super) fn compare(tools: &Tools, jobs: usize, report: &mut Report) -> Result<()> {
-    let mut total = Step::new("effects, llvm-mca");
+/// Whether a program has the simulated processors and the timeline.
+pub(super) fn probe(llvm_mca: &Path, scratch: &Scratch) -> Result<()> {
+    for cpu in [CPU, CPU_FOR_ATOMICS] {
+        let spans = simulate(llvm_mca, scratch, cpu, "nop\n")?;
+        ensure!(spans.is_some_and(|spans| spans.len() == 1), "it has no timeline for {cpu}");
+    }
+    Ok(())
+}
+
+pub(super) fn compare(llvm_mca: &Path, scratch: &Scratch, name: &str, jobs: usize, report: &mut Report) -> Result<()> {
     let words: Vec<u32> = words::representatives(7, 2)
         .into_iter()
         .filter(|word| {
@@ -105,9 +114,7 @@ pub(super) fn compare(tools: &Tools, jobs: usize, report: &mut Report) -> Result
     let others = others.chunks(BATCH).map(|piece| (CPU, piece));
     let atomics = atomics.chunks(BATCH).map(|piece| (CPU_FOR_ATOMICS, piece));
     let pieces: Vec<(&str, &[u32])> = others.chain(atomics).collect();
-    in_parallel(jobs, &pieces, |(cpu, piece)| compare_piece(tools, cpu, piece), |step| total.merge(step))?;
-    report.add(total);
-    Ok(())
+    report.step(name, jobs, &pieces, |(cpu, piece)| compare_piece(llvm_mca, scratch, cpu, piece))
 }
 
 /// What LLVM describes otherwise than the architecture: a call reads SP, FMOV into a register's upper half does not keep the
@@ -132,7 +139,7 @@ fn is_excepted(insn: &Insn) -> bool {
     }
 }
 
-fn compare_piece(tools: &Tools, cpu: &str, words: &[u32]) -> Result<Step> {
+fn compare_piece(llvm_mca: &Path, scratch: &Scratch, cpu: &str, words: &[u32]) -> Result<Step> {
     let probes: Vec<Probe> = Probe::all().collect();
     let mut source = String::new();
     for word in words {
@@ -141,7 +148,7 @@ fn compare_piece(tools: &Tools, cpu: &str, words: &[u32]) -> Result<Step> {
             writeln!(source, "{}\n{}\n# LLVM-MCA-END", Insn::decode(*word), probe.consumer())?;
         }
     }
-    let Some(spans) = simulate(tools, cpu, &source)? else {
+    let Some(spans) = simulate(llvm_mca, scratch, cpu, &source)? else {
         return match words {
             [] => Ok(Step::default()),
             [word] => {
@@ -150,8 +157,8 @@ fn compare_piece(tools: &Tools, cpu: &str, words: &[u32]) -> Result<Step> {
             }
             _ => {
                 let (first, second) = words.split_at(words.len() / 2);
-                let mut step = compare_piece(tools, cpu, first)?;
-                step.merge(compare_piece(tools, cpu, second)?);
+                let mut step = compare_piece(llvm_mca, scratch, cpu, first)?;
+                step.merge(compare_piece(llvm_mca, scratch, cpu, second)?);
                 Ok(step)
             }
         };
@@ -187,10 +194,10 @@ fn compare_piece(tools: &Tools, cpu: &str, words: &[u32]) -> Result<Step> {
 }
 
 /// The timeline of every instruction in the source, region after region; `None` when LLVM does not describe one of them.
-fn simulate(tools: &Tools, cpu: &str, source: &str) -> Result<Option<Vec<Span>>> {
-    let file = tools.scratch("s");
+fn simulate(llvm_mca: &Path, scratch: &Scratch, cpu: &str, source: &str) -> Result<Option<Vec<Span>>> {
+    let file = scratch.file("s");
     fs::write(&file, source)?;
-    let output = Command::new(&tools.llvm_mca)
+    let output = Command::new(llvm_mca)
         .args(["-mtriple=aarch64", cpu, "-mattr=+all", "-iterations=1", "-all-views=false"])
         .args(["-timeline", "-timeline-max-cycles=0"])
         .arg(&file)

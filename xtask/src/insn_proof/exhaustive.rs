@@ -9,7 +9,6 @@ use anyhow::Result;
 use fentry::insn::{Change, Insn};
 
 use super::report::{Report, Step};
-use super::tools::in_parallel;
 
 /// Counts the letters that are printed, and keeps none.
 #[derive(Default)]
@@ -23,23 +22,15 @@ impl Write for Letters {
 }
 
 pub(super) fn run(jobs: usize, report: &mut Report) -> Result<()> {
-    let mut total = Step::new("exhaustive");
     let pieces: Vec<u32> = (0..4096).collect();
-    in_parallel(
-        jobs,
-        &pieces,
-        |&piece| {
-            let mut step = Step::default();
-            let first = piece << 20;
-            for word in first..=first | 0xf_ffff {
-                check(word, &mut step)?;
-            }
-            Ok(step)
-        },
-        |step| total.merge(step),
-    )?;
-    report.add(total);
-    Ok(())
+    report.step("exhaustive", jobs, &pieces, |&piece| {
+        let mut step = Step::default();
+        let first = piece << 20;
+        for word in first..=first | 0xf_ffff {
+            check(word, &mut step)?;
+        }
+        Ok(step)
+    })
 }
 
 fn check(word: u32, step: &mut Step) -> Result<()> {

@@ -20,21 +20,29 @@
 //! compared by assembling only.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use fentry::insn::{Insn, System};
 
 use super::report::{Report, Step};
-use super::tools::{Tools, in_parallel};
+use super::tools::Scratch;
 use super::words::Words;
 
+/// Whether a program disassembles for arm64 as it is asked to here.
+pub(super) fn probe(objdump: &Path, scratch: &Scratch) -> Result<()> {
+    let text = disassemble(objdump, scratch, &[0xd503_201f])?.remove(0);
+    ensure!(text.as_deref() == Some("nop"), "it doesn't know `nop`");
+    Ok(())
+}
+
 /// What GNU objdump calls each word, at the addresses 0, 4, 8 and so on; `None` for no instruction.
-fn disassemble(tools: &Tools, words: &[u32]) -> Result<Vec<Option<String>>> {
-    let file = tools.scratch("bin");
+fn disassemble(objdump: &Path, scratch: &Scratch, words: &[u32]) -> Result<Vec<Option<String>>> {
+    let file = scratch.file("bin");
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     fs::write(&file, bytes)?;
-    let output = Command::new(&tools.gnu_objdump)
+    let output = Command::new(objdump)
         .args(["-D", "-z", "-b", "binary", "-m", "aarch64", "-M", "no-notes"])
         .arg(&file)
         .output()?;
@@ -64,31 +72,22 @@ fn disassemble(tools: &Tools, words: &[u32]) -> Result<Vec<Option<String>>> {
 }
 
 pub(super) fn compare_decoding(
-    tools: &Tools,
+    objdump: &Path,
+    scratch: &Scratch,
     words: &Words,
     name: &str,
     jobs: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let mut total = Step::new(format!("decode, {name}, GNU objdump"));
-    let pieces = words.pieces();
-    in_parallel(
-        jobs,
-        &pieces,
-        |piece| {
-            let mut step = Step::default();
-            let words = piece.words();
-            let theirs = disassemble(tools, &words)?;
-            for (place, (&word, theirs)) in words.iter().zip(&theirs).enumerate() {
-                let address = i64::try_from(place).context("too many words")? * 4;
-                compare_one(word, address, theirs.as_deref(), &mut step);
-            }
-            Ok(step)
-        },
-        |step| total.merge(step),
-    )?;
-    report.add(total);
-    Ok(())
+    report.step(name, jobs, &words.pieces(), |piece| {
+        let mut step = Step::default();
+        let words = piece.words();
+        for ((&word, theirs), address) in words.iter().zip(disassemble(objdump, scratch, &words)?).zip((0..).step_by(4))
+        {
+            compare_one(word, address, theirs.as_deref(), &mut step);
+        }
+        Ok(step)
+    })
 }
 
 fn compare_one(word: u32, address: i64, theirs: Option<&str>, step: &mut Step) {

@@ -7,24 +7,33 @@
 
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{Insn, System};
 
 use super::report::{Report, Step};
-use super::tools::{Tools, in_parallel, run_with_input};
+use super::tools::run_with_input;
 use super::words::Words;
 
 const ARGUMENTS: [&str; 3] = ["--disassemble", "-triple=aarch64", "-mattr=+all"];
 
+/// Whether a program knows the newest instructions that the model does.
+pub(super) fn probe(llvm_mc: &Path) -> Result<()> {
+    let (word, expected) = (0xd503_251f, "chkfeat x16");
+    let text = disassemble(llvm_mc, &[word])?.remove(0);
+    ensure!(text.as_deref() == Some(expected), "it doesn't know `{expected}`, as LLVM 19 does");
+    Ok(())
+}
+
 /// What LLVM calls each word; `None` for no instruction.
-pub(super) fn disassemble(tools: &Tools, words: &[u32]) -> Result<Vec<Option<String>>> {
+pub(super) fn disassemble(llvm_mc: &Path, words: &[u32]) -> Result<Vec<Option<String>>> {
     let mut input = String::with_capacity(words.len() * 20);
     for word in words {
         let [a, b, c, d] = word.to_le_bytes();
         writeln!(input, "{a:#04x} {b:#04x} {c:#04x} {d:#04x}")?;
     }
-    let output = run_with_input(&tools.llvm_mc, &ARGUMENTS, input.into_bytes())?;
+    let output = run_with_input(llvm_mc, &ARGUMENTS, input.into_bytes())?;
     let complaints = String::from_utf8(output.stderr)?;
     let invalid: HashSet<usize> = complaints
         .lines()
@@ -53,30 +62,20 @@ fn normalise(line: &str) -> String {
 }
 
 pub(super) fn compare_decoding(
-    tools: &Tools,
+    llvm_mc: &Path,
     words: &Words,
     name: &str,
     jobs: usize,
     report: &mut Report,
 ) -> Result<()> {
-    let mut total = Step::new(format!("decode, {name}, llvm-mc"));
-    let pieces = words.pieces();
-    in_parallel(
-        jobs,
-        &pieces,
-        |piece| {
-            let mut step = Step::default();
-            let words = piece.words();
-            let theirs = disassemble(tools, &words)?;
-            for (&word, theirs) in words.iter().zip(&theirs) {
-                compare_one(word, theirs.as_deref(), &mut step);
-            }
-            Ok(step)
-        },
-        |step| total.merge(step),
-    )?;
-    report.add(total);
-    Ok(())
+    report.step(name, jobs, &words.pieces(), |piece| {
+        let mut step = Step::default();
+        let words = piece.words();
+        for (&word, theirs) in words.iter().zip(disassemble(llvm_mc, &words)?) {
+            compare_one(word, theirs.as_deref(), &mut step);
+        }
+        Ok(step)
+    })
 }
 
 fn compare_one(word: u32, theirs: Option<&str>, step: &mut Step) {

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use super::tools::in_parallel;
 
 /// How many disagreements are listed for each mnemonic, and for each step.
 const LISTED_ALIKE: usize = 3;
@@ -23,10 +28,6 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
-    }
-
     pub(super) fn disagree(&mut self, what: impl FnOnce() -> String) {
         self.disagreements += 1;
         if self.listed.len() < LISTED {
@@ -72,21 +73,53 @@ impl fmt::Display for Step {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     steps: Vec<Step>,
+    left_out: Vec<String>,
 }
 
 impl Report {
-    /// Takes a finished step in, and prints it.
-    pub(super) fn add(&mut self, step: Step) {
+    /// Does a step, piece by piece, and prints what came of it.
+    pub(super) fn step<T: Sync>(
+        &mut self,
+        name: impl Into<String>,
+        jobs: usize,
+        pieces: &[T],
+        work: impl Fn(&T) -> Result<Step> + Sync,
+    ) -> Result<()> {
+        let mut step = Step { name: name.into(), ..Step::default() };
+        in_parallel(jobs, pieces, work, |piece| step.merge(piece))?;
         println!("{step}");
         self.steps.push(step);
+        Ok(())
+    }
+
+    /// The program that a step needs; says why the step is left out where it can't be used.
+    pub(super) fn usable<'a>(&mut self, step: &str, program: &'a Result<PathBuf, String>) -> Option<&'a Path> {
+        match program {
+            Ok(program) => Some(program),
+            Err(why) => {
+                println!("LEFT OUT: {step}: {why}");
+                self.left_out.push(step.to_owned());
+                None
+            }
+        }
     }
 
     pub(super) fn disagreements(&self) -> u64 {
         self.steps.iter().map(|step| step.disagreements).sum()
     }
 
-    pub(super) fn print(&self) {
+    /// Prints the sum.
+    ///
+    /// # Errors
+    /// The model and a program disagree, or no program that was asked for can be used.
+    pub(super) fn finish(&self) -> Result<()> {
         let compared: u64 = self.steps.iter().map(|step| step.compared).sum();
         println!("in all: {compared} compared, {} disagreements", self.disagreements());
+        if !self.left_out.is_empty() {
+            println!("left out: {}", self.left_out.join("; "));
+        }
+        ensure!(self.disagreements() == 0, "the model and the assemblers disagree");
+        ensure!(self.left_out.is_empty() || !self.steps.is_empty(), "nothing could be compared");
+        Ok(())
     }
 }

@@ -6,92 +6,110 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs, thread};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use super::assemble::Assembler;
+use super::{effects, gnu};
+use crate::llvm;
 use crate::setup::packages;
 
 /// What the proof needs, as Debian and Ubuntu name it.
 const PACKAGES: [&str; 2] = ["llvm-19", "binutils-aarch64-linux-gnu"];
 
-/// Where the tools are.
+/// The programs; for each that can't be used, the reason.
 #[derive(Debug)]
 pub(super) struct Tools {
-    pub(super) llvm_mc: PathBuf,
-    pub(super) llvm_mca: PathBuf,
-    pub(super) gnu_as: PathBuf,
-    pub(super) gnu_objdump: PathBuf,
-    scratch: Scratch,
+    pub(super) llvm_mc: Result<PathBuf, String>,
+    pub(super) llvm_mca: Result<PathBuf, String>,
+    pub(super) gnu_as: Result<PathBuf, String>,
+    pub(super) gnu_objdump: Result<PathBuf, String>,
+    pub(super) scratch: Scratch,
 }
 
-/// A folder that goes away with its owner.
+impl Tools {
+    /// Finds the programs; installs them where one is missing and this user may.
+    pub(super) fn ensure() -> Result<Self> {
+        let tools = Self::find()?;
+        let missing: Vec<&String> = tools.all().filter_map(|program| program.as_ref().err()).collect();
+        if missing.is_empty() {
+            return Ok(tools);
+        }
+        missing.iter().for_each(|why| eprintln!("    {why}"));
+        match packages::install(&PACKAGES) {
+            Ok(()) => Self::find(),
+            Err(error) => {
+                let packages = PACKAGES.join(" ");
+                eprintln!("    {error:#}; by hand: sudo apt-get install --no-install-recommends {packages}");
+                Ok(tools)
+            }
+        }
+    }
+
+    fn find() -> Result<Self> {
+        let scratch = Scratch::new()?;
+        Ok(Self {
+            llvm_mc: llvm::newest("llvm-mc", super::llvm::probe),
+            llvm_mca: llvm::newest("llvm-mca", |path| effects::probe(path, &scratch)),
+            gnu_as: binutils("aarch64-linux-gnu-as", |path| Assembler::Gnu.probe(path, &scratch)),
+            gnu_objdump: binutils("aarch64-linux-gnu-objdump", |path| gnu::probe(path, &scratch)),
+            scratch,
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Result<PathBuf, String>> {
+        [&self.llvm_mc, &self.llvm_mca, &self.gnu_as, &self.gnu_objdump].into_iter()
+    }
+
+    /// Prints which programs are used, and their versions.
+    pub(super) fn print_versions(&self) -> Result<()> {
+        for program in self.all().filter_map(|program| program.as_ref().ok()) {
+            println!("{}: {}", program.display(), version(program)?);
+        }
+        Ok(())
+    }
+}
+
+/// One of binutils' programs, if it can do what it is tried with.
+fn binutils(name: &str, probe: impl Fn(&Path) -> Result<()>) -> Result<PathBuf, String> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file());
+    let found = found.ok_or_else(|| format!("{name} is not installed"))?;
+    probe(&found).map_err(|error| llvm::unusable(&found, &error))?;
+    Ok(found)
+}
+
+/// A program's own words about its version.
+pub(super) fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| ["version", "assembler", "objdump"].iter().any(|word| line.contains(word)));
+    Ok(line.unwrap_or("?").trim().to_owned())
+}
+
+/// A folder for files that programs exchange; it goes away with its owner.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
+
+static SERIAL: AtomicUsize = AtomicUsize::new(0);
+
+impl Scratch {
+    fn new() -> Result<Self> {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("insn-proof-{}-{serial}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    /// A new file's path.
+    pub(super) fn file(&self, suffix: &str) -> PathBuf {
+        self.0.join(format!("{}.{suffix}", SERIAL.fetch_add(1, Ordering::Relaxed)))
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What is left behind in a temporary folder does no harm.
         drop(fs::remove_dir_all(&self.0));
-    }
-}
-
-static SERIAL: AtomicUsize = AtomicUsize::new(0);
-
-fn find(names: &[&str]) -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    for name in names {
-        if let Some(found) = env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file()) {
-            return Ok(found);
-        }
-    }
-    bail!(
-        "{} is not installed; this installs all that the proof needs on Debian or Ubuntu:\n    \
-         sudo apt-get install --no-install-recommends {}",
-        names.join(" or "),
-        PACKAGES.join(" ")
-    )
-}
-
-impl Tools {
-    /// Finds the tools; installs them where they are missing and this user may.
-    pub(super) fn ensure() -> Result<Self> {
-        let missing = match Self::find() {
-            Ok(tools) => return Ok(tools),
-            Err(missing) => missing,
-        };
-        eprintln!("    {missing:#}");
-        match packages::install(&PACKAGES) {
-            Ok(()) => Self::find(),
-            Err(error) => Err(missing.context(error)),
-        }
-    }
-
-    fn find() -> Result<Self> {
-        let scratch = env::temp_dir().join(format!("insn-proof-{}", std::process::id()));
-        fs::create_dir_all(&scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
-        Ok(Self {
-            llvm_mc: find(&["llvm-mc-19", "llvm-mc"])?,
-            llvm_mca: find(&["llvm-mca-19", "llvm-mca"])?,
-            gnu_as: find(&["aarch64-linux-gnu-as"])?,
-            gnu_objdump: find(&["aarch64-linux-gnu-objdump"])?,
-            scratch: Scratch(scratch),
-        })
-    }
-
-    /// The tools' own words about their versions.
-    pub(super) fn versions(&self) -> Result<String> {
-        let mut lines = Vec::new();
-        for tool in [&self.llvm_mc, &self.gnu_as] {
-            let output = Command::new(tool).arg("--version").output()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let version = text.lines().find(|line| line.contains("version") || line.contains("assembler"));
-            lines.push(format!("{}: {}", tool.display(), version.unwrap_or("?").trim()));
-        }
-        Ok(lines.join("\n"))
-    }
-
-    /// A new file's path in a folder that goes away in the end.
-    pub(super) fn scratch(&self, suffix: &str) -> PathBuf {
-        self.scratch.0.join(format!("{}.{suffix}", SERIAL.fetch_add(1, Ordering::Relaxed)))
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use fentry::insn::Insn;
 
 use super::llvm;
-use super::tools::Tools;
+use super::tools::version;
 use super::words;
 
 const FILE: &str = "src/insn/tests/vectors.txt";
@@ -17,7 +17,7 @@ const HEAD: &str = "\
 # Made by: cargo xtask insn-proof --renew-vectors
 ";
 
-pub(super) fn renew(tools: &Tools) -> Result<()> {
+pub(super) fn renew(llvm_mc: &Path) -> Result<()> {
     let mut words = words::representatives(11, 1);
     let mut random = words::Random::new(12);
     // Neighbours of known words, and others, that must stay unknown.
@@ -25,10 +25,8 @@ pub(super) fn renew(tools: &Tools) -> Result<()> {
     words.extend(unknown.into_iter().filter(|word| matches!(Insn::decode(*word), Insn::Unknown { .. })));
     words.sort_unstable();
     words.dedup();
-    let texts = llvm::disassemble(tools, &words)?;
-    let versions = tools.versions()?;
-    let version = versions.lines().next().and_then(|line| line.split_once(": "));
-    let mut file = format!("{HEAD}# By: llvm-mc, {}\n", version.map_or("?", |(_, version)| version));
+    let texts = llvm::disassemble(llvm_mc, &words)?;
+    let mut file = format!("{HEAD}# By: llvm-mc, {}\n", version(llvm_mc)?);
     for (word, text) in words.iter().zip(texts) {
         let insn = Insn::decode(*word);
         match text {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{packages, quietly};
-use crate::qemu::PROGRAM;
+use crate::kernels::qemu::PROGRAM;
 
 /// A version of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,21 +32,28 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version of a QEMU that is new enough; installs one if there is none.
-pub(super) fn ensure() -> Result<Version> {
-    match installed() {
-        Some(version) if version >= OLDEST => return Ok(version),
-        Some(version) => bail!("{PROGRAM} is version {version} and too old: {BY_HAND}"),
-        None => eprintln!("    {PROGRAM} is not installed"),
+/// Installs QEMU if there is none, and says which version there is.
+///
+/// An old one may boot some variants, or all: it is taken as it is, with a warning.
+pub(super) fn ensure() -> Result<()> {
+    let version = match installed() {
+        Some(version) => version,
+        None => install()?,
+    };
+    if version >= OLDEST {
+        eprintln!("    QEMU {version}");
+    } else {
+        eprintln!("warning: QEMU {version} is older than what is known to boot every variant: {BY_HAND}");
     }
+    Ok(())
+}
+
+fn install() -> Result<Version> {
+    eprintln!("    {PROGRAM} is not installed");
     if let Err(error) = packages::install(&["qemu-system-arm"]) {
         bail!("{error:#}; {BY_HAND}");
     }
-    match installed() {
-        Some(version) if version >= OLDEST => Ok(version),
-        Some(version) => bail!("this system's QEMU is version {version} and too old; install {OLDEST} or later"),
-        None => bail!("{PROGRAM} does not start although it was installed; {BY_HAND}"),
-    }
+    installed().with_context(|| format!("{PROGRAM} does not start although it was installed; {BY_HAND}"))
 }
 
 fn installed() -> Option<Version> {

@@ -3,41 +3,27 @@
 mod emulator;
 pub(crate) mod packages;
 mod rust_source;
+mod test_programs;
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::toolchain::{self, RustSource};
-use crate::workspace::Workspace;
+use crate::kernels::toolchain::{self, RustSource};
+use crate::kernels::workspace::Workspace;
+
+pub(crate) use test_programs::install_missing as install_test_programs;
 
 /// Gets what is missing and says what it found. `named` is a tree or a tarball of the source of `core`, tried first.
 pub(crate) fn run(workspace: &Workspace, named: Option<&Path>) -> Result<RustSource> {
-    let version = emulator::ensure()?;
-    eprintln!("    QEMU {version}");
+    emulator::ensure()?;
     let source = rust_source::ensure(workspace, named)?;
     match &source {
         RustSource::Sysroot => eprintln!("    the source of core: the toolchain's own"),
         RustSource::Elsewhere(library) => eprintln!("    the source of core: {}", library.display()),
     }
     Ok(source)
-}
-
-/// What reads exported traces, as Debian and Ubuntu name it; some of the tests do with them what a user would.
-const TRACE_READERS: [&str; 3] = ["uftrace", "trace-cmd", "libtraceevent1-plugin"];
-
-/// Installs the readers of exported traces, unless they are there.
-pub(crate) fn install_trace_readers() -> Result<()> {
-    // Whether it starts; `trace-cmd --version` fails after it has said its version.
-    let are_there =
-        || ["uftrace", "trace-cmd"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
-    if !are_there() {
-        packages::install(&TRACE_READERS)?;
-        anyhow::ensure!(are_there(), "{} are installed, but cannot be started", TRACE_READERS.join(", "));
-    }
-    eprintln!("    uftrace and trace-cmd: there");
-    Ok(())
 }
 
 /// Runs a program to its end and shows what it does; an error where it fails.

@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{quietly, show};
-use crate::toolchain::{self, RustSource, is_library};
-use crate::workspace::Workspace;
+use crate::kernels::toolchain::{self, RustSource, is_library};
+use crate::kernels::workspace::Workspace;
 
 /// Names a tree or a tarball that is used where no other way has given the source.
 const NAMED_BY: &str = "FENTRY_RUST_SRC";

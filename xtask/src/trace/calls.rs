@@ -1,13 +1,18 @@
 //! Calls, put together from entries and exits.
 //!
-//! A trace seldom has both of every call: recording begins and ends inside calls, and events are lost. What is missing
-//! is worked out here once, so that every exporter that needs balanced calls has the same ones:
+//! A kernel records a call once, at its exit, with the time of its entry; and recording begins and ends inside calls, and
+//! events are lost. What is missing is worked out here, for the dump's reader ([`with_entries`]) and for every format that
+//! needs balanced calls ([`threads`]):
 //!
 //! | missing | what is done |
 //! |---|---|
 //! | the entry | put in at the time that the exit knows it happened |
 //! | the exit, at the end of the trace | the call lasts to the end |
 //! | the exit, before that | the call ends where its context was last seen inside; its duration counts as unknown |
+//!
+//! Where an entry was follows from depths and times together. Exits of one context come in the order of time, those of
+//! calls inside before those around them: the calls inside one are the last ones before its exit that are deeper and did
+//! not begin earlier. Times alone would not do, since many calls can fall into one tick of the clock.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +28,19 @@ pub(super) struct Call {
     /// If its exit is in the trace.
     pub(super) duration_ns: Option<u64>,
     pub(super) retval: Option<u64>,
+    /// How many steps there are from its entry to its exit.
+    steps: usize,
+    /// Its events in the trace.
+    entry: Option<usize>,
+    exit: Option<usize>,
+    /// When it was entered, as the kernel has it; its step may have been moved among the others.
+    entered_ns: u64,
+}
+
+impl Call {
+    fn of(ip: u64, depth: u32, entered_ns: u64) -> Self {
+        Self { ip, parent: None, depth, duration_ns: None, retval: None, steps: 0, entry: None, exit: None, entered_ns }
+    }
 }
 
 /// One step of a context.
@@ -59,26 +77,67 @@ struct Open {
     step: usize,
 }
 
-/// A call that has been left, for [`Thread::for_each_call`].
+/// A call at the moment that it is left, for [`Thread::for_each_call`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left<'a> {
     pub(super) call: &'a Call,
-    /// The calls that it was made in, the outermost first, and itself.
+    /// The calls around it, the outermost first, then itself.
     pub(super) stack: &'a [usize],
     /// The time between the steps that entered and left it, without that of the calls inside.
     pub(super) self_ns: u64,
 }
 
-/// What each context of the trace did.
+/// The calls of each context of the trace.
 pub(super) fn threads(trace: &Trace) -> Vec<Thread> {
+    threads_of(&trace.events, trace.end_time_ns())
+}
+
+fn threads_of(events: &[Event], end_time_ns: u64) -> Vec<Thread> {
     let mut threads = BTreeMap::new();
-    for (index, event) in trace.events.iter().enumerate() {
+    for (index, event) in events.iter().enumerate() {
         let context = event.context();
         threads.entry(context).or_insert_with(|| Thread::new(context)).add(index, event);
     }
     let mut threads: Vec<Thread> = threads.into_values().collect();
-    threads.iter_mut().for_each(|thread| thread.end(trace.end_time_ns()));
+    threads.iter_mut().for_each(|thread| thread.end(end_time_ns));
     threads
+}
+
+/// Gives each exit that has no entry one, and sorts the events by time. Those of one context come in their order.
+pub(super) fn with_entries(events: Vec<Event>) -> Vec<Event> {
+    let threads = threads_of(&events, 0);
+    let mut events: Vec<Option<Event>> = events.into_iter().map(Some).collect();
+    let mut all = Vec::with_capacity(events.len());
+    for Thread { calls, steps, .. } in &threads {
+        let mut time_ns = 0;
+        for step in steps {
+            let event = match step.kind {
+                StepKind::Instant(index) => events[index].take(),
+                StepKind::Enter(call) => match calls[call] {
+                    Call { entry: Some(index), .. } => events[index].take(),
+                    Call { exit, .. } => exit.and_then(|index| events[index].as_ref()?.entry()),
+                },
+                StepKind::Leave(call) => calls[call].exit.and_then(|index| events[index].take()),
+            };
+            all.extend(event.map(|event| {
+                // Counters of two CPUs may differ by a little.
+                time_ns = event.time_ns.max(time_ns);
+                Event { time_ns, ..event }
+            }));
+        }
+    }
+    // Stable: what a context did in one tick stays in its order.
+    all.sort_by_key(|event| event.time_ns);
+    all
+}
+
+impl Event {
+    /// The entry of the call that this is the exit of.
+    fn entry(&self) -> Option<Self> {
+        let EventKind::Exit { ip, depth, entry_time_ns, .. } = self.kind else { return None };
+        let kind = EventKind::Entry { ip, parent: None, depth };
+        Some(Self { time_ns: entry_time_ns, cpu: self.cpu, task: self.task, kind })
+    }
 }
 
 /// The steps of all threads in the order of time, each with the thread's index.
@@ -91,7 +150,7 @@ pub(super) fn by_time(threads: &[Thread]) -> Vec<(usize, Step)> {
     steps
 }
 
-/// A way through the steps.
+/// A direction through the steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Back,
@@ -99,7 +158,7 @@ pub(super) enum Direction {
 }
 
 impl Thread {
-    /// The next place from before this step on where the context is in no call.
+    /// The nearest place, from before this step, at which the context is in no call.
     pub(super) fn outside(&self, step: usize, direction: Direction) -> usize {
         let mut depth = 0_usize;
         let mut place = 0;
@@ -136,28 +195,32 @@ impl Thread {
             }
             EventKind::Entry { ip, parent, depth } => {
                 self.leave_unseen_from(depth);
-                let call = Call { ip, parent, depth, duration_ns: None, retval: None };
+                let call = Call { parent, entry: Some(index), ..Call::of(ip, depth, time_ns) };
                 self.enter_at(self.steps.len(), time_ns, cpu, call);
             }
             EventKind::Exit { ip, depth, entry_time_ns, retval } => {
-                let is_this = |call: &Call| call.depth == depth && call.ip == ip;
-                match self.open.iter().rposition(|open| is_this(&self.calls[open.call])) {
-                    Some(position) => {
-                        self.leave_unseen_above(position + 1);
-                        self.correct_entry_time(self.open[position].step, entry_time_ns);
-                    }
-                    None => {
-                        let at = self.place_of_entry(depth, entry_time_ns);
-                        let call = Call { ip, parent: None, depth, duration_ns: None, retval: None };
-                        self.enter_at(at, time_ns, cpu, call);
-                        self.correct_entry_time(at, entry_time_ns);
-                    }
+                let is_inside = |call: &Call| call.depth > depth && call.entered_ns >= entry_time_ns;
+                // Those that it called, whose exits are missing, end here.
+                while self.open.last().is_some_and(|open| is_inside(&self.calls[open.call])) {
+                    self.leave_unseen_above(self.open.len() - 1);
+                }
+                let place = self.place_before(entry_time_ns, is_inside);
+                let is_this = |open: &Open| {
+                    let call = &self.calls[open.call];
+                    // One that others came between is an earlier call, whose exit is missing.
+                    let is_next = call.entered_ns >= entry_time_ns || open.step + 1 == place;
+                    (call.depth, call.ip) == (depth, ip) && is_next
+                };
+                if !self.open.last().is_some_and(is_this) {
+                    let place = self.leave_unseen_before(place, depth);
+                    self.enter_at(place, time_ns, cpu, Call::of(ip, depth, entry_time_ns));
                 }
                 if let Some(open) = self.open.pop() {
+                    self.correct_entry_time(open.step, entry_time_ns);
                     let call = &mut self.calls[open.call];
                     call.duration_ns = Some(time_ns.saturating_sub(entry_time_ns));
-                    call.retval = retval;
-                    self.steps.push(Step { time_ns, cpu, kind: StepKind::Leave(open.call) });
+                    (call.retval, call.exit, call.entered_ns) = (retval, Some(index), entry_time_ns);
+                    self.leave_at(self.steps.len(), open, time_ns, cpu);
                 }
             }
         }
@@ -169,40 +232,35 @@ impl Thread {
         self.calls.push(call);
     }
 
-    /// Where the entry of a call belongs that is about to be left: before all that it called, and nowhere inside a call.
-    ///
-    /// Leaves the open calls that cannot be open around it.
-    fn place_of_entry(&mut self, depth: u32, entry_time_ns: u64) -> usize {
-        // Those that it called, whose exits are missing, end here.
-        while let Some(open) = self.open.last()
-            && self.calls[open.call].depth > depth
-            && self.steps[open.step].time_ns >= entry_time_ns
-        {
-            self.leave_unseen_above(self.open.len() - 1);
-        }
-        let mut place = self.steps.len();
+    fn leave_at(&mut self, step: usize, open: Open, time_ns: u64, cpu: u32) {
+        self.calls[open.call].steps = step - open.step;
+        self.steps.insert(step, Step { time_ns, cpu, kind: StepKind::Leave(open.call) });
+    }
+
+    /// Where the entry of a call belongs that is about to be left: before all that happened inside, and nowhere inside
+    /// another call.
+    fn place_before(&self, entry_time_ns: u64, is_inside: impl Fn(&Call) -> bool) -> usize {
         let floor = self.open.last().map_or(0, |open| open.step + 1);
-        let mut inside = 0_usize;
-        for index in (floor..self.steps.len()).rev() {
-            let step = &self.steps[index];
-            match step.kind {
-                _ if step.time_ns < entry_time_ns => break,
-                StepKind::Leave(call) if inside == 0 && self.calls[call].depth <= depth => break,
-                StepKind::Leave(_) => inside += 1,
-                StepKind::Enter(_) => inside = inside.saturating_sub(1),
-                StepKind::Instant(_) => {}
-            }
-            if inside == 0 {
-                place = index;
-            }
-        }
-        // Those that ended before it was called, whose exits are missing too.
-        while let Some(open) = self.open.pop_if(|open| self.calls[open.call].depth >= depth) {
-            let Step { time_ns, cpu, .. } = self.steps[place - 1];
-            self.steps.insert(place, Step { time_ns, cpu, kind: StepKind::Leave(open.call) });
-            place += 1;
+        let mut place = self.steps.len();
+        while place > floor {
+            let last = &self.steps[place - 1];
+            place -= match last.kind {
+                StepKind::Leave(call) if is_inside(&self.calls[call]) => self.calls[call].steps + 1,
+                StepKind::Instant(_) if last.time_ns >= entry_time_ns => 1,
+                _ => break,
+            };
         }
         place
+    }
+
+    /// Leaves, before this step, the open calls that can't be around one of this depth; gives the step behind that.
+    fn leave_unseen_before(&mut self, mut step: usize, depth: u32) -> usize {
+        while let Some(open) = self.open.pop_if(|open| self.calls[open.call].depth >= depth) {
+            let Step { time_ns, cpu, .. } = self.steps[step - 1];
+            self.leave_at(step, open, time_ns, cpu);
+            step += 1;
+        }
+        step
     }
 
     /// The entry's event is recorded a little after the time that durations start from.
@@ -222,7 +280,7 @@ impl Thread {
         while self.open.len() > position {
             let Some(&Step { time_ns, cpu, .. }) = self.steps.last() else { break };
             let Some(open) = self.open.pop() else { break };
-            self.steps.push(Step { time_ns, cpu, kind: StepKind::Leave(open.call) });
+            self.leave_at(self.steps.len(), open, time_ns, cpu);
         }
     }
 
@@ -230,7 +288,7 @@ impl Thread {
     fn end(&mut self, time_ns: u64) {
         while let Some(open) = self.open.pop() {
             let cpu = self.steps.last().map_or(0, |step| step.cpu);
-            self.steps.push(Step { time_ns, cpu, kind: StepKind::Leave(open.call) });
+            self.leave_at(self.steps.len(), open, time_ns, cpu);
         }
     }
 
@@ -257,200 +315,5 @@ impl Thread {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::trace::fixture::{self, entry, exit, marker};
-
-    /// The steps in words: `time enter ip`, `time leave ip (duration)`.
-    fn steps_of(events: Vec<Event>) -> Vec<String> {
-        let trace = fixture::of_events(events);
-        let threads = threads(&trace);
-        assert_eq!(threads.len(), 1);
-        let thread = &threads[0];
-        let in_words = |step: &Step| {
-            let time = step.time_ns;
-            match step.kind {
-                StepKind::Enter(call) => format!("{time} enter {:x}", thread.calls[call].ip),
-                StepKind::Leave(call) => match thread.calls[call].duration_ns {
-                    Some(duration) => format!("{time} leave {:x} ({duration})", thread.calls[call].ip),
-                    None => format!("{time} leave {:x}", thread.calls[call].ip),
-                },
-                StepKind::Instant(_) => format!("{time} instant"),
-            }
-        };
-        thread.steps.iter().map(in_words).collect()
-    }
-
-    #[test]
-    fn entries_and_exits_are_paired_at_one_time_too() {
-        // A coarse clock: three calls in one moment, the middle one inside the first.
-        let events = vec![
-            entry(5, 0xa, 0),
-            entry(5, 0xb, 1),
-            exit(5, 0xb, 1, 5),
-            exit(5, 0xa, 0, 5),
-            entry(5, 0xc, 0),
-            exit(9, 0xc, 0, 5),
-        ];
-        let expected = ["5 enter a", "5 enter b", "5 leave b (0)", "5 leave a (0)", "5 enter c", "9 leave c (4)"];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn a_lost_entry_is_put_before_what_was_called_inside() {
-        let events = vec![
-            entry(10, 0xa, 0),
-            entry(12, 0xb, 1),
-            exit(14, 0xb, 1, 12),
-            // The entry of c, at 14, is lost.
-            entry(16, 0xd, 2),
-            exit(18, 0xd, 2, 16),
-            exit(20, 0xc, 1, 14),
-            exit(22, 0xa, 0, 10),
-        ];
-        let expected = [
-            "10 enter a",
-            "12 enter b",
-            "14 leave b (2)",
-            "14 enter c",
-            "16 enter d",
-            "18 leave d (2)",
-            "20 leave c (6)",
-            "22 leave a (12)",
-        ];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn a_trace_that_begins_inside_calls_gets_their_entries() {
-        let events = vec![exit(20, 0xb, 3, 15), marker(21, "here"), exit(30, 0xa, 2, 10)];
-        let expected = ["10 enter a", "15 enter b", "20 leave b (5)", "21 instant", "30 leave a (20)"];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn a_lost_exit_ends_its_call_where_it_was_last_seen() {
-        let events = vec![
-            entry(1, 0xa, 0),
-            entry(2, 0xb, 1),
-            marker(3, "in b"),
-            // The exit of b is lost; then that of a.
-            entry(5, 0xc, 1),
-            exit(6, 0xc, 1, 5),
-            entry(8, 0xd, 0),
-            exit(9, 0xd, 0, 8),
-        ];
-        let expected = [
-            "1 enter a",
-            "2 enter b",
-            "3 instant",
-            "3 leave b",
-            "5 enter c",
-            "6 leave c (1)",
-            "6 leave a",
-            "8 enter d",
-            "9 leave d (1)",
-        ];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn a_lost_exit_and_a_lost_entry_leave_each_call_what_is_its_own() {
-        let events = vec![
-            entry(1, 0xa, 0),
-            entry(2, 0xb, 1),
-            marker(3, "in b"),
-            // The exit of b and the entry of c, at 5, are lost.
-            entry(6, 0xd, 2),
-            exit(7, 0xd, 2, 6),
-            entry(8, 0xe, 2),
-            // So is the exit of e.
-            exit(9, 0xc, 1, 5),
-            exit(10, 0xa, 0, 1),
-        ];
-        let expected = [
-            "1 enter a",
-            "2 enter b",
-            "3 instant",
-            "3 leave b",
-            "5 enter c",
-            "6 enter d",
-            "7 leave d (1)",
-            "8 enter e",
-            "8 leave e",
-            "9 leave c (4)",
-            "10 leave a (9)",
-        ];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn an_exit_ends_the_calls_that_never_returned() {
-        let events = vec![entry(1, 0xa, 0), entry(2, 0xb, 1), entry(3, 0xc, 2), exit(9, 0xa, 0, 1)];
-        let expected = ["1 enter a", "2 enter b", "3 enter c", "3 leave c", "3 leave b", "9 leave a (8)"];
-        assert_eq!(steps_of(events), expected);
-    }
-
-    #[test]
-    fn recursive_calls_are_told_apart_by_depth() {
-        let events = vec![entry(1, 0xa, 0), entry(2, 0xa, 1), exit(9, 0xa, 0, 1)];
-        assert_eq!(steps_of(events), ["1 enter a", "2 enter a", "2 leave a", "9 leave a (8)"]);
-    }
-
-    #[test]
-    fn what_is_open_at_the_end_lasts_to_the_end() {
-        let events = vec![entry(1, 0xa, 0), entry(2, 0xb, 1), exit(7, 0xb, 1, 2)];
-        assert_eq!(steps_of(events), ["1 enter a", "2 enter b", "7 leave b (5)", "7 leave a"]);
-    }
-
-    #[test]
-    fn any_order_of_entries_and_exits_gives_balanced_steps() {
-        // Every trace of up to five events out of these: two functions, two depths, right and wrong.
-        let choices: [fn(u64) -> Event; 6] = [
-            |time| entry(time, 0xa, 0),
-            |time| entry(time, 0xb, 1),
-            |time| exit(time, 0xa, 0, 1),
-            |time| exit(time, 0xb, 1, time - 1),
-            |time| exit(time, 0xb, 0, 0),
-            |time| marker(time, "m"),
-        ];
-        for number in 0..6_usize.pow(5) {
-            let digits = (0..5).map(|place| number / 6_usize.pow(place) % 6);
-            let events = digits.zip(1..).map(|(digit, time)| choices[digit](time)).collect();
-            let trace = fixture::of_events(events);
-            for thread in threads(&trace) {
-                let mut stack = Vec::new();
-                let mut time = 0;
-                for step in &thread.steps {
-                    assert!(step.time_ns >= time, "{number}: {:?}", thread.steps);
-                    time = step.time_ns;
-                    match step.kind {
-                        StepKind::Enter(call) => stack.push(call),
-                        StepKind::Leave(call) => assert_eq!(stack.pop(), Some(call), "{number}: {:?}", thread.steps),
-                        StepKind::Instant(_) => {}
-                    }
-                }
-                assert!(stack.is_empty());
-            }
-        }
-    }
-
-    #[test]
-    fn self_time_leaves_out_the_calls_inside() {
-        let trace = fixture::of_events(vec![
-            entry(0, 0xa, 0),
-            entry(10, 0xb, 1),
-            exit(13, 0xb, 1, 10),
-            entry(20, 0xb, 1),
-            exit(25, 0xb, 1, 20),
-            exit(100, 0xa, 0, 0),
-        ]);
-        let mut seen = Vec::new();
-        threads(&trace)[0].for_each_call(|left| seen.push((left.call.ip, left.stack.len(), left.self_ns)));
-        assert_eq!(seen, [(0xb, 2, 3), (0xb, 2, 5), (0xa, 1, 92)]);
     }
 }

@@ -1,31 +1,30 @@
 //! The command line of `cargo xtask trace`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
+use super::formats::{Format, folded, summary};
 use super::model::Trace;
-use super::record::{self, RecordTo, Tracer};
-use super::{flamegraph, folded, perfetto, summary, text, trace_dat, uftrace};
-use crate::kernel_build;
+use super::record::{self, Recording, Tracer};
+use crate::kernels::build;
+use crate::kernels::variant::Variant;
+use crate::kernels::workspace::Workspace;
 use crate::progress::Step;
 use crate::setup;
-use crate::variant::Variant;
-use crate::workspace::Workspace;
 
 /// The kernel that is traced where none is named, and its own functions.
-pub(crate) const KERNEL: &str = "demo";
+const KERNEL: &str = "demo";
 pub(super) const WORKLOAD: &str = "demo::workload::*";
 
-/// Trace a kernel, and write the trace as other tools read it
+/// Trace a kernel and export the trace to other tools' formats
 ///
-/// Boots the demo, or the kernel that you name, in QEMU. The kernel is told on its command line what to trace and where
-/// to leave its records (fentry::tracer::session); names come from its image. What is left in the output directory can
-/// be written again, in other formats, with --from.
+/// Boots the demo, or the kernel that you name, in QEMU. The kernel's command line says what to trace and where to write
+/// the records (fentry::tracer::session); function names come from its image. --from exports a saved dump again, in
+/// other formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo xtask trace\n  \
                         cargo xtask trace --cpus 4 --filter '*' --filter '!support::*' --format all\n  \
@@ -36,17 +35,17 @@ pub(crate) struct TraceArgs {
     /// What to record of each call
     #[arg(long, value_enum, default_value_t = Tracer::Graph)]
     tracer: Tracer,
-    /// Functions by name or glob; with ! before it, functions to leave out; may be repeated [default: the demo's own;
-    /// of other kernels, all]
+    /// Trace these functions, by name or glob; a leading ! excludes them; may be repeated [default: the demo's own
+    /// functions; all functions of other kernels]
     #[arg(long = "filter", value_name = "GLOB")]
     filters: Vec<String>,
-    /// Of the graph, only calls that are inside less than N others
+    /// Graph tracer: record calls to this depth only
     #[arg(long, value_name = "N")]
     depth: Option<u32>,
-    /// Of the function tracer, record the first N arguments
+    /// Function tracer: record the first N arguments
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=8))]
     args: Option<u32>,
-    /// The number of CPUs [default: the kernel's own]
+    /// The number of CPUs [default: what the kernel asks for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     cpus: Option<u32>,
     /// The kernel to build and trace
@@ -55,22 +54,22 @@ pub(crate) struct TraceArgs {
     /// The variant to build
     #[arg(long, value_name = "NAME", default_value = Variant::default().name, value_parser = Variant::named)]
     variant: &'static Variant,
-    /// An image to trace instead, of a kernel that reads these words and semihosting's files
+    /// Trace this image instead; its kernel must read these words and write files by semihosting
     #[arg(long, value_name = "FILE", conflicts_with_all = ["kernel", "variant"])]
     image: Option<PathBuf>,
-    /// QEMU's name of the CPU [default: the variant's]
+    /// The CPU model, as QEMU names it [default: the variant's]
     #[arg(long)]
     cpu: Option<String>,
-    /// More words for the kernel's command line
+    /// Text to add to the kernel's command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
-    /// Write records that a kernel left earlier, or as many of them as are whole; boots nothing
+    /// Export this dump, or as much of it as is intact, instead of booting a kernel
     #[arg(long, value_name = "FILE", requires = "image")]
     from: Option<PathBuf>,
-    /// What to write; may be repeated
+    /// Output format; may be repeated
     #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
     formats: Vec<Choice>,
-    /// Where to write it: a file for one format, a directory for several [default: by the format, in target/trace]
+    /// Where to write: a file for one format, a directory for several [default: target/trace, named by the format]
     #[arg(long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// End the boot after this many seconds
@@ -78,103 +77,36 @@ pub(crate) struct TraceArgs {
     timeout_secs: u64,
 }
 
-/// What can be written.
+/// An argument of --format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Text,
-    Uftrace,
-    TraceDat,
-    Perfetto,
-    Folded,
-    Svg,
-}
-
-/// What can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Choice {
-    /// Text, as Linux's tracers print it
-    Text,
-    /// A data directory for uftrace
-    Uftrace,
-    /// A file for trace-cmd and KernelShark
-    #[value(name = "trace.dat")]
-    TraceDat,
-    /// JSON for Perfetto and chrome://tracing
-    Perfetto,
-    /// Stacks with their self time, for flame graph tools
-    Folded,
-    /// A flame graph
-    Svg,
-    /// All of them
+    One(Format),
     All,
 }
 
-impl Choice {
-    fn format(self) -> Option<Format> {
+impl ValueEnum for Choice {
+    fn value_variants<'a>() -> &'a [Self] {
+        use Format::{Folded, Perfetto, Svg, Text, TraceDat, Uftrace};
+        &[
+            Self::One(Text),
+            Self::One(Uftrace),
+            Self::One(TraceDat),
+            Self::One(Perfetto),
+            Self::One(Folded),
+            Self::One(Svg),
+            Self::All,
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
         match self {
-            Self::Text => Some(Format::Text),
-            Self::Uftrace => Some(Format::Uftrace),
-            Self::TraceDat => Some(Format::TraceDat),
-            Self::Perfetto => Some(Format::Perfetto),
-            Self::Folded => Some(Format::Folded),
-            Self::Svg => Some(Format::Svg),
-            Self::All => None,
+            Self::One(format) => format.to_possible_value(),
+            Self::All => Some(PossibleValue::new("all").help("All of them")),
         }
     }
 }
 
-impl Format {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Text, Self::Uftrace, Self::TraceDat, Self::Perfetto, Self::Folded, Self::Svg];
-
-    /// The name that its readers look for, or the usual one.
-    pub(super) fn default_output(self) -> &'static str {
-        match self {
-            Self::Text => "trace.txt",
-            Self::Uftrace => "uftrace.data",
-            Self::TraceDat => "trace.dat",
-            Self::Perfetto => "trace.json",
-            Self::Folded => "trace.folded",
-            Self::Svg => "trace.svg",
-        }
-    }
-
-    /// Whether it shows nothing but the time that calls took.
-    fn needs_durations(self) -> bool {
-        matches!(self, Self::Folded | Self::Svg)
-    }
-
-    /// What to do with the file.
-    fn how_to_read(self, output: &Path) -> String {
-        let output = output.display();
-        match self {
-            Self::Text => output.to_string(),
-            Self::Uftrace => format!("uftrace replay -d {output}"),
-            Self::TraceDat => format!("trace-cmd report -i {output}"),
-            Self::Perfetto => format!("{output}, in https://ui.perfetto.dev or chrome://tracing"),
-            Self::Folded => format!("{output}, for flame graph tools"),
-            Self::Svg => format!("{output}, in a browser"),
-        }
-    }
-
-    pub(super) fn write(self, trace: &Trace, output: &Path) -> Result<()> {
-        if self == Self::Uftrace {
-            return uftrace::write(trace, output);
-        }
-        let mut file = BufWriter::new(File::create(output)?);
-        match self {
-            Self::Text => text::write(trace, &mut file),
-            Self::TraceDat => trace_dat::write(trace, &mut file),
-            Self::Perfetto => perfetto::write(trace, &mut file),
-            Self::Folded => folded::write(trace, &mut file),
-            Self::Svg => flamegraph::write(trace, &mut file),
-            Self::Uftrace => Ok(()),
-        }?;
-        Ok(file.flush()?)
-    }
-}
-
-/// Has a kernel record, writes the trace, and prints the summary.
+/// Traces a kernel, exports the trace, and prints the summary.
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let workspace = Workspace::load()?;
     let directory = workspace.target_dir.join("trace");
@@ -191,7 +123,7 @@ pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     with_failure(show(args, &dump, &image, &directory), failure)
 }
 
-/// What the command ends with: that the kernel failed is more than what can't be done with what it left.
+/// The command's result: a kernel's failure counts more than an error in exporting what it left.
 fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()> {
     let Some(failure) = failure else { return shown };
     if let Err(error) = shown {
@@ -200,7 +132,7 @@ fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()>
     Err(failure)
 }
 
-/// Writes the formats, and shows the table of a dump.
+/// Exports a dump and prints its summary.
 fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result<()> {
     let step = Step::start("reading the records");
     let trace = record::read(dump, image)?;
@@ -216,25 +148,22 @@ fn show(args: &TraceArgs, dump: &Path, image: &Path, directory: &Path) -> Result
     Ok(())
 }
 
-/// What shall be recorded; builds the kernel if it is one of this repository's.
-fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<RecordTo> {
+/// What to record; builds the kernel if it is one of this repository's.
+fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
     let (image, settings) = match &args.image {
         Some(image) => (image.clone(), None),
         None => {
-            let kernels = workspace.kernels();
-            let kernel = kernels.into_iter().find(|kernel| kernel.name == args.kernel);
-            let kernel = kernel.with_context(|| format!("there is no kernel {}", args.kernel))?;
-            let settings = workspace.settings(&kernel);
+            let kernel = workspace.kernel(&args.kernel)?;
             let source = setup::run(workspace, None)?;
             let step = Step::start(format!("building {} for {}", kernel.name, args.variant));
-            let images = kernel_build::build(workspace, &source, args.variant, &[kernel], &step)?;
+            let images = build::images(workspace, &source, args.variant, std::slice::from_ref(kernel), &step)?;
             step.finish("done");
-            (images.into_iter().next().context("no kernel was built")?.path, Some(settings))
+            (images.into_iter().next().context("no kernel was built")?.path, Some(&kernel.settings))
         }
     };
     let is_demo = args.image.is_none() && args.kernel == KERNEL;
     let filters = if args.filters.is_empty() && is_demo { vec![WORKLOAD.to_owned()] } else { args.filters.clone() };
-    Ok(RecordTo {
+    Ok(Recording {
         image,
         tracer: args.tracer,
         filters,
@@ -242,29 +171,29 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<RecordTo> {
         args: args.args,
         append: args.append.clone(),
         cpu: args.cpu.clone().unwrap_or_else(|| args.variant.cpu.to_owned()),
-        cpus: args.cpus.or(settings.as_ref().map(|settings| settings.cpus)).unwrap_or(1),
+        cpus: args.cpus.or(settings.map(|settings| settings.cpus)).unwrap_or(1),
         icount: settings.is_some_and(|settings| settings.icount),
         limit: Duration::from_secs(args.timeout_secs),
     })
 }
 
-/// What became of the formats.
+/// The exported formats.
 #[derive(Debug, Default)]
 struct Written {
-    /// Which went where.
+    /// Each with its path.
     files: Vec<(Format, PathBuf)>,
-    /// Which have nothing to show, and why, of those that nobody named.
+    /// Those without anything to show, of formats that were not asked for by name, and why.
     left_out: Vec<(Format, String)>,
 }
 
-/// Writes the formats, and says which went where.
+/// Writes the chosen formats.
 fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory: &Path) -> Result<Written> {
-    let is_chosen = |format: &Format| choices.iter().any(|choice| choice.format().is_none_or(|one| one == *format));
+    let is_chosen = |format: &Format| choices.contains(&Choice::All) || choices.contains(&Choice::One(*format));
     let mut formats: Vec<Format> = Format::ALL.into_iter().filter(is_chosen).collect();
     if !trace.profile.is_empty() {
         // There are no events to show.
         ensure!(
-            choices.iter().all(|choice| matches!(choice, Choice::Text | Choice::All)),
+            choices.iter().all(|choice| matches!(choice, Choice::One(Format::Text) | Choice::All)),
             "a profile is a table, and can be written as text only"
         );
         formats = vec![Format::Text];
@@ -273,7 +202,7 @@ fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory
     if formats.iter().any(|format| format.needs_durations())
         && let Err(error) = folded::Stacks::of(trace)
     {
-        let is_named = |format: &Format| choices.iter().any(|choice| choice.format() == Some(*format));
+        let is_named = |format: &Format| choices.contains(&Choice::One(*format));
         // All are asked for: those that can be.
         let hopeless = formats.extract_if(.., |format| format.needs_durations() && !is_named(format));
         written.left_out = hopeless.map(|format| (format, error.to_string())).collect();
@@ -299,10 +228,12 @@ fn write_all(trace: &Trace, choices: &[Choice], output: Option<&Path>, directory
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture::{self, Scratch};
+    use crate::trace::tests::fixture::{self, Scratch};
 
     #[test]
     fn every_format_is_written_where_it_is_asked_for() {
+        let can_be_named = |format| Choice::value_variants().contains(&Choice::One(format));
+        assert!(Format::ALL.into_iter().all(can_be_named));
         let scratch = Scratch::new("command");
         let output = scratch.0.join("all");
         let written = write_all(&fixture::damaged(), &[Choice::All], Some(&output), Path::new("nowhere")).unwrap();
@@ -320,10 +251,11 @@ mod tests {
             assert!(std::fs::read(&file).unwrap().starts_with(begins), "{format:?}");
         }
         let one = scratch.0.join("one.svg");
-        let written = write_all(&fixture::graph(), &[Choice::Svg], Some(&one), Path::new("nowhere")).unwrap();
+        let written =
+            write_all(&fixture::graph(), &[Choice::One(Format::Svg)], Some(&one), Path::new("nowhere")).unwrap();
         assert_eq!(written.files, [(Format::Svg, one.clone())]);
         assert!(one.is_file());
-        let two = [Choice::Text, Choice::Folded, Choice::Text];
+        let two = [Choice::One(Format::Text), Choice::One(Format::Folded), Choice::One(Format::Text)];
         let written = write_all(&fixture::graph(), &two, None, &scratch.0).unwrap();
         assert_eq!(
             written.files,
@@ -339,7 +271,7 @@ mod tests {
         assert_eq!(written.files, [(Format::Text, scratch.0.join("trace.txt"))]);
         let table = std::fs::read_to_string(&written.files[0].1).unwrap();
         assert!(table.lines().nth(1).is_some_and(|line| line.ends_with("kernel::step")), "{table}");
-        let error = write_all(&trace, &[Choice::Svg], None, &scratch.0).unwrap_err();
+        let error = write_all(&trace, &[Choice::One(Format::Svg)], None, &scratch.0).unwrap_err();
         assert!(error.to_string().contains("text only"), "{error}");
     }
 
@@ -354,7 +286,7 @@ mod tests {
         assert_eq!(left_out, [Format::Folded, Format::Svg]);
         assert!(written.left_out.iter().all(|(_, why)| why.contains("no call in this trace has a duration")));
         // What was asked for by its name is missed.
-        for choices in [&[Choice::Svg][..], &[Choice::All, Choice::Folded]] {
+        for choices in [&[Choice::One(Format::Svg)][..], &[Choice::All, Choice::One(Format::Folded)]] {
             assert!(write_all(&trace, choices, None, &scratch.0).is_err());
         }
     }
@@ -374,7 +306,7 @@ mod tests {
     fn errors_name_the_file() {
         let scratch = Scratch::new("errors");
         let output = scratch.0.join("nowhere/trace.txt");
-        let error = write_all(&fixture::graph(), &[Choice::Text], Some(&output), &scratch.0).unwrap_err();
+        let error = write_all(&fixture::graph(), &[Choice::One(Format::Text)], Some(&output), &scratch.0).unwrap_err();
         assert!(format!("{error:#}").contains("nowhere/trace.txt"), "{error:#}");
         let error = record::read(&scratch.0.join("dump"), &scratch.0.join("kernel.elf")).unwrap_err();
         assert!(format!("{error:#}").contains("kernel.elf"), "{error:#}");

@@ -1,36 +1,22 @@
-//! `cargo xtask trace`: a kernel that records, and its trace, written as other people's tools read it.
+//! `cargo xtask trace`: boots a kernel that records its calls, and writes the trace as other people's tools read it.
 //!
-//! | file | what reads it |
+//! | | |
 //! |---|---|
-//! | `text` | people, and what reads Linux's `trace` file |
-//! | `uftrace` | uftrace's `replay`, `report`, `graph`, `tui` and `dump` |
-//! | `trace_dat` | trace-cmd and KernelShark |
-//! | `perfetto` | Perfetto's UI and `chrome://tracing` |
-//! | `folded`, `flamegraph` | flame graph tools; a browser |
-//! | `summary` | people: one table |
-//!
-//! Each takes a [`model::Trace`] and knows nothing of kernels. `calls` pairs entries and exits for those that need calls.
-//! `record` boots a kernel, `recorded` reads what it wrote, `proof` has it all checked.
+//! | `record` | boots the kernel, which leaves a dump |
+//! | `dump` | reads that dump |
+//! | `model` | the trace: events, names, tasks, what was lost |
+//! | `calls` | puts calls inside each other, and supplies the entries and exits that are missing |
+//! | [`formats`] | writes the trace for its readers; knows nothing of kernels or dumps |
+//! | [`proof`] | compares all this with what the real readers show |
 
 mod calls;
 mod command;
-mod flamegraph;
-mod folded;
+mod dump;
+mod formats;
 mod model;
-mod perfetto;
 pub(crate) mod proof;
 mod record;
-mod recorded;
-mod summary;
-mod text;
-mod trace_dat;
-mod uftrace;
-
 #[cfg(test)]
-mod damage;
-#[cfg(test)]
-mod fixture;
-#[cfg(test)]
-mod readers;
+mod tests;
 
 pub(crate) use command::{TraceArgs, run};

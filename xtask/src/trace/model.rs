@@ -1,13 +1,12 @@
-//! A recorded trace, as the exporters take it: what happened, in the order of time, with the names for it.
+//! A recorded trace, as the formats take it: events in the order of time, with the names of functions and tasks.
 //!
-//! Where it comes from is not their concern; `recorded` makes it of a kernel's dump.
+//! It knows nothing of where it comes from; `dump` reads it from a kernel's dump.
 
 use std::borrow::Cow;
 
 use anyhow::{Result, ensure};
 
-/// The task that stands for no task at all: what a CPU runs of its own. As for Linux's idle tasks, there is one on each
-/// CPU.
+/// The number of no task: what a CPU runs outside of tasks. As with Linux's idle tasks, each CPU has one.
 pub(super) const NO_TASK: u32 = 0;
 
 /// A trace. All times are nanoseconds since boot; the symbols are by address, the events by time.
@@ -24,7 +23,7 @@ pub(crate) struct Trace {
     /// What a profiler counted in the kernel; a trace has this or events.
     pub(crate) profile: Vec<Profiled>,
     pub(crate) left_out: LeftOut,
-    /// What is wrong with the dump that it was read from: what came behind that place is missing.
+    /// What is wrong with the dump that it was read from; all behind that place is missing.
     pub(crate) damage: Option<String>,
 }
 
@@ -40,12 +39,12 @@ pub(crate) struct Profiled {
     pub(crate) max_ns: u64,
 }
 
-/// What was recorded and is not in the trace.
+/// Records that are not in the trace, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
-    /// Records that their writers gave up.
+    /// Records that their writers abandoned.
     pub(crate) void: u64,
-    /// Records of kinds of the kernel's own.
+    /// Records of the kernel's own kinds.
     pub(crate) user: u64,
     /// Calls that the profiler had no room for.
     pub(crate) unprofiled: u64,
@@ -55,14 +54,14 @@ pub(crate) struct LeftOut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cpu {
     pub(crate) id: u32,
-    /// How many events were lost because newer ones took their place: those before the first that is there.
+    /// Events lost because newer ones overwrote them: those before the first that is there.
     pub(crate) overwritten: u64,
-    /// How many were lost because there was no room for them: those behind the last that is there.
+    /// Events lost because there was no room for them: those behind the last that is there.
     pub(crate) refused: u64,
 }
 
 impl Cpu {
-    /// How many of its events were not kept.
+    /// All events that were lost.
     pub(super) fn lost(&self) -> u64 {
         self.overwritten.saturating_add(self.refused)
     }
@@ -125,7 +124,7 @@ pub(crate) enum EventKind {
     Marker { text: String },
 }
 
-/// What runs functions one inside another: a task, or a CPU where there are no tasks.
+/// What calls nest in: a task, or a CPU where there are no tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Context {
     Cpu(u32),
@@ -139,7 +138,7 @@ impl Event {
 }
 
 impl Trace {
-    /// Checks what the exporters rely on.
+    /// Checks what the formats rely on.
     pub(super) fn check(&self) -> Result<()> {
         ensure!(self.counter_hz > 0, "the counter's frequency is 0");
         for pair in self.cpus.windows(2) {
@@ -252,7 +251,7 @@ fn is_blank(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::fixture;
+    use crate::trace::tests::fixture;
 
     #[test]
     fn a_function_has_an_end_and_a_name_that_says_nothing_is_none() {

@@ -1,4 +1,4 @@
-//! Having a kernel record: it is booted with words that say what, and leaves a dump in a file.
+//! Booting a kernel that records: its command line says what, and it writes a dump to a file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 
 use super::model::Trace;
+use crate::kernels::qemu::{self, Boot, End};
 use crate::progress::Step;
-use crate::qemu::{self, Boot, End};
 use crate::symbols;
 
-/// What is done at each call.
+/// What the kernel does at each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tracer {
     /// Calls with their nesting, durations and results
@@ -22,15 +22,15 @@ pub(crate) enum Tracer {
     Profile,
 }
 
-/// What a kernel shall record, and how it is booted for that.
+/// What a kernel records, and how it is booted.
 #[derive(Clone, Debug)]
-pub(crate) struct RecordTo {
+pub(crate) struct Recording {
     pub(crate) image: PathBuf,
     pub(crate) tracer: Tracer,
     pub(crate) filters: Vec<String>,
     pub(crate) depth: Option<u32>,
     pub(crate) args: Option<u32>,
-    /// More words for the kernel.
+    /// Text to add to the kernel's command line.
     pub(crate) append: Option<String>,
     pub(crate) cpu: String,
     pub(crate) cpus: u32,
@@ -38,9 +38,9 @@ pub(crate) struct RecordTo {
     pub(crate) limit: Duration,
 }
 
-impl RecordTo {
-    /// Boots the kernel, which writes its dump into the file, and shows that. What became of a kernel that failed is in the
-    /// result, if it wrote something before.
+impl Recording {
+    /// Boots the kernel, which writes its dump to the file, and shows its progress. A kernel that fails after it has written
+    /// something is no error here: the result has its failure.
     pub(crate) fn run(&self, dump: &Path) -> Result<Recorded> {
         let step = Step::start(format!("recording {}", self.image.display()));
         let recorded = self.boot_noting(dump, |line| step.note(line))?;
@@ -48,7 +48,7 @@ impl RecordTo {
         Ok(recorded)
     }
 
-    /// The same, unseen; a kernel that failed is an error.
+    /// Boots the kernel without showing anything; its failure is an error.
     pub(crate) fn boot(&self, dump: &Path) -> Result<()> {
         self.boot_noting(dump, |_| {})?.failure.map_or(Ok(()), Err)
     }
@@ -61,20 +61,13 @@ impl RecordTo {
             }
             _ => {}
         }
-        let boot = Boot {
-            cpu: self.cpu.clone(),
-            cpus: self.cpus,
-            limit: Some(self.limit),
-            gdb: false,
-            icount: self.icount,
-            append: Some(self.command_line(dump)?),
-            more: Vec::new(),
-        };
+        let (limit, append) = (Some(self.limit), Some(self.command_line(dump)?));
+        let boot = Boot { limit, append, icount: self.icount, ..Boot::new(&self.cpu, self.cpus) };
         let outcome = qemu::boot(&self.image, &boot, note)?;
         recorded(outcome.end, &outcome.last_lines(), self.limit, dump)
     }
 
-    /// The words for the kernel.
+    /// The kernel's command line.
     fn command_line(&self, dump: &Path) -> Result<String> {
         let dump = std::path::absolute(dump)?;
         let tracer = self.tracer.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
@@ -90,22 +83,23 @@ impl RecordTo {
     }
 }
 
-/// What a kernel left.
+/// What a kernel has recorded.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// How long its dump is.
+    /// The dump's length.
     pub(crate) bytes: u64,
-    /// How the kernel ended, if not well.
+    /// How the kernel failed, if it did.
     pub(crate) failure: Option<anyhow::Error>,
 }
 
-/// What a kernel left that ended so, and said `shown` last. One that failed may have left a dump before, or a part of one.
+/// The result of a boot whose last console lines are `shown`. A kernel that failed may have written a dump before, or part of
+/// one.
 fn recorded(end: End, shown: &str, limit: Duration, dump: &Path) -> Result<Recorded> {
     let failure = match end {
         End::Exit(0) => None,
-        End::Exit(status) => Some(anyhow!("the kernel left with status {status}; it said:\n{shown}")),
-        End::Killed => Some(anyhow!("QEMU was killed; the kernel said:\n{shown}")),
-        End::Hung => Some(anyhow!("the boot was ended after {} s; the kernel said:\n{shown}", limit.as_secs())),
+        End::Exit(status) => Some(anyhow!("the kernel exited with status {status}; its last lines:\n{shown}")),
+        End::Killed => Some(anyhow!("QEMU was killed; the kernel's last lines:\n{shown}")),
+        End::Hung => Some(anyhow!("the boot timed out after {} s; the kernel's last lines:\n{shown}", limit.as_secs())),
     };
     match (std::fs::metadata(dump).map(|file| file.len()), failure) {
         (Ok(bytes), None) => Ok(Recorded { bytes, failure: None }),
@@ -113,19 +107,19 @@ fn recorded(end: End, shown: &str, limit: Duration, dump: &Path) -> Result<Recor
         (Ok(bytes), failure) if bytes > 0 => Ok(Recorded { bytes, failure }),
         (_, Some(failure)) => Err(failure),
         (Err(_), None) => bail!(
-            "the kernel wrote no trace: it should read trace-file=PATH from its command line, as \
-             fentry::tracer::session says; it said:\n{shown}"
+            "the kernel wrote no trace: it must read trace-file=PATH from its command line (see \
+             fentry::tracer::session); its last lines:\n{shown}"
         ),
     }
 }
 
-/// A word as semihosting's readers of command lines take it.
+/// Quotes a word for the command line that semihosting hands over.
 fn quoted(word: &str) -> Result<String> {
-    ensure!(!word.contains(['"', '\n', '\0']), "a kernel's command line has no place for {word:?}");
+    ensure!(!word.contains(['"', '\n', '\0']), "{word:?} can't be passed on a kernel's command line");
     Ok(if word.contains([' ', '\t', '\'']) { format!("\"{word}\"") } else { word.to_owned() })
 }
 
-/// Reads a dump with the names of the kernel that wrote it.
+/// Reads a dump, with function names from the image of the kernel that wrote it.
 pub(crate) fn read(dump: &Path, image: &Path) -> Result<Trace> {
     let elf = crate::image::map(image)?;
     let symbols = symbols::read_image(&elf).with_context(|| format!("cannot use {}", image.display()))?;
@@ -139,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_kernel_that_fails_still_leaves_what_it_wrote() {
-        let scratch = super::super::fixture::Scratch::new("failed");
+        let scratch = crate::trace::tests::fixture::Scratch::new("failed");
         let (dump, limit) = (scratch.0.join("dump"), Duration::from_secs(9));
         let ended = |end| recorded(end, "a last word", limit, &dump);
         for end in [End::Exit(0), End::Exit(3), End::Killed, End::Hung] {
@@ -157,7 +151,7 @@ mod tests {
 
     #[test]
     fn the_command_line_says_what_was_asked_for() {
-        let recording = RecordTo {
+        let recording = Recording {
             image: "kernel".into(),
             tracer: Tracer::Profile,
             filters: vec!["disk::*".into(), "!<disk::Disk as io::Read>::*".into()],
@@ -172,7 +166,7 @@ mod tests {
         let expected = "\"trace-file=/some where/dump\" tracer=profile filter=disk::* \
                         \"filter=!<disk::Disk as io::Read>::*\" depth=3 quiet root=\"a b\"";
         assert_eq!(recording.command_line(Path::new("/some where/dump")).unwrap(), expected);
-        let odd = RecordTo { filters: vec!["say \"hi\"".into()], ..recording };
+        let odd = Recording { filters: vec!["say \"hi\"".into()], ..recording };
         assert!(odd.command_line(Path::new("dump")).is_err());
     }
 }

@@ -63,7 +63,7 @@ fn what_is_before_a_record_that_is_never_finished_can_be_seen() {
     let (ring, journal) = (ring::<AtomicU64, 64>(4, Mode::Overwrite), Journal::default());
     (0..3).for_each(|_| assert!(journal.write(ring, 1)));
     let unfinished = ring.reserve(1, || journal.tick()).unwrap();
-    assert_eq!(std::format!("{unfinished:?}"), "Slot { payload: 1, .. }");
+    assert_eq!(std::format!("{unfinished:?}"), "Reservation { payload: 1, .. }");
     (0..3).for_each(|_| assert!(journal.write(ring, 1)));
     assert_eq!(journal.look(ring), 3);
     journal.consume(ring);

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::heap::most_used;
 use super::{BROKEN, GONE, GOOD, PADDED, PLAIN, UNTRACED, directory, link, object_file, sections};
 use crate::doctor::{examine, usual};
-use crate::modules::fuzz::{Random, change_bytes, change_field, number, seconds_of_damage};
 use crate::symbols::{object_file as table_of, read_image};
+use crate::test::loader::fuzz::{Random, change_bytes, change_field, number, seconds_of_damage};
 
 /// What one image of some kilobytes may cost, on a machine that does much else.
 const MOST_TIME: Duration = Duration::from_secs(20);

@@ -7,8 +7,8 @@ use super::{
     BROKEN, Function, GOOD, PLAIN, RET, assert_problem, assert_says, diagnose, directory, examine, examine_with, link,
     object_file, problems, sections,
 };
-use crate::host::leave_out;
 use crate::symbols::Kept;
+use crate::test::host::leave_out;
 
 const GCC: &str = "aarch64-linux-gnu-gcc";
 const LD: &str = "aarch64-linux-gnu-ld";

@@ -1,0 +1,118 @@
+//! Init: the callsites of the kernel's image become a table and are made ready, once, before anything is traced.
+
+use super::Engine;
+use super::error::InitError;
+use super::image::Image;
+use super::region::Region;
+use super::registry::Registry;
+use crate::callsite::WordChange;
+use crate::callsite::table::InitCounts;
+use crate::insn::{EncodeError, UImm};
+use crate::platform::ContextBase;
+use crate::record::CpuArea;
+use crate::stub::StubEnv;
+use crate::stub::entry::Stubs;
+#[cfg(target_os = "none")]
+use crate::text::Machine as _;
+use crate::text::{Batch, TextPoke, TextWord};
+use core::ops::ControlFlow;
+
+/// What init found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitReport {
+    /// The entries of the section, by what became of them.
+    pub counts: InitCounts,
+    /// How many symbols the image has; 0 means that filters by name select nothing.
+    pub symbols: usize,
+}
+
+impl Engine {
+    /// Makes every callsite of the image ready, and prepares the stubs to find the platform's trace contexts.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError`]. Entries that are no callsites are no error: the report counts them, and
+    /// [`for_each_refusal`](Self::for_each_refusal) names them.
+    ///
+    /// # Safety
+    ///
+    /// 1. Until this returns, no other CPU runs the image's text, and neither does an interrupt handler: MOV X9, LR is not
+    ///    an instruction that may be written under a CPU that executes it.
+    /// 2. A function with a callsite in the image may find x9 changed at its entry from now on, and x10 to x17, q16 to q31
+    ///    and the flags while it is traced: nobody calls one by another convention than the AAPCS64's base standard, and
+    ///    none takes a value in x18 that a callback may change ([`guide`](crate::guide) names those that do, and the way
+    ///    out).
+    /// 3. Once it has succeeded, the engine stays for as long as a CPU can execute the image's text.
+    pub unsafe fn init(&self, image: Image) -> Result<InitReport, InitError> {
+        let mut registry = self.lock();
+        if registry.stub_env.is_some() {
+            return Err(InitError::AlreadyDone);
+        }
+        if let Some(error) = image.damage {
+            return Err(InitError::Symbols(error));
+        }
+        let names = image.symbols;
+        let env = stub_env(image.stubs, &registry)?;
+        let (region, counts) = Region::of_image(image, registry.machine)?;
+        // SAFETY: 1. our caller's first promise.
+        if let Err(error) = unsafe { make_ready(&region, &env, registry.poke()) } {
+            region.table.dissolve();
+            return Err(error);
+        }
+        crate::stub::exit::set_platform(self.platform);
+        registry.regions.push(region);
+        registry.sets.room.set(env.stubs.room);
+        registry.stub_env = Some(env);
+        drop(registry);
+        let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
+        log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", counts.accepted, counts.refused);
+        Ok(InitReport { counts, symbols })
+    }
+}
+
+/// What the platform and the machine say that stubs can use.
+fn stub_env(stubs: Stubs, Registry { platform, machine, .. }: &Registry) -> Result<StubEnv, InitError> {
+    let cpu = platform.cpu_base();
+    cpu.map(check_cpu_area).transpose().map_err(InitError::CpuAreaOffset)?;
+    Ok(StubEnv { stubs, context: platform.context_base(), cpu, atomics: machine.has_atomics() })
+}
+
+/// Checks that one ADD reaches all of the area.
+fn check_cpu_area(base: ContextBase) -> Result<(), EncodeError> {
+    if !base.offset.is_multiple_of(8) {
+        return Err(EncodeError::Misaligned { field: "offset", value: base.offset.into(), multiple_of: 8 });
+    }
+    UImm::<12>::new(u32::from(base.offset) + u32::from(CpuArea::LAST)).map(drop)
+}
+
+/// Writes the stubs' two instructions each, and MOV X9, LR at every callsite of the image.
+///
+/// # Safety
+///
+/// 1. Nothing runs the image's text meanwhile.
+unsafe fn make_ready(image: &Region, env: &StubEnv, poke: TextPoke<'_>) -> Result<(), InitError> {
+    let StubEnv { stubs, context, .. } = env;
+    let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
+    let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
+    let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
+    let stubs = [caller, regs_caller, returning];
+    // SAFETY: 1. our caller's promise; and no callsite calls the stubs yet.
+    unsafe { poke.apply_quiet(&Readying { stubs, image }) }.map_err(InitError::Text)
+}
+
+/// What init writes.
+struct Readying<'a> {
+    stubs: [[WordChange<u32>; 2]; 3],
+    image: &'a Region,
+}
+
+impl Batch<u32> for Readying<'_> {
+    #[inline]
+    fn for_each_change<B>(&self, mut each: impl FnMut(WordChange<u32, TextWord>) -> ControlFlow<B>) -> ControlFlow<B> {
+        let stubs = self.stubs.as_flattened().iter().map(|WordChange { at, old, new }| {
+            // SAFETY: 1. and 2. the stubs' labels are of instructions in mapped text (`Image::new`, 3).
+            WordChange { at: unsafe { TextWord::new(*at) }, old: *old, new: *new }
+        });
+        stubs.chain(self.image.to_ready()).try_for_each(&mut each)
+    }
+}

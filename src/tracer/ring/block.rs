@@ -1,0 +1,51 @@
+//! A block: the unit in which a ring's memory is reused.
+
+use super::state::{MAX_WORDS, State};
+use super::word::Word;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The words of a block, its state included: 4 KiB.
+pub const BLOCK_WORDS: usize = MAX_WORDS;
+
+/// A piece of a ring's memory; all zeros is one that was never used.
+#[repr(C, align(64))]
+pub struct RingBlock<W = AtomicU64, const WORDS: usize = BLOCK_WORDS>(pub(super) [W; WORDS]);
+
+impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
+    /// Makes one that was never used.
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; WORDS])
+    }
+}
+
+impl<const WORDS: usize> Default for RingBlock<AtomicU64, WORDS> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<W, const WORDS: usize> fmt::Debug for RingBlock<W, WORDS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RingBlock").finish_non_exhaustive()
+    }
+}
+
+impl<W: Word, const WORDS: usize> RingBlock<W, WORDS> {
+    /// Its first word.
+    #[inline]
+    pub(super) fn state(&self) -> &W {
+        const { assert!(8 <= WORDS && WORDS <= MAX_WORDS, "a block is 8 to 512 words") };
+        &self.0[0]
+    }
+
+    #[inline]
+    pub(super) fn look(&self, order: Ordering) -> State {
+        State::from_word(self.state().load(order))
+    }
+
+    #[inline]
+    pub(super) fn swing(&self, old: State, new: State, order: Ordering) -> bool {
+        self.state().replace(old.word(), new.word(), order)
+    }
+}

@@ -1,0 +1,177 @@
+//! What a call costs beyond the same call with the callsite disabled.
+
+use crate::counted::{counted, tell, tell_sized};
+use crate::kernel::{address, engine, function, init};
+use alloc::vec::Vec;
+use core::arch::naked_asm;
+use fentry::context::shadow::ShadowStack;
+use fentry::ops::direct::Trampoline;
+use fentry::ops::{Entry, Exit, Probe};
+use fentry::record::flight::FlightSlot;
+use fentry::tracer;
+use fentry::tracer::graph::Graph;
+use fentry::tracer::kernel::{RecordTo, StoreIn};
+use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
+use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::{Filter, FtraceRegs, Ops, OpsFlags, Rule, Symbols, TextAddr};
+use support::{percpu, print, println};
+
+/// The function that is called, and one that is not.
+const CALLED: usize = 0;
+const OTHER: usize = 1;
+
+/// As small as a callback can be.
+#[unsafe(naked)]
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
+    naked_asm!("hint #34", "ret")
+}
+
+/// The smallest trampoline.
+#[unsafe(naked)]
+unsafe extern "C" fn straight_on() {
+    naked_asm!("hint #34", "mov x10, x30", "mov x30, x9", "ret x10")
+}
+
+/// Handlers that do nothing, as they are compiled.
+struct Empty;
+
+impl Probe for Empty {
+    type Data = ();
+
+    fn entry(_: &mut Entry<'_>) -> Option<()> {
+        Some(())
+    }
+
+    fn exit(_: &mut Exit<'_>, (): &()) {}
+}
+
+/// Where this kernel's tracers record.
+struct Kernel;
+
+static BLOCKS: [RingBlock; 16] = [const { RingBlock::new() }; 16];
+static RING: Ring = Ring::new(&BLOCKS, Mode::Overwrite);
+static SLOTS: [ProfileSlot; 64] = [const { ProfileSlot::new() }; 64];
+static PROFILE: Profile = Profile::new(&SLOTS);
+static FLIGHT: [FlightSlot; 16] = [const { FlightSlot::new() }; 16];
+static SHADOW: ShadowStack<8> = ShadowStack::new();
+
+impl RecordTo for Kernel {
+    #[inline]
+    fn ring() -> &'static Ring {
+        &RING
+    }
+
+    #[inline]
+    fn task() -> u32 {
+        1
+    }
+}
+
+impl StoreIn<Profile> for Kernel {
+    #[inline]
+    fn store() -> &'static Profile {
+        &PROFILE
+    }
+}
+
+/// The instructions of a call.
+fn call() -> u32 {
+    let once = || counted(|| function(CALLED)()).1;
+    // Once before, so that what is only done the first time is done.
+    once();
+    once()
+}
+
+/// What a call costs beyond `disabled` while these are registered on the function with this number.
+fn with(together: &[&'static Ops], number: usize, disabled: u32) -> u32 {
+    let rules = [Rule::address(address(number))];
+    for ops in together {
+        assert_eq!(engine().register(ops, &Filter::new(&rules)), Ok(1));
+    }
+    let enabled = call();
+    for ops in together {
+        assert_eq!(engine().unregister(ops), Ok(1));
+    }
+    enabled - disabled
+}
+
+/// The instructions of a registration on one function.
+fn to_register(ops: &'static Ops) -> u32 {
+    let rules = [Rule::address(address(CALLED))];
+    let once = || {
+        let (registered, count) = counted(|| engine().register(ops, &Filter::new(&rules)));
+        assert_eq!((registered, engine().unregister(ops)), (Ok(1), Ok(1)));
+        count
+    };
+    once();
+    once()
+}
+
+static MANY: [Ops; 100] = [const { Ops::new(nothing) }; 100];
+static REGS: Ops = Ops::new(nothing).with_flags(OpsFlags::SAVE_REGS);
+static DIRECT: Ops = {
+    // SAFETY: it keeps to the convention.
+    let trampoline = unsafe { Trampoline::new(straight_on) };
+    Ops::direct_call(trampoline)
+};
+static PROBE: Ops = Ops::returning::<Empty>();
+static EVENT: Ops = Ops::recorder(0);
+static RECORDER: Ops = Ops::recorder(4);
+static COUNTER: Ops = Ops::counter();
+static FUNCTION: Ops = tracer::function::function::<Kernel, 0>();
+static ARGUMENTS: Ops = tracer::function::function::<Kernel, 4>();
+static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
+static PROFILER: Ops = Ops::returning::<Profiler<Kernel>>();
+
+pub(crate) fn calls() {
+    engine();
+    let this = percpu::this();
+    // SAFETY: nothing is hooked yet, and there is one CPU.
+    unsafe { this.trace.set_shadow_stack(&SHADOW) };
+    this.area.set_ring(&FLIGHT).expect("a power of two");
+    let disabled = call();
+    let cost = |together: &[&'static Ops]| with(together, CALLED, disabled);
+    let [first, ..] = &MANY;
+
+    tell("call-untraced", disabled - init().compiled_call);
+    tell("call-unrelated", with(&[first], OTHER, disabled));
+    for size in [1, 2, 10, 100] {
+        let together: Vec<&'static Ops> = MANY.iter().take(size).collect();
+        tell_sized("call-ops", cost(&together), size);
+    }
+    // The same: there is none without a guard.
+    tell("call-guarded", cost(&[first]));
+    tell("call-regs", cost(&[&REGS]));
+    tell("call-direct", cost(&[&DIRECT]));
+    tell("call-direct-ops", cost(&[&DIRECT, first]));
+    tell("call-entry", cost(&[first]));
+    tell("call-entry-exit", cost(&[&PROBE]));
+    tell("call-return-hook", cost(&[&PROBE]));
+    tell("call-event", cost(&[&EVENT]));
+    tell("call-ring-event", cost(&[&FUNCTION]));
+    tell("call-ring-arguments", cost(&[&ARGUMENTS]));
+    tell("call-graph", cost(&[&GRAPH]));
+    tell("call-counter", cost(&[&COUNTER]));
+    tell("call-recorder", cost(&[&RECORDER]));
+    tell("call-profiler", cost(&[&PROFILER]));
+    tell("register-direct", to_register(&DIRECT));
+    tell("register-entry", to_register(first));
+    tell("register-graph", to_register(&GRAPH));
+    assert!(PROFILE.functions().count() == 1 && RING.counts().kept > 0 && this.area.recording().count() > 0);
+}
+
+/// The instructions of the stubs, for a model of a CPU's pipeline.
+pub(crate) fn code() {
+    // SAFETY: the script puts its symbols around the table, which is read-only data.
+    let symbols = unsafe { Symbols::linked() }.expect("this kernel is linked with its symbols");
+    for name in ["ftrace_caller", "ftrace_regs_caller", "fentry_return"] {
+        let stub = symbols.lookup_name(name).next().expect("the engine has this stub");
+        print!("bench-code: {name}");
+        for at in (stub.addr..stub.addr + stub.size).step_by(4) {
+            let word = core::ptr::with_exposed_provenance::<u32>(at as usize);
+            // SAFETY: text is mapped readable.
+            print!(" {:08x}", unsafe { word.read_volatile() });
+        }
+        println!();
+    }
+}

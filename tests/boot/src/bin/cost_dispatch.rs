@@ -1,0 +1,189 @@
+//! What a traced call costs, and what it costs to change one: guest instructions, which repeat exactly.
+//!
+//! A call's cost is the difference to the same call with its callsite disabled; what is called is an empty function, and
+//! so are the callbacks, whose own instructions are part of it: a landing pad and a RET. A change's cost is that of the whole call of the engine,
+//! with a filter that names one function by its address, in a kernel with some thousand callsites.
+//!
+//! Each call has a bound of its own, two instructions above what it costs today. The numbers are of kernels without SIMD
+//! registers, where a call has as much to keep as in a kernel that is compiled for general registers only; where there are
+//! any, a stub that keeps them has eight instructions more, four to save them and four to restore them.
+#![no_std]
+#![no_main]
+#![feature(patchable_function_entry)]
+
+extern crate alloc;
+
+use boot_tests::functions::FUNCTIONS;
+use core::arch::{asm, naked_asm};
+use core::hint::black_box;
+use fentry::ops::direct::Trampoline;
+use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, direct_trampoline};
+use support::{count, engine, println};
+
+support::boot_tests! {
+    a_call_pays_for_its_own_ops_only,
+    changing_one_callsite_does_not_look_at_the_others,
+}
+
+/// Calls that are counted.
+const CALLS: u32 = 64;
+
+#[inline(never)]
+extern "C" fn callee() {
+    // SAFETY: nothing at all. The function can't be left out then.
+    unsafe { asm!("", options(nostack, preserves_flags)) };
+}
+
+#[inline(never)]
+extern "C" fn other() {
+    // SAFETY: nothing at all; not the same nothing as above, or the two were one function.
+    unsafe { asm!("nop", options(nostack, preserves_flags)) };
+}
+
+/// Has a frame record, as this kernel is compiled.
+#[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]
+extern "C" fn nothing_compiled(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
+
+#[unsafe(naked)]
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
+    naked_asm!("hint #34", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn direct_nothing(_: FtraceRegs<'_>) {
+    naked_asm!("hint #34", "ret")
+}
+
+/// The smallest there is.
+#[unsafe(naked)]
+unsafe extern "C" fn straight_on() {
+    naked_asm!("hint #34", "mov x10, x30", "mov x30, x9", "ret x10")
+}
+
+/// A hundred and a few.
+static MANY: [Ops; 100] = [const { Ops::new(nothing) }; 100];
+static COMPILED: Ops = Ops::new(nothing_compiled);
+static SAFE: Ops = Ops::new(nothing).with_flags(OpsFlags::RECURSION_SAFE);
+static FULL: Ops = Ops::new(nothing).with_flags(OpsFlags::SAVE_REGS);
+static DIRECT: Ops = {
+    // SAFETY: it keeps to the convention.
+    let trampoline = unsafe { Trampoline::new(straight_on) };
+    Ops::direct_call(trampoline)
+};
+static DIRECT_IN_RUST: Ops = Ops::direct_call(direct_trampoline!(direct_nothing));
+
+fn address(function: extern "C" fn()) -> [Rule<'static>; 1] {
+    [Rule::address(TextAddr::new((function as *const ()).addr() as u64))]
+}
+
+/// The instructions of so many calls; `None` where this machine can't count.
+#[inline(never)]
+fn calls() -> Option<u32> {
+    let function = black_box(callee as extern "C" fn());
+    let count = count::start()?;
+    for _ in 0..CALLS {
+        function();
+    }
+    Some(count.instructions())
+}
+
+/// What a call costs beyond one with a disabled callsite while these are registered for the callee.
+fn cost(engine: &Engine, together: &[&'static Ops]) -> Option<u32> {
+    // What is only done the first time is done.
+    calls();
+    let disabled = calls()?;
+    for ops in together {
+        engine.register(ops, &Filter::new(&address(callee))).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let enabled = calls()?;
+    for ops in together {
+        engine.unregister(ops).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert_eq!((enabled - disabled) % CALLS, 0, "each call costs the same");
+    Some((enabled - disabled) / CALLS)
+}
+
+/// What keeping SIMD registers takes.
+const SIMD: u32 = if cfg!(target_feature = "neon") { 8 } else { 0 };
+/// What a call may cost beyond today's number.
+const SLACK: u32 = 2;
+
+fn a_call_pays_for_its_own_ops_only() {
+    let (engine, _) = engine();
+    let all: alloc::vec::Vec<&'static Ops> = MANY.iter().collect();
+    if count::start().is_none() {
+        println!("    (this machine counts no instructions)");
+        return;
+    }
+    for ops in &MANY {
+        engine.register(ops, &Filter::new(&address(other))).unwrap_or_else(|error| panic!("{error}"));
+    }
+    let elsewhere = cost(engine, &[]);
+    let disabled = calls();
+    for ops in &MANY {
+        engine.unregister(ops).unwrap_or_else(|error| panic!("{error}"));
+    }
+    assert_eq!(disabled, calls());
+    let both = [&MANY[0], &MANY[1]];
+    // What each costs today.
+    let cases: [(&str, Option<u32>, u32); 12] = [
+        ("none here, 100 elsewhere", elsewhere, 0),
+        ("one ops", cost(engine, &both[..1]), 30 + SIMD),
+        ("one ops, its callback with a frame record", cost(engine, &[&COMPILED]), 32 + SIMD),
+        ("one ops that is recursion-safe", cost(engine, &[&SAFE]), 31 + SIMD),
+        ("two", cost(engine, &both), 56 + SIMD),
+        ("ten", cost(engine, &all[..10]), 128 + SIMD),
+        ("a hundred", cost(engine, &all), 938 + SIMD),
+        ("one that has all registers", cost(engine, &[&FULL]), 77 + SIMD),
+        ("one that has all registers, and one other", cost(engine, &[&FULL, both[0]]), 86 + SIMD),
+        ("a direct call", cost(engine, &[&DIRECT]), 4),
+        ("a direct call in Rust", cost(engine, &[&DIRECT_IN_RUST]), 22 + SIMD),
+        ("a direct call beside one ops", cost(engine, &[&DIRECT, both[0]]), 54 + SIMD),
+    ];
+    for (what, cost, today) in cases {
+        println!("    {what:44} {:6} (today {today})", cost.unwrap_or_default());
+    }
+    for (what, cost, today) in cases {
+        let cost = cost.expect("this machine counts instructions");
+        // Nothing is nothing, and a call that costs much less than is known was not made.
+        let bounds = if today == 0 { 0..=0 } else { today - SLACK..=today + SLACK };
+        assert!(bounds.contains(&cost), "{what}: {cost} instructions, and not {today}");
+    }
+}
+
+fn changing_one_callsite_does_not_look_at_the_others() {
+    let (engine, init) = engine();
+    let rules = address(callee);
+    let filter = Filter::new(&rules);
+    // So that they are linked.
+    assert_eq!(black_box(&FUNCTIONS)[3][7](0), 307);
+    println!("    {} callsites", init.counts.accepted);
+    for around in [0, 1, 10, 99] {
+        for ops in &MANY[..around] {
+            engine.register(ops, &filter).unwrap_or_else(|error| panic!("{error}"));
+        }
+        let ops = &MANY[99];
+        // What is only done the first time is done.
+        engine.register(ops, &filter).unwrap_or_else(|error| panic!("{error}"));
+        engine.unregister(ops).unwrap_or_else(|error| panic!("{error}"));
+        let Some(count) = count::start() else { return };
+        let start = count.instructions();
+        engine.register(ops, &filter).unwrap_or_else(|error| panic!("{error}"));
+        let between = count.instructions();
+        engine.unregister(ops).unwrap_or_else(|error| panic!("{error}"));
+        let end = count.instructions();
+        for ops in &MANY[..around] {
+            engine.unregister(ops).unwrap_or_else(|error| panic!("{error}"));
+        }
+        println!(
+            "    beside {around:2} others: {:6} to register, {:6} to unregister (aim 2000)",
+            between - start,
+            end - between
+        );
+        if around <= 10 && !cfg!(debug_assertions) {
+            // A look at every callsite would be more.
+            let all = 8 * init.counts.accepted as u32;
+            assert!(between - start < all && end - between < all, "it takes as long as looking at all callsites");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Makes the table of the modules' files from what `cargo xtask` has built.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// The variable that says where they are.
+const DIR: &str = "FENTRY_MODULES_DIR";
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed={DIR}");
+    let mut table = String::new();
+    if let Some(dir) = env::var_os(DIR).map(PathBuf::from) {
+        println!("cargo::rerun-if-changed={}", dir.display());
+        let mut objects: Vec<PathBuf> = fs::read_dir(&dir).into_iter().flatten().flatten().map(|f| f.path()).collect();
+        objects.sort();
+        for object in objects {
+            let name = object.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            table.push_str(&format!("    ({name:?}, include_bytes!({:?})),\n", object.display().to_string()));
+        }
+    }
+    let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
+    let text = format!("static MODULES: &[(&str, &[u8])] = &[\n{table}];\n");
+    if let Err(error) = fs::write(out.join("modules.rs"), text) {
+        println!("cargo::error=cannot write the table of modules: {error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! What must hold, and the commands that show it: the whole suite, and its parts that can go on for longer.
+
+pub(crate) mod host;
+pub(crate) mod loader;
+pub(crate) mod miri;
+pub(crate) mod mutants;
+pub(crate) mod stress;
+pub(crate) mod suite;

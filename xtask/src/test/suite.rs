@@ -1,0 +1,310 @@
+//! The whole suite: checks, host tests, and every kernel booted in every variant, with one summary.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::bench;
+use crate::kernels::build::{self, Image};
+use crate::kernels::console::{self, Verdict};
+use crate::kernels::qemu::{self, Boot, Outcome};
+use crate::kernels::toolchain::RustSource;
+use crate::kernels::variant::Variant;
+use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
+use crate::progress::{Step, in_words};
+use crate::test::host::{self, Count, Tested};
+use crate::test::miri;
+use crate::trace::{self, proof::Proved};
+
+/// What runs without a boot.
+const HOST_TESTS: &str = "host tests";
+const MIRI: &str = "Miri";
+/// The name of what checks a kernel's traces.
+const TRACE: &str = "trace";
+
+/// Tells what is wrong with what a kernel has printed.
+type Problems = fn(&[String]) -> Vec<String>;
+
+/// The commands that read what kernels print (`prints = "NAME"`), and how each finds out that it could not.
+const READERS: [(&str, Problems); 1] = [("bench", bench::problems)];
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection {
+    /// Only kernels and tests whose names contain this.
+    pub(crate) filter: Option<String>,
+    pub(crate) variants: Vec<&'static Variant>,
+    pub(crate) with_checks: bool,
+    pub(crate) with_miri: bool,
+    /// After how long a boot counts as hung.
+    pub(crate) limit: Duration,
+}
+
+/// A line of the summary.
+struct Row {
+    what: String,
+    count: Count,
+    took: Duration,
+    /// What could not be done, each with the reason: said once more at the end.
+    left_out: Vec<String>,
+}
+
+impl Row {
+    fn new(what: impl Into<String>, count: Count, took: Duration) -> Self {
+        Self { what: what.into(), count, took, left_out: Vec::new() }
+    }
+}
+
+/// Runs the selection, prints the summary, and says whether all passed.
+///
+/// Boots need the source of `core`. Where what they need could not be had, all else runs, and that is a failure.
+pub(crate) fn run(workspace: &Workspace, source: Result<Option<RustSource>>, selection: &Selection) -> Result<bool> {
+    let mut rows = Vec::new();
+    let failure = Count { passed: 0, failed: 1 };
+    let source = source.unwrap_or_else(|error| {
+        eprintln!("error: nothing can be booted: {error:#}");
+        rows.push(Row::new("getting what boots need", failure, Duration::ZERO));
+        None
+    });
+    let started = Instant::now();
+    if selection.with_checks {
+        let failed = host::check(workspace, source.as_ref())?;
+        rows.extend(failed.into_iter().map(|what| Row::new(what, failure, Duration::ZERO)));
+    }
+    rows.push(test_host(workspace, selection)?);
+    if selection.with_miri {
+        rows.extend(test_under_miri(workspace, None, miri::Extent::Suite)?);
+    }
+    if let Some(source) = &source {
+        for variant in &selection.variants {
+            for kind in KernelKind::ALL {
+                rows.extend(boot_kernels(workspace, source, variant, kind, selection));
+            }
+            for kernel in traced_kernels(workspace, variant, selection) {
+                rows.push(check_traces(workspace, source, variant, kernel));
+            }
+        }
+    }
+    Ok(summarise(&rows, selection.filter.as_deref(), started.elapsed()))
+}
+
+/// Runs the host's own tests.
+fn test_host(workspace: &Workspace, selection: &Selection) -> Result<Row> {
+    let (step, started) = (Step::start(HOST_TESTS), Instant::now());
+    let Tested { count, left_out } = host::test(workspace, selection.filter.as_deref())?;
+    step.finish(&how(count));
+    Ok(Row { left_out, ..Row::new(HOST_TESTS, count, started.elapsed()) })
+}
+
+/// Runs the host's own tests under Miri.
+fn test_under_miri(workspace: &Workspace, filter: Option<&str>, extent: miri::Extent) -> Result<Vec<Row>> {
+    Ok(match miri::run(workspace, filter, extent)? {
+        miri::Outcome::LeftOut(reason) => {
+            let left_out = vec![format!("{MIRI}: {reason}")];
+            vec![Row { left_out, ..Row::new(MIRI, Count::default(), Duration::ZERO) }]
+        }
+        miri::Outcome::Ran(runs) => {
+            let row = |run: miri::Run| {
+                let row = Row::new(format!("{MIRI}, {}", run.model), run.tested.count, run.took);
+                Row { left_out: run.tested.left_out, ..row }
+            };
+            runs.into_iter().map(row).collect()
+        }
+    })
+}
+
+/// Runs the host tests under Miri alone, prints the summary, and says whether all passed. That there is no Miri is no failure.
+pub(crate) fn run_miri(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
+    let started = Instant::now();
+    let rows = test_under_miri(workspace, filter, miri::Extent::All)?;
+    let is_left_out = rows.iter().any(|row| !row.left_out.is_empty());
+    Ok(summarise(&rows, filter, started.elapsed()) || is_left_out)
+}
+
+/// How a step went, in few words.
+fn how(count: Count) -> String {
+    if count.failed == 0 { format!("{} passed", count.passed) } else { "FAILED".to_owned() }
+}
+
+/// The kernels that a variant boots.
+fn kernels_for(workspace: &Workspace, variant: &Variant, selection: &Selection) -> Vec<Kernel> {
+    let is_meant = |kernel: &&Kernel| {
+        // A boot test's cases can be selected one by one when it runs; an example is one case.
+        let selected = kernel.kind == KernelKind::BootTest || matches_filter(kernel, selection.filter.as_deref());
+        selected && kernel.settings.variants.contains(variant)
+    };
+    workspace.kernels.iter().filter(is_meant).cloned().collect()
+}
+
+fn matches_filter(kernel: &Kernel, filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| kernel.name.contains(filter))
+}
+
+/// Prints what [`run`] would do.
+pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
+    if selection.with_checks {
+        host::check_names().for_each(|name| println!("check: {name}"));
+    }
+    println!("{HOST_TESTS}");
+    if selection.with_miri {
+        println!("{HOST_TESTS} under {MIRI}");
+    }
+    for variant in &selection.variants {
+        for kernel in kernels_for(workspace, variant, selection) {
+            println!("{variant}: {}", kernel.name);
+        }
+        for _ in traced_kernels(workspace, variant, selection) {
+            println!("{variant}: {TRACE}");
+        }
+    }
+}
+
+/// Builds and boots a variant's kernels of one kind.
+fn boot_kernels(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kind: KernelKind,
+    selection: &Selection,
+) -> Vec<Row> {
+    let mut kernels = kernels_for(workspace, variant, selection);
+    kernels.retain(|kernel| kernel.kind == kind);
+    if kernels.is_empty() {
+        return Vec::new();
+    }
+    let what = format!("{variant}: building the {}", kind.plural());
+    let step = Step::start(what.clone());
+    let started = Instant::now();
+    match build::images(workspace, source, variant, &kernels, &step) {
+        Ok(images) => {
+            step.finish(&format!("{} kernels", images.len()));
+            images.iter().filter_map(|image| boot_image(variant, image, selection)).collect()
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("error: {error:#}");
+            vec![Row::new(what, Count { passed: 0, failed: 1 }, started.elapsed())]
+        }
+    }
+}
+
+/// Boots one image; nothing where no case of it was selected.
+fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Option<Row> {
+    let what = format!("{variant}: {}", image.kernel.name);
+    let whole = matches_filter(&image.kernel, selection.filter.as_deref());
+    let append = selection.filter.clone().filter(|_| !whole);
+    let boot = Boot { limit: Some(selection.limit), append, ..Boot::of(variant, &image.kernel.settings) };
+    let step = Step::start(what.clone());
+    let started = Instant::now();
+    let (verdict, shown) = match qemu::boot(&image.path, &boot, |line| step.note(line)) {
+        Ok(outcome) => (judge(&image.kernel, whole, &outcome), outcome.last_lines()),
+        Err(error) => (Verdict { passed: 0, failed: 1, problems: vec![format!("{error:#}")] }, String::new()),
+    };
+    if verdict.failed == 0 {
+        step.finish(&format!("{} passed", verdict.passed));
+    } else {
+        step.finish("FAILED");
+        verdict.problems.iter().for_each(|problem| eprintln!("    {problem}"));
+        eprint!("{shown}");
+        eprintln!("    the image: {}", image.path.display());
+    }
+    let count = Count { passed: verdict.passed, failed: verdict.failed };
+    let left_out = image.left_out.iter().map(|left_out| format!("{what}: {left_out}")).collect();
+    (count != Count::default()).then(|| Row { left_out, ..Row::new(what, count, started.elapsed()) })
+}
+
+/// The kernels whose traces are checked, if that is selected.
+fn traced_kernels<'a>(
+    workspace: &'a Workspace,
+    variant: &'a Variant,
+    selection: &Selection,
+) -> impl Iterator<Item = &'a Kernel> {
+    let is_selected = selection.filter.as_deref().is_none_or(|filter| TRACE.contains(filter));
+    let is_traced =
+        move |kernel: &&Kernel| is_selected && kernel.settings.traced && kernel.settings.variants.contains(variant);
+    workspace.kernels.iter().filter(is_traced)
+}
+
+/// Traces a kernel, and has the traces checked.
+fn check_traces(workspace: &Workspace, source: &RustSource, variant: &Variant, kernel: &Kernel) -> Row {
+    let what = format!("{variant}: {TRACE}");
+    let (step, started) = (Step::start(what.clone()), Instant::now());
+    let directory = workspace.target_dir.join("trace").join(variant.name);
+    let proved = build::images(workspace, source, variant, std::slice::from_ref(kernel), &step).and_then(|images| {
+        let image = images.first().context("no kernel was built")?;
+        trace::proof::run(&image.path, variant, &directory, &step)
+    });
+    let (count, left_out) = match proved {
+        Ok(Proved { traces, left_out }) => {
+            step.finish(&format!("{traces} passed"));
+            let reader = |name| format!("{what}: {name} is not installed, and read nothing");
+            (Count { passed: traces, failed: 0 }, left_out.into_iter().map(reader).collect())
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("    {error:#}");
+            eprintln!("    the traces: {}", directory.display());
+            (Count { passed: 0, failed: 1 }, Vec::new())
+        }
+    };
+    Row { left_out, ..Row::new(what, count, started.elapsed()) }
+}
+
+/// Judges a boot. Where all cases ran (`whole`), the command that reads what the kernel prints must have been able to.
+fn judge(kernel: &Kernel, whole: bool, outcome: &Outcome) -> Verdict {
+    let mut verdict = console::judge(outcome, kernel.kind);
+    if let Some(command) = &kernel.settings.prints
+        && whole
+        && verdict.failed == 0
+    {
+        verdict.problems = match READERS.iter().find(|(name, _)| name == command) {
+            Some((_, problems)) => problems(&outcome.console),
+            None => vec![format!("no command {command} reads what a kernel prints")],
+        };
+        verdict.failed = verdict.problems.len();
+    }
+    verdict
+}
+
+/// Prints the table and the sum. The sum is the last line, alone, because tools read it.
+fn summarise(rows: &[Row], filter: Option<&str>, took: Duration) -> bool {
+    let width = rows.iter().map(|row| row.what.len()).max().unwrap_or(0);
+    println!();
+    for Row { what, count: Count { passed, failed }, took, .. } in rows {
+        let mark = if *failed == 0 { "" } else { "  <-- FAILED" };
+        println!("  {what:width$}  {passed:5} passed {failed:3} failed  {:>10}{mark}", in_words(*took));
+    }
+    let left_out: Vec<&String> = rows.iter().flat_map(|row| &row.left_out).collect();
+    if !left_out.is_empty() {
+        println!();
+        left_out.iter().for_each(|what| println!("  LEFT OUT: {what}"));
+    }
+    let passed: usize = rows.iter().map(|row| row.count.passed).sum();
+    let failed: usize = rows.iter().map(|row| row.count.failed).sum();
+    println!("\n  all in {}", in_words(took));
+    let ran_nothing = passed + failed == 0;
+    if ran_nothing {
+        let filter = filter.map_or(String::new(), |filter| format!(": no test's name contains {filter:?}"));
+        eprintln!("error: nothing ran{filter}");
+    }
+    println!("{passed} passed, {failed} failed");
+    failed == 0 && !ran_nothing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sum(rows: &[(usize, usize)]) -> bool {
+        let row = |&(passed, failed): &(usize, usize)| Row::new("row", Count { passed, failed }, Duration::ZERO);
+        summarise(&rows.iter().map(row).collect::<Vec<_>>(), Some("name"), Duration::ZERO)
+    }
+
+    #[test]
+    fn a_selection_in_which_nothing_ran_has_not_passed() {
+        assert!(sum(&[(3, 0), (0, 0)]));
+        assert!(!sum(&[(3, 0), (2, 1)]));
+        assert!(!sum(&[(0, 0)]));
+        assert!(!sum(&[]));
+    }
+}
