@@ -31,8 +31,6 @@ const FIRST_PAGE: &str = "src/lib.rs";
 /// What the check has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The first page has no list of rooms.
-    NoList,
     /// What breaks the plan, a message each.
     Broken(Vec<String>),
     /// The plan holds; how much there is of what.
@@ -62,7 +60,9 @@ fn read_folder(root: &Path, folder: &str, sources: &mut Sources) -> Result<()> {
 
 fn judge(sources: &Sources) -> Result<Verdict> {
     let tree = Tree::read(sources)?;
-    let Some(plan) = Plan::read(&tree.first_page) else { return Ok(Verdict::NoList) };
+    let Some(plan) = Plan::read(&tree.first_page) else {
+        return Ok(Verdict::Broken(vec![format!("{FIRST_PAGE} has no list of rooms")]));
+    };
     let arrows = resolve::arrows(&tree);
     let mut wrong = unlisted(&tree, &plan);
     wrong.extend(arrows.iter().filter_map(|arrow| upward(&tree, &plan, arrow)));
