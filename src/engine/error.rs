@@ -14,7 +14,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InitError {
-    /// There is an image already.
+    /// The engine has an image already.
     #[error("The engine is already initialised")]
     AlreadyDone,
     /// The callsite section can't be used at all.
@@ -41,8 +41,8 @@ pub enum RegisterError {
     /// Init has not been done.
     #[error("The engine has not been initialised")]
     NotInitialised,
-    /// This ops is registered already.
-    #[error("The ops is registered already")]
+    /// This ops is already registered.
+    #[error("The ops is already registered")]
     AlreadyRegistered,
     /// This ops is not registered.
     #[error("The ops is not registered")]

@@ -1,7 +1,9 @@
 //! Loadable modules: an ELF object placed, relocated, started, and its text handed to whoever traces.
 //!
 //! Feature `module`, which needs a heap. [`Modules`] is the list of what is loaded; a [`Kernel`] says where its
-//! memory comes from ([`ModuleMemory`]) and what the kernel exports ([`Exports`], [`export!`](crate::export)).
+//! memory comes from ([`ModuleMemory`]) and who traces text ([`Regions`]); [`Exports`] ([`export!`](crate::export)) is what
+//! the kernel exports. It builds on [`text`](crate::text) for caches, and on `callsite`, `symbols` and `insn`; the engine,
+//! which traces, is above it.
 //!
 //! ```text
 //!   parse ─> lay out sections ─> resolve symbols ─> count veneers, GOT ─> allocate ─> copy, relocate ─> look at callsites
