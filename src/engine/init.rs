@@ -14,7 +14,7 @@ use crate::stub::StubEnv;
 use crate::stub::entry::Stubs;
 #[cfg(target_os = "none")]
 use crate::text::Machine as _;
-use crate::text::{Batch, TextPoke, TextWord};
+use crate::text::{Batch, TextWord};
 use core::ops::ControlFlow;
 
 /// What init found and did.
@@ -54,8 +54,11 @@ impl Engine {
         let names = image.symbols;
         let env = stub_env(image.stubs, &registry)?;
         let (region, counts) = Region::of_image(image, registry.machine)?;
-        // SAFETY: 1. our caller's first promise.
-        if let Err(error) = unsafe { make_ready(&region, &env, registry.poke()) } {
+        let ready = Readying::new(&region, &env).and_then(|batch| {
+            // SAFETY: 1. our caller's first promise; and no callsite calls the stubs yet.
+            unsafe { registry.poke().apply_quiet(&batch) }.map_err(InitError::Text)
+        });
+        if let Err(error) = ready {
             region.table.dissolve();
             return Err(error);
         }
@@ -85,25 +88,19 @@ fn check_cpu_area(base: ContextBase) -> Result<(), EncodeError> {
     UImm::<12>::new(u32::from(base.offset) + u32::from(CpuArea::LAST)).map(drop)
 }
 
-/// Writes the stubs' two instructions each, and MOV X9, LR at every callsite of the image.
-///
-/// # Safety
-///
-/// 1. Nothing runs the image's text meanwhile.
-unsafe fn make_ready(image: &Region, env: &StubEnv, poke: TextPoke<'_>) -> Result<(), InitError> {
-    let StubEnv { stubs, context, .. } = env;
-    let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
-    let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
-    let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
-    let stubs = [caller, regs_caller, returning];
-    // SAFETY: 1. our caller's promise; and no callsite calls the stubs yet.
-    unsafe { poke.apply_quiet(&Readying { stubs, image }) }.map_err(InitError::Text)
-}
-
-/// What init writes.
+/// What init writes: the stubs' two instructions each, and MOV X9, LR at every callsite of the image.
 struct Readying<'a> {
     stubs: [[WordChange<u32>; 2]; 3],
     image: &'a Region,
+}
+
+impl<'a> Readying<'a> {
+    fn new(image: &'a Region, StubEnv { stubs, context, .. }: &StubEnv) -> Result<Self, InitError> {
+        let caller = stubs.caller.changes(*context).map_err(InitError::ContextOffset)?;
+        let regs_caller = stubs.regs_caller.changes(*context).map_err(InitError::ContextOffset)?;
+        let returning = stubs.returning.changes(*context).map_err(InitError::ContextOffset)?;
+        Ok(Self { stubs: [caller, regs_caller, returning], image })
+    }
 }
 
 impl Batch<u32> for Readying<'_> {

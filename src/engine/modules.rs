@@ -60,7 +60,7 @@ unsafe impl Regions for Engine {
             Ok(()) => Ok(token),
             Err(cause) => {
                 let mut region = registry.regions.remove(place);
-                region.clear_all(&mut registry.sets);
+                region.clear(text, &mut registry.sets);
                 // Where the platform fails a second time, they stay ready.
                 // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
                 let _ = unsafe { registry.poke().apply_quiet(&|| region.to_compiled()) };
@@ -128,7 +128,7 @@ impl Registry {
         plan.clear_region(place).map_err(|refused| refuse(refused.into()))?;
         plan.carry_out(None).map_err(|error| refuse(error.into()))?;
         // Nobody executes the text any more, whatever is written there.
-        self.regions[place].clear_quarantined(text, &mut self.sets);
+        self.regions[place].clear(text, &mut self.sets);
         self.quiesce_and_reclaim().map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
         drop(self.regions.remove(place));
         Ok(())

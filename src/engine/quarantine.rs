@@ -54,7 +54,7 @@ impl Engine {
         plan.clear(range)?;
         plan.carry_out(None)?;
         let Registry { regions, sets, .. } = &mut *registry;
-        regions.iter_mut().for_each(|region| region.clear_quarantined(range, sets));
+        regions.iter_mut().for_each(|region| region.clear(range, sets));
         registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent)?;
         Ok(registry.regions.iter_mut().map(|region| region.forget(range)).sum())
     }
@@ -107,10 +107,11 @@ impl Region {
         count
     }
 
-    /// Notes that quarantined callsites inside `range` call nothing: nobody executes them any more.
-    pub(super) fn clear_quarantined(&mut self, range: TextRange, sets: &mut Sets) {
+    /// Notes that callsites of which a part is inside `range` call nothing, whatever their text says, as it may where they are
+    /// quarantined: no CPU executes them any more.
+    pub(super) fn clear(&mut self, range: TextRange, sets: &mut Sets) {
         for index in self.table.within(range) {
-            if let Some(record) = self.table.get(index).filter(|record| record.is_quarantined()) {
+            if let Some(record) = self.table.get(index).filter(|record| record.now() != SetId::NONE) {
                 self.clear_set(index, record, sets);
             }
         }

@@ -92,17 +92,6 @@ impl Region {
         self.to_ready().map(WordChange::reversed)
     }
 
-    /// Notes that no callsite has a set any more, whatever its text says: nobody will run it.
-    #[cfg(feature = "module")]
-    pub(super) fn clear_all(&mut self, sets: &mut Sets) {
-        for index in 0..self.table.len() {
-            self.table.update(index, |record| {
-                sets.count(record.now(), SetId::NONE, u32::from(record.now() != SetId::NONE));
-                *record = record.with_both(SetId::NONE);
-            });
-        }
-    }
-
     /// Checks that every callsite with a planned change reaches what it is to call. Where the first and the last reach all
     /// of the room that stubs are in, all between reach every stub.
     pub(super) fn check_reach(&self, sets: &Sets) -> Result<(), OutOfReach> {
