@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("{cause} (at byte {at})")]
 pub struct DumpError {
-    /// How many bytes are before the place where it was seen.
+    /// The number of bytes before the place where it was seen.
     pub at: usize,
     /// What is wrong there.
     #[source]
@@ -23,7 +23,7 @@ pub struct DumpError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DumpCause {
-    /// It does not begin as a dump does.
+    /// The bytes do not begin as a dump does.
     #[error("The bytes are no dump of trace buffers")]
     Magic,
     /// A version that this one can't read.
@@ -32,14 +32,10 @@ pub enum DumpCause {
     /// More CPUs than a dump can have.
     #[error("The dump has {0} CPUs, more than {MAX_CPUS}")]
     Cpus(u32),
-    /// It ends too early.
+    /// The dump ends too early.
     #[error("The dump ends too early: {needed} bytes should follow, and {found} do")]
-    Truncated {
-        /// How many bytes should come.
-        needed: u64,
-        /// How many do.
-        found: usize,
-    },
+    #[expect(missing_docs, reason = "numbers of bytes")]
+    Truncated { needed: u64, found: usize },
     /// A kind of chunk that this version does not know.
     #[error("The dump has a chunk of the unknown kind {0}")]
     Chunk(u32),
@@ -61,7 +57,7 @@ pub enum DumpCause {
     /// A function of a module whose place or name is none.
     #[error("The dump has a function that ends beyond the last address, or a name that is no UTF-8")]
     Symbol,
-    /// The end speaks of another length.
+    /// The dump's end says another length.
     #[error("The dump's end should come after {0} bytes")]
     End(u64),
     /// The bytes are not those that were written.

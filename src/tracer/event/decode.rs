@@ -13,25 +13,15 @@ use thiserror::Error;
 pub enum EventError {
     /// There are fewer bytes than the record's first one says, or than any record has.
     #[error("The record should have {needed} bytes and has {found}")]
-    Truncated {
-        /// How many there should be.
-        needed: usize,
-        /// How many there are.
-        found: usize,
-    },
+    #[expect(missing_docs, reason = "numbers of bytes")]
+    Truncated { needed: usize, found: usize },
     /// A kind that this version does not know.
     #[error("The record is of the unknown kind {0}")]
     Kind(u8),
     /// A length that a record of that kind can't have.
     #[error("The record of kind {kind} with the number {extra} can't have {words} words")]
-    Length {
-        /// The kind.
-        kind: u8,
-        /// The number beside the kind.
-        extra: u16,
-        /// The record's length in words.
-        words: usize,
-    },
+    #[expect(missing_docs, reason = "the record's head, and its length in words")]
+    Length { kind: u8, extra: u16, words: usize },
     /// A marker whose text is not UTF-8.
     #[error("The marker's text is no UTF-8 after {valid} bytes")]
     Text {

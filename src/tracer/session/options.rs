@@ -72,7 +72,7 @@ pub enum OptionCause {
     /// There are [`MAX_RULES`] rules already.
     #[error("there are {MAX_RULES} rules already")]
     TooManyRules,
-    /// It should end in a number.
+    /// No number stands behind the `=`.
     #[error("a number should stand behind the =")]
     Number,
     /// A call has no more than eight arguments in registers.
