@@ -371,7 +371,8 @@ unsafe impl Machine for FakeKernel {
 
     fn mask_interrupts(&self) -> InterruptMask {
         self.note(Event::Mask);
-        InterruptMask::from_daif(0)
+        // SAFETY: this machine has no interrupts.
+        unsafe { InterruptMask::from_daif(0) }
     }
 
     unsafe fn restore_interrupts(&self, _mask: InterruptMask) {

@@ -152,9 +152,13 @@ pub(crate) const fn machine(cpu: &Cpu) -> &dyn Machine {
 pub struct InterruptMask(u64);
 
 impl InterruptMask {
-    /// Takes a value to restore, for a machine that is not the CPU itself; only its
-    /// [`restore_interrupts`](Machine::restore_interrupts) interprets it.
-    pub const fn from_daif(daif: u64) -> Self {
+    /// Makes the mask that a [`Machine`] returns from [`mask_interrupts`](Machine::mask_interrupts).
+    ///
+    /// # Safety
+    ///
+    /// 1. `daif` is the running CPU's DAIF before it masked interrupts, or what stands for it on a machine that is not the
+    ///    CPU.
+    pub const unsafe fn from_daif(daif: u64) -> Self {
         Self(daif)
     }
 
@@ -352,7 +356,9 @@ mod tests {
 
     #[test]
     fn what_a_mask_was_made_from_is_given_back() {
-        assert_eq!(InterruptMask::from_daif(0x3c0).daif(), 0x3c0);
+        // SAFETY: no CPU is given it.
+        let mask = unsafe { InterruptMask::from_daif(0x3c0) };
+        assert_eq!(mask.daif(), 0x3c0);
     }
 
     #[test]

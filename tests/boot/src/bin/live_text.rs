@@ -293,8 +293,10 @@ mod operation {
 
     #[inline(never)]
     pub(super) extern "C" fn restore(daif: u64) {
+        // SAFETY: what `mask` has returned.
+        let mask = unsafe { InterruptMask::from_daif(daif) };
         // SAFETY: as above.
-        unsafe { Hardware.restore_interrupts(InterruptMask::from_daif(daif)) };
+        unsafe { Hardware.restore_interrupts(mask) };
     }
 }
 
