@@ -36,7 +36,7 @@
 //! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
 //! - backtraces through the stubs and through hooked returns ([`context::unwind`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
-//!   as it was ([`text`]); an ops is let go when nobody can be inside its callback any more, also where kernel code is
+//!   as it was ([`text`]); an ops is released once no CPU and no task can be inside its callback, also where kernel code is
 //!   preempted ([`Platform::quiesce`]);
 //! - loadable modules, placed anywhere in the address space (`module`, a feature that needs a heap);
 //! - tests on a host: the engine runs on a simulated machine (`fakes`, a feature).

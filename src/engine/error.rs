@@ -14,7 +14,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum InitError {
-    /// The engine has an image already.
+    /// The engine is already initialised.
     #[error("The engine is already initialised")]
     AlreadyDone,
     /// The callsite section can't be used at all.
@@ -112,7 +112,7 @@ pub enum RegisterError {
         /// Its name.
         name: &'static str,
     },
-    /// A stub would be longer than the engine has reckoned.
+    /// A stub would be longer than the room that was taken for it.
     #[error("A stub would be longer than the {bytes} bytes that it has room for")]
     StubTooLong {
         /// How many bytes it has room for.
@@ -124,7 +124,7 @@ pub enum RegisterError {
     /// The callsites don't call the ops any more, but a CPU may still be inside its callback: unregister again to wait again.
     #[error("No callsite calls the ops any more, but CPU {} may still be inside its callback", .0.cpu)]
     NotQuiescent(#[source] CpuTimeout),
-    /// So many callsites of the ops are quarantined: their text was not what the engine had left there, so it was left alone,
+    /// This many callsites of the ops are quarantined: their text was not what the engine had left there, so it was left alone,
     /// and whoever wrote there may put back a call of the ops. It is called by no others any more, and stays registered. Try
     /// again after [`Engine::look_again`](crate::Engine::look_again), or once their text was given back
     /// ([`Engine::forget`](crate::Engine::forget)).

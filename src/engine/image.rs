@@ -102,6 +102,8 @@ impl Image {
         let text = range(&raw const __fentry_image_start, &raw const __fentry_image_stop);
         // SAFETY: 1. our caller's first and third promises. 2. The first; `text` is what was linked as text. 3. and 4. The
         // labels are those of the crate's own assembly, which the third promise gives to one engine. 5. The first and third.
+        // 6. Entries are absolute once the kernel has relocated itself (the second); the crate's own text, excluded below, is
+        // what the script encloses as that (the first).
         let image = unsafe { Self::new(text, section, section_bytes, Stubs::linked()) };
         let excluded = range(&raw const __fentry_text_start, &raw const __fentry_text_stop);
         // SAFETY: our caller's first promise; the script puts them into read-only data.

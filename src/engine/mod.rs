@@ -67,6 +67,9 @@ pub use init::InitReport;
 pub use show::ModuleStatus;
 pub use show::{OpsStatus, Statistics, Status, TextCheck};
 
+// What `Image::new` takes.
+pub use crate::stub::entry::{LinkedStub, Stubs};
+
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 #[cfg(not(target_os = "none"))]

@@ -185,7 +185,7 @@ impl From<RegisterError> for RegionCause {
             RegisterError::OutOfReach(error) => Self::OutOfReach(error),
             RegisterError::NotQuiescent(error) => Self::NotQuiescent(error),
             RegisterError::Text { error, .. } => Self::Text(error),
-            RegisterError::StubTooLong { .. } => Self::Other("a stub would be longer than the room for it"),
+            RegisterError::StubTooLong { bytes } => Self::StubTooLong { bytes },
             // Said of an ops and its filter, and no ops is registered here.
             RegisterError::AlreadyRegistered
             | RegisterError::NotRegistered

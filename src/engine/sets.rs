@@ -308,8 +308,9 @@ fn make_stub(
         if !code.fits(StubRoom::words(block)) {
             return Err(StubError::TooLong { bytes: 4 * StubRoom::words(block) });
         }
-        // SAFETY: the block is ours and inside the room, which `Stubs` promises to be mapped and nobody else's; no callsite
-        // goes there before this has returned.
+        // SAFETY: 1. a block begins at a multiple of the room's unit, the words fit it, and the room is mapped (`Image::new`,
+        // 5). 2. It was free: what had it before was given back after quiescence, nobody but the engine uses the room
+        // (`Image::new`, 5), and no callsite goes there before this has returned.
         unsafe { poke.write_code(at, code.words()) }.map_err(StubError::Text)
     });
     match written {

@@ -77,7 +77,9 @@ impl Veneers {
         let at = self.place(number);
         // A BR needs the landing pad.
         let veneer = Veneer::jump(at, stub.offset(-LANDING_PAD_BYTES)).map_err(VeneerError::Reach)?;
-        // SAFETY: the loader set the room aside in mapped text for us alone, and no callsite goes to this place.
+        // SAFETY: 1. the room is mapped (`Regions::add`, 1) and begins at a multiple of 4 (5), and `places` has those that
+        // are whole in it. 2. No CPU gets there but by a callsite of the region (5), and none goes to a place without a set,
+        // which was taken from it after quiescence.
         unsafe { poke.write_code(at, &veneer.words()) }.map_err(VeneerError::Text)?;
         // INVARIANT: just written.
         self.sets[number] = set;

@@ -37,7 +37,7 @@ pub(super) enum Operation {
 /// Where the result goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
-    /// So many bytes of data.
+    /// This many bytes of data.
     Data(u32),
     /// imm26 of B and BL.
     Branch,
@@ -53,7 +53,7 @@ pub(super) enum Field {
     Adrp,
     /// imm12 of ADD.
     Add,
-    /// imm12 of a load or store of 2 to the power of so many bytes.
+    /// imm12 of a load or store, scaled by the access's size, of which this is the binary logarithm.
     Access(u32),
     /// imm12 of a load of eight bytes, all of it: the bits from 3 to 14.
     Load15,
@@ -66,13 +66,13 @@ pub(super) enum Field {
 /// Which values are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Range {
-    /// All: the field takes some bits only.
+    /// All; the field takes some of their bits.
     Any,
-    /// Those of so many bits of two's complement.
+    /// Those that fit this many bits of two's complement.
     Signed(u32),
-    /// Those of so many bits without a sign.
+    /// Those that fit this many bits without a sign.
     Unsigned(u32),
-    /// Both.
+    /// Those that fit this many bits in either way.
     Either(u32),
 }
 

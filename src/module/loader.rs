@@ -122,7 +122,7 @@ impl<'k> Modules<'k> {
         self.loaded.try_reserve(1)?;
         let object = Object::parse(file)?;
         let (mut module, init) = self.link(name, &object, placement)?;
-        // SAFETY: `link` has just made the two, and our caller vouches for the function.
+        // SAFETY: 1. `link` has just made the two, and nothing of the module has run. 2. Our caller's first three promises.
         if let Err(cause) = unsafe { self.start(&mut module, init) } {
             return Err(match module.placed.give_up() {
                 Ok(()) => cause.into(),
@@ -277,14 +277,14 @@ impl<'k> Modules<'k> {
         users + self.get(id).map_or(0, |module| module.holders)
     }
 
-    /// Holds a module: it isn't unloaded until it is released as often. `None` where it isn't loaded.
+    /// Holds a module: it can't be unloaded until every hold was released. `None` where it isn't loaded.
     pub fn hold(&mut self, id: ModuleId) -> Option<()> {
         let module = self.loaded.iter_mut().find(|module| module.id == id)?;
         module.holders += 1;
         Some(())
     }
 
-    /// Releases a module that was held. `None` where it wasn't.
+    /// Releases one hold of a module. `None` where it has none.
     pub fn release(&mut self, id: ModuleId) -> Option<()> {
         let module = self.loaded.iter_mut().find(|module| module.id == id)?;
         module.holders = module.holders.checked_sub(1)?;

@@ -101,7 +101,7 @@ pub struct Request {
 /// Memory that was given for one segment.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Allocation {
-    /// What for.
+    /// What the memory is for.
     pub segment: Segment,
     /// Where the module will use it: a multiple of the page size.
     pub address: u64,
@@ -115,7 +115,7 @@ pub struct Allocation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("The kernel has no memory for {bytes:#x} bytes of {segment}: {reason}")]
 pub struct MemoryError {
-    /// What for.
+    /// What the memory is for.
     pub segment: Segment,
     /// How many bytes.
     pub bytes: usize,

@@ -27,8 +27,8 @@
 //! loading what a module depends on, are the kernel's.
 //!
 //! # A module
-//! What it wants to be called, it defines as global symbols: [`INIT`], `extern "C" fn() -> i32`, where 0 is success, and
-//! [`EXIT`], `extern "C" fn()`. Both may be missing.
+//! The functions that the loader calls are global symbols of the module: [`INIT`], `extern "C" fn() -> i32`, where 0 is
+//! success, and [`EXIT`], `extern "C" fn()`. Both may be missing.
 
 mod erratum;
 mod error;

@@ -152,8 +152,8 @@ impl<'k> Placed<'k> {
             if segment.is_text() {
                 let start = TextAddr::new(memory.allocation.address);
                 // Every line, not only those that were written: veneers may yet be read as instructions by a prefetch.
-                // SAFETY: 1. text is aligned for instructions. 2. `ModuleMemory` promises that an allocation is mapped
-                // readable at its address until it is protected.
+                // SAFETY: 1. an allocation's address is a multiple of the page size (`ModuleMemory`, 1). 2. It is mapped
+                // readable there until it is protected (`ModuleMemory`, 2).
                 let places = unsafe { cache::Contiguous::new(start, memory.bytes) };
                 cache::make_visible(machine, caches, &places);
             }

@@ -43,7 +43,7 @@ use thiserror::Error;
 pub struct NewRegion<'a> {
     /// The module's name.
     pub module: &'a str,
-    /// The text.
+    /// The addresses of the text.
     pub text: TextRange,
     /// The entries of `__patchable_function_entries` for it, absolute and sorted.
     pub entries: Vec<u64>,
@@ -84,7 +84,7 @@ pub struct RegionError {
     pub cause: RegionCause,
 }
 
-/// What prevents that a region is added or removed.
+/// What keeps a region from being added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum RegionCause {
@@ -133,6 +133,12 @@ pub enum RegionCause {
     /// A stub can't be made where there is room for it.
     #[error("a stub can't be made in the room for it: {0}")]
     Stub(#[source] EncodeError),
+    /// A stub would be longer than the room that was taken for it.
+    #[error("a stub would be longer than the {bytes} bytes that it has room for")]
+    StubTooLong {
+        /// How many bytes it has room for.
+        bytes: usize,
+    },
     /// A callsite can't reach what it is to call.
     #[error("{0}")]
     OutOfReach(#[source] OutOfReach),

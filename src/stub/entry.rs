@@ -57,7 +57,7 @@ pub struct Stubs {
     pub miss: TextAddr,
     /// Goes on without a count.
     pub skip: TextAddr,
-    /// Where a function returns whose return is hooked (see [`exit`](crate::stub::exit)).
+    /// Where a function returns whose return is hooked.
     pub returning: LinkedStub,
     /// All of their instructions: a thread that is interrupted there may be on its way to a callback, or back.
     pub text: [TextRange; 2],

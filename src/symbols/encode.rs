@@ -122,7 +122,7 @@ impl Encoder {
     /// The table; its length is its capacity.
     pub(crate) fn finish(self, anchor: u64) -> Result<Vec<u8>, SymbolsEncodeError> {
         let Self { mut functions, names } = self;
-        // NameBuffer begin in the order in which they came; sorting in place needs no memory.
+        // Names begin in the order in which they came, which keeps equal addresses in order; sorting in place needs no memory.
         functions.sort_unstable_by_key(|entry| (entry.addr, entry.name.start, entry.name.end));
         let base = functions.first().map_or(0, |entry| entry.addr);
         let mut by_name: Vec<u32> = Vec::new();

@@ -1,8 +1,9 @@
 //! The only writer of instructions.
 //!
-//! Every word of text that the project changes goes through `poke`, every line of cache that must be
-//! maintained for it through `cache`, and the CPU's own part in both is behind [`Machine`], so that all of it runs
-//! on a host against a simulated one.
+//! Every word of text that the engine changes goes through `poke`, every line of cache that must be maintained for it
+//! through `cache`, and the CPU's own part in both is behind [`Machine`], so that all of it runs on a host against a
+//! simulated one. What is written, and where, others decide: this room knows callsites only as the words that may be swung
+//! while they run (`callsite`). Aliases, and the way to the other CPUs, are the [`platform`](crate::platform)'s.
 //!
 //! How a batch of changes becomes what every CPU executes (Arm ARM B2.7.4.3, "Synchronization and coherency issues between
 //! data and instruction accesses"):
@@ -46,8 +47,8 @@
 //!
 //! Memory for modules needs none of it: it is not executable before it is complete, so nobody is at it.
 //!
-//! `model`, among the tests, forgives nothing: it explores what CPUs with stale caches can execute between any two steps of
-//! the real sequence, and what such an emulator can.
+//! `protocol`, among the engine's tests, forgives nothing: it explores what CPUs with stale caches can execute between
+//! any two steps of the real sequence, and what such an emulator can.
 
 pub(crate) mod cache;
 pub(crate) mod machine;

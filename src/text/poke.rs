@@ -220,13 +220,19 @@ impl<'a> TextPoke<'a> {
         verified.break_value().map_or(Ok(()), Err)
     }
 
-    /// Changes text that any CPU may be executing meanwhile, after [`check_live`](Self::check_live).
+    /// Changes text that any CPU may be executing meanwhile.
     ///
     /// # Errors
     ///
     /// See [`PokeError`].
-    pub(crate) fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
-        // SAFETY: 1. both words of each change may be swung while they run.
+    ///
+    /// # Safety
+    ///
+    /// 1. Each word is a callsite's second one: [`check_live`](Self::check_live) has found MOV X9, LR before it.
+    /// 2. What the old and the new words call is complete, and stays so until no CPU can be on its way there.
+    pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
+        // SAFETY: 1. both words of each change may be swung while they run, and whoever comes to a callsite (our caller's
+        // first promise) may go on where either leads (the second).
         unsafe { self.apply(&Words(batch)) }
     }
 

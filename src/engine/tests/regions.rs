@@ -244,6 +244,7 @@ fn a_trampoline_that_was_replaced_is_not_called_by_a_new_region() {
     engine.for_each_callsite(|status| assert_eq!(status.state, Ok(State::Enabled(new)), "{:?}", status.name));
     assert_eq!(engine.unregister(ops), Ok(6));
 }
+
 #[test]
 fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
     let (kernel, engine, functions) = with_module(FAR, 4);
