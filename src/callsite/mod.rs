@@ -135,7 +135,7 @@ pub enum Refusal {
     #[error("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")]
     CallingConvention,
     /// The callsite is already initialised or enabled, by somebody else.
-    #[error("it was made ready or enabled before")]
+    #[error("it is initialised or enabled already")]
     InUse,
     /// No function begins where the entry could belong to it.
     #[error("no function begins where it could belong to one, as far as symbols say")]
