@@ -5,7 +5,7 @@
 //! # 1. The dependency
 //! ```toml
 //! [dependencies]
-//! fentry = "0.1"
+//! fentry = { path = "../fentry" } # a copy of the repository: version 0.1 is not on crates.io yet
 //! ```
 //! The crate is `no_std` and uses neither a heap nor threads.
 //!
@@ -24,9 +24,9 @@
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
 //! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then (C:
-//! `-falign-functions=8`), since the literal must be aligned. Parts of a kernel may be compiled in the one way and parts in the other. Functions of other
-//! sizes are refused, each by its entry. What an entry means follows from where the function's symbol stands; a kernel
-//! without symbols (step 5) must have one layout, and says which by
+//! `-falign-functions=8`), since the literal must be aligned. Parts of a kernel may be compiled in the one way and parts in
+//! the other. Functions of other sizes are refused, each by its entry. What an entry means follows from where the
+//! function's symbol stands; a kernel without symbols (step 5) must have one layout, and says which by
 //! [`Image::with_layout`](crate::Image::with_layout).
 //!
 //! `-Zbranch-protection=bti,pac-ret` needs nothing more. With `-Zsanitizer=kcfi` add `-Zmerge-functions=disabled`: LLVM

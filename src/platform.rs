@@ -90,9 +90,9 @@ pub unsafe trait Platform: Sync {
 
     /// Returns a writable alias of the [`ALIAS_BYTES`] of text that start at `page`.
     ///
-    /// Called only between [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), with interrupts masked, and one
-    /// at a time. A kernel that maps all text writable somewhere returns the address there; one that keeps no such mapping
-    /// maps a window here.
+    /// Called only between [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), with interrupts masked,
+    /// and one at a time. A kernel that maps all text writable somewhere returns the address there; one that keeps no such
+    /// mapping maps a window here.
     ///
     /// # Errors
     ///
@@ -116,8 +116,8 @@ pub unsafe trait Platform: Sync {
 
     /// Waits until every thread of execution has been quiescent at some moment since the call.
     ///
-    /// `stubs` are the ranges of text in which a thread may be on its way to a callback, [`MAX_STUB_RANGES`] at most. Quiescent
-    /// are:
+    /// `stubs` are the ranges of text in which a thread may be on its way to a callback, [`MAX_STUB_RANGES`] at most.
+    /// Quiescent are:
     ///
     /// - a thread that is interrupted or preempted at `pc`, if
     ///   [`TraceContext::is_quiescent`](crate::TraceContext::is_quiescent) says so of its context and that `pc`. Where
@@ -143,8 +143,8 @@ pub unsafe trait Platform: Sync {
     /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout>;
 
-    /// Returns whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does without
-    /// KVM or another hypervisor (its TCG).
+    /// Returns whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does
+    /// without KVM or another hypervisor (its TCG).
     ///
     /// Releases of QEMU up to 7.2 that give each CPU a thread can keep the translation of an old word: where one CPU is
     /// translating while another one stores the new word, no maintenance and no synchronisation takes that translation out
@@ -159,8 +159,8 @@ pub unsafe trait Platform: Sync {
         true
     }
 
-    /// Returns whether any CPU that this kernel runs on is a Cortex-A53 before r0p3, on which cleaning a data cache line without
-    /// invalidating it may lose data (Arm's errata 819472, 824069, 826319 and 827319).
+    /// Returns whether any CPU that this kernel runs on is a Cortex-A53 before r0p3, on which cleaning a data cache line
+    /// without invalidating it may lose data (Arm's errata 819472, 824069, 826319 and 827319).
     ///
     /// The engine asks the running CPU's MIDR_EL1 itself. So this is for machines with CPUs of several kinds, and for
     /// hypervisors that show another MIDR_EL1; for all others, `false` is right.

@@ -135,7 +135,7 @@ pub enum Refusal {
     #[error("its function has a calling convention in which x9 to x17 or q16 to q31 may be live")]
     CallingConvention,
     /// The callsite is already initialised or enabled, by somebody else.
-    #[error("it was made ready or enabled before")]
+    #[error("it is initialised or enabled already")]
     InUse,
     /// No function begins where the entry could belong to it.
     #[error("no function begins where it could belong to one, as far as symbols say")]
@@ -341,7 +341,7 @@ impl Callsite {
         Self { mov, form }
     }
 
-    /// The state that two words at the callsite stand for.
+    /// Returns the state that two words at the callsite stand for; `None` if it is none of the three.
     #[inline]
     pub fn state_of(&self, first: u32, second: u32) -> Option<State> {
         match (first, second) {
@@ -355,22 +355,22 @@ impl Callsite {
         }
     }
 
-    /// Whether the two callsites share one of their two instructions.
+    /// Returns whether the two callsites share one of their two instructions.
     pub const fn overlaps(&self, other: &Self) -> bool {
         self.mov.get().abs_diff(other.mov.get()) == 4
     }
 
-    /// The first of the two instructions: NOP as compiled, then MOV X9, LR.
+    /// Returns the address of the first instruction: NOP as compiled, then MOV X9, LR.
     pub const fn mov_addr(&self) -> TextAddr {
         self.mov
     }
 
-    /// The second instruction: NOP or BL. This is the `ip` that callbacks are given.
+    /// Returns the address of the second instruction: NOP or BL. This is the `ip` that callbacks are given.
     pub const fn call_addr(&self) -> TextAddr {
         self.mov.offset(4)
     }
 
-    /// The function's own address: its symbol's value, and what a function pointer to it holds.
+    /// Returns the function's own address: its symbol's value, and what a function pointer to it holds.
     pub const fn function(&self) -> TextAddr {
         match self.form.landing_pad {
             LandingPad::None => self.mov,
@@ -378,12 +378,12 @@ impl Callsite {
         }
     }
 
-    /// What stands around the two instructions.
+    /// Returns what stands around the two instructions.
     pub const fn form(&self) -> Form {
         self.form
     }
 
-    /// The place of the 64-bit literal before the function, where it was compiled with one and it is 8-byte aligned.
+    /// Returns the place of the 64-bit literal before the function, where it was compiled with one and it is 8-byte aligned.
     pub const fn literal(&self) -> Option<TextAddr> {
         let at = self.function().offset(-8);
         match self.form.prefix {

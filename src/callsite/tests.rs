@@ -115,7 +115,7 @@ fn a_refusal_says_what_is_wrong() {
         (Refusal::OutsideText, "its instructions are not inside the text"),
         (Refusal::Duplicate, "another entry names the same instructions"),
         (Refusal::Overlapping, "another entry names one of the two instructions as well"),
-        (Refusal::InUse, "it was made ready or enabled before"),
+        (Refusal::InUse, "it is initialised or enabled already"),
         (Refusal::NoFunction, "no function begins where it could belong to one, as far as symbols say"),
         (Refusal::NotPatchable { found: [NOP, 0xd65f_03c0] }, "expected nop; nop and found nop; ret"),
     ] {

@@ -1,5 +1,10 @@
-//! The guard that keeps a callback from being called inside itself.
+//! One running call: the recursion guard, the registers, the shadow stack, backtraces, the clock.
 //!
+//! What belongs to one thread of execution is its [`TraceContext`]; [`regs`] is what a stub saves of a call, [`shadow`]
+//! where hooked calls really return to, and [`unwind`] walks frame records through both. The rest of this page is about the
+//! guard that keeps a callback from being called inside itself.
+//!
+//! # The recursion guard
 //! A callback is compiled code of a kernel whose functions are nearly all callsites: it will call traced
 //! functions. The stubs therefore look, before anything of Rust runs, into the [`TraceContext`] of the thread of
 //! execution: one word says that its present level is inside a callback already. If so the call goes straight on to the

@@ -144,38 +144,38 @@ impl FtraceRegs<'_> {
         unsafe { self.saved.as_mut() }
     }
 
-    /// The argument register x`n`, for `n` below 8 (AAPCS64 6.4.2, stage C).
+    /// Returns the argument register x`n`, for `n` below 8 (AAPCS64 6.4.2, stage C).
     #[inline]
     pub const fn argument(&self, n: usize) -> Option<u64> {
         if n < 8 { Some(self.saved().x[n]) } else { None }
     }
 
-    /// x0 to x7.
+    /// Returns x0 to x7.
     #[inline]
     pub const fn arguments(&self) -> [u64; 8] {
         let [x0, x1, x2, x3, x4, x5, x6, x7, _] = self.saved().x;
         [x0, x1, x2, x3, x4, x5, x6, x7]
     }
 
-    /// x8: the address of the result where it is returned in memory (AAPCS64 6.5).
+    /// Returns x8: the address of the result where it is returned in memory (AAPCS64 6.5).
     #[inline]
     pub const fn indirect_result(&self) -> u64 {
         self.saved().x[8]
     }
 
-    /// x29 at the callsite: the caller's frame record.
+    /// Returns x29 at the callsite: the caller's frame record.
     #[inline]
     pub const fn frame_pointer(&self) -> u64 {
         self.saved().caller_record[0]
     }
 
-    /// x30: the address that the function will return to, unsigned.
+    /// Returns x30: the address that the function will return to, unsigned.
     #[inline]
     pub const fn return_address(&self) -> TextAddr {
         TextAddr::new(self.saved().caller_record[1])
     }
 
-    /// The stack pointer at the callsite; arguments passed in memory begin there (AAPCS64 6.4.2).
+    /// Returns the stack pointer at the callsite; arguments passed in memory begin there (AAPCS64 6.4.2).
     #[inline]
     pub fn stack_pointer(&self) -> u64 {
         (self.saved.addr().get() + size_of::<SavedRegs>()) as u64
@@ -187,8 +187,8 @@ impl FtraceRegs<'_> {
         TextAddr::new(self.saved().function_record[1])
     }
 
-    /// Every register as it was at the callsite, where an ops with [`SAVE_REGS`](crate::ops::OpsFlags::SAVE_REGS) had them
-    /// saved.
+    /// Returns every register as it was at the callsite, where an ops with
+    /// [`SAVE_REGS`](crate::ops::OpsFlags::SAVE_REGS) had them saved.
     #[inline]
     pub fn pt_regs(&self) -> Option<&PtRegs> {
         if self.saved().context & SavedRegs::ALL_SAVED == 0 {

@@ -39,9 +39,9 @@
 //! # Interrupts
 //! A context is changed by its thread and by what interrupts it, and an interrupt leaves `top` where it was, but for stale
 //! frames that it may have dropped. (One whose handler leaves hooked calls behind, and which the context was not told of,
-//! leaves their frames, until something below them returns.) A frame is taken (`top` goes up) before it is filled, and its return address is
-//! written last. Until then it holds zero there, because whoever gives a frame back writes zero first: so a frame in the
-//! making is told from a stale one.
+//! leaves their frames, until something below them returns.) A frame is taken (`top` goes up) before it is filled, and its
+//! return address is written last. Until then it holds zero there, because whoever gives a frame back writes zero first: so
+//! a frame in the making is told from a stale one.
 //!
 //! The memory is the kernel's: [`ShadowStack`] in a `static`, or in what belongs to a task, for as long as its context.
 
@@ -203,7 +203,7 @@ pub struct ShadowStack<const CALLS: usize> {
 unsafe impl<const CALLS: usize> Sync for ShadowStack<CALLS> {}
 
 impl<const CALLS: usize> ShadowStack<CALLS> {
-    /// An empty one.
+    /// Makes a stack without calls.
     pub const fn new() -> Self {
         Self {
             lowest: ShadowFrame::new(BOUND),

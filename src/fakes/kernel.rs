@@ -1,4 +1,5 @@
-//! The platform and the machine around such text: they remember what they were asked, and fail where a test wants it.
+//! The fake kernel: the platform and the machine around a [`FakeText`]. It remembers what it was asked, and fails where a
+//! test wants it to.
 
 use super::text::{FakeText, PAGE_WORDS, RET, TextPiece};
 use super::{Event, Fault};
@@ -22,7 +23,7 @@ const MRS_X10_TPIDR_EL1: u32 = 0xd538_d08a;
 const ADD_X10_X10_0: u32 = 0x9100_014a;
 
 impl FakeText {
-    /// The kernel that has this text. It is never freed, as a kernel isn't.
+    /// Builds the kernel that has this text. It is never freed, as a kernel isn't.
     pub fn build(mut self) -> &'static FakeKernel {
         let stub = |words: &mut Vec<u32>| {
             let entry = self.base.offset(words.len() as i64 * 4);
@@ -83,7 +84,7 @@ pub struct FakeKernel {
 }
 
 impl FakeKernel {
-    /// A fresh image of this kernel.
+    /// Makes a fresh image of this kernel.
     pub fn image(&self) -> Image {
         let section = Box::leak(self.image.entries.clone().into_boxed_slice());
         let bytes = size_of_val(section);
@@ -95,7 +96,7 @@ impl FakeKernel {
         }
     }
 
-    /// The image's symbols; none if they were too many or too far apart.
+    /// Returns the image's symbols; none if they were too many or too far apart.
     pub fn symbols(&self) -> Option<Symbols<'static>> {
         Symbols::parse(Box::leak(self.image.symbols.clone().into_boxed_slice())).ok()
     }
@@ -122,12 +123,12 @@ impl FakeKernel {
         }
     }
 
-    /// The entry stubs' places.
+    /// Returns the entry stubs' places.
     pub const fn stubs(&self) -> Stubs {
         self.stubs
     }
 
-    /// All of the text as it is now, without the room for stubs and veneers.
+    /// Copies all of the text as it is now, without the room for stubs and veneers.
     pub fn snapshot(&self) -> Vec<u32> {
         let mut words = Vec::new();
         for piece in self.pieces() {
@@ -143,7 +144,7 @@ impl FakeKernel {
         words
     }
 
-    /// The word at an address of the text.
+    /// Returns the word at an address of the text.
     ///
     /// # Panics
     ///
@@ -161,7 +162,7 @@ impl FakeKernel {
         self.place(at).store(word, Ordering::Relaxed);
     }
 
-    /// The text that the engine asked about last when it waited until nobody is inside it.
+    /// Returns the ranges that [`Platform::quiesce`] was given last.
     pub fn quiesced(&self) -> Vec<TextRange> {
         self.state().quiesced.clone()
     }

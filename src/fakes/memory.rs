@@ -41,7 +41,7 @@ pub struct FakeMemory {
 }
 
 impl FakeMemory {
-    /// Memory that puts what may be anywhere at `anywhere` and after it, and has 64 MiB for one request at most.
+    /// Makes memory that puts what may be anywhere at `anywhere` and after it, and has 64 MiB for one request at most.
     pub fn new(anywhere: u64) -> Self {
         Self { anywhere, most_bytes: 64 << 20, state: Mutex::default() }
     }
@@ -52,17 +52,17 @@ impl FakeMemory {
         (state.fault, state.allocations, state.protections) = (fault, 0, 0);
     }
 
-    /// How many bytes are lent.
+    /// Returns how many bytes are lent.
     pub fn lent_bytes(&self) -> usize {
         self.state().lent.iter().map(|lent| lent.buffer.len()).sum()
     }
 
-    /// The segment and its permission, if it has been set, at an address.
+    /// Returns the segment at an address, with its permission if that has been set.
     pub fn segment_at(&self, address: u64) -> Option<(Segment, Option<Permission>)> {
         self.state().lent.iter().find(|lent| lent.holds(address)).map(|lent| (lent.segment, lent.permission))
     }
 
-    /// `bytes` bytes from `address` on; `None` where they are not lent.
+    /// Returns `bytes` bytes from `address` on; `None` where they are not lent.
     pub fn read(&self, address: u64, bytes: usize) -> Option<Vec<u8>> {
         let state = self.state();
         let lent = state.lent.iter().find(|lent| lent.holds(address))?;

@@ -12,7 +12,7 @@ pub struct FakeRegs {
 }
 
 impl FakeRegs {
-    /// The registers that are live at a function's entry.
+    /// Saves the registers that are live at a function's entry.
     pub const fn new(regs: &PtRegs) -> Self {
         Self { all: *regs, live: SavedRegs::from_pt_regs(regs) }
     }
@@ -24,7 +24,7 @@ impl FakeRegs {
         self
     }
 
-    /// What a callback is given.
+    /// Returns the view that a callback is given.
     pub const fn view(&mut self) -> FtraceRegs<'_> {
         let live = NonNull::from_mut(self).cast::<SavedRegs>();
         // SAFETY: inside this object.

@@ -28,7 +28,7 @@ pub struct FakeText {
 }
 
 impl FakeText {
-    /// Empty text that begins at `base`, rounded down to a page.
+    /// Makes empty text that begins at `base`, rounded down to a page.
     pub fn new(base: u64) -> Self {
         let base = TextAddr::new(base & !(ALIAS_BYTES - 1));
         let (stub_room_bytes, modules) = (STUB_ROOM_BYTES, Vec::new());

@@ -46,13 +46,13 @@ impl<'a> Filter<'a> {
         Self { rules, any_takes_away }
     }
 
-    /// The rules.
+    /// Returns the rules.
     pub const fn rules(&self) -> &'a [Rule<'a>] {
         self.rules
     }
 
-    /// Whether the filter selects `function`, whose names are `names` (it may have several, or none); `module` is `None` for
-    /// the kernel's own functions.
+    /// Returns whether the filter selects `function`, whose names are `names` (it may have several, or none); `module` is
+    /// `None` for the kernel's own functions.
     pub fn selects<'n>(
         &self,
         names: impl IntoIterator<Item = &'n str, IntoIter: Clone>,
@@ -144,8 +144,8 @@ impl<'a> Rule<'a> {
         Self { pattern: Pattern::Name(name), sign: Sign::Select, module: None }
     }
 
-    /// Selects the functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]` one of the
-    /// others, and `\` takes the next character as it is.
+    /// Selects the functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]` one
+    /// of the others, and `\` takes the next character as it is.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@
 //! ```text
 //!   frame.hook:  [ generation | where the slot is ]
 //!                                    |
-//!   table:       [ id | exit handler | ops | last id ]     the same id: the handler runs; another one: nobody's any more
+//!   table:       [ id | exit handler | ops | last id ]     the same id: the handler runs; another one: the ops is gone
 //! ```
 //!
 //! A slot is given to another ops only when nobody can be between the two: after quiescence, which covers the return

@@ -209,8 +209,8 @@ impl Ops {
 
     /// Makes an ops that records the calls in the flight recorder, with the first `arguments` of X0 to X3: 4 at most.
     ///
-    /// It takes a platform with a [`cpu_base`](crate::Platform::cpu_base); [`flight`](crate::record::flight) has more. A call that
-    /// several recorders select is recorded once, with the most arguments that one of them asks for.
+    /// It takes a platform with a [`cpu_base`](crate::Platform::cpu_base); [`flight`](crate::record::flight) has more. A
+    /// call that several recorders select is recorded once, with the most arguments that one of them asks for.
     pub const fn recorder(arguments: usize) -> Self {
         let arguments = if arguments > MAX_ARGUMENTS { MAX_ARGUMENTS } else { arguments } as u8;
         Self { made: Made::Action(Action::Record { arguments }), ..Self::new(nothing) }

@@ -1,9 +1,8 @@
 //! Probes: handlers at a function's entry and at its exit.
 //!
-//! At the entry the function's return address goes to the
-//! [shadow stack](crate::context::shadow), and the return stub's takes its place, before the function signs or spills it. The
-//! [return stub](crate::stub::exit) keeps every register that carries a result, calls the exit handler, and returns to the real
-//! caller.
+//! At the entry the function's return address goes to the [shadow stack](crate::context::shadow), and the return stub's
+//! takes its place, before the function signs or spills it. The [return stub](crate::stub::exit) keeps every register that
+//! carries a result, calls the exit handler, and returns to the real caller.
 
 use super::exits::ops_of;
 use super::{Action, EntryHandler, ExitHandler, Made, Ops};

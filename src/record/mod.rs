@@ -31,7 +31,7 @@ pub struct CpuArea {
 const _: () = assert!(size_of::<CpuArea>() == 512);
 
 impl CpuArea {
-    /// Nothing counted, and no ring.
+    /// Makes an area with nothing counted, and no ring.
     pub const fn new() -> Self {
         Self { ring: FlightRing::new(), hits: [const { AtomicU64::new(0) }; COUNTERS] }
     }

@@ -1,9 +1,9 @@
 //! The parts of a stub that need no frame: hit counters, and the flight recorder's writer.
 //!
-//! They use X10 to X15 and no memory of the stack, leave X9 and X30 for what comes behind them, and may be
-//! interrupted, preempted and moved to another CPU between any two instructions ([`record`](crate::record),
-//! [`flight`](crate::record::flight)). Without FEAT_LSE they add with exclusive loads and stores, whose monitor every exception
-//! return clears.
+//! They use X10 to X15 and no memory of the stack, leave X9 and X30 for what comes behind them, and may be interrupted,
+//! preempted and moved to another CPU between any two instructions ([`record`](crate::record),
+//! [`flight`](crate::record::flight)). Without FEAT_LSE they add with exclusive loads and stores, whose monitor every
+//! exception return clears.
 //!
 //! | part | instructions | with FEAT_LSE |
 //! |---|---|---|

@@ -1,15 +1,17 @@
-//! Code made at run time: for each set of ops that a callsite can have, the stub that does just what that set asks for.
+//! All code that a callsite can reach: the entry and return assembly, and the stubs generated for each set of ops.
 //!
-//! What a callsite calls follows from the ops on it alone, so callsites with the same ops share a stub, and a
-//! callsite never pays for an ops of another one. [`StubPlan::code`] makes the instructions. First come those of the set's
-//! counters and recorders, which need no frame ([`counting`]), and then
+//! [`entry`] and [`exit`] are linked into the kernel; the rest of this room generates stubs, each of which does just what
+//! its set of ops asks for, and [`room`] keeps the text that they are in. What a callsite calls follows from the ops on it
+//! alone, so callsites with the same ops share a stub, and a callsite never pays for an ops of another one.
+//! [`StubPlan::code`] makes the instructions. First come those of the set's counters and recorders, which need no frame
+//! ([`counting`]), and then
 //!
 //! | the rest of the set | the rest of the stub |
 //! |---|---|
 //! | nothing | a return to the function |
 //! | one callback for [`FtraceRegs`](crate::FtraceRegs) | saves, calls that callback, restores: no list, no load of a pointer |
 //! | one return hook | the same, and puts the return address on the shadow stack; without a handler at the entry it saves nothing |
-//! | several of these, or all registers | a list of them, and a jump to [`entry`](crate::stub::entry)'s assembly |
+//! | several of these, or all registers | a list of them, and a jump to [`entry`]'s assembly |
 //! | a direct trampoline | a jump; where it is all of the set, for callsites whose BL doesn't reach the trampoline itself |
 //!
 //! A stub begins with BTI C for the veneers of regions out of BL's reach; a BL goes to the instruction behind it. All of

@@ -37,7 +37,7 @@ pub struct Bucket {
 }
 
 impl Histogram {
-    /// An empty one.
+    /// Makes an empty histogram.
     pub const fn new() -> Self {
         Self { counts: [const { AtomicU64::new(0) }; 65] }
     }
@@ -52,7 +52,7 @@ impl Histogram {
         }
     }
 
-    /// The columns from the first that is not empty to the last.
+    /// Returns the columns from the first that is not empty to the last.
     pub fn buckets(&self) -> impl Iterator<Item = Bucket> {
         let holds = |count: &AtomicU64| count.load(Ordering::Relaxed) > 0;
         let first = self.counts.iter().position(holds).unwrap_or(0);

@@ -68,7 +68,7 @@ pub struct ProfileSlot {
 }
 
 impl ProfileSlot {
-    /// An empty one.
+    /// Makes an empty slot.
     pub const fn new() -> Self {
         Self {
             ip: AtomicU64::new(0),

@@ -48,7 +48,7 @@ pub struct DeepestStack {
 }
 
 impl DeepestStack {
-    /// None yet.
+    /// Makes a record of no stack yet.
     pub const fn new() -> Self {
         Self {
             used: AtomicU64::new(0),
@@ -63,7 +63,7 @@ impl DeepestStack {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// The function that was called, by its callsite, and the return addresses from there on, the innermost first.
+    /// Returns the function that was called, by its callsite, and the return addresses from there on, the innermost first.
     ///
     /// Right when nothing is traced meanwhile.
     pub fn frames(&self) -> impl Iterator<Item = TextAddr> {

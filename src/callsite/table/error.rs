@@ -35,8 +35,8 @@ pub enum TableError {
     /// The section is empty: compiled without `-fpatchable-function-entry`, or dropped by the linker script.
     #[error("The callsite section is empty: compile with -fpatchable-function-entry and KEEP the section")]
     Empty,
-    /// There are neither symbols nor a [`Layout`](crate::callsite::Layout), and this entry's instructions can mean more than one thing: two NOPs before
-    /// a function, or the function's own.
+    /// There are neither symbols nor a [`Layout`](crate::callsite::Layout), and this entry's instructions can mean more than
+    /// one thing: two NOPs before a function, or the function's own.
     #[error(
         "The callsite section's entry {entry} can mean two NOPs before a function, or in it: give the image its \
          symbols, or say how it was compiled by Image::with_layout"

@@ -70,8 +70,8 @@ pub(crate) struct Table {
     encoding: Encoding,
     /// # Invariants
     ///
-    /// `slots[..accepted]` are [`CallsiteRecord`]s in the order of their addresses, no two of which have an instruction in common;
-    /// `slots[accepted..used]` are entries' addresses, sorted.
+    /// `slots[..accepted]` are [`CallsiteRecord`]s in the order of their addresses, no two of which have an instruction in
+    /// common; `slots[accepted..used]` are entries' addresses, sorted.
     slots: Slots,
     accepted: usize,
     used: usize,

@@ -16,7 +16,7 @@ impl SetId {
     const BITS: u32 = 14;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
-    /// The target of this number, below 2^14.
+    /// The set of this number, below 2^14.
     pub(crate) const fn of(number: usize) -> Self {
         debug_assert!(number <= Self::MASK as usize);
         Self(number as u16)
@@ -73,13 +73,13 @@ impl CallsiteRecord {
     }
 
     #[inline]
-    fn target_at(self, shift: u32) -> SetId {
+    fn set_at(self, shift: u32) -> SetId {
         SetId(((self.0 >> shift) as u32 & SetId::MASK) as u16)
     }
 
     #[inline]
-    const fn with_target_at(self, shift: u32, target: SetId) -> Self {
-        Self(self.0 & !((SetId::MASK as u64) << shift) | (target.0 as u64) << shift)
+    const fn with_set_at(self, shift: u32, set: SetId) -> Self {
+        Self(self.0 & !((SetId::MASK as u64) << shift) | (set.0 as u64) << shift)
     }
 
     /// Both sets and the quarantine flag as one number, to compare records by.
@@ -103,30 +103,30 @@ impl CallsiteRecord {
     /// The set that it has.
     #[inline]
     pub(crate) fn now(self) -> SetId {
-        self.target_at(Self::NOW)
+        self.set_at(Self::NOW)
     }
 
     /// The set that it gets when the plan is carried out.
     #[inline]
     pub(crate) fn next(self) -> SetId {
-        self.target_at(Self::NEXT)
+        self.set_at(Self::NEXT)
     }
 
     /// With this set now.
     #[inline]
     pub(super) const fn with_now(self, now: SetId) -> Self {
-        self.with_target_at(Self::NOW, now)
+        self.with_set_at(Self::NOW, now)
     }
 
     /// With this set planned.
     #[inline]
     pub(crate) const fn with_next(self, next: SetId) -> Self {
-        self.with_target_at(Self::NEXT, next)
+        self.with_set_at(Self::NEXT, next)
     }
 
     /// With this set, and no change planned.
-    pub(crate) const fn with_both(self, target: SetId) -> Self {
-        self.with_now(target).with_next(target)
+    pub(crate) const fn with_both(self, set: SetId) -> Self {
+        self.with_now(set).with_next(set)
     }
 
     /// Whether it is quarantined: somebody else has written its text. Its set is then the one that it last had.

@@ -69,7 +69,7 @@ pub struct FlightSlot<N = AtomicU64> {
 const _: () = assert!(size_of::<FlightSlot>() == 64 && offset_of!(FlightSlot, words) == 8);
 
 impl FlightSlot {
-    /// An empty one.
+    /// Makes an empty slot.
     pub const fn new() -> Self {
         Self { seq: AtomicU64::new(BUSY), words: [const { AtomicU64::new(0) }; WORDS] }
     }

@@ -184,17 +184,17 @@ impl<'d> Dump<'d> {
         self.cpus
     }
 
-    /// The frequency of the clock of all times.
+    /// Returns the frequency of the clock of all times.
     pub fn ticks_per_second(&self) -> u64 {
         self.ticks_per_second
     }
 
-    /// A CPU's counts when the dump was finished; none if there is no such CPU, or the dump breaks off before.
+    /// Returns a CPU's counts when the dump was finished; `None` if there is no such CPU, or the dump breaks off before.
     pub fn counts(&self, cpu: u32) -> Option<Counts> {
         self.chunks_of(cpu).filter(|chunk| chunk.kind == COUNTS).filter_map(|chunk| counts(chunk.body)).last()
     }
 
-    /// The events of all CPUs in the order of their times; of those with the same time, the lowest CPU's first.
+    /// Returns the events of all CPUs in the order of their times; of those with the same time, the lowest CPU's first.
     ///
     /// Times of one CPU that go back, which no ring writes, stay in the order of the dump.
     pub fn events(&self) -> Events<'d> {
@@ -202,12 +202,12 @@ impl<'d> Dump<'d> {
         Events { streams: streams.take(MAX_CPUS).collect() }
     }
 
-    /// What a profiler knew, in no order; with the `ip` 0, what it had no room for.
+    /// Returns what a profiler counted, in no order; with the `ip` 0, what it had no room for.
     pub fn functions(&self) -> impl Iterator<Item = FunctionProfile> + use<'d> {
         self.bodies(FUNCTION).filter_map(function)
     }
 
-    /// The tasks that have names.
+    /// Returns the tasks that have names.
     pub fn tasks(&self) -> impl Iterator<Item = (u32, &'d str)> + use<'d> {
         self.bodies(TASK).filter_map(task)
     }
@@ -217,12 +217,12 @@ impl<'d> Dump<'d> {
         self.bodies(SLIDE).find_map(slide).unwrap_or(0)
     }
 
-    /// The texts of the modules that were loaded when the dump was written.
+    /// Returns the texts of the modules that were loaded when the dump was written.
     pub fn modules(&self) -> impl Iterator<Item = ModuleText<'d>> + use<'d> {
         self.bodies(MODULE).filter_map(module)
     }
 
-    /// The functions of these modules.
+    /// Returns the functions of these modules.
     pub fn symbols(&self) -> impl Iterator<Item = ModuleSymbol<'d>> + use<'d> {
         self.bodies(SYMBOL).filter_map(symbol)
     }

@@ -122,7 +122,7 @@ impl<'a> PayloadWords<'a> {
         self.0.is_empty()
     }
 
-    /// One after the other.
+    /// Returns them one after the other.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = u64> + 'a {
         self.0.iter().map(|bytes| u64::from_le_bytes(*bytes))
     }

@@ -364,12 +364,12 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// The records that nobody can read.
+    /// Returns how many records nobody can read.
     pub const fn lost(&self) -> u64 {
         self.refused.saturating_add(self.overwritten)
     }
 
-    /// All records that anybody wanted to write.
+    /// Returns how many records anybody wanted to write.
     pub const fn produced(&self) -> u64 {
         self.lost().saturating_add(self.kept).saturating_add(self.read)
     }
