@@ -112,7 +112,7 @@ pub(crate) fn read_image(data: &[u8]) -> Result<Contents> {
     read_image_with(data, &Kept::symbols())
 }
 
-/// The same, where the table is kept elsewhere.
+/// Reads an image's functions, where the table is kept elsewhere.
 fn read_image_with(data: &[u8], kept: &Kept) -> Result<Contents> {
     let image = image::parse(data)?;
     let addr_of = |name| image.symbol_by_name(name).filter(|symbol| !symbol.is_undefined()).map(|s| s.address());

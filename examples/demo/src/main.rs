@@ -165,10 +165,10 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     let counter = count::start();
     let enabled = engine.register(&COUNTER, &Filter::ALL)?;
     let to_enable = counter.map(|counter| counter.instructions() as usize / enabled);
-    let survey = engine.check_text();
+    let check = engine.check_text();
     let report = workload::report(workload::TEXT);
     let disabled = engine.unregister(&COUNTER)?;
-    println!("   {} callsites enabled, {} wrong; the workload still says: {report}", survey.enabled, survey.wrong);
+    println!("   {} callsites enabled, {} wrong; the workload still says: {report}", check.enabled, check.wrong);
     if let Some(instructions) = to_enable {
         println!("   enabling took {instructions} instructions a callsite, names included");
     }
@@ -183,11 +183,11 @@ fn count_everything(engine: &Engine, symbols: Symbols<'static>) -> Result<(), Re
     }
 
     title("And off again");
-    let survey = engine.check_text();
-    println!("   {disabled} callsites disabled; {} enabled, {} wrong", survey.enabled, survey.wrong);
+    let check = engine.check_text();
+    println!("   {disabled} callsites disabled; {} enabled, {} wrong", check.enabled, check.wrong);
     let same = support::memory::copy_of_text() == before;
     println!("   the text of this kernel is bit for bit as before: {}", yes_or_no(same));
-    if !same || survey.enabled + survey.wrong > 0 {
+    if !same || check.enabled + check.wrong > 0 {
         support::harness::exit(1);
     }
     Ok(())

@@ -55,7 +55,7 @@ fn note_place(frame: &ExceptionFrame) {
     interrupts::set_tick_period(Duration::from_nanos(16 * (60 + percpu::this().ticks() % 23)));
 }
 
-/// Has every CPU miss `together` at once.
+/// Makes every CPU miss `together` at once.
 fn assert_exact(engine: &Engine, together: &[&'static Ops], what: &str) {
     let functions = [outer as *const (), inner as *const ()];
     let rules = functions.map(|function| Rule::address(TextAddr::new(function.addr() as u64)));
@@ -85,7 +85,7 @@ fn assert_exact(engine: &Engine, together: &[&'static Ops], what: &str) {
     }
 }
 
-/// Has all CPUs miss one ops, and several at once, with an interrupt at any moment; each miss is counted.
+/// Makes all CPUs miss one ops, and several at once, with an interrupt at any moment; each miss is counted.
 pub fn several_cpus_miss_the_same_ops_and_no_miss_is_lost() {
     let (engine, _) = support::engine();
     let cpus = smp::start_all();

@@ -34,8 +34,8 @@ fn ops_come_and_go_and_change() {
     assert_eq!(engine.register(&SECOND, &Filter::new(&rules)), Ok(1));
     assert_eq!(engine.register(&RETURNING, &Filter::new(&[Rule::address(draw)])), Ok(1));
     assert_eq!(engine.set_filter(&FIRST, &Filter::new(&[Rule::glob("s*").unwrap()])), Ok(2));
-    let survey = engine.check_text();
-    assert_eq!((survey.enabled, survey.wrong), (3, 0));
+    let check = engine.check_text();
+    assert_eq!((check.enabled, check.wrong), (3, 0));
     let mut shown = Vec::new();
     engine.for_each_callsite(|status| {
         let ops: Vec<_> = status.ops().map(core::ptr::from_ref).collect();

@@ -1,8 +1,6 @@
 use super::{BASE, callback};
-use fentry::fakes::{COMPILED, FakeText};
-use fentry::fakes::{FakeMemory, MemoryFault};
-use fentry::module::Regions;
-use fentry::module::{Exports, ModuleMemory, Placement, Request, Segment};
+use fentry::fakes::{COMPILED, FakeMemory, FakeText, MemoryFault};
+use fentry::module::{Exports, ModuleMemory, Placement, Regions, Request, Segment};
 use fentry::{Filter, Ops, Rule};
 
 #[test]

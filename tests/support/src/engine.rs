@@ -19,7 +19,7 @@ pub fn engine() -> (&'static Engine, InitReport) {
     engine_on(|image| image)
 }
 
-/// The same, for a kernel that knows more of its image than the linker script does.
+/// The engine of a kernel that knows more of its image than the linker script does, and what its init reported.
 ///
 /// # Panics
 ///

@@ -15,9 +15,9 @@ use super::section::Entry;
 /// How many examples of one kind are shown.
 const SHOWN: usize = 5;
 
-/// The entries, as the engine would sort them out.
+/// The entries of the callsite section, sorted out as the engine does at init.
 #[derive(Debug, Default)]
-pub(super) struct TextCheck {
+pub(super) struct Decoded {
     pub(super) accepted: Vec<Callsite>,
     pub(super) excluded: usize,
     /// The addresses that the entries name, accepted or not.
@@ -26,24 +26,24 @@ pub(super) struct TextCheck {
 }
 
 /// Decodes the entries, reports on them, and gives the callsites.
-pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Report) -> TextCheck {
-    let survey = survey(loaded, entries);
+pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Report) -> Decoded {
+    let decoded = decode_all(loaded, entries);
     let mut forms: BTreeMap<Form, usize> = BTreeMap::new();
-    for callsite in &survey.accepted {
+    for callsite in &decoded.accepted {
         *forms.entry(callsite.form()).or_default() += 1;
     }
     for (form, count) in &forms {
         report.good(format!("{count} callsites of the form: {form}"));
     }
-    if survey.excluded > 0 {
-        report.good(format!("{} entries in the engine's own text, never traced", survey.excluded));
+    if decoded.excluded > 0 {
+        report.good(format!("{} entries in the engine's own text, never traced", decoded.excluded));
     }
-    refusals(loaded, &survey, report);
-    alignment(loaded, &survey, report);
-    if !survey.accepted.is_empty() {
+    refusals(loaded, &decoded, report);
+    alignment(loaded, &decoded, report);
+    if !decoded.accepted.is_empty() {
         protection(loaded, report);
     }
-    survey
+    decoded
 }
 
 /// The text that may be patched: what the linker script says, or else all that is executable.
@@ -58,7 +58,7 @@ fn text(loaded: &Loaded<'_>) -> TextRange {
     TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end))
 }
 
-fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> TextCheck {
+fn decode_all(loaded: &Loaded<'_>, entries: &[Entry]) -> Decoded {
     let text = text(loaded);
     let engine = loaded.between("__fentry_text_start", "__fentry_text_stop").unwrap_or(0..0);
     let relative = is_relative(entries, text);
@@ -73,26 +73,26 @@ fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> TextCheck {
         true => Callsite::beyond_doubt(entry, text, read),
         false => Callsite::of_function(entry, text, |at| functions.contains(&at.get()), read),
     };
-    let mut survey = TextCheck { named: addrs.iter().copied().collect(), ..TextCheck::default() };
-    let mut decoded = Vec::new();
+    let mut decoded = Decoded { named: addrs.iter().copied().collect(), ..Decoded::default() };
+    let mut compiled = Vec::new();
     for addr in addrs {
         if engine.contains(&addr) {
-            survey.excluded += 1;
+            decoded.excluded += 1;
             continue;
         }
         let entry = TextAddr::new(addr);
         match decode(entry) {
-            Ok((callsite, State::Compiled)) => decoded.push((callsite, entry)),
-            Ok(_) => survey.refused.push((entry, Refusal::InUse)),
-            Err(refusal) => survey.refused.push((entry, refusal)),
+            Ok((callsite, State::Compiled)) => compiled.push((callsite, entry)),
+            Ok(_) => decoded.refused.push((entry, Refusal::InUse)),
+            Err(refusal) => decoded.refused.push((entry, refusal)),
         }
     }
-    decoded.sort_by_key(|(callsite, _)| callsite.mov_addr());
+    compiled.sort_by_key(|(callsite, _)| callsite.mov_addr());
     let neighbours = |index: usize| [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
     let mut kept: Vec<(Callsite, TextAddr)> = Vec::new();
-    for (callsite, entry) in decoded {
+    for (callsite, entry) in compiled {
         if kept.last().is_some_and(|(last, _)| last.mov_addr() == callsite.mov_addr()) {
-            survey.refused.push((entry, Refusal::Duplicate));
+            decoded.refused.push((entry, Refusal::Duplicate));
         } else {
             kept.push((callsite, entry));
         }
@@ -100,15 +100,15 @@ fn survey(loaded: &Loaded<'_>, entries: &[Entry]) -> TextCheck {
     for (index, (callsite, entry)) in kept.iter().enumerate() {
         let overlaps = |index| kept.get(index).is_some_and(|(other, _)| callsite.overlaps(other));
         if neighbours(index).any(overlaps) {
-            survey.refused.push((*entry, Refusal::Overlapping));
+            decoded.refused.push((*entry, Refusal::Overlapping));
         } else if loaded.convention_of(callsite.function().get()) == Convention::Variant {
-            survey.refused.push((*entry, Refusal::CallingConvention));
+            decoded.refused.push((*entry, Refusal::CallingConvention));
         } else {
-            survey.accepted.push(*callsite);
+            decoded.accepted.push(*callsite);
         }
     }
-    survey.refused.sort_by_key(|(entry, _)| *entry);
-    survey
+    decoded.refused.sort_by_key(|(entry, _)| *entry);
+    decoded
 }
 
 impl Entry {
@@ -123,8 +123,8 @@ fn is_relative(entries: &[Entry], text: TextRange) -> bool {
     in_text(true) > in_text(false)
 }
 
-fn refusals(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
-    let mut rest = survey.refused.clone();
+fn refusals(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) {
+    let mut rest = decoded.refused.clone();
     // Not one in the midst of a function, which is damaged.
     let is_stray = |&(entry, refusal): &(TextAddr, Refusal)| {
         refusal == Refusal::NoFunction && loaded.function_at(entry.get()).is_none()
@@ -152,7 +152,7 @@ fn refusals(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
             Refusal::CallingConvention => {
                 report.hint_with_cases(format!("{count} entries are refused: {why}"), cases, advice::CONVENTION);
             }
-            Refusal::NoFunction if of_strays && !survey.accepted.is_empty() => {
+            Refusal::NoFunction if of_strays && !decoded.accepted.is_empty() => {
                 report.hint_with_cases(format!("{count} entries are refused: {why}"), cases, advice::NO_FUNCTION);
             }
             Refusal::Duplicate => report.hint_with_cases(format!("{count} entries: {why}"), cases, advice::DUPLICATE),
@@ -163,8 +163,8 @@ fn refusals(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
 }
 
 /// The pointer before a function is only of use where it can be read in one piece.
-fn alignment(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
-    let prefixed = || survey.accepted.iter().filter(|callsite| callsite.form().prefix == Prefix::Literal);
+fn alignment(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) {
+    let prefixed = || decoded.accepted.iter().filter(|callsite| callsite.form().prefix == Prefix::Literal);
     let misaligned: Vec<&Callsite> = prefixed().filter(|callsite| callsite.literal().is_none()).collect();
     if !misaligned.is_empty() {
         let cases = misaligned.iter().map(|callsite| callsite.function());

@@ -7,19 +7,19 @@ use fentry::callsite::NOP;
 use fentry::symbols::Function;
 
 use super::advice;
-use super::callsites::{TextCheck, shortened};
+use super::callsites::{Decoded, shortened};
 use super::loaded::Loaded;
 use super::report::Report;
 use super::section::begins_with_nops;
 
 /// Looks at every function and reports on them together.
-pub(super) fn examine(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
-    let callsites: BTreeSet<u64> = survey.accepted.iter().map(|callsite| callsite.function().get()).collect();
+pub(super) fn examine(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) {
+    let callsites: BTreeSet<u64> = decoded.accepted.iter().map(|callsite| callsite.function().get()).collect();
     let all = loaded.functions.len();
     let is_traceable = |function: &&Function| callsites.contains(&function.addr);
     let traceable = loaded.functions.iter().filter(is_traceable).count();
     report.note(format!("{traceable} of {all} functions and labels begin with a callsite"));
-    without_entry(loaded, survey, report);
+    without_entry(loaded, decoded, report);
 
     let is_library =
         |name: &str| ["core::", "alloc::", "<core::", "<alloc::"].iter().any(|path| name.starts_with(path));
@@ -33,12 +33,12 @@ pub(super) fn examine(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Repo
 }
 
 /// Functions that were compiled to be traced and that no entry names: the linker dropped the entry and kept the function.
-fn without_entry(loaded: &Loaded<'_>, survey: &TextCheck, report: &mut Report) {
+fn without_entry(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) {
     let has_prefix = |addr: u64| [8, 4].iter().all(|back| loaded.read_u32(addr.wrapping_sub(*back)) == Some(NOP));
     // An entry names the function, its first NOP behind a landing pad, or the first prefix NOP.
     let is_named = |addr: u64| {
-        let prefixed = || has_prefix(addr) && survey.named.contains(&addr.wrapping_sub(8));
-        survey.named.contains(&addr) || survey.named.contains(&addr.wrapping_add(4)) || prefixed()
+        let prefixed = || has_prefix(addr) && decoded.named.contains(&addr.wrapping_sub(8));
+        decoded.named.contains(&addr) || decoded.named.contains(&addr.wrapping_add(4)) || prefixed()
     };
     let is_lost = |function: &&Function| begins_with_nops(loaded, function.addr) && !is_named(function.addr);
     let mut lost: Vec<&Function> = loaded.functions.iter().filter(is_lost).collect();

@@ -63,11 +63,11 @@ pub(crate) fn examine(data: &[u8], kept: &Kept) -> Result<Report> {
     let loaded = Loaded::load(data)?;
     let mut report = Report::default();
     let entries = section::examine(&loaded, kept, &mut report);
-    let survey = callsites::examine(&loaded, &entries, &mut report);
-    if !survey.accepted.is_empty() {
-        coverage::examine(&loaded, &survey, &mut report);
+    let decoded = callsites::examine(&loaded, &entries, &mut report);
+    if !decoded.accepted.is_empty() {
+        coverage::examine(&loaded, &decoded, &mut report);
     }
-    conventions::examine(&loaded, &survey.accepted, &mut report);
-    engine::examine(&loaded, &survey.accepted, &mut report);
+    conventions::examine(&loaded, &decoded.accepted, &mut report);
+    engine::examine(&loaded, &decoded.accepted, &mut report);
     Ok(report)
 }

@@ -70,7 +70,7 @@ impl Assembler {
     }
 }
 
-/// The same instruction with a bitmask immediate as assemblers encode it.
+/// Encodes a bitmask immediate as assemblers do.
 fn canonical(insn: Insn) -> Insn {
     let same = |imm: BitmaskImm| BitmaskImm::new(imm.width(), imm.value()).unwrap_or(imm);
     match insn {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub(crate) enum Nops {
     /// Two NOPs after the function's symbol.
     Two,
-    /// The same, and two more before the symbol, which can hold a pointer.
+    /// Two NOPs after the function's symbol, and two before it, which can hold a pointer.
     TwoAndTwoBefore,
 }
 

@@ -73,15 +73,15 @@ pub(crate) struct Settings {
     pub(crate) modules: bool,
     /// `prints = "COMMAND"`: prints what this command must be able to read
     pub(crate) prints: Option<String>,
-    /// `traced = true`: its traces are checked, too
-    pub(crate) traced: bool,
+    /// `traced = "GLOB"`: its traces are checked, too, of these functions; `cargo xtask trace` records them unless told others
+    pub(crate) traced: Option<String>,
     /// `variants = ["NAME", ...]`: these only
     pub(crate) variants: Variants,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cpus: 1, icount: false, modules: false, prints: None, traced: false, variants: Variants::default() }
+        Self { cpus: 1, icount: false, modules: false, prints: None, traced: None, variants: Variants::default() }
     }
 }
 

@@ -4,5 +4,7 @@ pub(crate) mod host;
 pub(crate) mod loader;
 pub(crate) mod miri;
 pub(crate) mod mutants;
+#[cfg(test)]
+mod names;
 pub(crate) mod stress;
 pub(crate) mod suite;

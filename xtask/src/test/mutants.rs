@@ -201,6 +201,21 @@ fn sample<'a>(all: &[&'a str], count: usize, seed: u64) -> Vec<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::names;
+
+    #[test]
+    fn what_the_configuration_names_is_there() {
+        let config = fs::read_to_string(names::root().join(CONFIG)).unwrap();
+        let config: toml::Table = config.parse().unwrap();
+        let strings = |key: &str| config[key].as_array().unwrap().iter().map(|value| value.as_str().unwrap());
+        for glob in strings("examine_globs") {
+            assert!(names::root().join(glob.split('*').next().unwrap()).exists(), "{glob}");
+        }
+        let (all, arguments) = (names::all(), strings("additional_cargo_test_args"));
+        for (_, name) in arguments.clone().zip(arguments.skip(1)).filter(|(before, _)| *before == "--skip") {
+            assert!(all.iter().any(|test| test.contains(name)), "{name}");
+        }
+    }
 
     #[test]
     fn what_is_left_is_tried_with_all_tests() {

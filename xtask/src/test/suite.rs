@@ -80,8 +80,8 @@ pub(crate) fn run(workspace: &Workspace, source: Result<Option<RustSource>>, sel
             for kind in KernelKind::ALL {
                 rows.extend(boot_kernels(workspace, source, variant, kind, selection));
             }
-            for kernel in traced_kernels(workspace, variant, selection) {
-                rows.push(check_traces(workspace, source, variant, kernel));
+            for (kernel, functions) in traced_kernels(workspace, variant, selection) {
+                rows.push(check_traces(workspace, source, variant, kernel, functions));
             }
         }
     }
@@ -213,26 +213,32 @@ fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Option
     (count != Count::default()).then(|| Row { left_out, ..Row::new(what, count, started.elapsed()) })
 }
 
-/// The kernels whose traces are checked, if that is selected.
+/// The kernels whose traces are checked, if that is selected, each with its functions that are traced.
 fn traced_kernels<'a>(
     workspace: &'a Workspace,
     variant: &'a Variant,
     selection: &Selection,
-) -> impl Iterator<Item = &'a Kernel> {
+) -> impl Iterator<Item = (&'a Kernel, &'a str)> {
     let is_selected = selection.filter.as_deref().is_none_or(|filter| TRACE.contains(filter));
-    let is_traced =
-        move |kernel: &&Kernel| is_selected && kernel.settings.traced && kernel.settings.variants.contains(variant);
-    workspace.kernels.iter().filter(is_traced)
+    let is_meant = move |kernel: &&Kernel| is_selected && kernel.settings.variants.contains(variant);
+    let kernels = workspace.kernels.iter().filter(is_meant);
+    kernels.filter_map(|kernel| Some((kernel, kernel.settings.traced.as_deref()?)))
 }
 
-/// Traces a kernel, and has the traces checked.
-fn check_traces(workspace: &Workspace, source: &RustSource, variant: &Variant, kernel: &Kernel) -> Row {
+/// Traces these functions of a kernel, and has the traces checked.
+fn check_traces(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kernel: &Kernel,
+    functions: &str,
+) -> Row {
     let what = format!("{variant}: {TRACE}");
     let (step, started) = (Step::start(what.clone()), Instant::now());
     let directory = workspace.target_dir.join("trace").join(variant.name);
     let proved = build::images(workspace, source, variant, std::slice::from_ref(kernel), &step).and_then(|images| {
         let image = images.first().context("no kernel was built")?;
-        trace::proof::run(&image.path, variant, &directory, &step)
+        trace::proof::run(&image.path, functions, variant, &directory, &step)
     });
     let (count, left_out) = match proved {
         Ok(Proved { traces, left_out }) => {

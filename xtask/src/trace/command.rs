@@ -16,9 +16,8 @@ use crate::kernels::workspace::Workspace;
 use crate::progress::Step;
 use crate::setup;
 
-/// The kernel that is traced where none is named, and its own functions.
+/// The kernel that is traced where none is named.
 const KERNEL: &str = "demo";
-pub(super) const WORKLOAD: &str = "demo::workload::*";
 
 /// Trace a kernel and export the trace to other tools' formats
 ///
@@ -161,8 +160,10 @@ fn recording(workspace: &Workspace, args: &TraceArgs) -> Result<Recording> {
             (images.into_iter().next().context("no kernel was built")?.path, Some(&kernel.settings))
         }
     };
-    let is_demo = args.image.is_none() && args.kernel == KERNEL;
-    let filters = if args.filters.is_empty() && is_demo { vec![WORKLOAD.to_owned()] } else { args.filters.clone() };
+    let mut filters = args.filters.clone();
+    if filters.is_empty() {
+        filters.extend(settings.and_then(|settings| settings.traced.clone()));
+    }
     Ok(Recording {
         image,
         tracer: args.tracer,

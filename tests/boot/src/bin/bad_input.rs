@@ -232,13 +232,13 @@ fn a_breakpoint_in_a_callsite_is_left_alone() {
     let words: [String; 3] = [call.to_string(), "0xd503201f".into(), "0xd4200000".into()];
     assert!(words.iter().all(|part| text.contains(part.as_str())), "{text}");
     assert_eq!(word(call), BRK);
-    let survey = engine.check_text();
-    assert_eq!((survey.wrong, survey.enabled, survey.disabled), (1, 0, all - 1));
+    let check = engine.check_text();
+    assert_eq!((check.wrong, check.enabled, check.disabled), (1, 0, all - 1));
 
     // All the others can be traced as if it were not there.
     assert_eq!(engine.register(&COUNT, &Filter::ALL), Ok(all - 1));
-    let survey = engine.check_text();
-    assert_eq!((survey.wrong, survey.enabled, survey.quarantined), (0, all - 1, 1));
+    let check = engine.check_text();
+    assert_eq!((check.wrong, check.enabled, check.quarantined), (0, all - 1, 1));
     let mut names = Vec::new();
     engine.for_each_callsite(|status| names.extend(status.is_quarantined.then(|| status.name.map(String::from))));
     assert_eq!(names, [Some("bad_input::bystander".into())]);
@@ -286,8 +286,8 @@ fn text_that_is_given_back_may_become_anything() {
     engine.for_each_refusal(|(entry, refusal)| {
         assert!(entry != other.offset(-4) && !matches!(refusal, Refusal::PrefixSize { .. }), "{entry}: {refusal}");
     });
-    let survey = engine.check_text();
-    assert_eq!((survey.enabled, survey.wrong, survey.quarantined), (all - 1, 0, 0));
+    let check = engine.check_text();
+    assert_eq!((check.enabled, check.wrong, check.quarantined), (all - 1, 0, 0));
     assert_eq!((engine.unregister(&COUNT), engine.register(&COUNT, &Filter::ALL)), (Ok(all - 1), Ok(all - 1)));
     assert_eq!(engine.unregister(&COUNT), Ok(all - 1));
     let is_damage = |at: TextAddr| word(at) == DAMAGE;

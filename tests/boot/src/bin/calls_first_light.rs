@@ -46,8 +46,8 @@ fn every_callsite_is_decoded() -> Result<(), String> {
     }
     assert!(report.counts.accepted > 200 && report.counts.excluded > 50, "{:?}", report.counts);
     assert!(report.symbols > report.counts.accepted);
-    let survey = engine.check_text();
-    assert_eq!((survey.disabled, survey.wrong), (report.counts.accepted, 0));
+    let check = engine.check_text();
+    assert_eq!((check.disabled, check.wrong), (report.counts.accepted, 0));
     Ok(())
 }
 

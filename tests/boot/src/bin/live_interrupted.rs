@@ -69,7 +69,8 @@ const PLACES: [&str; 11] = [
 static HITS: [AtomicU64; PLACES.len()] = [const { AtomicU64::new(0) }; PLACES.len()];
 /// How often each instruction of the assembly was interrupted.
 static IN_ASSEMBLY: [AtomicU32; 256] = [const { AtomicU32::new(0) }; 256];
-/// The same for the first instructions of the room for generated code, where the only set of ops has its stub.
+/// How often each of the first instructions of the room for generated code was interrupted, where the only set of ops has
+/// its stub.
 static IN_ROOM: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
 /// How many of these instructions belong to the largest stub, up to its end.
 static GENERATED: AtomicUsize = AtomicUsize::new(0);

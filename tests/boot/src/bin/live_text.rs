@@ -75,9 +75,9 @@ struct Still {
 
 impl Still {
     fn of(engine: &Engine) -> Self {
-        let survey = engine.check_text();
-        assert_eq!(survey.wrong, 0);
-        Self { text: memory::copy_of_text(), enabled: survey.enabled }
+        let check = engine.check_text();
+        assert_eq!(check.wrong, 0);
+        Self { text: memory::copy_of_text(), enabled: check.enabled }
     }
 
     fn check(&self, engine: &Engine, after: &str) {

@@ -37,7 +37,7 @@ pub extern "C" fn kernel_sum(
     sum
 }
 
-/// The same for ten whole numbers: where there are no others.
+/// Sums ten whole numbers, weighted: for modules built without floating point.
 #[rustfmt::skip]
 #[inline(never)]
 pub extern "C" fn kernel_total(

@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fentry::TextAddr;
-use fentry::fakes::FakeMemory;
-use fentry::fakes::{COMPILED, FakeKernel, FakeText};
+use fentry::fakes::{COMPILED, FakeKernel, FakeMemory, FakeText};
 use fentry::module::{Erratum843419, Exports, Kernel, LoadError, Modules, Placement, Untraced};
 
 use crate::kernels::workspace::Workspace;

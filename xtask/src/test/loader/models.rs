@@ -3,8 +3,7 @@
 
 use std::process::Command;
 
-use fentry::fakes::FakeMemory;
-use fentry::fakes::{COMPILED, FakeKernel, FakeText};
+use fentry::fakes::{COMPILED, FakeKernel, FakeMemory, FakeText};
 use fentry::module::{
     Erratum843419, Exports, Kernel, LoadError, Modules, Placement, RelocCause, Segment, Untraced, call,
 };

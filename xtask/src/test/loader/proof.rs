@@ -5,8 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use fentry::TextAddr;
-use fentry::fakes::FakeMemory;
-use fentry::fakes::{COMPILED, FakeText};
+use fentry::fakes::{COMPILED, FakeMemory, FakeText};
 use fentry::module::{Erratum843419, Exports, Kernel, Modules, Placement, Segment, Untraced};
 use object::read::elf::{ElfFile64, FileHeader as _};
 use object::write::{Object as Maker, Relocation, SectionId, StandardSection, Symbol, SymbolId, SymbolSection};
@@ -58,7 +57,7 @@ const TEXT_CASES: [Case; 54] = [
     (311, 0x9000_001c, "variable", 0), (312, 0xf940_039c, "variable", 0), (313, 0xf940_039c, "variable", 0),
 ];
 
-/// The same for places of eight bytes in data.
+/// Cases at places of eight bytes in data.
 const DATA_CASES: [Case; 14] = [
     (257, 0, "variable", 0),
     (257, 0, "text", 0x10),

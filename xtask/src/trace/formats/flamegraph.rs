@@ -133,7 +133,7 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::trace::formats::tests::expect_golden;
-    use crate::trace::tests::fixture::{self};
+    use crate::trace::tests::fixture;
 
     #[test]
     fn the_picture_is_as_expected() {

@@ -93,7 +93,7 @@ fn event(trace: &Trace, thread: &Thread, kind: StepKind) -> Value {
 mod tests {
     use super::*;
     use crate::trace::formats::tests::expect_golden;
-    use crate::trace::tests::fixture::{self};
+    use crate::trace::tests::fixture;
 
     fn json_of(trace: &Trace) -> Value {
         let mut out = Vec::new();

@@ -283,7 +283,7 @@ fn duration_field(duration_ns: u64) -> String {
 mod tests {
     use super::*;
     use crate::trace::formats::tests::expect_golden;
-    use crate::trace::tests::fixture::{self};
+    use crate::trace::tests::fixture;
 
     fn text_of(trace: &Trace) -> String {
         let mut out = Vec::new();

@@ -323,7 +323,7 @@ fn low_bits(delta: u64) -> u32 {
 mod tests {
     use super::*;
     use crate::trace::formats::tests::{expect_golden, hex};
-    use crate::trace::tests::fixture::{self};
+    use crate::trace::tests::fixture;
 
     #[test]
     fn files_are_as_expected() {

@@ -1,4 +1,4 @@
-//! Proves the command: traces the demo, checks that the trace is whole, and compares what the real readers show with it. A part
+//! Proves the command: traces a kernel, checks that the trace is whole, and compares what the real readers show with it. A part
 //! of `cargo xtask test`.
 
 pub(super) mod readers;
@@ -11,7 +11,6 @@ use anyhow::{Context as _, Result, ensure};
 use fentry::tracer::dump::Dump;
 use serde_json::Value;
 
-use super::command::WORKLOAD;
 use super::formats::{Format, summary};
 use super::model::{Context, EventKind, Trace};
 use super::record::{self, Recording, Tracer};
@@ -29,8 +28,8 @@ pub(crate) struct Proved {
     pub(crate) left_out: Vec<&'static str>,
 }
 
-/// Traces the demo with each tracer, and checks each trace.
-pub(crate) fn run(image: &Path, variant: &Variant, directory: &Path, step: &Step) -> Result<Proved> {
+/// Traces these functions of a kernel with each tracer, and checks each trace.
+pub(crate) fn run(image: &Path, functions: &str, variant: &Variant, directory: &Path, step: &Step) -> Result<Proved> {
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let readers = ["uftrace", "trace-cmd", "rsvg-convert"];
     let left_out: Vec<_> = readers.into_iter().filter(|program| !is_installed(program)).collect();
@@ -41,7 +40,7 @@ pub(crate) fn run(image: &Path, variant: &Variant, directory: &Path, step: &Step
         let recording = Recording {
             image: image.to_owned(),
             tracer,
-            filters: vec![WORKLOAD.to_owned()],
+            filters: vec![functions.to_owned()],
             depth: None,
             args: Some(2).filter(|_| tracer == Tracer::Function),
             append: None,

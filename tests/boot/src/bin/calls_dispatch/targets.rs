@@ -44,14 +44,14 @@ pub(crate) fn register(engine: &Engine, ops: &'static Ops, chosen: &[usize]) -> 
     engine.register(ops, &Filter::new(&rules(chosen)))
 }
 
-/// Has an ops told of just these from now on.
+/// Sets the filter of an ops to these.
 pub(crate) fn set_filter(engine: &Engine, ops: &'static Ops, chosen: &[usize]) -> Result<usize, RegisterError> {
     engine.set_filter(ops, &Filter::new(&rules(chosen)))
 }
 
 /// The number of callsites whose text is a call; asserts that text is what the engine believes.
 pub(crate) fn enabled(engine: &Engine) -> usize {
-    let survey = engine.check_text();
-    assert_eq!(survey.wrong, 0);
-    survey.enabled
+    let check = engine.check_text();
+    assert_eq!(check.wrong, 0);
+    check.enabled
 }

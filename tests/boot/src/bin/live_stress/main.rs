@@ -93,8 +93,8 @@ fn run(alias: Alias) -> Result<(), String> {
         [&CHANGED, &CALLS, &TRACED, &FROM_HANDLERS, &MISSED].map(|counter| counter.load(Ordering::Relaxed));
     println!("{changed} callsites changed");
     println!("{calls} calls, {handlers} of them from handlers; {traced} traced; {missed} missed inside callbacks");
-    let survey = engine.check_text();
-    assert_eq!((survey.disabled, survey.enabled, survey.wrong), (report.counts.accepted, 0, 0));
+    let check = engine.check_text();
+    assert_eq!((check.disabled, check.enabled, check.wrong), (report.counts.accepted, 0, 0));
     if let Some(at) = before.iter().zip(&memory::copy_of_text()).position(|(before, after)| before != after) {
         return Err(alloc::format!("the text's word {at} is not what it was"));
     }

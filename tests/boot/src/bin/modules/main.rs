@@ -217,9 +217,9 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
             let after_init = seen();
             assert!(after_init >= 1, "{name}, {distance}: init was not traced");
             let module = modules.get(id).expect("loaded");
-            let survey = engine.check_text();
-            assert_eq!(survey.enabled, report.counts.accepted + module.callsites().len(), "{name}, {distance}");
-            assert_eq!(survey.wrong, 0, "{name}, {distance}");
+            let check = engine.check_text();
+            assert_eq!(check.enabled, report.counts.accepted + module.callsites().len(), "{name}, {distance}");
+            assert_eq!(check.wrong, 0, "{name}, {distance}");
 
             let export = if is_in_c(name) { "relay_total" } else { "greeter_sum" };
             let address = module.export(export).expect("exported");
@@ -231,8 +231,8 @@ fn a_filter_set_before_traces_every_module_from_init_to_exit() -> Result<(), Str
             assert!(seen() > before_exit, "{name}, {distance}: exit was not traced");
 
             engine.unregister(&OPS).map_err(|error| format!("{error}"))?;
-            let survey = engine.check_text();
-            assert_eq!((survey.disabled, survey.wrong), (report.counts.accepted, 0), "{name}, {distance}");
+            let check = engine.check_text();
+            assert_eq!((check.disabled, check.wrong), (report.counts.accepted, 0), "{name}, {distance}");
         }
     }
     assert_eq!(PAGES.lent_bytes(), 0);

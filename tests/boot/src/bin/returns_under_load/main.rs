@@ -328,7 +328,7 @@ fn the_graph_ends_at_its_depth() {
     rings::assert_exact(Mode::Stop, after.exits - before.exits);
 }
 
-/// Looks that it is called while its ops may be.
+/// Checks at exits that its ops is registered.
 struct Epoch;
 
 static EPOCHS: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
@@ -351,7 +351,7 @@ impl Probe for Epoch {
     }
 }
 
-/// The same, with an entry.
+/// Checks at exits that its ops is registered, and has an entry handler too.
 struct EpochOfBoth;
 
 impl Probe for EpochOfBoth {

@@ -44,7 +44,7 @@ static STOPS: AtomicBool = AtomicBool::new(false);
 /// What the chosen rings had produced when they were chosen.
 static PRODUCED: AtomicU64 = AtomicU64::new(0);
 
-/// Has tracers record into the rings of this mode.
+/// Chooses the rings of this mode for tracers to record into.
 pub(crate) fn choose(mode: Mode) {
     STOPS.store(matches!(mode, Mode::Stop), Ordering::Relaxed);
     PRODUCED.store(counts(mode).map(|counts| counts.produced()).sum(), Ordering::Relaxed);

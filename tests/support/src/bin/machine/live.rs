@@ -54,8 +54,8 @@ pub(super) fn text_changes_under_running_cpus() {
             }
             interrupts::stop_ticks();
         });
-        let survey = engine.check_text();
-        assert_eq!((survey.disabled, survey.enabled, survey.wrong), (report.counts.accepted, 0, 0));
+        let check = engine.check_text();
+        assert_eq!((check.disabled, check.enabled, check.wrong), (report.counts.accepted, 0, 0));
     }
     memory::use_alias(Alias::Permanent);
     for cpu in smp::online() {
