@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{BitmaskImm, Branch, DataImm, Insn, Memory, SimdMemory};
 use object::{Object, ObjectSection};
 
+use super::process::Scratch;
 use super::report::{Report, Step};
-use super::tools::Scratch;
 use super::words::Words;
 
 /// Binutils' name for everything that it knows.

@@ -23,8 +23,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{Effects, FloatMove, Flow, Insn, Simd, System};
 
+use super::process::Scratch;
 use super::report::{Report, Step};
-use super::tools::Scratch;
 use super::words;
 
 /// The simulated processors: LLVM describes most instructions for the first, and the atomic ones for the second only.

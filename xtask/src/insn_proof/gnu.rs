@@ -26,8 +26,8 @@ use std::process::Command;
 use anyhow::{Result, bail, ensure};
 use fentry::insn::{Insn, System};
 
+use super::process::Scratch;
 use super::report::{Report, Step};
-use super::tools::Scratch;
 use super::words::Words;
 
 /// Whether a program disassembles for arm64 as it is asked to here.

@@ -12,8 +12,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use fentry::insn::{Insn, System};
 
+use super::process::run_with_input;
 use super::report::{Report, Step};
-use super::tools::run_with_input;
 use super::words::Words;
 
 const ARGUMENTS: [&str; 3] = ["--disassemble", "-triple=aarch64", "-mattr=+all"];

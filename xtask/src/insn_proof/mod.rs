@@ -19,6 +19,7 @@ mod effects;
 mod exhaustive;
 mod gnu;
 mod llvm;
+mod process;
 mod report;
 mod share;
 mod tools;

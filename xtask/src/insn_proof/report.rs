@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-use super::tools::in_parallel;
+use super::process::in_parallel;
 
 /// How many disagreements are listed for each mnemonic, and for each step.
 const LISTED_ALIKE: usize = 3;
