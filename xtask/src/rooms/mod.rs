@@ -63,9 +63,10 @@ fn judge(sources: &Sources) -> Result<Verdict> {
     let Some(plan) = Plan::read(&tree.first_page) else {
         return Ok(Verdict::Broken(vec![format!("{FIRST_PAGE} has no list of rooms")]));
     };
-    let arrows = resolve::arrows(&tree);
+    let mut arrows = resolve::arrows(&tree);
     let mut wrong = unlisted(&tree, &plan);
     wrong.extend(arrows.iter().filter_map(|arrow| upward(&tree, &plan, arrow)));
+    arrows.retain(|arrow| !arrow.is_reexport);
     wrong.extend(circles::all(&tree, &arrows));
     if !wrong.is_empty() {
         return Ok(Verdict::Broken(wrong));

@@ -11,6 +11,7 @@ pub(super) struct Arrow {
     pub(super) line: usize,
     pub(super) name: String,
     pub(super) to: usize,
+    pub(super) is_reexport: bool,
 }
 
 /// What a path leads to.
@@ -31,8 +32,9 @@ pub(super) fn arrows(tree: &Tree) -> Vec<Arrow> {
     for (at, module) in tree.modules.iter().enumerate() {
         for mention in &module.mentions {
             let Some((name, to)) = target(tree, at, mention) else { continue };
-            if to != module.file && known.insert((module.file, to, name.clone())) {
-                arrows.push(Arrow { from: module.file, line: mention.line, name, to });
+            let is_reexport = mention.kind == Kind::Reexport;
+            if to != module.file && known.insert((module.file, to, name.clone(), is_reexport)) {
+                arrows.push(Arrow { from: module.file, line: mention.line, name, to, is_reexport });
             }
         }
     }
@@ -46,9 +48,9 @@ fn target(tree: &Tree, at: usize, mention: &Mention) -> Option<(String, usize)> 
         Found::Module(module) => {
             let name = match mention.kind {
                 Kind::Glob => "*",
-                Kind::Code if mention.path.len() > 1 => mention.path.last()?,
+                Kind::Code | Kind::Reexport if mention.path.len() > 1 => mention.path.last()?,
                 // The paths that go through the module make the arrows.
-                Kind::Code | Kind::Import | Kind::Macro => return None,
+                Kind::Code | Kind::Reexport | Kind::Import | Kind::Macro => return None,
             };
             Some((name.to_owned(), tree.modules[module].file))
         }

@@ -194,6 +194,16 @@ fn a_reexport_from_below_is_no_import_from_above() {
 }
 
 #[test]
+fn a_reexport_from_above_is_wrong() {
+    for low in ["pub use crate::middle::Middle;", "pub(crate) use crate::middle::{Other, Middle};"] {
+        let told = wrong_in_three("", "pub struct Middle; pub type Other = u8;", low);
+        assert!(told.contains(&format!("src/low.rs:1: `Middle` {UPWARD}")), "{told:?}");
+    }
+    let told = wrong_in_three("", "pub struct Middle;", "pub use crate::middle::*;");
+    assert_eq!(told, [format!("src/low.rs:1: `middle` {UPWARD}")]);
+}
+
+#[test]
 fn macros_are_names_of_the_files_that_define_them() {
     let page = first_page(&["top/", "low"], "mod low; mod top;");
     let top = "macro_rules! seen { () => {} } mod inner; use inner::Inner;";

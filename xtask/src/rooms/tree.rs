@@ -54,10 +54,13 @@ pub(super) struct Mention {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A private `use`. One that re-exports is no mention: the arrows are of who uses the name.
+    /// A private `use`.
     Import,
     /// A private `use` of all of a module.
     Glob,
+    /// A `use` that re-exports, one name or all. The arrows are of who uses the names; only a room that re-exports from above
+    /// is wrong by that alone.
+    Reexport,
     Code,
     /// The name of a macro that is called.
     Macro,
@@ -140,17 +143,14 @@ impl Reader<'_> {
             }
             UseTree::Glob(glob) => {
                 self.here().globs.push(path.to_owned());
-                if is_private {
-                    self.mention(glob.star_token.span.start().line, path.to_owned(), Kind::Glob);
-                }
+                let kind = if is_private { Kind::Glob } else { Kind::Reexport };
+                self.mention(glob.star_token.span.start().line, path.to_owned(), kind);
             }
         }
     }
 
     fn import_name(&mut self, name: Option<String>, at: &Ident, path: Vec<String>, is_private: bool) {
-        if is_private {
-            self.mention(line(at), path.clone(), Kind::Import);
-        }
+        self.mention(line(at), path.clone(), if is_private { Kind::Import } else { Kind::Reexport });
         if let Some(name) = name {
             self.here().imports.entry(name).or_insert(path);
         }
