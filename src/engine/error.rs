@@ -63,7 +63,7 @@ pub enum RegisterError {
     #[error("The platform has no CPU areas for a recorder")]
     NoCpuArea,
     /// The filter selects a callsite for which there is no counter among those of the ops.
-    #[error("The function {} at {function} is outside of what the ops has counters for", .name.unwrap_or_default())]
+    #[error("The function {} at {function} is outside of what the ops has counters for", .name.unwrap_or("without a name"))]
     NoCounter {
         /// The function.
         function: TextAddr,
@@ -72,7 +72,7 @@ pub enum RegisterError {
     },
     /// The callsite has an ops already that excludes this one: of those that change where execution goes on, and of direct
     /// trampolines, a callsite can have one in all.
-    #[error("The function {} at {function} has an ops already that excludes this one", .name.unwrap_or_default())]
+    #[error("The function {} at {function} has an ops already that excludes this one", .name.unwrap_or("without a name"))]
     Conflict {
         /// The function.
         function: TextAddr,

@@ -455,7 +455,7 @@ fn a_symbol_table_that_can_not_be_used_is_told_and_not_taken_for_none() {
 
 #[test]
 fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
-    let census_of = |text: FakeText, layout: Option<Layout>| {
+    let counts_of = |text: FakeText, layout: Option<Layout>| {
         let (kernel, engine) = engine_on(text);
         let before = kernel.snapshot();
         let image = Image { symbols: None, layout, ..kernel.image() };
@@ -476,8 +476,8 @@ fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
             }
             text
         };
-        assert_eq!(census_of(functions(), Some(stated)), Ok((3, with_literal, 0)), "{form}");
-        let unstated = census_of(functions(), None);
+        assert_eq!(counts_of(functions(), Some(stated)), Ok((3, with_literal, 0)), "{form}");
+        let unstated = counts_of(functions(), None);
         match form.landing_pad {
             LandingPad::BtiC => assert_eq!(unstated, Ok((3, 0, 0)), "{form}"),
             LandingPad::None => {
@@ -493,12 +493,12 @@ fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
     }
     let damaged = text.words(&[1, 2, 3]);
     text.entry(damaged.get());
-    assert_eq!(census_of(text, None), Ok((3, 1, 1)));
+    assert_eq!(counts_of(text, None), Ok((3, 1, 1)));
     // One function without it is one too many.
     let mut text = FakeText::new(BASE);
     text.function("f", PADDED);
     let other = text.function("g", COMPILED);
-    let error = census_of(text, None).unwrap_err();
+    let error = counts_of(text, None).unwrap_err();
     assert_eq!(error, InitError::Table(TableError::LayoutUnknown { entry: other }));
     assert!(error.to_string().contains("with_layout"), "{error}");
 }

@@ -37,8 +37,8 @@ fn a_callsite_that_somebody_else_changed_is_no_obstacle_to_the_others() {
     assert_eq!(engine.register(first, &Filter::ALL), Ok(7));
     assert_eq!(quarantined(&engine), ["f5"]);
     assert_eq!(kernel.word(victim), BRK);
-    let survey = engine.check_text();
-    assert_eq!((survey.enabled, survey.disabled, survey.wrong, survey.quarantined), (7, 0, 0, 1));
+    let check = engine.check_text();
+    assert_eq!((check.enabled, check.disabled, check.wrong, check.quarantined), (7, 0, 0, 1));
     assert_eq!((engine.statistics().quarantined, engine.look_again()), (1, 0));
     assert_eq!(engine.register(second, &Filter::new(&[Rule::glob("f*").unwrap()])), Ok(7));
     let by_name = [Rule::name("f5")];
@@ -106,8 +106,8 @@ fn an_ops_goes_from_callsites_that_somebody_else_changed_when_nobody_can_call_it
             calls.iter().for_each(|call| kernel.overwrite(*call, BRK));
             let left = Err(RegisterError::Quarantined { callsites: damaged.len() });
             assert_eq!([engine.unregister(ops), engine.unregister(ops)], [left; 2], "{damaged:?}");
-            let survey = engine.check_text();
-            assert_eq!((survey.disabled, survey.wrong, survey.quarantined), (8 - damaged.len(), 0, damaged.len()));
+            let check = engine.check_text();
+            assert_eq!((check.disabled, check.wrong, check.quarantined), (8 - damaged.len(), 0, damaged.len()));
             // Its stub is there, should somebody put a call of it back.
             assert_eq!(stubs_left(&engine).0, 1);
             let other = super::ops();

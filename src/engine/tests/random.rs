@@ -406,10 +406,10 @@ impl<'l> World<'l> {
             );
         }
         assert!(now == expected, "something else was written");
-        let survey = self.engine.check_text();
+        let check = self.engine.check_text();
         let enabled = self.spec.sites.iter().filter(|site| !site.members.is_empty()).count();
-        assert_eq!((survey.wrong, survey.enabled), (0, enabled));
-        assert_eq!(survey.disabled, self.spec.sites.len() - enabled);
+        assert_eq!((check.wrong, check.enabled), (0, enabled));
+        assert_eq!(check.disabled, self.spec.sites.len() - enabled);
     }
 
     /// Takes everything away, and sees that nothing is left.

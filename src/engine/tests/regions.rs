@@ -268,16 +268,16 @@ fn a_region_that_is_refused_is_as_it_was_and_the_cause_is_told() {
     let (rounds, aliases) = ((0..3).step_by(rounds), (0..6).step_by(aliases));
     let faults = rounds.map(Fault::Round).chain(aliases.map(Fault::Alias)).chain([Fault::Batch, Fault::Write(0)]);
     for fault in faults {
-        let (survey, error) = refused(Some(fault));
-        assert_eq!((survey.enabled, survey.disabled, survey.wrong), (1, 1, 0), "{fault:?}");
+        let (check, error) = refused(Some(fault));
+        assert_eq!((check.enabled, check.disabled, check.wrong), (1, 1, 0), "{fault:?}");
         assert!(matches!(error.cause, RegionCause::Text(_)), "{fault:?}: {error}");
         let poke = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         assert!(!poke.is_empty() && error.to_string().ends_with(&poke), "{fault:?}: {error}");
     }
     // In the module the two exclude each other, and nowhere else.
     engine.register(second, &Filter::new(&all_but("f"))).unwrap();
-    let (survey, error) = refused(None);
-    assert_eq!((survey.enabled, error.cause), (2, RegionCause::Conflict { function: functions[0] }));
+    let (check, error) = refused(None);
+    assert_eq!((check.enabled, error.cause), (2, RegionCause::Conflict { function: functions[0] }));
     engine.unregister(second).unwrap();
     load(kernel, &engine, 0).unwrap();
     assert_eq!(engine.unregister(first), Ok(5));
