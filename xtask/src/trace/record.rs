@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
+use fentry::Rule;
+use fentry::tracer::session::{self, MAX_RULES, Options};
 
 use super::model::Trace;
 use crate::kernels::qemu::{self, Boot, End};
@@ -69,17 +71,37 @@ impl Recording {
 
     /// The kernel's command line.
     fn command_line(&self, dump: &Path) -> Result<String> {
-        let dump = std::path::absolute(dump)?;
-        let tracer = self.tracer.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned());
-        let mut words = vec![format!("trace-file={}", dump.display()), format!("tracer={tracer}")];
-        words.extend(self.filters.iter().map(|filter| format!("filter={filter}")));
-        words.extend(self.depth.map(|depth| format!("depth={depth}")));
-        words.extend(self.args.map(|args| format!("args={args}")));
-        let mut line = words.iter().map(|word| quoted(word)).collect::<Result<Vec<_>>>()?.join(" ");
-        if let Some(more) = &self.append {
-            line = format!("{line} {more}");
+        let file = quoted(&format!("trace-file={}", std::path::absolute(dump)?.display()))?;
+        let asked = self.session_words()?;
+        Ok(match &self.append {
+            Some(more) => format!("{file} {asked} {more}"),
+            None => format!("{file} {asked}"),
+        })
+    }
+
+    /// The words by which a session in the kernel is asked for this.
+    fn session_words(&self) -> Result<String> {
+        let tracer = match self.tracer {
+            Tracer::Graph => session::Tracer::Graph,
+            Tracer::Function => session::Tracer::Function,
+            Tracer::Profile => session::Tracer::Profile,
+        };
+        let mut options = Options { tracer, ..Options::default() };
+        for filter in &self.filters {
+            let rule = Rule::parse(filter).with_context(|| format!("cannot use the filter {filter:?}"))?;
+            let pushed = options.rules.try_push(rule);
+            ensure!(pushed.is_ok(), "a session has {MAX_RULES} filters at most");
         }
-        Ok(line)
+        options.depth = self.depth.map_or(options.depth, |depth| depth as usize);
+        options.arguments = self.args.map_or(options.arguments, |args| args as usize);
+        let written = options.to_string();
+        let is_read_as_meant = match Options::parse(session::words(&written)) {
+            Ok(read) => read == options,
+            Err(error) => bail!("{error}"),
+        };
+        let can_be_passed = is_read_as_meant && !written.contains(['\n', '\0']);
+        ensure!(can_be_passed, "{written:?} can't be passed on a kernel's command line");
+        Ok(written)
     }
 }
 
