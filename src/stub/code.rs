@@ -177,17 +177,37 @@ impl Code {
         let all_registers = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::SAVE_REGS));
         let (list, walker) =
             if all_registers { (Reg::X17, stubs.regs_caller.entry) } else { (Reg::X11, stubs.caller.entry) };
+        let load_list = self.hand_list_to(walker)?;
+        self.place_list([load_list], list, callbacks, direct).map(drop)
+    }
+
+    /// B to the linked code that takes a list, with a place before it for the ADR of that.
+    pub(super) fn hand_list_to(&mut self, linked: TextAddr) -> Result<Placeholder, EncodeError> {
         let load_list = self.forward();
-        self.insn(Insn::b(BranchOffset::between(self.here().get(), walker.get())?));
+        self.insn(Insn::b(BranchOffset::between(self.here().get(), linked.get())?));
+        Ok(load_list)
+    }
+
+    /// Places the list whose address these load to `rd`; returns where it is.
+    pub(super) fn place_list(
+        &mut self,
+        load_list: impl IntoIterator<Item = Placeholder>,
+        rd: Reg,
+        callbacks: &[&'static Ops],
+        direct: Option<TextAddr>,
+    ) -> Result<TextAddr, EncodeError> {
         self.align();
-        let offset = AdrOffset::between(self.address(&load_list).get(), self.here().get())?;
-        self.set(load_list, Insn::DataImm(DataImm::Adr { rd: list, offset }));
+        let list = self.here();
+        for place in load_list {
+            let offset = AdrOffset::between(self.address(&place).get(), list.get())?;
+            self.set(place, Insn::DataImm(DataImm::Adr { rd, offset }));
+        }
         self.list_words(callbacks, direct);
-        Ok(())
+        Ok(list)
     }
 
     /// See [`entry`](crate::stub::entry#the-list).
-    pub(super) fn list_words(&mut self, callbacks: &[&'static Ops], direct: Option<TextAddr>) {
+    fn list_words(&mut self, callbacks: &[&'static Ops], direct: Option<TextAddr>) {
         let safe = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::RECURSION_SAFE));
         self.literal(u64::from(safe));
         for ops in callbacks {

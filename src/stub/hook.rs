@@ -11,8 +11,8 @@ use crate::context::TraceContext;
 use crate::context::regs::SavedRegs;
 use crate::context::shadow::ShadowFrame;
 use crate::insn::{
-    AddSub, AdrOffset, ArithShift, BitPos, BitmaskImm, Branch, BranchOffset, CompareWith, Cond, DataImm, DataReg,
-    EncodeError, Flags, Insn, Logical, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
+    AddSub, ArithShift, BitPos, BitmaskImm, Branch, CompareWith, Cond, DataImm, DataReg, EncodeError, Flags, Insn,
+    Logical, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
 };
 use crate::ops::{DECLINED, Ops, OpsFlags};
 use crate::platform::ContextBase;
@@ -86,11 +86,9 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
         code.word(RET_X9);
     }
 
-    let mut lists = [None, None, None];
     code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12)?;
     code.word(add(base.offset)?);
-    lists[0] = Some(code.forward());
-    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.miss.get())?).encode());
+    let missed = code.hand_list_to(stubs.miss)?;
 
     // Not simply full: `hook` finds out what is over, what only looks so, and whether there is room then.
     code.branch_if_here(stale_or_full, Cond::Ne)?;
@@ -100,20 +98,11 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
     let not_the_end = code.forward();
     context.count_overflow(code)?;
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
-    lists[1] = Some(code.forward());
-    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.skip.get())?).encode());
+    let skipped = code.hand_list_to(stubs.skip)?;
     code.branch_if_here(stale, Cond::Hs)?;
     code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12)?;
-    lists[2] = Some(code.forward());
-    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.caller.entry.get())?).encode());
-
-    code.align();
-    for from in lists.into_iter().flatten() {
-        let offset = AdrOffset::between(code.address(&from).get(), code.here().get())?;
-        code.set(from, Insn::DataImm(DataImm::Adr { rd: Reg::X11, offset }));
-    }
-    code.list_words(&[ops], None);
-    Ok(())
+    let walked = code.hand_list_to(stubs.caller.entry)?;
+    code.place_list([missed, skipped, walked], Reg::X11, &[ops], None).map(drop)
 }
 
 /// Fills the frame, and returns to the function.

@@ -5,7 +5,7 @@ use super::entry::{StubEnv, add, mrs};
 use super::frame::{ARGUMENTS, HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, single};
 use crate::address::TextAddr;
 use crate::context::TraceContext;
-use crate::insn::{AdrOffset, BranchOffset, DataImm, EncodeError, Insn, PairMode, Reg, RegOrSp, Width, Zero};
+use crate::insn::{EncodeError, Insn, PairMode, Reg, RegOrSp, Width, Zero};
 use crate::ops::{Ops, OpsFlags};
 use core::mem::offset_of;
 
@@ -47,26 +47,17 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
     code.words_of(&RESTORE);
     code.word(RET_X9);
 
-    let mut load_lists = [None, None];
+    let mut missed = None;
     if let Some(from) = in_callback {
         code.branch_here(from, Zero::NonZero, Width::X, Reg::X11)?;
         code.word(add(base.offset)?);
-        load_lists[0] = Some(code.forward());
-        code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.miss.get())?).encode());
+        missed = Some(code.hand_list_to(stubs.miss)?);
     }
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
-    load_lists[1] = Some(code.forward());
-    code.word(Insn::b(BranchOffset::between(code.here().get(), stubs.skip.get())?).encode());
-
-    code.align();
-    for from in load_lists.into_iter().flatten() {
-        let offset = AdrOffset::between(code.address(&from).get(), code.here().get())?;
-        code.set(from, Insn::DataImm(DataImm::Adr { rd: Reg::X11, offset }));
-    }
-    // The list's first ops, behind the word that says whether one is recursion-safe.
-    let first = code.here().offset(8);
-    code.load_from(load_ops, Reg::X2, first)?;
-    code.list_words(&[ops], None);
+    let skipped = code.hand_list_to(stubs.skip)?;
+    let list = code.place_list(missed.into_iter().chain([skipped]), Reg::X11, &[ops], None)?;
+    // The first ops, behind the word that says whether one is recursion-safe.
+    code.load_from(load_ops, Reg::X2, list.offset(8))?;
     if let Some(from) = load_callback {
         let at = code.here();
         code.load_from(from, Reg::X16, at)?;

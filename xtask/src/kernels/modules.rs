@@ -3,8 +3,9 @@
 //! The ones in Rust are static libraries, `core` within them, that rust-lld makes into one object each (`-r`). The one in
 //! C is compiled by every compiler that is installed.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::Message;
@@ -34,8 +35,10 @@ pub(crate) fn dir(workspace: &Workspace, variant: &Variant) -> Result<PathBuf> {
 enum NotCompiled {
     /// The variant has no use for it.
     Unwanted(String),
-    /// No compiler here can do it.
+    /// No compiler here takes the flags.
     Impossible(String),
+    /// One took the flags, and refused the source.
+    Failed(anyhow::Error),
 }
 
 /// A C compiler, and how it is told that the code is for a kernel on arm64.
@@ -85,6 +88,7 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
                     replace(&made, &kept)?;
                     continue;
                 }
+                Err(NotCompiled::Failed(error)) => return Err(error),
                 Err(NotCompiled::Unwanted(why)) => why,
                 Err(NotCompiled::Impossible(why)) => {
                     left_out.push(format!("the module {name}: {why}"));
@@ -186,18 +190,17 @@ fn compile_c(
     let program = able(compiler.programs, &flags).map_err(NotCompiled::Impossible)?;
     let mut command = Command::new(program);
     command.args(flags).arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
-    // A release that took the flags may still refuse what they mean for this source.
-    succeed(&mut command, program).map_err(|error| NotCompiled::Impossible(format!("{error:#}")))
+    succeed(&mut command, program).map_err(NotCompiled::Failed)
 }
 
 /// The first of these compilers that is there and takes these flags, or why there is none: a release that doesn't know a
-/// flag yet says so of an empty source.
+/// flag yet, or can't do what it says, shows that with the smallest source.
 pub(crate) fn able<'a>(programs: &[&'a str], flags: &[&str]) -> Result<&'a str, String> {
     let mut refused = Vec::new();
     for program in programs {
         let mut attempt = Command::new(program);
-        attempt.args(flags).args(["-x", "c", "/dev/null", "-o", "/dev/null"]);
-        let Ok(output) = attempt.output() else { continue };
+        attempt.args(flags).args(["-x", "c", "-", "-o", "/dev/null"]);
+        let Ok(output) = output_for(&mut attempt, b"int add(int a, int b) { return a + b; }\n") else { continue };
         if output.status.success() {
             return Ok(program);
         }
@@ -205,6 +208,16 @@ pub(crate) fn able<'a>(programs: &[&'a str], flags: &[&str]) -> Result<&'a str, 
         refused.push(format!("{program} refuses its flags ({})", said.lines().next().unwrap_or_default().trim()));
     }
     if refused.is_empty() { Err(format!("{} is not installed", programs[0])) } else { Err(refused.join(", and ")) }
+}
+
+/// Runs a command with this as its standard input.
+fn output_for(command: &mut Command, input: &[u8]) -> std::io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that has ended, or wants no input, says what it says by its status.
+        let _ = stdin.write_all(input);
+    }
+    child.wait_with_output()
 }
 
 pub(crate) fn succeed(command: &mut Command, what: &str) -> Result<()> {
