@@ -40,8 +40,8 @@
 //! println!("cargo::rustc-link-arg-bins=-Tfentry.ld");
 //! println!("cargo::rustc-link-arg-bins=-Tmy-kernel.ld");
 //! ```
-//! Its comments say what must be mapped how. `cargo xtask doctor kernel.elf` looks into the result and says what is
-//! missing.
+//! Its comments say what must be mapped how. `cargo fentry doctor kernel.elf` looks into the result and says what is missing
+//! (the program is `cargo install cargo-fentry`).
 //!
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
@@ -144,7 +144,7 @@
 //!   [`CpuArea`](crate::record::CpuArea) in each CPU's data, and [`cpu_base`](crate::Platform::cpu_base) to find it, each
 //!   CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.
 //! - *Tracers.* [`tracer`](crate::tracer) has them ready made; [`tracer::session`](crate::tracer::session) turns on what a
-//!   command line asks for, as `cargo xtask trace` does.
+//!   command line asks for, as `cargo fentry trace` does.
 //!   Names come from the kernel's image: a kernel that runs elsewhere than it was linked says how far
 //!   ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in it.
 //! - *Direct calls.* [`direct`](crate::ops::direct).
@@ -180,7 +180,7 @@
 //! *x18* is left alone by the stubs: where it is reserved, for the platform or for a shadow call stack, it is not theirs to
 //! put back, since a callback may return on another CPU than it was called on. But `aarch64-unknown-none` does not reserve
 //! it, and a callback that was compiled so may change it. If your kernel reserves x18, or has nested functions of GCC's that
-//! are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo xtask doctor` says whether there are
+//! are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo fentry doctor` says whether there are
 //! functions that take a value in x18, and others that change it.
 //!
 //! # Where modules may be
@@ -203,6 +203,6 @@
 //! distributions' GCC compiles for position-independent programs unless it is told `-fno-pie`.
 //!
 //! # Names
-//! Filters by name need the kernel's symbol table in the kernel: link, run `cargo xtask symbols kernel.elf -o symbols.o`,
+//! Filters by name need the kernel's symbol table in the kernel: link, run `cargo fentry symbols kernel.elf -o symbols.o`,
 //! and link again with `symbols.o` added. `Image::linked` finds it. Without one, filters by
 //! address work, and those by name select nothing.

@@ -118,3 +118,7 @@ pub use ops::{Ops, OpsFlags};
 pub use platform::Platform;
 pub use record::CpuArea;
 pub use symbols::Symbols;
+
+/// The linker fragment `examples/fentry.ld`, for tools that show it or write it where a kernel is linked (a feature).
+#[cfg(feature = "fragment")]
+pub const LINKER_FRAGMENT: &str = include_str!("../examples/fentry.ld");

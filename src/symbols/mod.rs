@@ -1,6 +1,6 @@
 //! The kernel's own function names: which function an address lies in, and where a named function is.
 //!
-//! The table is read-only bytes that a tool makes from the linked image (`cargo xtask symbols`, or the linker front end
+//! The table is read-only bytes that a tool makes from the linked image (`cargo fentry symbols`, or the linker front end
 //! that `cargo xtask` builds kernels with) and that a second link adds to it, between the linker symbols
 //! `__fentry_symbols_start` and `__fentry_symbols_stop`. This room reads such a table ([`Symbols`]), finds addresses and names
 //! in it, and makes one ([`encode`]). Reading allocates nothing. It builds on no other room.

@@ -6,25 +6,25 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cargo_fentry::doctor::{self, DoctorArgs};
+use cargo_fentry::progress::Step;
+use cargo_fentry::qemu::{self, Boot, End};
+use cargo_fentry::symbols::{self, SymbolsArgs};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::corpus::CorpusArgs;
-use crate::doctor::DoctorArgs;
 use crate::insn_proof::InsnProof;
 use crate::kernels::build;
-use crate::kernels::qemu::{self, Boot, End};
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::{VARIANTS, Variant};
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
-use crate::progress::Step;
-use crate::symbols::{self, SymbolsArgs};
 use crate::test::mutants::{self, MutantsArgs};
 use crate::test::stress::{self, StressArgs};
 use crate::test::suite::{self, Selection};
 use crate::test::{host, loader};
 use crate::trace::{self, TraceArgs};
-use crate::{bench, corpus, doctor, insn_proof, setup};
+use crate::{bench, corpus, insn_proof, setup};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -240,7 +240,7 @@ fn demo(args: &DemoArgs) -> Result<ExitCode> {
     step.finish("done");
     let image = images.first().context("no kernel was built")?;
     let limit = Some(Duration::from_secs(args.timeout_secs));
-    let boot = Boot { limit, ..Boot::of(args.variant, &image.kernel.settings) };
+    let boot = Boot { limit, ..image.kernel.boot(args.variant) };
     eprintln!("    booting {}\n", image.path.display());
     show_boot(&image.path, &boot)
 }

@@ -6,15 +6,11 @@
 mod bench;
 mod cli;
 mod corpus;
-mod doctor;
-mod image;
 mod insn_proof;
 mod kernels;
 mod llvm;
-mod progress;
 mod rooms;
 mod setup;
-mod symbols;
 mod test;
 mod trace;
 

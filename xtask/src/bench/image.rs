@@ -7,7 +7,7 @@ use super::lines::Count;
 
 /// The engine's text, and the room for generated stubs.
 pub(super) fn sizes(data: &[u8]) -> Result<Vec<Count>> {
-    let image = crate::image::parse(data)?;
+    let image = cargo_fentry::image::parse(data)?;
     let addr_of = |name: &str| {
         let symbol = image.symbol_by_name(name).with_context(|| format!("the image has no symbol {name}"))?;
         anyhow::Ok(symbol.address())

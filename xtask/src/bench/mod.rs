@@ -22,15 +22,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_fentry::progress::{Step, in_words};
+use cargo_fentry::qemu::{self, Boot};
 use clap::Args;
 
 use crate::kernels::build;
 use crate::kernels::console;
-use crate::kernels::qemu::{self, Boot};
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{Kernel, Workspace};
-use crate::progress::{Step, in_words};
 use crate::setup;
 use lines::{Code, Count, Printed};
 use report::Report;
@@ -151,7 +151,7 @@ impl Bench<'_> {
         let images = build::images_with(self.workspace, self.source, variant, kernels, &variables, &step)?;
         let image = &images.first().context("no kernel was built")?.path;
         let append = (!with_all).then(|| GROWTH.to_owned());
-        let boot = Boot { limit: Some(self.limit), append, ..Boot::of(variant, &self.kernel.settings) };
+        let boot = Boot { limit: Some(self.limit), append, ..self.kernel.boot(variant) };
         let outcome = qemu::boot(image, &boot, |line| step.note(line))?;
         let verdict = console::judge(&outcome, self.kernel.kind);
         if verdict.failed > 0 {
@@ -168,7 +168,7 @@ impl Bench<'_> {
 }
 
 fn sizes_of(image: &Path) -> Result<Vec<Count>> {
-    image::sizes(&crate::image::map(image)?)
+    image::sizes(&cargo_fentry::image::map(image)?)
 }
 
 /// The stubs on models of CPUs, if llvm-mca is installed.

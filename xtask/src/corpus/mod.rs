@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 
 use ::object::elf;
 use anyhow::{Context, Result, ensure};
+use cargo_fentry::{doctor, image};
 use clap::Args;
 
-use crate::{doctor, image};
 use linked::{Linked, Linker};
 use module::{Bench, DISTANCES, Placed};
 use summary::Summary;

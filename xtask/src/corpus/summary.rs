@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use cargo_fentry::progress::in_words;
+
 use super::Outcome;
 use super::linked::Linked;
 use super::module::{DISTANCES, Placed};
-use crate::progress::in_words;
 
 /// How often each thing was seen, and the first file with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -140,7 +141,7 @@ impl Summary {
                 self.healthy += 1;
                 "healthy".to_owned()
             }
-            Ok(problems) => format!("{problems} problems; `cargo xtask doctor` says which"),
+            Ok(problems) => format!("{problems} problems; `cargo fentry doctor` says which"),
             Err(why) => {
                 self.not_examined.add(&without_numbers(why), file);
                 format!("not looked into: {why}")

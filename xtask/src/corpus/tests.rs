@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cargo_fentry::left_out::leave_out;
 use fentry::callsite::{MOV_X9_LR, NOP};
 use fentry::module::Segment;
 
@@ -13,7 +14,6 @@ use super::machine::Contents;
 use super::module::{Bench, DISTANCES, Placed, enabled, returned};
 use super::summary::Summary;
 use super::{Outcome, caught, files_below, object, take_through};
-use crate::test::host::leave_out;
 use crate::test::loader::fuzz::INPUTS;
 
 const GCC: &str = "aarch64-linux-gnu-gcc";

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_fentry::progress::Step;
 use cargo_metadata::Message;
 
 use crate::kernels::linker;
@@ -13,7 +14,6 @@ use crate::kernels::modules;
 use crate::kernels::toolchain::{RustSource, kernel_cargo, toml_string};
 use crate::kernels::variant::{Profile, Variant};
 use crate::kernels::workspace::{Kernel, Workspace};
-use crate::progress::Step;
 
 /// A kernel that was built.
 #[derive(Clone, Debug)]

@@ -11,7 +11,8 @@
 //! Any other text may stand between. An example announces nothing: it has one case, which is to boot and to leave with
 //! success. A boot test that leaves before it has announced its cases has failed, however it left.
 
-use crate::kernels::qemu::{End, Outcome};
+use cargo_fentry::qemu::{End, Outcome};
+
 use crate::kernels::workspace::KernelKind;
 
 /// The result of one boot.

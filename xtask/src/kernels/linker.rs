@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail};
-
-use crate::symbols::{self, Contents};
+use cargo_fentry::symbols::{self, Contents};
 
 /// The name under which this program is a linker. Its end tells rustc which kind of command line to write.
 pub(crate) const NAME: &str = "fentry-ld";

@@ -8,7 +8,6 @@ pub(crate) mod build;
 pub(crate) mod console;
 pub(crate) mod linker;
 pub(crate) mod modules;
-pub(crate) mod qemu;
 pub(crate) mod toolchain;
 pub(crate) mod variant;
 pub(crate) mod workspace;

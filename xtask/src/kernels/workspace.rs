@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use cargo_fentry::qemu::Boot;
 use cargo_metadata::{CrateType, Metadata, MetadataCommand, Package, TargetKind};
 use serde::Deserialize;
 
-use crate::kernels::variant::Variants;
+use crate::kernels::variant::{Variant, Variants};
 
 /// The repository and cargo's view of it.
 #[derive(Debug)]
@@ -59,6 +60,13 @@ pub(crate) struct Kernel {
     pub(crate) package: String,
     pub(crate) name: String,
     pub(crate) settings: Settings,
+}
+
+impl Kernel {
+    /// How it is booted in this variant, for as long as it takes.
+    pub(crate) fn boot(&self, variant: &Variant) -> Boot {
+        Boot { icount: self.settings.icount, ..Boot::new(variant.cpu, self.settings.cpus) }
+    }
 }
 
 /// What is special about a kernel: `NAME = { ... }` under `[package.metadata.boot]` in its package's `Cargo.toml`.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use cargo_fentry::qemu::PROGRAM;
 
 use super::{packages, quietly};
-use crate::kernels::qemu::PROGRAM;
 
 /// A version of QEMU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,11 +3,12 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
+use cargo_fentry::left_out::LEFT_OUT;
+use cargo_fentry::progress::Step;
 
 use crate::kernels::toolchain::{self, RustSource, cargo, kernel_cargo};
 use crate::kernels::variant::HARD_FLOAT;
 use crate::kernels::workspace::{KernelKind, Workspace};
-use crate::progress::Step;
 use crate::rooms::{self, Verdict};
 
 /// One check, and the component of the toolchain that it needs.
@@ -42,18 +43,6 @@ const CHECKS: [Check; 8] = [
 pub(crate) struct Count {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
-}
-
-/// What begins the line of a test that could not do its work, for want of a program that is not installed.
-const LEFT_OUT: &str = "LEFT OUT: ";
-
-/// Says of the running test that it could not do its work, past the harness, which keeps what a passing test prints.
-#[cfg(test)]
-pub(crate) fn leave_out(why: &str) {
-    use std::io::Write as _;
-    let test = std::thread::current();
-    let line = format!("{LEFT_OUT}{}: {why}\n", test.name().unwrap_or_default());
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// What tests have said.

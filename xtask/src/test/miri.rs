@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
+use cargo_fentry::progress::{Step, in_words};
 
 use crate::kernels::toolchain;
 use crate::kernels::workspace::Workspace;
-use crate::progress::{Step, in_words};
 use crate::test::host::{self, Count, Tested};
 
 /// What the command needs of a nightly toolchain.

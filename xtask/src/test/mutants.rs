@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use cargo_fentry::progress::in_words;
 use clap::Args;
 
 use crate::kernels::toolchain::{self, cargo};
 use crate::kernels::workspace::Workspace;
-use crate::progress::in_words;
 
 /// The release that the configuration is written for.
 const VERSION: &str = "27.1.0";

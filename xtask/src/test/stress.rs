@@ -6,15 +6,15 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
+use cargo_fentry::progress::{Step, in_words};
+use cargo_fentry::qemu::{self, Boot};
 use clap::Args;
 
 use crate::kernels::build;
 use crate::kernels::console;
-use crate::kernels::qemu::{self, Boot};
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{KernelKind, Workspace};
-use crate::progress::{Step, in_words};
 
 /// The boot test that is run.
 const KERNEL: &str = "live_stress";

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use cargo_fentry::progress::{Step, in_words};
+use cargo_fentry::qemu::{self, Boot, Outcome};
 
 use crate::bench;
 use crate::kernels::build::{self, Image};
 use crate::kernels::console::{self, Verdict};
-use crate::kernels::qemu::{self, Boot, Outcome};
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
-use crate::progress::{Step, in_words};
 use crate::test::host::{self, Count, Tested};
 use crate::test::miri;
 use crate::trace::{self, proof::Proved};
@@ -193,7 +193,7 @@ fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Option
     let what = format!("{variant}: {}", image.kernel.name);
     let whole = matches_filter(&image.kernel, selection.filter.as_deref());
     let append = selection.filter.clone().filter(|_| !whole);
-    let boot = Boot { limit: Some(selection.limit), append, ..Boot::of(variant, &image.kernel.settings) };
+    let boot = Boot { limit: Some(selection.limit), append, ..image.kernel.boot(variant) };
     let step = Step::start(what.clone());
     let started = Instant::now();
     let (verdict, shown) = match qemu::boot(&image.path, &boot, |line| step.note(line)) {

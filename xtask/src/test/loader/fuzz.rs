@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cargo_fentry::damage::{Random, change_bytes, change_field, number};
+use cargo_fentry::progress::Step;
 use fentry::TextAddr;
 use fentry::fakes::{COMPILED, FakeKernel, FakeMemory, FakeText};
 use fentry::module::{Erratum843419, Exports, Kernel, LoadError, Modules, Placement, Untraced};
 
 use crate::kernels::workspace::Workspace;
-use crate::progress::Step;
 
 /// The kept inputs.
 pub(crate) const INPUTS: &str = "src/module/tests/inputs";
@@ -29,29 +30,6 @@ const EXPORTS: [&str; 6] =
     ["KERNEL_NUMBER", "greeter_sum", "kernel_note", "kernel_panic", "kernel_sum", "kernel_total"];
 /// A round that takes longer is a finding: an input has a few kilobytes.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// Xorshift64*: repeats from its seed.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound.max(1) as u64) as usize
-    }
-}
-
-/// How long the tests of damaged files go on, where `FENTRY_DAMAGE_SECONDS` says so, instead of for their usual rounds:
-/// `FENTRY_DAMAGE_SECONDS=600 cargo test --package xtask damaged -- --nocapture`.
-#[cfg(test)]
-pub(crate) fn seconds_of_damage() -> Option<Duration> {
-    std::env::var("FENTRY_DAMAGE_SECONDS").ok()?.parse().ok().map(Duration::from_secs)
-}
 
 /// Runs for so long; fails where something was found.
 pub(crate) fn run(workspace: &Workspace, seconds: u64, seed: u64) -> Result<()> {
@@ -163,44 +141,6 @@ fn damage(file: &mut Vec<u8>, random: &mut Random) {
             }
         }
     }
-}
-
-pub(crate) fn change_bytes(file: &mut [u8], random: &mut Random) {
-    let at = random.below(file.len());
-    if let Some(byte) = file.get_mut(at) {
-        *byte = random.next() as u8;
-    }
-}
-
-/// Changes an aligned field of 1, 2, 4 or 8 bytes in a part of the file.
-pub(crate) fn change_field(file: &mut [u8], start: usize, bytes: usize, random: &mut Random) {
-    let width = 1 << random.below(4);
-    let at = start.saturating_add(random.below(bytes) / width * width);
-    let old = number(file, at, width);
-    let new = match random.below(10) {
-        0 => 0,
-        1 => u64::MAX,
-        2 => 1 << random.below(64),
-        3 => (1_u64 << random.below(64)).wrapping_sub(1),
-        4 => old.wrapping_add(1),
-        5 => old.wrapping_sub(1),
-        6 => random.next() % 64,
-        7 => file.len() as u64,
-        8 => number(file, start.saturating_add(random.below(bytes) / width * width), width),
-        _ => random.next(),
-    };
-    if let Some(field) = at.checked_add(width).and_then(|end| file.get_mut(at..end)) {
-        field.copy_from_slice(&new.to_le_bytes()[..width]);
-    }
-}
-
-/// The little-endian number at a place of the file; 0 beyond its end.
-pub(crate) fn number(file: &[u8], at: usize, width: usize) -> u64 {
-    let mut bytes = [0; 8];
-    if let Some(field) = at.checked_add(width).and_then(|end| file.get(at..end)) {
-        bytes[..width].copy_from_slice(field);
-    }
-    u64::from_le_bytes(bytes)
 }
 
 /// FNV-1a, for a name.

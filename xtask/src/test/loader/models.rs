@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use cargo_fentry::left_out::leave_out;
 use fentry::fakes::{COMPILED, FakeKernel, FakeMemory, FakeText};
 use fentry::module::{
     Erratum843419, Exports, Kernel, LoadError, Modules, Placement, RelocCause, Segment, Untraced, call,
@@ -10,7 +11,6 @@ use fentry::module::{
 
 use crate::kernels::modules::{C_COMPILERS, CCompiler, able, succeed};
 use crate::kernels::workspace::Workspace;
-use crate::test::host::leave_out;
 
 const KERNEL: u64 = 0x4020_0000;
 const NUMBER: u64 = KERNEL + 0x8000;

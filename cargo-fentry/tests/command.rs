@@ -1,0 +1,42 @@
+//! The program as it is called: by cargo, with its own name first, and by itself.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cargo-fentry");
+
+fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn it_is_called_by_cargo_or_by_itself() {
+    for args in [&["fentry", "doctor", "/no/kernel.elf"][..], &["doctor", "/no/kernel.elf"]] {
+        let output = run(args);
+        assert!(!output.status.success());
+        assert!(said(&output).contains("error: cannot read /no/kernel.elf"), "{}", said(&output));
+    }
+    // Cargo finds it on the PATH, by its name.
+    let programs = Path::new(PROGRAM).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path: Vec<PathBuf> = std::iter::once(programs).chain(std::env::split_paths(&path)).collect();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // Outside this repository, whose alias comes first.
+    cargo.args(["fentry", "--help"]).env("PATH", std::env::join_paths(path).unwrap()).current_dir(std::env::temp_dir());
+    let output = cargo.output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    for command in ["doctor", "symbols", "trace"] {
+        assert!(said(&output).contains(&format!("\n  {command} ")), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_trace_needs_an_image() {
+    let output = run(&["fentry", "trace"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("--image <FILE>"), "{}", said(&output));
+}
