@@ -65,6 +65,12 @@ aligned start puts the function four bytes off";
 pub(super) const PROTECTION: &str = "\
 map text read-only and executable; the engine writes it through the alias that your `Platform` gives";
 
+pub(super) const END_OF_TEXT: &str = "\
+if the kernel maps its text up to that symbol, or copies or checksums it so, it hangs at the first call of the engine, or
+of memcpy, which is gathered there too. Set the symbol behind the engine's sections: give it the value of
+__fentry_stubs_stop, or have the kernel use that. (INSERT AFTER .text puts them behind .text and before what your script
+sets after it with lld; GNU ld puts them behind such assignments too)";
+
 pub(super) const REACH: &str = "\
 BL reaches 128 MiB in both directions: place .text.fentry in the middle of the text, or split the image";
 

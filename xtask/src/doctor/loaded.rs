@@ -1,5 +1,6 @@
 //! A kernel's image as it stands in memory after it has been loaded and, where it has to, has relocated itself.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
@@ -183,6 +184,11 @@ impl<'data> Loaded<'data> {
     /// The symbols whose names, as mangled, satisfy `wanted`.
     pub(super) fn labels_where<'a>(&'a self, wanted: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = u64> + 'a {
         self.labels.iter().filter(move |(name, _)| wanted(name)).map(|(_, addr)| *addr)
+    }
+
+    /// The names, as mangled, that satisfy `wanted`, with their addresses.
+    pub(super) fn labels_named(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<(u64, &str)> {
+        self.labels.iter().filter(|(name, _)| wanted(name)).map(|(name, addr)| (*addr, name.as_str())).collect()
     }
 
     pub(super) fn section(&self, name: &str) -> Option<&Section> {

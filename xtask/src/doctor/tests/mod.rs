@@ -298,6 +298,34 @@ fn the_engine_s_own_text_must_be_gathered() {
     assert_says(&report, "1 entries in the engine's own text, never traced");
 }
 
+/// The good script with the engine's text and room for stubs, and `between` and `after` them.
+fn with_engine(between: &str, after: &str) -> String {
+    let engine = format!(
+        "{between} .text.fentry : {{
+            __fentry_text_start = .; *(.engine) . += 64; __fentry_text_stop = .;
+            __fentry_stubs_start = .; . += 64; __fentry_stubs_stop = .;
+        }} {after} __fentry_image_stop = .;"
+    );
+    GOOD.replace("__fentry_image_stop = .;", &engine)
+}
+
+#[test]
+fn an_end_of_text_before_the_engine_s_is_noticed() {
+    const SAYS: &str = "the kernel's own symbol for the end of its text";
+    let report = diagnose("etext", &[PLAIN], &with_engine("_etext = .;", "__text_end = .;"), &[]);
+    assert_says(&report, SAYS);
+    assert_says(&report, "_etext is 0x40080010, and the engine's own text lies in 0x40080010..0x40080050");
+    assert_says(&report, "_etext is 0x40080010, and the room for generated stubs lies in 0x40080050..0x40080090");
+    assert_says(&report, "hangs at the first call of the engine");
+    assert!(!report.to_string().contains("__text_end is"), "{report}");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+    // Behind all of it; or of another mapping.
+    for (between, after) in [("", "_etext = .;"), ("_etext = . - 0x40000000;", "")] {
+        let report = diagnose("etext-good", &[PLAIN], &with_engine(between, after), &[]);
+        assert!(!report.to_string().contains(SAYS), "{report}");
+    }
+}
+
 #[test]
 fn a_core_without_callsites_is_noticed() {
     assert_says(
