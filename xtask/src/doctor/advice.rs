@@ -71,6 +71,11 @@ of memcpy, which is gathered there too. Set the symbol behind the engine's secti
 __fentry_stubs_stop, or have the kernel use that. (INSERT AFTER .text puts them behind .text and before what your script
 sets after it with lld; GNU ld puts them behind such assignments too)";
 
+pub(super) const EXECUTABLE: &str = "\
+callsites call into it: put .text.fentry beside .text, into a segment with the flags R E (examples/fentry.ld does; with PHDRS,
+add `:text`). A room that a segment ends with must have something to load, such as LONG(0), and more segments behind it may
+not cut it off";
+
 pub(super) const REACH: &str = "\
 BL reaches 128 MiB in both directions: place .text.fentry in the middle of the text, or split the image";
 

@@ -26,6 +26,7 @@ const OWN_TEXT: [(&str, &str, &str); 2] = [
 /// Looks at the engine and reports on it.
 pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
     gathered(loaded, report);
+    mapped(loaded, report);
     within_the_kernels_text(loaded, report);
     within_reach(loaded, callsites, report);
     names(loaded, report);
@@ -79,6 +80,19 @@ fn own_text(loaded: &Loaded<'_>) -> impl Iterator<Item = (&'static str, Range<u6
         let range = loaded.between(start, stop)?;
         (!range.is_empty()).then_some((what, range))
     })
+}
+
+/// Whether the program headers have the engine's text and its room executable, by which boot loaders and many kernels map.
+fn mapped(loaded: &Loaded<'_>, report: &mut Report) {
+    for (what, range) in own_text(loaded) {
+        let Some((at, segment)) = loaded.first_outside(&range, |segment| segment.is_executable) else { continue };
+        let how =
+            if segment.is_some() { "in a segment that is not executable" } else { "in no segment that is loaded" };
+        report.problem(
+            format!("{what}, {:#x}..{:#x}, is {how} from {at:#x} on", range.start, range.end),
+            advice::EXECUTABLE,
+        );
+    }
 }
 
 /// A kernel that maps its text up to a symbol of its own has not mapped what lies behind it. Nothing says that it does, so

@@ -208,6 +208,24 @@ impl<'data> Loaded<'data> {
         self.segments.iter().find(holds)
     }
 
+    /// Where in `range` the first byte is that no segment has which is `meant`, and the segment that has it otherwise.
+    pub(super) fn first_outside(
+        &self,
+        range: &Range<u64>,
+        meant: impl Fn(&Segment<'_>) -> bool,
+    ) -> Option<(u64, Option<&Segment<'data>>)> {
+        let has = |segment: &Segment<'_>, at: u64| at.checked_sub(segment.addr).is_some_and(|at| at < segment.size);
+        let mut at = range.start;
+        // Each turn goes beyond another segment.
+        while at < range.end {
+            let Some(segment) = self.segments.iter().find(|segment| meant(segment) && has(segment, at)) else {
+                return Some((at, self.segments.iter().find(|segment| has(segment, at))));
+            };
+            at = segment.addr.saturating_add(segment.size);
+        }
+        None
+    }
+
     pub(super) fn read_u32(&self, addr: u64) -> Option<u32> {
         self.read(addr).map(u32::from_le_bytes)
     }
