@@ -129,3 +129,8 @@ callbacks are Rust, and one that runs between a callsite and its function may ch
 pub(super) const ENTRIES: &str = "\
 only whole, unchanged inputs belong between __fentry_callsites_start and __fentry_callsites_stop: KEEP them there with
 nothing else, 8-byte aligned";
+
+pub(super) const PROFILES: &str = "\
+they were compiled with other flags, or their entries were lost. Give the flags of the first step to both profiles (a
+[profile] section has none; RUSTFLAGS in the environment replace those of .cargo/config.toml), -Zbuild-std to both, and
+both to the C compiler; look whether --gc-sections or LTO are in one alone";
