@@ -96,7 +96,8 @@ struct DemoArgs {
 #[command(after_help = "Examples:\n  cargo xtask test --host-only\n  \
                         cargo xtask test --filter registers --variant nop2-release --variant softfloat2-release")]
 struct TestArgs {
-    /// Only tests and kernels whose names contain this; leaves out the checks
+    /// Only host tests, kernels, and cases of kernels whose names contain this; leaves out the checks and Miri. What has no
+    /// match is neither built nor booted; if nothing has, that is an error
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
     /// Boot only this variant; may be repeated [default: all]
@@ -263,7 +264,7 @@ fn test(args: TestArgs) -> Result<ExitCode> {
         suite::list(&workspace, &selection);
         return Ok(ExitCode::SUCCESS);
     }
-    let source = if args.host_only {
+    let source = if !suite::boots_any(&workspace, &selection) {
         RustSource::find(&workspace)
     } else {
         setup::install_test_programs();

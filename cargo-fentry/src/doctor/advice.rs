@@ -65,6 +65,17 @@ aligned start puts the function four bytes off";
 pub(super) const PROTECTION: &str = "\
 map text read-only and executable; the engine writes it through the alias that your `Platform` gives";
 
+pub(super) const END_OF_TEXT: &str = "\
+if the kernel maps its text up to that symbol, or copies or checksums it so, it hangs at the first call of the engine, or
+of memcpy, which is gathered there too. Set the symbol behind the engine's sections: give it the value of
+__fentry_stubs_stop, or have the kernel use that. (INSERT AFTER .text puts them behind .text and before what your script
+sets after it with lld; GNU ld puts them behind such assignments too)";
+
+pub(super) const EXECUTABLE: &str = "\
+callsites call into it: put .text.fentry beside .text, into a segment with the flags R E (examples/fentry.ld does; with PHDRS,
+add `:text`). A room that a segment ends with must have something to load, such as LONG(0), and more segments behind it may
+not cut it off";
+
 pub(super) const REACH: &str = "\
 BL reaches 128 MiB in both directions: place .text.fentry in the middle of the text, or split the image";
 
@@ -118,3 +129,8 @@ callbacks are Rust, and one that runs between a callsite and its function may ch
 pub(super) const ENTRIES: &str = "\
 only whole, unchanged inputs belong between __fentry_callsites_start and __fentry_callsites_stop: KEEP them there with
 nothing else, 8-byte aligned";
+
+pub(super) const PROFILES: &str = "\
+they were compiled with other flags, or their entries were lost. Give the flags of the first step to both profiles (a
+[profile] section has none; RUSTFLAGS in the environment replace those of .cargo/config.toml), -Zbuild-std to both, and
+both to the C compiler; look whether --gc-sections or LTO are in one alone";

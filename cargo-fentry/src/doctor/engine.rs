@@ -1,6 +1,7 @@
 //! The fourth question: is the engine itself out of reach of its own tracing, within reach of a BL, and does it know names?
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use fentry::callsite::Callsite;
 use fentry::symbols::{Function, Symbols, SymbolsError};
@@ -16,9 +17,17 @@ const REACH: u64 = 128 << 20;
 /// The stubs that callsites call.
 const STUBS: [&str; 2] = ["ftrace_caller", "ftrace_regs_caller"];
 
+/// What of the engine is executed, and the symbols around it.
+const OWN_TEXT: [(&str, &str, &str); 2] = [
+    ("the engine's own text", "__fentry_text_start", "__fentry_text_stop"),
+    ("the room for generated stubs", "__fentry_stubs_start", "__fentry_stubs_stop"),
+];
+
 /// Looks at the engine and reports on it.
 pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
     gathered(loaded, report);
+    mapped(loaded, report);
+    within_the_kernels_text(loaded, report);
     within_reach(loaded, callsites, report);
     names(loaded, report);
 }
@@ -57,6 +66,54 @@ fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
         cases,
         &advice::gather(),
     );
+}
+
+/// Whether a name is one that linker scripts give the end of all text: `_etext`, `etext`, `__text_end`, `_end_of_text` ...
+fn is_end_of_text(name: &str) -> bool {
+    let letters = name.replace('_', "").to_ascii_lowercase();
+    ["etext", "textend", "textstop", "endtext", "endoftext"].contains(&letters.as_str())
+}
+
+/// The engine's text and the room for its stubs, where the image has them.
+fn own_text(loaded: &Loaded<'_>) -> impl Iterator<Item = (&'static str, Range<u64>)> {
+    OWN_TEXT.into_iter().filter_map(|(what, start, stop)| {
+        let range = loaded.between(start, stop)?;
+        (!range.is_empty()).then_some((what, range))
+    })
+}
+
+/// Whether the program headers have the engine's text and its room executable, by which boot loaders and many kernels map.
+fn mapped(loaded: &Loaded<'_>, report: &mut Report) {
+    for (what, range) in own_text(loaded) {
+        let Some((at, segment)) = loaded.first_outside(&range, |segment| segment.is_executable) else { continue };
+        let how =
+            if segment.is_some() { "in a segment that is not executable" } else { "in no segment that is loaded" };
+        report.problem(
+            format!("{what}, {:#x}..{:#x}, is {how} from {at:#x} on", range.start, range.end),
+            advice::EXECUTABLE,
+        );
+    }
+}
+
+/// A kernel that maps its text up to a symbol of its own has not mapped what lies behind it. Nothing says that it does, so
+/// this is a hint.
+fn within_the_kernels_text(loaded: &Loaded<'_>, report: &mut Report) {
+    let text = loaded.sections.iter().filter(|section| section.is_executable && section.is_allocated);
+    // Not of the addresses of another mapping, or of none.
+    let Some(first) = text.map(|section| section.addr).min() else { return };
+    let ends = loaded.labels_named(is_end_of_text);
+    let mut cases = Vec::new();
+    for (what, range) in own_text(loaded) {
+        let before = ends.iter().filter(|(end, _)| first < *end && *end < range.end);
+        cases.extend(before.map(|(end, name)| {
+            let Range { start, end: stop } = range;
+            format!("{name} is {end:#x}, and {what} lies in {start:#x}..{stop:#x}")
+        }));
+    }
+    if !cases.is_empty() {
+        let what = "the kernel's own symbol for the end of its text lies before the end of the engine's text";
+        report.hint_with_cases(what, cases, advice::END_OF_TEXT);
+    }
 }
 
 fn within_reach(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report) {
@@ -106,7 +163,7 @@ fn names(loaded: &Loaded<'_>, report: &mut Report) {
 
 #[cfg(test)]
 mod tests {
-    use super::is_engine;
+    use super::{is_end_of_text, is_engine};
 
     #[test]
     fn the_crate_is_told_from_others_by_its_length() {
@@ -116,5 +173,16 @@ mod tests {
         assert!(!is_engine("_RNvCs1234_16fentry_benchmark4main"));
         assert!(!is_engine("kmain_6fentry"));
         assert!(!is_engine("memcpy"));
+    }
+    #[test]
+    fn the_end_of_text_has_many_names() {
+        for name in
+            ["etext", "_etext", "__etext", "__text_end", "_text_end", "__TEXT_END__", "_end_of_text", "__text_stop"]
+        {
+            assert!(is_end_of_text(name), "{name}");
+        }
+        for name in ["__fentry_text_stop", "__init_text_end", "_stext", "edata", "_end", "context_end"] {
+            assert!(!is_end_of_text(name), "{name}");
+        }
     }
 }

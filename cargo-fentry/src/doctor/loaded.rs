@@ -1,5 +1,6 @@
 //! A kernel's image as it stands in memory after it has been loaded and, where it has to, has relocated itself.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
@@ -185,6 +186,11 @@ impl<'data> Loaded<'data> {
         self.labels.iter().filter(move |(name, _)| wanted(name)).map(|(_, addr)| *addr)
     }
 
+    /// The names, as mangled, that satisfy `wanted`, with their addresses.
+    pub(super) fn labels_named(&self, wanted: impl Fn(&str) -> bool) -> BTreeSet<(u64, &str)> {
+        self.labels.iter().filter(|(name, _)| wanted(name)).map(|(name, addr)| (*addr, name.as_str())).collect()
+    }
+
     pub(super) fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|section| section.name == name)
     }
@@ -200,6 +206,24 @@ impl<'data> Loaded<'data> {
                 .is_some_and(|end| end <= segment.size)
         };
         self.segments.iter().find(holds)
+    }
+
+    /// Where in `range` the first byte is that no segment has which is `meant`, and the segment that has it otherwise.
+    pub(super) fn first_outside(
+        &self,
+        range: &Range<u64>,
+        meant: impl Fn(&Segment<'_>) -> bool,
+    ) -> Option<(u64, Option<&Segment<'data>>)> {
+        let has = |segment: &Segment<'_>, at: u64| at.checked_sub(segment.addr).is_some_and(|at| at < segment.size);
+        let mut at = range.start;
+        // Each turn goes beyond another segment.
+        while at < range.end {
+            let Some(segment) = self.segments.iter().find(|segment| meant(segment) && has(segment, at)) else {
+                return Some((at, self.segments.iter().find(|segment| has(segment, at))));
+            };
+            at = segment.addr.saturating_add(segment.size);
+        }
+        None
     }
 
     pub(super) fn read_u32(&self, addr: u64) -> Option<u32> {

@@ -3,6 +3,7 @@
 
 mod advice;
 mod callsites;
+mod compare;
 mod conventions;
 mod coverage;
 mod engine;
@@ -13,13 +14,14 @@ mod section;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::image;
 use crate::symbols::Kept;
+use compare::Traced;
 use loaded::Loaded;
 pub use report::Report;
 pub use section::{is_linux, linux, usual};
@@ -29,13 +31,16 @@ pub use section::{is_linux, linux, usual};
 /// Reads the callsite section as the engine does at boot (relocations applied), decodes every entry, and checks what the
 /// linker script must provide. Exits with failure if there is a problem.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  cargo fentry doctor path/to/kernel.elf\n  cargo fentry doctor --section __mcount_loc \
-                        --symbols __start_mcount_loc,__stop_mcount_loc vmlinux"
-)]
+#[command(after_help = "Examples:\n  cargo fentry doctor path/to/kernel.elf\n  \
+                        cargo fentry doctor debug/kernel --compare release/kernel\n  cargo fentry doctor --section __mcount_loc \
+                        --symbols __start_mcount_loc,__stop_mcount_loc vmlinux")]
 pub struct DoctorArgs {
     /// The linked image, not stripped
     image: PathBuf,
+    /// Another image of the same kernel, of another profile for example: examine it too, and say which crates, and which
+    /// functions of C and assembly, have callsites in one of the two only
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
     /// The callsite section [default: __patchable_function_entries]
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
@@ -44,14 +49,23 @@ pub struct DoctorArgs {
     symbols: Option<(String, String)>,
 }
 
-/// Examines the image, prints what it found, and says whether the kernel is healthy.
+/// Examines the image, and the one to compare it with, prints what it found, and says whether all is healthy.
 pub fn run(args: &DoctorArgs) -> Result<bool> {
-    let (image, kept) = (&args.image, usual().but(args.section.as_deref(), args.symbols.as_ref()));
-    let data = image::map(image)?;
-    let report = examine(&data, &kept).with_context(|| format!("cannot examine {}", image.display()))?;
-    println!("{}", image.display());
-    print!("{report}");
-    Ok(report.problems() == 0)
+    let kept = usual().but(args.section.as_deref(), args.symbols.as_ref());
+    let look = |image: &Path| {
+        let data = image::map(image)?;
+        let examined = look_into(&data, &kept).with_context(|| format!("cannot examine {}", image.display()))?;
+        println!("{}", image.display());
+        print!("{}", examined.report);
+        Ok::<_, anyhow::Error>(examined)
+    };
+    let first = look(&args.image)?;
+    let Some(other) = &args.compare else { return Ok(first.report.problems() == 0) };
+    let second = look(other)?;
+    println!("compared");
+    let compared = compare::examine([(&args.image, &first.traced), (other, &second.traced)]);
+    print!("{compared}");
+    Ok([&first.report, &second.report, &compared].iter().all(|report| report.problems() == 0))
 }
 
 /// Examines an image.
@@ -60,6 +74,16 @@ pub fn run(args: &DoctorArgs) -> Result<bool> {
 ///
 /// It is not an arm64 kernel's image, or it contradicts itself.
 pub fn examine(data: &[u8], kept: &Kept) -> Result<Report> {
+    look_into(data, kept).map(|examined| examined.report)
+}
+
+/// An examined image.
+struct Examined {
+    report: Report,
+    traced: Traced,
+}
+
+fn look_into(data: &[u8], kept: &Kept) -> Result<Examined> {
     let loaded = Loaded::load(data)?;
     let mut report = Report::default();
     let entries = section::examine(&loaded, kept, &mut report);
@@ -69,5 +93,5 @@ pub fn examine(data: &[u8], kept: &Kept) -> Result<Report> {
     }
     conventions::examine(&loaded, &decoded.accepted, &mut report);
     engine::examine(&loaded, &decoded.accepted, &mut report);
-    Ok(report)
+    Ok(Examined { report, traced: Traced::of(&loaded, &decoded) })
 }

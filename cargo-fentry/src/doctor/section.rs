@@ -51,8 +51,12 @@ pub(super) fn examine(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> 
     }
     let length = range.end - range.start;
     if loaded.segment_of(&range).is_none() {
+        let from = loaded.first_outside(&range, |_| true).map_or(range.start, |(at, _)| at);
         report.problem(
-            format!("the callsite section, {length:#x} bytes at {:#x}, is in no segment that is loaded", range.start),
+            format!(
+                "the callsite section, {length:#x} bytes at {:#x}, is in no segment that is loaded from {from:#x} on",
+                range.start
+            ),
             &advice::keep(),
         );
         return Vec::new();

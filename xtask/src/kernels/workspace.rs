@@ -59,6 +59,8 @@ pub(crate) struct Kernel {
     pub(crate) kind: KernelKind,
     pub(crate) package: String,
     pub(crate) name: String,
+    /// What a boot test's source lists as its cases; an example is one case, without a name of its own.
+    pub(crate) cases: Vec<String>,
     pub(crate) settings: Settings,
 }
 
@@ -66,6 +68,17 @@ impl Kernel {
     /// How it is booted in this variant, for as long as it takes.
     pub(crate) fn boot(&self, variant: &Variant) -> Boot {
         Boot { icount: self.settings.icount, ..Boot::new(variant.cpu, self.settings.cpus) }
+    }
+
+    /// Whether a filter selects all of it: its name contains the text.
+    pub(crate) fn is_named(&self, filter: Option<&str>) -> bool {
+        filter.is_none_or(|filter| self.name.contains(filter))
+    }
+
+    /// Whether a filter selects anything of it: its name or a case's contains the text.
+    pub(crate) fn has(&self, filter: Option<&str>) -> bool {
+        let of_case = |filter| self.cases.iter().any(|case| case.contains(filter));
+        self.is_named(filter) || filter.is_some_and(of_case)
     }
 }
 
@@ -138,17 +151,35 @@ fn kernels_of(metadata: &Metadata, package: &Package) -> Result<Vec<Kernel>> {
         None => BTreeMap::new(),
     };
     let programs = package.targets.iter().filter(|target| target.kind.contains(&TargetKind::Bin));
-    let kernels = programs
-        .map(|program| Kernel {
+    let mut kernels = Vec::new();
+    for program in programs {
+        let source = || std::fs::read_to_string(&program.src_path).with_context(|| format!("{}", program.src_path));
+        let cases = match kind {
+            KernelKind::BootTest => {
+                cases_in(&source()?).with_context(|| format!("{} has no boot_tests! {{ ... }}", program.src_path))?
+            }
+            KernelKind::Example => Vec::new(),
+        };
+        kernels.push(Kernel {
             kind,
             package: package.name.to_string(),
             name: program.name.clone(),
+            cases,
             settings: settings.remove(&program.name).unwrap_or_default(),
-        })
-        .collect();
+        });
+    }
     let nobodys: Vec<String> = settings.into_keys().collect();
     ensure!(nobodys.is_empty(), "package.metadata.boot names what is no program: {}", nobodys.join(", "));
     Ok(kernels)
+}
+
+/// The cases that a boot test's source lists in `boot_tests! { ... }`: known without building and booting it.
+fn cases_in(source: &str) -> Option<Vec<String>> {
+    let (_, behind) = source.split_once("boot_tests! {")?;
+    let (list, _) = behind.split_once('}')?;
+    let code = list.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let names = code.flat_map(|code| code.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    Some(names.map(str::to_owned).collect())
 }
 
 /// The packages in `tests/modules` that make modules.
@@ -159,4 +190,29 @@ fn modules_in(metadata: &Metadata) -> Vec<String> {
         is_library && package.manifest_path.starts_with(&directory)
     };
     metadata.packages.iter().filter(is_module).map(|package| package.name.to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_test_s_cases_are_read_from_its_source() {
+        let source =
+            "use x;\nsupport::boot_tests! {\n    first, second,\n    // not, this\n    third,\n}\nfn first() { a, b }";
+        assert_eq!(cases_in(source).unwrap(), ["first", "second", "third"]);
+        assert_eq!(cases_in("fn main() {}"), None);
+    }
+
+    /// Each case that is listed is a function of the kernel, or one that it imports: or else the list was read wrongly.
+    #[test]
+    fn every_boot_test_has_cases_and_each_is_a_name() {
+        let workspace = Workspace::load().unwrap();
+        let boot_tests = || workspace.kernels.iter().filter(|kernel| kernel.kind == KernelKind::BootTest);
+        assert!(boot_tests().count() > 10);
+        for Kernel { name, cases, .. } in boot_tests() {
+            let is_name = |case: &String| case.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+            assert!(!cases.is_empty() && cases.iter().all(is_name), "{name}: {cases:?}");
+        }
+    }
 }

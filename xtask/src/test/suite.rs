@@ -128,16 +128,17 @@ fn how(count: Count) -> String {
 
 /// The kernels that a variant boots.
 fn kernels_for(workspace: &Workspace, variant: &Variant, selection: &Selection) -> Vec<Kernel> {
-    let is_meant = |kernel: &&Kernel| {
-        // A boot test's cases can be selected one by one when it runs; an example is one case.
-        let selected = kernel.kind == KernelKind::BootTest || matches_filter(kernel, selection.filter.as_deref());
-        selected && kernel.settings.variants.contains(variant)
-    };
+    let is_meant =
+        |kernel: &&Kernel| kernel.has(selection.filter.as_deref()) && kernel.settings.variants.contains(variant);
     workspace.kernels.iter().filter(is_meant).cloned().collect()
 }
 
-fn matches_filter(kernel: &Kernel, filter: Option<&str>) -> bool {
-    filter.is_none_or(|filter| kernel.name.contains(filter))
+/// Whether anything of the selection boots.
+pub(crate) fn boots_any(workspace: &Workspace, selection: &Selection) -> bool {
+    selection.variants.iter().any(|variant| {
+        let traces = traced_kernels(workspace, variant, selection).next().is_some();
+        traces || !kernels_for(workspace, variant, selection).is_empty()
+    })
 }
 
 /// Prints what [`run`] would do.
@@ -178,7 +179,7 @@ fn boot_kernels(
     match build::images(workspace, source, variant, &kernels, &step) {
         Ok(images) => {
             step.finish(&format!("{} kernels", images.len()));
-            images.iter().filter_map(|image| boot_image(variant, image, selection)).collect()
+            images.iter().map(|image| boot_image(variant, image, selection)).collect()
         }
         Err(error) => {
             step.finish("FAILED");
@@ -188,10 +189,10 @@ fn boot_kernels(
     }
 }
 
-/// Boots one image; nothing where no case of it was selected.
-fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Option<Row> {
+/// Boots one image, with the cases that are selected.
+fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Row {
     let what = format!("{variant}: {}", image.kernel.name);
-    let whole = matches_filter(&image.kernel, selection.filter.as_deref());
+    let whole = image.kernel.is_named(selection.filter.as_deref());
     let append = selection.filter.clone().filter(|_| !whole);
     let boot = Boot { limit: Some(selection.limit), append, ..image.kernel.boot(variant) };
     let step = Step::start(what.clone());
@@ -210,7 +211,7 @@ fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Option
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
     let left_out = image.left_out.iter().map(|left_out| format!("{what}: {left_out}")).collect();
-    (count != Count::default()).then(|| Row { left_out, ..Row::new(what, count, started.elapsed()) })
+    Row { left_out, ..Row::new(what, count, started.elapsed()) }
 }
 
 /// The kernels whose traces are checked, if that is selected, each with its functions that are traced.
@@ -269,6 +270,10 @@ fn judge(kernel: &Kernel, whole: bool, outcome: &Outcome) -> Verdict {
         };
         verdict.failed = verdict.problems.len();
     }
+    // It was booted for what its source lists.
+    if verdict == Verdict::default() {
+        verdict = Verdict { failed: 1, problems: vec!["no case was run".to_owned()], ..verdict };
+    }
     verdict
 }
 
@@ -290,7 +295,9 @@ fn summarise(rows: &[Row], filter: Option<&str>, took: Duration) -> bool {
     println!("\n  all in {}", in_words(took));
     let ran_nothing = passed + failed == 0;
     if ran_nothing {
-        let filter = filter.map_or(String::new(), |filter| format!(": no test's name contains {filter:?}"));
+        let filter = filter.map_or(String::new(), |filter| {
+            format!(": no host test, kernel or case selected has {filter:?} in its name")
+        });
         eprintln!("error: nothing ran{filter}");
     }
     println!("{passed} passed, {failed} failed");
@@ -304,6 +311,37 @@ mod tests {
     fn sum(rows: &[(usize, usize)]) -> bool {
         let row = |&(passed, failed): &(usize, usize)| Row::new("row", Count { passed, failed }, Duration::ZERO);
         summarise(&rows.iter().map(row).collect::<Vec<_>>(), Some("name"), Duration::ZERO)
+    }
+
+    #[test]
+    fn a_filter_boots_only_kernels_that_have_a_match() {
+        let workspace = Workspace::load().unwrap();
+        let selected = |filter: Option<&str>| -> Vec<String> {
+            let selection = Selection {
+                filter: filter.map(str::to_owned),
+                variants: vec![Variant::default()],
+                with_checks: false,
+                with_miri: false,
+                limit: Duration::ZERO,
+            };
+            let kernels = kernels_for(&workspace, Variant::default(), &selection);
+            assert_eq!(boots_any(&workspace, &selection), !kernels.is_empty(), "{filter:?}");
+            kernels.into_iter().map(|kernel| kernel.name).collect()
+        };
+        assert_eq!(selected(Some("no kernel, no case")), Vec::<String>::new());
+        assert_eq!(selected(Some("arguments_on_the_stack_arrive")), ["registers"]);
+        assert_eq!(selected(Some("minimal")), ["minimal"]);
+        assert!(selected(Some("returns")).contains(&"returns_unusual".to_owned()));
+        assert!(selected(None).len() > 10);
+    }
+
+    #[test]
+    fn a_boot_that_ran_no_case_has_failed() {
+        let workspace = Workspace::load().unwrap();
+        let kernel = workspace.kernel("registers").unwrap();
+        let console = ["running 0 tests", "", "test result: ok. 0 passed; 0 failed"].map(str::to_owned).to_vec();
+        let outcome = Outcome { end: qemu::End::Exit(0), console };
+        assert_eq!(judge(kernel, false, &outcome).problems, ["no case was run"]);
     }
 
     #[test]

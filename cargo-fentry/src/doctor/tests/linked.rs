@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{
-    BROKEN, Function, GOOD, PLAIN, RET, assert_problem, assert_says, diagnose, directory, examine, examine_with, link,
-    object_file, problems, sections,
+    BROKEN, Function, GOOD, PLAIN, RET, UNTRACED, assert_problem, assert_says, diagnose, directory, examine,
+    examine_with, link, object_file, problems, sections, usual,
 };
+use crate::doctor::{compare, look_into};
 use crate::left_out::leave_out;
 use crate::symbols::Kept;
 
@@ -98,6 +99,46 @@ fn functions_in_assembly_with_nops_of_their_own_are_no_problem() {
     assert_says(&report, "3 functions begin with the NOPs of a callsite and have no entry");
     assert_says(&report, "NOPs of their own");
     assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+}
+
+/// The same functions in both images but for `debug`, which the release profile has inlined; a crate and a function of C have
+/// lost their callsites.
+#[test]
+fn images_that_differ_in_what_is_traced_are_told_apart() {
+    const FORMAT: &str = "_RNvNtCs1234_4core3fmt5write";
+    let function = |name, entry| -> Function<'_> { (name, PLAIN.1, entry) };
+    let untraced = |name| -> Function<'_> { (name, UNTRACED.1, None) };
+    let dir = directory("profiles");
+    let image = |name: &str, functions: &[Function<'_>]| {
+        let input = dir.join(name).with_extension("o");
+        std::fs::write(&input, object_file(functions)).unwrap();
+        let file = dir.join(name);
+        std::fs::write(&file, link(&dir, &[input], &sections(GOOD), &[])).unwrap();
+        file
+    };
+    let debug =
+        image("debug", &[PLAIN, function(FORMAT, Some(0)), function("in_c", Some(0)), function("inlined", Some(0))]);
+    let release = image("release", &[PLAIN, untraced(FORMAT), untraced("in_c")]);
+    let compared = |first: &Path, second: &Path| {
+        let images =
+            [first, second].map(|file| (file, look_into(&std::fs::read(file).unwrap(), &usual()).unwrap().traced));
+        compare::examine([(images[0].0, &images[0].1), (images[1].0, &images[1].1)])
+    };
+    let (same, there, back) = (compared(&debug, &debug), compared(&debug, &release), compared(&release, &debug));
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_says(&same, "the same crates and functions are traced in both");
+    for report in [there, back] {
+        assert_says(
+            &report,
+            &format!("1 crates have callsites in {} and none in {}", debug.display(), release.display()),
+        );
+        assert_says(&report, "core: 1 of 1 functions there, none of 1 here");
+        assert_says(&report, "1 functions without a crate have callsites in");
+        assert_says(&report, "  in_c");
+        assert_says(&report, "-Zbuild-std to both");
+        assert!(!report.to_string().contains("  inlined"), "{report}");
+        assert_eq!(report.findings.len(), 2, "{report}");
+    }
 }
 
 /// Whether a program is there; says of this test that it is left out where it isn't.

@@ -298,6 +298,73 @@ fn the_engine_s_own_text_must_be_gathered() {
     assert_says(&report, "1 entries in the engine's own text, never traced");
 }
 
+/// The good script with the engine's text and room for stubs at the end of its text, with `between` and `after` them.
+fn with_engine(between: &str, after: &str) -> String {
+    let engine = format!(
+        "*(.text .text.*) {between}
+            __fentry_text_start = .; . += 64; __fentry_text_stop = .;
+            __fentry_stubs_start = .; . += 64; __fentry_stubs_stop = .;
+            {after}"
+    );
+    GOOD.replace("*(.text .text.*)", &engine)
+}
+
+#[test]
+fn an_end_of_text_before_the_engine_s_is_noticed() {
+    const SAYS: &str = "the kernel's own symbol for the end of its text";
+    let report = diagnose("etext", &[PLAIN], &with_engine("_etext = .;", "__text_end = .;"), &[]);
+    assert_says(&report, SAYS);
+    assert_says(&report, "_etext is 0x40080010, and the engine's own text lies in 0x40080010..0x40080050");
+    assert_says(&report, "_etext is 0x40080010, and the room for generated stubs lies in 0x40080050..0x40080090");
+    assert_says(&report, "hangs at the first call of the engine");
+    assert!(!report.to_string().contains("__text_end is"), "{report}");
+    assert_eq!(problems(&report), ["The kernel was linked without a symbol table"]);
+    // Behind all of it; or of another mapping.
+    for (after, mapping) in [("_etext = .;", ""), ("", "_etext = ADDR(.text) - 0x40000000;")] {
+        let report = diagnose("etext-good", &[PLAIN], &(with_engine("", after) + mapping), &[]);
+        assert!(!report.to_string().contains(SAYS), "{report}");
+    }
+}
+
+#[test]
+fn the_engine_s_text_and_room_must_be_mapped_executable() {
+    let good = diagnose("mapped", &[PLAIN], &with_engine("", ""), &[]);
+    assert_eq!(problems(&good), ["The kernel was linked without a symbol table"], "{good}");
+    // A room that the script puts behind all sections, or among the data.
+    let room =
+        |place: &str| with_engine("", "").replace("__fentry_stubs_start = .; . += 64; __fentry_stubs_stop = .;", place);
+    let behind = room("") + "__fentry_stubs_start = . + 0x1000000; __fentry_stubs_stop = __fentry_stubs_start + 64;";
+    let report = diagnose("unmapped-room", &[PLAIN], &behind, &[]);
+    assert_problem(&report, "the room for generated stubs, 0x4108", "the flags R E");
+    assert_says(&report, "is in no segment that is loaded from 0x4108");
+    let data = room("").replace(
+        "__fentry_callsites_stop = .;",
+        "__fentry_callsites_stop = .; __fentry_stubs_start = .; . += 64; __fentry_stubs_stop = .;",
+    );
+    let report = diagnose("data-room", &[PLAIN], &data, &[]);
+    assert_problem(&report, "the room for generated stubs", "the flags R E");
+    assert_says(&report, "is in a segment that is not executable from 0x4008");
+    // The engine's text begins in the kernel's and ends outside.
+    let cut = with_engine("", "").replace("__fentry_text_stop = .;", "__fentry_text_stop = . + 0x100000;");
+    assert_problem(&diagnose("cut", &[PLAIN], &cut, &[]), "the engine's own text, 0x40080010..", "the flags R E");
+}
+
+#[test]
+fn a_callsite_section_that_a_segment_ends_in_is_a_problem() {
+    let cut = GOOD.replace("__fentry_callsites_stop = .;", "__fentry_callsites_stop = . + 0x100000;");
+    assert_problem(
+        &diagnose("cut-section", &[PLAIN], &cut, &[]),
+        "is in no segment that is loaded from 0x4008",
+        "KEEP(*(__patch",
+    );
+    // In the text, which is loaded but not writable; the place is told.
+    let text = ".text : { *(.text) . = ALIGN(8); __fentry_callsites_start = .; KEEP(*(__patchable_function_entries))
+        __fentry_callsites_stop = .; }";
+    let script =
+        format!("PHDRS {{ all PT_LOAD FLAGS(5); }} {}", sections(&text.replace("stop = .; }", "stop = .; } :all")));
+    assert_problem(&diagnose_whole("in-text", &[PLAIN], &script, &[]), "read-only segment", "flags RW");
+}
+
 #[test]
 fn a_core_without_callsites_is_noticed() {
     assert_says(
