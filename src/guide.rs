@@ -204,5 +204,7 @@
 //!
 //! # Names
 //! Filters by name need the kernel's symbol table in the kernel: link, run `cargo fentry symbols kernel.elf -o symbols.o`,
-//! and link again with `symbols.o` added. `Image::linked` finds it. Without one, filters by
+//! and link again with `symbols.o` added. `Image::linked` finds it. Or link once, with room for it
+//! (`--defsym=__fentry_symbols_room=64K`, before the linker fragment), and let `cargo fentry symbols --in-place kernel.elf` fill
+//! that; where the room is too small, it says how much is needed. Without one, filters by
 //! address work, and those by name select nothing.

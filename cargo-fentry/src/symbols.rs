@@ -3,12 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use fentry::symbols::{Convention, Function, encode};
-use object::read::elf::ElfSymbol64;
+use fentry::symbols::{Convention, Function, Symbols, SymbolsError, encode};
+use object::read::elf::{ElfSymbol64, FileHeader, ProgramHeader};
 use object::write::{self, StandardSegment};
 use object::{
     Architecture, BinaryFormat, Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind,
@@ -57,18 +60,23 @@ impl Kept {
     }
 }
 
-/// Make the object file that holds the symbol table of a linked image
+/// Make the symbol table of a linked image: an object file to link, or filled in where the image has room
 ///
-/// For a kernel with a build of its own: link it, run this on the image, and link it again with the object file added.
-/// The linker script must keep the section `.fentry.symbols` after all text.
+/// For a kernel with a build of its own: link it, run this on the image, and link it again with the object file added; or
+/// link it with room for the table (--defsym=__fentry_symbols_room=64K, before the fragment), and run this with
+/// --in-place. The linker script must keep the section `.fentry.symbols` after all text.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo fentry symbols kernel.elf -o symbols.o")]
+#[command(after_help = "Examples:\n  cargo fentry symbols kernel.elf -o symbols.o\n  \
+                        cargo fentry symbols --in-place kernel.elf")]
 pub struct SymbolsArgs {
     /// The linked image
     image: PathBuf,
     /// The object file to write
-    #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(short, long, value_name = "FILE", required_unless_present = "in_place", conflicts_with = "in_place")]
+    output: Option<PathBuf>,
+    /// Write the table into the image itself, into the room that it was linked with
+    #[arg(long)]
+    in_place: bool,
     /// The section that the linker script keeps for the table [default: .fentry.symbols]
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
@@ -228,7 +236,10 @@ fn object_file_in(contents: &Contents, kept: &Kept) -> Result<Vec<u8>> {
 /// `cargo fentry symbols`: makes the table of one image and writes it where it can be linked.
 pub fn run(args: &SymbolsArgs) -> Result<()> {
     let kept = Kept::symbols().but(args.section.as_deref(), args.symbols.as_ref());
-    write_object(&args.image, &args.output, &kept)
+    match &args.output {
+        Some(output) => write_object(&args.image, output, &kept),
+        None => fill(&args.image, &kept),
+    }
 }
 
 /// Makes the table of an image and writes it.
@@ -246,4 +257,101 @@ pub fn write_object(image: &Path, output: &Path, kept: &Kept) -> Result<()> {
         println!("note: the image does not define {start} and {stop}; see examples/fentry.ld for the linker fragment");
     }
     Ok(())
+}
+
+/// Makes the table of an image and writes it into the image's own room, if it fits there; otherwise the file stays as it is.
+pub(crate) fn fill(image: &Path, kept: &Kept) -> Result<()> {
+    let (filling, functions, left_out) = {
+        let data = image::map(image)?;
+        let contents = read_image_with(&data, kept).with_context(|| format!("cannot use {}", image.display()))?;
+        let has_functions = !contents.functions.is_empty();
+        ensure!(
+            has_functions,
+            "{} has no symbols of functions: give the image as it was before strip",
+            image.display()
+        );
+        let filling = filling(&data, &contents, kept).with_context(|| format!("cannot fill {}", image.display()))?;
+        (filling, contents.functions.len(), contents.left_out)
+    };
+    let Filling { room, at, table_len, pieces } = filling;
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(image)?;
+        for (at, bytes) in &pieces {
+            file.seek(SeekFrom::Start(*at))?;
+            file.write_all(bytes)?;
+        }
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", image.display()))?;
+    println!("{}: {functions} functions, {table_len} bytes of {room} at {at:#x}", image.display());
+    left_out.iter().for_each(|left_out| println!("note: {left_out}"));
+    Ok(())
+}
+
+/// What to write into an image.
+#[derive(Debug)]
+struct Filling {
+    room: u64,
+    at: u64,
+    table_len: usize,
+    /// Bytes by their offset in the file.
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+/// Makes the table for an image's room.
+fn filling(data: &[u8], contents: &Contents, kept: &Kept) -> Result<Filling> {
+    let image = image::parse(data)?;
+    let (start, stop) = (image.symbol_by_name(&kept.start), image.symbol_by_name(&kept.stop));
+    let (Some(at), Some(stop)) = (contents.anchor, stop.or(start)) else {
+        bail!("it does not define {} and {}; see examples/fentry.ld for the linker fragment", kept.start, kept.stop);
+    };
+    let mut table = encode(&contents.functions, at)?;
+    let table_len = table.len();
+    let room = stop.address().checked_sub(at).with_context(|| format!("{} is before {}", kept.stop, kept.start))?;
+    ensure!(
+        table_len as u64 <= room,
+        "the symbol table has {table_len} bytes, and the image has room for {room}: link with \
+         --defsym=__fentry_symbols_room={table_len} or more"
+    );
+    let offsets = in_file(&image, at, room)?;
+    let old = usize::try_from(offsets.start).ok().zip(usize::try_from(offsets.end).ok());
+    let old = old.and_then(|(start, end)| data.get(start..end)).context("its room is not in the file")?;
+    match Symbols::in_room(old) {
+        Ok(_) | Err(SymbolsError::Absent) => {}
+        Err(error) => bail!("something else is at {at:#x} than an empty room or a symbol table ({error})"),
+    }
+    table.resize(old.len(), 0);
+    let mut pieces = vec![(offsets.start, table)];
+    pieces.extend(as_contents(&image, at, offsets.start));
+    Ok(Filling { room, at, table_len, pieces })
+}
+
+/// Where the file has what is loaded to these addresses.
+fn in_file(image: &Image<'_>, at: u64, bytes: u64) -> Result<Range<u64>> {
+    let endian = image.endian();
+    let loaded = image.elf_program_headers().iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
+    for segment in loaded {
+        let into = at.checked_sub(segment.p_vaddr(endian));
+        let Some(into) = into.filter(|into| into.saturating_add(bytes) <= segment.p_filesz(endian)) else { continue };
+        let start = segment.p_offset(endian).saturating_add(into);
+        return Ok(start..start.saturating_add(bytes));
+    }
+    bail!("its room at {at:#x} has no bytes in the file: keep the section in front of the last data of its segment")
+}
+
+/// GNU ld takes a section of nothing but room for one without contents. It has the bytes in the file all the same, and
+/// objcopy copies them once the section says so: the type to write, and where.
+fn as_contents(image: &Image<'_>, at: u64, offset: u64) -> Option<(u64, Vec<u8>)> {
+    let endian = image.endian();
+    let is_it = |section: &&elf::SectionHeader64<LittleEndian>| {
+        section.sh_type.get(endian) == elf::SHT_NOBITS
+            && section.sh_addr.get(endian) == at
+            && section.sh_offset.get(endian) == offset
+            && section.sh_size.get(endian) > 0
+    };
+    let index = image.elf_section_table().iter().position(|section| is_it(&section))?;
+    let header = image.elf_header();
+    let entry = index as u64 * u64::from(header.e_shentsize(endian));
+    // sh_type follows the four bytes of sh_name.
+    Some((header.e_shoff(endian) + entry + 4, elf::SHT_PROGBITS.0.to_le_bytes().to_vec()))
 }

@@ -143,22 +143,11 @@ impl<'a> Symbols<'a> {
     /// # Errors
     /// Says what is wrong with the table; see [`SymbolsError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, SymbolsError> {
-        let wrong_length = |expected| SymbolsError::Length { expected, found: bytes.len() as u64 };
-        let header = bytes.get(..HEADER_LEN).ok_or(wrong_length(HEADER_LEN as u64))?;
-        if header[..4] != MAGIC {
-            let found = [header[0], header[1], header[2], header[3]];
-            return Err(SymbolsError::Magic { found });
-        }
-        let version = read_u32(header, VERSION_AT);
-        if version != VERSION {
-            return Err(SymbolsError::Version { found: version });
-        }
-        let count = u64::from(read_u32(header, COUNT_AT));
-        let names_len = u64::from(read_u32(header, NAMES_LEN_AT));
-        let expected = HEADER_LEN as u64 + count * ENTRY_LEN as u64 + names_len;
+        let expected = length(bytes)?;
         if bytes.len() as u64 != expected {
-            return Err(wrong_length(expected));
+            return Err(SymbolsError::Length { expected, found: bytes.len() as u64 });
         }
+        let (header, count) = (&bytes[..HEADER_LEN], read_u32(bytes, COUNT_AT));
 
         let (arrays, names) = bytes[HEADER_LEN..].split_at(ENTRY_LEN * count as usize);
         let (elements, _) = arrays.as_chunks();
@@ -191,6 +180,23 @@ impl<'a> Symbols<'a> {
         }
     }
 
+    /// Checks the table at the start of `room`, behind which there are only zeros.
+    ///
+    /// A linker script can leave room for a table that is filled in once all is linked.
+    ///
+    /// # Errors
+    /// [`SymbolsError::Absent`] where there are zeros only, or nothing, and else what [`parse`](Self::parse) says.
+    pub fn in_room(room: &'a [u8]) -> Result<Self, SymbolsError> {
+        if room.iter().all(|byte| *byte == 0) {
+            return Err(SymbolsError::Absent);
+        }
+        let len = length(room)?;
+        match usize::try_from(len).ok().and_then(|len| room.split_at_checked(len)) {
+            Some((table, rest)) if rest.iter().all(|byte| *byte == 0) => Self::parse(table),
+            _ => Err(SymbolsError::Length { expected: len, found: room.len() as u64 }),
+        }
+    }
+
     /// Reads the table that the linker put into this kernel, for the addresses where the kernel runs now.
     ///
     /// A kernel that runs elsewhere than it was linked for needs to do nothing more: the distance is worked out from
@@ -213,12 +219,9 @@ impl<'a> Symbols<'a> {
         let start = &raw const __fentry_symbols_start;
         let stop = &raw const __fentry_symbols_stop;
         let len = stop.addr().wrapping_sub(start.addr());
-        if len == 0 {
-            return Err(SymbolsError::Absent);
-        }
         // SAFETY: the bytes between the two symbols are readable and never written: our caller's second promise.
         let bytes = unsafe { core::slice::from_raw_parts(start.cast::<u8>(), len) };
-        let symbols = Symbols::parse(bytes)?;
+        let symbols = Symbols::in_room(bytes)?;
         let slide = match symbols.anchor {
             0 => 0,
             anchor => (start.addr() as u64).wrapping_sub(anchor),
@@ -359,6 +362,21 @@ fn read_u32(bytes: &[u8], at: usize) -> u32 {
 
 fn read_u64(bytes: &[u8], at: usize) -> u64 {
     u64::from(read_u32(bytes, at)) | u64::from(read_u32(bytes, at + 4)) << 32
+}
+
+/// How long a table is, as its header says.
+fn length(bytes: &[u8]) -> Result<u64, SymbolsError> {
+    let too_short = SymbolsError::Length { expected: HEADER_LEN as u64, found: bytes.len() as u64 };
+    let header = bytes.get(..HEADER_LEN).ok_or(too_short)?;
+    if header[..4] != MAGIC {
+        return Err(SymbolsError::Magic { found: [header[0], header[1], header[2], header[3]] });
+    }
+    let version = read_u32(header, VERSION_AT);
+    if version != VERSION {
+        return Err(SymbolsError::Version { found: version });
+    }
+    let (count, names) = (u64::from(read_u32(header, COUNT_AT)), u64::from(read_u32(header, NAMES_LEN_AT)));
+    Ok(HEADER_LEN as u64 + count * ENTRY_LEN as u64 + names)
 }
 
 /// The checksum of a table's bytes but for the sum itself; see [above](super#the-tables-form).

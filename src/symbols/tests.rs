@@ -300,3 +300,24 @@ fn a_label_has_its_own_address_only_and_does_not_hide_the_function_it_is_in() {
     let functions = (0x1000..0x1050).filter(|addr| cursor.is_at_function(*addr));
     assert_eq!(functions.collect::<Vec<_>>(), [0x1004, 0x1024]);
 }
+
+#[test]
+fn a_table_in_a_room_ends_where_only_zeros_follow() {
+    let mut room = sample();
+    let len = room.len();
+    room.resize(len + 40, 0);
+    assert_eq!(Symbols::in_room(&room).unwrap().len(), sample_functions().len());
+    assert_eq!(Symbols::in_room(&room[..len]).unwrap().len(), sample_functions().len());
+    // Two tables, as of two objects that were linked, are none.
+    room[len + 39] = 1;
+    let error = Symbols::in_room(&room).unwrap_err();
+    assert_eq!(error, SymbolsError::Length { expected: len as u64, found: len as u64 + 40 });
+    assert_eq!(
+        Symbols::in_room(&room[..len - 1]).unwrap_err(),
+        SymbolsError::Length { expected: len as u64, found: len as u64 - 1 }
+    );
+    for empty in [&[][..], &[0; 100]] {
+        assert_eq!(Symbols::in_room(empty).unwrap_err(), SymbolsError::Absent);
+    }
+    assert!(matches!(Symbols::in_room(b"else"), Err(SymbolsError::Length { .. })));
+}

@@ -51,7 +51,8 @@ pub(super) fn symbols() -> String {
 }
 
 pub(super) const RELINK: &str = "\
-link again with the object file that `cargo fentry symbols IMAGE -o symbols.o` makes from this very image";
+link again with the object file that `cargo fentry symbols IMAGE -o symbols.o` makes from this very image; or link with
+--defsym=__fentry_symbols_room=64K, and `cargo fentry symbols --in-place IMAGE` fills that room";
 
 pub(super) const RELOCATE: &str = "\
 initialise the engine only after the kernel has relocated itself, and keep .rela.dyn in the image;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use fentry::callsite::Callsite;
-use fentry::symbols::{Function, Symbols, SymbolsError};
+use fentry::symbols::{Function, Symbols};
 use fentry::{TextAddr, TextRange};
 
 use super::advice;
@@ -138,8 +138,7 @@ fn names(loaded: &Loaded<'_>, report: &mut Report) {
         return;
     };
     let bytes = loaded.bytes(&range).unwrap_or_default();
-    let parsed = if range.is_empty() { Err(SymbolsError::Absent) } else { Symbols::parse(bytes) };
-    match parsed {
+    match Symbols::in_room(bytes) {
         Err(error) => report.problem(error.to_string(), advice::RELINK),
         Ok(symbols) => {
             let is_right =

@@ -5,6 +5,7 @@ mod damaged;
 mod files;
 mod heap;
 mod linked;
+mod room;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
