@@ -74,11 +74,11 @@
 //!     }
 //!
 //!     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
-//!         Ok(()) // With several CPUs: an interrupt to each of the others, and wait until each has answered.
+//!         Ok(()) // With several CPUs: `CpuRounds::synchronize`.
 //!     }
 //!
 //!     fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-//!         Ok(()) // With several CPUs, or preemption: until nobody can be inside a callback any more.
+//!         Ok(()) // With several CPUs: `CpuRounds::quiesce`. With preemption: see its description.
 //!     }
 //! }
 //! ```
@@ -93,8 +93,11 @@
 //! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
 //! emulators such as QEMU's TCG.
 //!
-//! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
-//! what else is asked.
+//! With several CPUs, [`CpuRounds`](crate::platform::rounds::CpuRounds) is `synchronize_cpus`, `quiesce` and `relax` ready made:
+//! the kernel gives its CPU's number and a way to interrupt the others, and calls two functions in that interrupt's handler.
+//! Its example is whole.
+//!
+//! Where tasks are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says what else is asked.
 //!
 //! # 5. Init
 //! Once, on the boot CPU, before others run and with interrupts masked:
