@@ -57,7 +57,7 @@ pub trait Cpus {
 /// [`Platform`](super::Platform).
 ///
 /// For kernels that never preempt kernel code, or preempt it only where it is
-/// [quiescent](crate::TraceContext::is_quiescent). Where tasks are preempted anywhere, [`synchronize`](Self::synchronize) is
+/// [quiescent](crate::Engine::is_quiescent). Where tasks are preempted anywhere, [`synchronize`](Self::synchronize) is
 /// right as well, but [`quiesce`](Self::quiesce) looks at running tasks only: those that were preempted inside a callback are
 /// the kernel's to look at.
 ///
