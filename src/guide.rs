@@ -74,11 +74,11 @@
 //!     }
 //!
 //!     fn synchronize_cpus(&self) -> Result<(), CpuTimeout> {
-//!         Ok(()) // With several CPUs: an interrupt to each of the others, and wait until each has answered.
+//!         Ok(()) // With several CPUs: `CpuRounds::synchronize`.
 //!     }
 //!
 //!     fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-//!         Ok(()) // With several CPUs, or preemption: until nobody can be inside a callback any more.
+//!         Ok(()) // With several CPUs: `CpuRounds::quiesce`. With preemption: see its description.
 //!     }
 //! }
 //! ```
@@ -93,8 +93,36 @@
 //! [`may_be_emulated`](crate::Platform::may_be_emulated) left as it is, each word is stored a second time, for the sake of
 //! emulators such as QEMU's TCG.
 //!
-//! Where there are several CPUs, or tasks that are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says
-//! what else is asked.
+//! With several CPUs, [`CpuRounds`](crate::platform::rounds::CpuRounds) is `synchronize_cpus`, `quiesce` and `relax` ready made:
+//! the kernel gives its CPU's number and a way to interrupt the others, and calls two functions in that interrupt's handler.
+//! Its example is whole.
+//!
+//! Where tasks are preempted inside the kernel, [`quiesce`](crate::Platform::quiesce) says what else is asked.
+//!
+//! ## Preemption without a list of tasks
+//! A kernel that can't look at each preempted task need not, if no task is preempted inside a callback or a stub. Then only
+//! running ones are looked at, and `CpuRounds` does that. At the end of an interrupt's handler, when it has
+//! [left](crate::TraceContext::leave) its level:
+//! ```
+//! use fentry::{Engine, TextAddr, TraceContext};
+//! # fn time_slice_is_over() -> bool { true }
+//! # fn switch_task() {}
+//!
+//! /// `context` is what the base register leads to, `pc` what was interrupted (ELR), and interrupts are masked.
+//! fn end_of_interrupt(engine: &Engine, context: &TraceContext, pc: TextAddr) {
+//!     // If not now, then at the next interrupt: a callback is short.
+//!     if time_slice_is_over() && engine.is_quiescent(context, pc) {
+//!         switch_task();
+//!     }
+//! }
+//! ```
+//! [`is_quiescent`](crate::Engine::is_quiescent) takes no lock, and the engine's own functions are never traced. *Nor may be
+//! yours from here to the switch*: a function among them whose return is hooked would return in another task's context, and
+//! end in [`lost_return`](crate::Platform::lost_return); and where the interrupt hit a callback, the check itself would be
+//! counted as a miss at every interrupt. Give `end_of_interrupt`, what it calls, and `switch_task` the attribute
+//! `#[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]`; a filter that leaves them out helps until the next one.
+//! The handler of a nested interrupt doesn't switch. Where returns are hooked, each task has a context and a shadow stack of
+//! its own, and the switch changes the base register.
 //!
 //! # 5. Init
 //! Once, on the boot CPU, before others run and with interrupts masked:

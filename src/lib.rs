@@ -62,7 +62,7 @@
 //! stub/       all code that a callsite can reach: entry and return assembly, generated stubs, their room
 //! text/       the only writer of instructions: checked pokes, caches, CPUs
 //! ops/        what a user registers: callback, probe, direct trampoline, counter, recorder
-//! platform    what a kernel supplies
+//! platform/   what a kernel supplies, and rounds among its CPUs
 //! record/     recorded without a call: a CPU's counters, hits, the flight recorder
 //! context/    one running call: the recursion guard, registers, the shadow stack, unwinding, the clock
 //! callsite/   what compiler and linker left: a callsite's forms, the table, veneers

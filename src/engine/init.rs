@@ -65,6 +65,7 @@ impl Engine {
         crate::stub::exit::set_platform(self.platform);
         registry.regions.push(region);
         registry.sets.room.set(env.stubs.room);
+        env.stubs.text.into_iter().chain([registry.sets.room.text()]).for_each(|range| self.stub_text.add(range));
         registry.stub_env = Some(env);
         drop(registry);
         let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());

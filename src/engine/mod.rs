@@ -55,6 +55,7 @@ mod selection;
 mod sets;
 mod show;
 mod spans;
+mod stub_text;
 #[cfg(test)]
 mod tests;
 mod veneers;
@@ -70,17 +71,21 @@ pub use show::{OpsStatus, Statistics, Status, TextCheck};
 // What `Image::new` takes.
 pub use crate::stub::entry::{LinkedStub, Stubs};
 
+use crate::address::{TextAddr, TextRange};
+use crate::context::TraceContext;
 use crate::platform::Platform;
 use crate::symbols::Symbols;
 #[cfg(not(target_os = "none"))]
 use crate::text::Machine;
 use core::fmt;
 use registry::{Registry, RegistryGuard};
+use stub_text::StubText;
 
 /// The engine: one for a kernel, in a `static`.
 ///
 /// All methods may be called with interrupts on or off, from any CPU, but neither from a callback nor from an interrupt
-/// handler, nor from a closure that was passed to one of them: they take one lock. [`symbols`](Self::symbols) takes none.
+/// handler, nor from a closure that was passed to one of them: they take one lock. [`symbols`](Self::symbols), [`is_quiescent`](Self::is_quiescent) and
+/// [`for_each_stub_range`](Self::for_each_stub_range) take none, and may be called anywhere.
 /// A caller that holds a lock which another CPU spins on with interrupts masked keeps that CPU from synchronising: the
 /// batch is then undone when the platform's timeout expires.
 pub struct Engine {
@@ -88,6 +93,8 @@ pub struct Engine {
     state: spin::Mutex<Registry>,
     /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
+    /// The same for interrupt handlers.
+    stub_text: StubText,
 }
 
 impl Engine {
@@ -95,13 +102,14 @@ impl Engine {
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
-        Self { platform, state, symbols: spin::Once::new() }
+        Self { platform, state, symbols: spin::Once::new(), stub_text: StubText::new() }
     }
 
     /// Makes an engine that runs on any machine, such as one of `fakes`.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
-        Self { platform, state: spin::Mutex::new(Registry::new(platform, machine)), symbols: spin::Once::new() }
+        let state = spin::Mutex::new(Registry::new(platform, machine));
+        Self { platform, state, symbols: spin::Once::new(), stub_text: StubText::new() }
     }
 
     /// Returns the kernel's symbols, as init was given them.
@@ -116,6 +124,25 @@ impl Engine {
             0 => self.platform.slide(),
             slide => slide,
         }
+    }
+
+    /// Returns whether a thread of execution that is interrupted at `pc` is quiescent: inside no callback, and in no stub.
+    /// `context` is its own. Always true before init.
+    ///
+    /// Waits for nothing: for interrupt handlers, also of a CPU that is inside the engine. A kernel that preempts only
+    /// where this is true has no preempted threads that [`quiesce`](Platform::quiesce) would have to look at
+    /// ([how](crate::guide#preemption-without-a-list-of-tasks)).
+    pub fn is_quiescent(&self, context: &TraceContext, pc: TextAddr) -> bool {
+        !context.in_callback() && !self.stub_text.iter().any(|stub| stub.contains(pc))
+    }
+
+    /// Calls `show` with every range of text in which a thread may be on its way to a callback:
+    /// [`MAX_STUB_RANGES`](crate::platform::MAX_STUB_RANGES) at most. It is what [`quiesce`](Platform::quiesce) is given,
+    /// at any time and without waiting.
+    ///
+    /// The veneers of modules come and go. They are shown from before a callsite leads to them until no thread is in them.
+    pub fn for_each_stub_range(&self, show: impl FnMut(TextRange)) {
+        self.stub_text.iter().for_each(show);
     }
 
     fn lock(&self) -> RegistryGuard<'_> {

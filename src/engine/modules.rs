@@ -55,11 +55,14 @@ unsafe impl Regions for Engine {
         let token = RegionToken::fresh();
         // SAFETY: all are our caller's promises, and the same.
         let region = unsafe { registry.build_region(new, &token) }.map_err(refuse)?;
+        let veneers = region.veneer_room();
+        self.stub_text.add(veneers);
         registry.regions.insert(place, region);
         match registry.apply_filters(place) {
             Ok(()) => Ok(token),
             Err(cause) => {
                 let mut region = registry.regions.remove(place);
+                self.stub_text.remove(veneers);
                 region.clear(text, &mut registry.sets);
                 // Where the platform fails a second time, they stay ready.
                 // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
@@ -72,7 +75,10 @@ unsafe impl Regions for Engine {
     fn remove(&self, token: RegionToken) -> Result<(), NotRemoved> {
         let mut registry = self.lock();
         match registry.remove_region(token.number()) {
-            Ok(()) => Ok(()),
+            Ok(veneers) => {
+                self.stub_text.remove(veneers);
+                Ok(())
+            }
             Err(error) => Err(NotRemoved { token, error }),
         }
     }
@@ -118,8 +124,9 @@ impl Registry {
         Ok(plan.carry_out(None)?)
     }
 
-    /// Takes the ops away from the callsites of a module's region, and then removes the region.
-    fn remove_region(&mut self, token: u64) -> Result<(), RegionError> {
+    /// Takes the ops away from the callsites of a module's region, and then removes the region; returns the room of its
+    /// veneers.
+    fn remove_region(&mut self, token: u64) -> Result<TextRange, RegionError> {
         let unknown = RegionError { text: TextRange::EMPTY, cause: RegionCause::Unknown };
         let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
         let text = self.regions[place].text;
@@ -130,8 +137,7 @@ impl Registry {
         // Nobody executes the text any more, whatever is written there.
         self.regions[place].clear(text, &mut self.sets);
         self.quiesce_and_reclaim().map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
-        drop(self.regions.remove(place));
-        Ok(())
+        Ok(self.regions.remove(place).veneer_room())
     }
 }
 

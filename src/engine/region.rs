@@ -33,6 +33,12 @@ pub(super) struct Region {
 }
 
 impl Region {
+    /// The room for its veneers; empty where it needs none.
+    #[cfg(feature = "module")]
+    pub(super) fn veneer_room(&self) -> TextRange {
+        self.veneers.as_ref().map_or(TextRange::EMPTY, Veneers::room)
+    }
+
     /// Makes the region of the kernel's own text.
     pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, InitCounts), InitError> {
         let Image { text, excluded, section, section_bytes, encoding, layout, symbols, .. } = image;

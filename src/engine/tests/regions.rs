@@ -4,6 +4,7 @@ use super::{BASE, FORMS, PADDED, callback, engine_on, first_stub, init, load, op
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::veneer::{STUB_VENEERS, Veneer};
 use crate::callsite::{NOP, Refusal, State};
+use crate::context::TraceContext;
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
@@ -11,7 +12,7 @@ use crate::module::regions::{RegionCause, RegionToken, Regions as _};
 use crate::ops::{Ops, OpsFlags};
 use crate::record::hits::CallsiteHits;
 use crate::symbols::SymbolsError;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::boxed::Box;
 use std::format;
 use std::string::ToString;
@@ -335,11 +336,55 @@ fn what_is_waited_for_is_all_that_a_callsite_can_be_on_its_way_through() {
     called.extend(stubs.text.into_iter().filter(|text| !text.is_empty()).map(|text| text.start));
     called.extend([stubs.caller.entry, stubs.regs_caller.entry, stubs.miss, stubs.skip, stubs.room.start]);
     let is_asked = |at: &TextAddr| kernel.quiesced().iter().any(|text| text.contains(*at));
+    let context = TraceContext::new();
+    assert!(called.iter().all(|at| !engine.is_quiescent(&context, *at)));
     engine.unregister(ops).unwrap();
     assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+    assert_eq!(shown(&engine), used(&kernel.quiesced()), "at any time what the platform is asked about");
+    let [.., veneers] = shown(&engine)[..] else { panic!("there are veneers") };
     engine.register(ops, &Filter::new(&[Rule::name("f")])).unwrap();
     engine.remove(token).unwrap();
     assert!(called.iter().all(is_asked), "{called:?} {:?}", kernel.quiesced());
+    assert!(!shown(&engine).contains(&veneers), "its veneers have gone with the module");
+    assert!(engine.is_quiescent(&context, veneers.start) && !engine.is_quiescent(&context, stubs.room.start));
+    context.busy.store(1, Ordering::Relaxed);
+    assert!(!engine.is_quiescent(&context, veneers.start), "inside a callback");
+}
+
+/// An interrupt handler may have interrupted the engine itself.
+#[test]
+fn where_stubs_are_is_shown_while_the_engine_is_locked() {
+    let (kernel, engine, _) = with_module(NEAR, 1);
+    let mut seen = Vec::new();
+    engine.for_each_callsite(|_| engine.for_each_stub_range(|range| seen.push(range)));
+    assert!(seen.contains(&kernel.stubs().room), "{seen:?}");
+    assert!(shown(&engine_on(FakeText::new(BASE)).1).is_empty(), "before init");
+}
+
+/// A module that can't be added leaves no range behind.
+#[test]
+fn veneers_of_a_refused_module_are_not_shown() {
+    let (kernel, engine, _) = with_module(FAR, 8);
+    engine.register(ops(), &Filter::ALL).unwrap();
+    let before = shown(&engine);
+    kernel.set_fault(Some(Fault::AliasesFrom(7)));
+    load(kernel, &engine, 0).unwrap_err();
+    kernel.repair();
+    assert_eq!(shown(&engine), before);
+    let token = load(kernel, &engine, 0).unwrap();
+    assert_eq!(shown(&engine).len(), before.len() + 1);
+    engine.remove(token).unwrap();
+    assert_eq!(shown(&engine), before);
+}
+
+fn used(ranges: &[TextRange]) -> Vec<TextRange> {
+    ranges.iter().copied().filter(|range| !range.is_empty()).collect()
+}
+
+fn shown(engine: &Engine) -> Vec<TextRange> {
+    let mut ranges = Vec::new();
+    engine.for_each_stub_range(|range| ranges.push(range));
+    ranges
 }
 
 /// Text is freed and comes to hold other functions.

@@ -110,7 +110,7 @@ pub(crate) fn init_cpu() {
     gic.init_cpu(cpu);
     GicCpuInterface::enable_group1(true);
     GicCpuInterface::set_priority_mask(PRIORITY_MASK);
-    for interrupt in [TIMER, smp::SYNCHRONIZE, smp::WAKE, smp::CALL] {
+    for interrupt in [TIMER, smp::ROUND, smp::WAKE, smp::CALL] {
         gic.set_interrupt_priority(interrupt, Some(cpu), PRIORITY).expect("a private interrupt");
         gic.enable_interrupt(interrupt, Some(cpu), true).expect("a private interrupt");
     }
@@ -124,12 +124,12 @@ pub(crate) fn handle(frame: &mut ExceptionFrame) {
     // 2. `leave` is below, on the only way out.
     // 3. Handlers nest, and callbacks inside this one end inside it.
     let outer = unsafe { this.trace.enter(ContextLevel::Irq) };
-    smp::note_quiescence(this, Some(TextAddr::new(frame.elr)));
+    smp::ROUNDS.look(this.index(), &this.trace, TextAddr::new(frame.elr));
     // None: it was withdrawn between the exception and now.
     if let Some(interrupt) = GicCpuInterface::get_and_acknowledge_interrupt(InterruptGroup::Group1) {
         match interrupt {
             TIMER => tick(this, frame),
-            smp::SYNCHRONIZE => smp::answer(),
+            smp::ROUND => smp::ROUNDS.answer(this.index()),
             smp::WAKE => {}
             smp::CALL => smp::take_interrupt_call(this),
             other => panic!("interrupt {other:?} came that nobody had enabled"),

@@ -34,11 +34,6 @@ pub struct PerCpu {
     pub(crate) reporting: AtomicBool,
     /// MPIDR_EL1's affinity fields.
     pub(crate) mpidr: AtomicU64,
-    pub(crate) online: AtomicBool,
-    /// The last request to synchronise that this CPU has answered.
-    pub(crate) synchronized: AtomicU64,
-    /// The last request to be quiescent that this CPU was seen so for.
-    pub(crate) quiescent: AtomicU64,
     /// Work for this CPU, put here by others.
     pub(crate) job: AtomicPtr<Job>,
     /// A function to be called by the next call interrupt, put here by others.
@@ -62,9 +57,6 @@ impl PerCpu {
             catch: AtomicPtr::new(core::ptr::null_mut()),
             reporting: AtomicBool::new(false),
             mpidr: AtomicU64::new(0),
-            online: AtomicBool::new(false),
-            synchronized: AtomicU64::new(0),
-            quiescent: AtomicU64::new(0),
             job: AtomicPtr::new(core::ptr::null_mut()),
             interrupt_call: AtomicPtr::new(core::ptr::null_mut()),
             tick_period: AtomicU64::new(0),

@@ -18,8 +18,8 @@ pub static PLATFORM: TestPlatform = TestPlatform;
 // SAFETY:
 // - an alias is the same physical memory as the text page, mapped Normal Write-Back Inner Shareable and writable, until it
 //   is given back;
-// - `smp::synchronize` waits until every other CPU has executed an ISB since; `smp::quiesce` looks at what its interrupt
-//   interrupts on each; the CPUs are all of one kind;
+// - each CPU is in `ROUNDS` under its own number from its start on, with a context of its own; `interrupts::handle` has it
+//   looked at, with what it interrupts, and no handler is interrupted; the CPUs are all of one kind;
 // - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever, with its context
 //   and its area; there are no tasks.
 // No method takes a lock that a callback could hold: the page tables' lock is taken nowhere else while a batch can run.
@@ -57,7 +57,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-        smp::quiesce(stubs)
+        smp::ROUNDS.quiesce(&smp::TestCpus, stubs)
     }
 
     fn for_each_context(&self, show: &mut dyn FnMut(&TraceContext)) {
@@ -80,9 +80,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn relax(&self) {
-        // The engine calls this outside of callbacks and stubs.
-        smp::note_quiescence(percpu::this(), None);
-        smp::wait();
+        smp::ROUNDS.relax(&smp::TestCpus, &percpu::this().trace);
     }
 }
 

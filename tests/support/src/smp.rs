@@ -3,12 +3,10 @@
 //! A CPU that has nothing to do sleeps until a job is put into its block and it is woken. Jobs run as
 //! the CPU's thread, with interrupts on; [`interrupt`] runs a function in an interrupt handler instead.
 //!
-//! # Synchronising
+//! # Rounds
 //!
-//! Every request has a number. The one who asks takes the next number, interrupts the others, and waits until each has
-//! written that number, or a later one, into its own block. A CPU writes it in the interrupt's handler, after an ISB, or in
-//! any loop of this kernel that waits with interrupts masked ([`answer`]): so two CPUs that ask at once, or one that asks
-//! while the other waits for a lock, don't wait for each other for ever.
+//! [`ROUNDS`] makes the others synchronise, and waits until they are quiescent. A CPU answers in the interrupt's handler, and
+//! in any loop of this kernel that waits with interrupts masked ([`answer`]).
 
 use crate::interrupts::{self, Masked};
 use crate::percpu::{self, MAX_CPUS, PerCpu};
@@ -18,24 +16,41 @@ use aarch64_cpu::registers::{CNTFRQ_EL0, CNTVCT_EL0, Readable as _};
 use arm_gic::IntId;
 use arm_gic::gicv3::{GicCpuInterface, SgiTarget, SgiTargetGroup};
 use core::arch::asm;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use fentry::platform::CpuTimeout;
-use fentry::{TextAddr, TextRange};
+use fentry::platform::rounds::{CpuRounds, Cpus};
 use smccc::Hvc;
-use spin::Mutex;
 
-/// Makes a CPU execute a context synchronisation event.
-pub(crate) const SYNCHRONIZE: IntId = IntId::sgi(0);
+/// Makes a CPU answer the rounds.
+pub(crate) const ROUND: IntId = IntId::sgi(0);
 /// Makes a CPU look for a job.
 pub(crate) const WAKE: IntId = IntId::sgi(1);
 /// Makes a CPU call a function in its interrupt handler.
 pub(crate) const CALL: IntId = IntId::sgi(2);
 
-/// How long a CPU has to answer. Long, because QEMU's CPUs are threads that the host may not run for a while.
+/// How long a CPU has to arrive. Long, because QEMU's CPUs are threads that the host may not run for a while.
 const TIMEOUT_SECONDS: u64 = 10;
 
-/// The number of the last request to synchronise.
-static REQUEST: AtomicU64 = AtomicU64::new(0);
+/// The rounds of this kernel's CPUs.
+pub(crate) static ROUNDS: CpuRounds<MAX_CPUS> = CpuRounds::new();
+
+/// This kernel's CPUs, as the rounds see them.
+#[derive(Debug)]
+pub(crate) struct TestCpus;
+
+impl Cpus for TestCpus {
+    fn this_cpu(&self) -> usize {
+        percpu::this().index()
+    }
+
+    fn interrupt_others(&self) {
+        send_to(ROUND, SgiTarget::All);
+    }
+
+    fn pause(&self) {
+        pause();
+    }
+}
 
 /// How many CPUs the machine has; this kernel uses [`MAX_CPUS`] of them at most.
 pub fn cpu_count() -> usize {
@@ -44,16 +59,12 @@ pub fn cpu_count() -> usize {
 
 /// The CPUs that run.
 pub fn online() -> impl Iterator<Item = usize> {
-    (0..MAX_CPUS).filter(|&cpu| percpu::of(cpu).online.load(Ordering::Acquire))
+    (0..MAX_CPUS).filter(|&cpu| ROUNDS.is_online(cpu))
 }
 
 /// Marks this CPU as running; from now on it is asked to synchronise.
 pub(crate) fn set_online(this: &PerCpu) {
-    this.online.store(true, Ordering::SeqCst);
-    barrier::dsb(barrier::ISH);
-    // Text that was changed before the line above is changed for this CPU as well.
-    this.synchronized.store(REQUEST.load(Ordering::SeqCst), Ordering::Release);
-    barrier::isb(barrier::SY);
+    ROUNDS.go_online(this.index()).expect("there is a place for each block");
 }
 
 /// Starts every CPU that isn't running yet; returns how many run now.
@@ -64,7 +75,7 @@ pub(crate) fn set_online(this: &PerCpu) {
 pub fn start_all() -> usize {
     for (cpu, mpidr) in interrupts::cpus().enumerate().take(MAX_CPUS) {
         let block = percpu::of(cpu);
-        if block.online.load(Ordering::Acquire) {
+        if ROUNDS.is_online(cpu) {
             continue;
         }
         block.mpidr.store(mpidr, Ordering::Relaxed);
@@ -74,7 +85,7 @@ pub fn start_all() -> usize {
         smccc::psci::cpu_on::<Hvc>(mpidr, entry, block_address)
             .unwrap_or_else(|error| panic!("PSCI did not start CPU {cpu} ({mpidr:#x}): {error}"));
         let deadline = Deadline::new();
-        while !block.online.load(Ordering::Acquire) {
+        while !ROUNDS.is_online(cpu) {
             assert!(!deadline.is_over(), "CPU {cpu} was started but didn't arrive");
             pause();
         }
@@ -177,7 +188,7 @@ pub fn on_cpu<F: Fn() + Sync>(cpu: usize, f: F) {
 
 fn post(cpu: usize, job: &Job) {
     let block = percpu::of(cpu);
-    assert!(block.online.load(Ordering::Acquire), "CPU {cpu} is not online");
+    assert!(ROUNDS.is_online(cpu), "CPU {cpu} is not online");
     let job = (&raw const *job).cast_mut();
     while block.job.compare_exchange(core::ptr::null_mut(), job, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         wait();
@@ -192,7 +203,7 @@ fn post(cpu: usize, job: &Job) {
 /// The CPU is not online.
 pub fn interrupt(cpu: usize, f: fn()) {
     let block = percpu::of(cpu);
-    assert!(block.online.load(Ordering::Acquire), "CPU {cpu} is not online");
+    assert!(ROUNDS.is_online(cpu), "CPU {cpu} is not online");
     let f = f as *mut ();
     while block.interrupt_call.compare_exchange(core::ptr::null_mut(), f, Ordering::AcqRel, Ordering::Relaxed).is_err()
     {
@@ -248,16 +259,11 @@ pub fn pause() {
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Answers a request to synchronise, if there is one. For the interrupt's handler and for every loop that waits with
-/// interrupts masked.
+/// Answers a round of synchronising, if there is one. For every loop that waits with interrupts masked; where they are
+/// not, the handler answers as well.
 pub fn answer() {
-    let Some(this) = percpu::try_this() else { return };
-    let request = REQUEST.load(Ordering::Acquire);
-    // The branch orders the ISB after the load: a request that was seen is one whose changes are fetched from here on.
-    if this.synchronized.load(Ordering::Relaxed) != request {
-        // SAFETY: an ISB is always safe. Not by `barrier::isb`, whose options let memory accesses move across.
-        unsafe { asm!("isb", options(nostack, preserves_flags)) };
-        this.synchronized.store(request, Ordering::Release);
+    if let Some(this) = percpu::try_this() {
+        ROUNDS.answer(this.index());
     }
 }
 
@@ -267,75 +273,7 @@ pub fn answer() {
 ///
 /// A CPU did not answer in time.
 pub fn synchronize() -> Result<(), CpuTimeout> {
-    let Some(this) = percpu::try_this() else { return Ok(()) };
-    let others = || online().map(percpu::of).filter(|other| !core::ptr::eq(*other, this));
-    if others().next().is_none() {
-        return Ok(());
-    }
-    let request = REQUEST.fetch_add(1, Ordering::AcqRel) + 1;
-    send_to(SYNCHRONIZE, SgiTarget::All);
-    let deadline = Deadline::new();
-    for other in others() {
-        while other.synchronized.load(Ordering::Acquire) < request {
-            if deadline.is_over() {
-                return Err(CpuTimeout { cpu: other.index() });
-            }
-            wait();
-        }
-    }
-    Ok(())
-}
-
-/// The number of the last request to be quiescent, and the stubs that it is about.
-static QUIESCE: AtomicU64 = AtomicU64::new(0);
-static STUBS: Mutex<[TextRange; MAX_STUBS]> = Mutex::new([TextRange::EMPTY; MAX_STUBS]);
-/// The most pieces of stub text that this kernel has: the assembly, the room for generated code, and veneers of modules.
-const MAX_STUBS: usize = 16;
-
-/// Waits until every other CPU has been seen outside of callbacks and stubs. In this kernel nothing is preempted, so each
-/// CPU is a thread of execution.
-///
-/// # Errors
-///
-/// A CPU was not seen so in time.
-pub fn quiesce(stubs: &[TextRange]) -> Result<(), CpuTimeout> {
-    let Some(this) = percpu::try_this() else { return Ok(()) };
-    {
-        assert!(stubs.len() <= MAX_STUBS);
-        let _masked = Masked::new();
-        let mut all = STUBS.lock();
-        *all = [TextRange::EMPTY; MAX_STUBS];
-        all.iter_mut().zip(stubs).for_each(|(place, stub)| *place = *stub);
-    }
-    let request = QUIESCE.fetch_add(1, Ordering::AcqRel) + 1;
-    let deadline = Deadline::new();
-    for other in online().map(percpu::of).filter(|other| !core::ptr::eq(*other, this)) {
-        while other.quiescent.load(Ordering::Acquire) < request {
-            if deadline.is_over() {
-                return Err(CpuTimeout { cpu: other.index() });
-            }
-            // Each interrupt is a look; between two of them it goes on a little.
-            send_to(WAKE, SgiTarget::All);
-            for _ in 0..100 {
-                wait();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Notes that this CPU is quiescent, if it is and somebody waits for it: interrupted at `pc`, or waiting for the engine.
-pub(crate) fn note_quiescence(this: &PerCpu, pc: Option<TextAddr>) {
-    let request = QUIESCE.load(Ordering::Acquire);
-    if this.quiescent.load(Ordering::Relaxed) >= request {
-        return;
-    }
-    // Taken for a moment only, and always with interrupts masked: an engine that waits for its lock is one of many.
-    let Some(stubs) = STUBS.try_lock() else { return };
-    let quiescent = pc.map_or(!this.trace.in_callback(), |pc| this.trace.is_quiescent(pc, &*stubs));
-    if quiescent {
-        this.quiescent.store(request, Ordering::Release);
-    }
+    ROUNDS.synchronize(&TestCpus)
 }
 
 /// A moment after which somebody is late.

@@ -3,6 +3,8 @@
 //! The engine knows instructions, callsites and ops; it does not know how this kernel maps memory, how it
 //! reaches its other CPUs, or where it keeps what belongs to one thread of execution. That is the whole of [`Platform`].
 
+pub mod rounds;
+
 use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
 use crate::record::CpuArea;
@@ -20,6 +22,9 @@ pub const ALIAS_BYTES: u64 = 4096;
 pub const MAX_STUB_RANGES: usize = if cfg!(feature = "module") { 131 } else { 4 };
 
 /// The services that the engine needs from a kernel.
+///
+/// Where there are several CPUs, [`rounds`] has [`synchronize_cpus`](Self::synchronize_cpus), [`quiesce`](Self::quiesce) and
+/// [`relax`](Self::relax) ready made.
 ///
 /// # What runs at the same time
 /// An engine calls everything from [`begin_batch`](Self::begin_batch) to [`end_batch`](Self::end_batch), and

@@ -1,0 +1,421 @@
+//! Rounds: what CPUs see in every order of their accesses (`loom`), and what callers see on one host thread.
+//!
+//! In the models a CPU's "text" is a word, and ISB copies it to what the CPU executes. A round that is over promises that no
+//! CPU executes the old word. Interrupts are turns of polling, a few; a round that is not answered in so many ends late.
+
+extern crate std;
+
+use super::protocol::{Kind, Protocol, Seat, Word};
+use super::{CpuRounds, Cpus, NoSuchCpu};
+use crate::address::{TextAddr, TextRange};
+use crate::context::TraceContext;
+use crate::platform::{CpuTimeout, MAX_STUB_RANGES};
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering;
+use loom::sync::atomic::AtomicU64;
+use std::string::ToString;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize as Count;
+use std::vec::Vec;
+
+impl Word for AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_add(value, order)
+    }
+    fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_max(value, order)
+    }
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.swap(value, order)
+    }
+    fn fence(order: Ordering) {
+        loom::sync::atomic::fence(order);
+    }
+}
+
+fn word() -> AtomicU64 {
+    AtomicU64::new(0)
+}
+
+/// Two CPUs, and what they share.
+struct Machine {
+    protocol: Protocol<2, 1, AtomicU64>,
+    /// The words that each CPU may change.
+    text: [AtomicU64; 2],
+    /// Whose round of synchronising is over.
+    over: [AtomicU64; 2],
+}
+
+impl Machine {
+    fn new(online: [bool; 2]) -> Arc<Self> {
+        let seats = online.map(|online| Seat {
+            online: AtomicU64::new(u64::from(online)),
+            synchronized: word(),
+            quiescent: word(),
+        });
+        let protocol = Protocol {
+            seats,
+            synchronizes: word(),
+            looks: word(),
+            asking: word(),
+            count: word(),
+            ranges: [[word(), word()]],
+        };
+        Arc::new(Self { protocol, text: [word(), word()], over: [word(), word()] })
+    }
+}
+
+/// One CPU: the words that it executes.
+struct Cpu<'m> {
+    machine: &'m Machine,
+    number: usize,
+    executed: [Cell<u64>; 2],
+}
+
+impl<'m> Cpu<'m> {
+    fn new(machine: &'m Machine, number: usize) -> Self {
+        Self { machine, number, executed: [Cell::new(0), Cell::new(0)] }
+    }
+
+    fn isb(&self) {
+        for (executed, text) in self.executed.iter().zip(&self.machine.text) {
+            executed.set(text.load(Ordering::Relaxed));
+        }
+    }
+
+    fn answer(&self) {
+        self.machine.protocol.answer(self.number, || {
+            // Until now it executes what it has. (One that comes online executes nothing that changes.)
+            self.check();
+            self.isb();
+        });
+        self.check();
+    }
+
+    fn go_online(&self) {
+        assert!(self.machine.protocol.go_online(self.number, || self.isb()));
+        self.check();
+    }
+
+    /// No round is over that this CPU has not synchronised in.
+    fn check(&self) {
+        let other = 1 - self.number;
+        if self.machine.over[other].load(Ordering::Acquire) == 1 {
+            assert_eq!(self.executed[other].get(), 1, "old text is executed after the round");
+        }
+    }
+
+    /// Changes its word, and synchronises for so many turns; whether the others answered in time.
+    fn change(&self, turns: usize) -> bool {
+        let protocol = &self.machine.protocol;
+        self.machine.text[self.number].store(1, Ordering::Relaxed);
+        let round = protocol.begin_synchronize();
+        self.answer();
+        for _ in 0..turns {
+            if protocol.missing(Kind::Synchronize, round).is_none() {
+                self.machine.over[self.number].store(1, Ordering::Release);
+                return true;
+            }
+            self.answer();
+            loom::thread::yield_now();
+        }
+        false
+    }
+}
+
+/// Runs both CPUs in every order, with at most three preemptions, as `first` and `second` say. `first` returns whether its
+/// round was over: in some orders it must be, and in some be late.
+fn explore(online: [bool; 2], first: fn(&Cpu<'_>) -> bool, second: fn(&Cpu<'_>)) {
+    let ends: Arc<[Count; 2]> = Arc::new([Count::new(0), Count::new(0)]);
+    let counted = ends.clone();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let machine = Machine::new(online);
+        let shared = machine.clone();
+        let other = loom::thread::spawn(move || second(&Cpu::new(&shared, 1)));
+        let over = first(&Cpu::new(&machine, 0));
+        counted[usize::from(over)].fetch_add(1, Ordering::Relaxed);
+        other.join().unwrap();
+    });
+    assert!(ends.iter().all(|count| count.load(Ordering::Relaxed) > 0), "late and over: {ends:?}");
+}
+
+#[test]
+fn a_round_is_over_when_the_other_cpu_executes_new_text() {
+    explore(
+        [true, true],
+        |cpu| cpu.change(3),
+        |cpu| {
+            cpu.answer();
+            cpu.answer();
+        },
+    );
+}
+
+#[test]
+fn a_cpu_that_comes_online_in_a_round_executes_new_text() {
+    explore(
+        [true, false],
+        |cpu| cpu.change(2),
+        |cpu| {
+            cpu.go_online();
+            cpu.answer();
+        },
+    );
+}
+
+#[test]
+fn a_cpu_that_goes_and_comes_in_a_round_executes_new_text() {
+    explore(
+        [true, true],
+        |cpu| cpu.change(2),
+        |cpu| {
+            cpu.machine.protocol.go_offline(1);
+            cpu.go_online();
+        },
+    );
+}
+
+#[test]
+fn two_cpus_that_ask_at_once_answer_each_other() {
+    explore(
+        [true, true],
+        |cpu| cpu.change(3),
+        |cpu| {
+            if cpu.change(3) {
+                cpu.check();
+            }
+        },
+    );
+}
+
+#[test]
+fn a_late_answer_is_none_to_the_next_round() {
+    // The first round is late at once; what the second one is about is stored behind it.
+    fn two_rounds(cpu: &Cpu<'_>) -> bool {
+        cpu.machine.protocol.begin_synchronize();
+        cpu.change(3)
+    }
+    explore([true, true], two_rounds, |cpu| {
+        cpu.answer();
+        cpu.answer();
+    });
+}
+
+fn range(start: u64, end: u64) -> TextRange {
+    TextRange::new(TextAddr::new(start), TextAddr::new(end))
+}
+
+struct Used(loom::cell::UnsafeCell<u64>);
+
+// SAFETY: `loom` runs one thread at a time, and panics before it lets two accesses to the cell race.
+unsafe impl Sync for Used {}
+// SAFETY: it is a number.
+unsafe impl Send for Used {}
+
+/// CPU 1 is in a stub with something that CPU 0 frees once it has seen it quiescent.
+#[test]
+fn what_a_stub_uses_is_freed_after_it() {
+    let ends: Arc<[Count; 2]> = Arc::new([Count::new(0), Count::new(0)]);
+    let counted = ends.clone();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let machine = Machine::new([true, true]);
+        let used = Arc::new(Used(loom::cell::UnsafeCell::new(0)));
+        let (shared, using) = (machine.clone(), used.clone());
+        let other = loom::thread::spawn(move || {
+            shared.protocol.look(1, TextAddr::new(0x104));
+            // `loom` fails the test if this and the write below can happen at once.
+            using.0.with(|value| {
+                // SAFETY: it lives as long as both threads.
+                assert_eq!(unsafe { *value }, 0, "used after it was freed");
+            });
+            shared.protocol.look(1, TextAddr::new(0x200));
+            shared.protocol.look(1, TextAddr::new(0x200));
+        });
+        let round = machine.protocol.begin_quiesce(&[range(0x100, 0x110)]).unwrap();
+        assert_eq!(machine.protocol.begin_quiesce(&[]), None, "one at a time");
+        machine.protocol.note_waiting(0);
+        let mut over = false;
+        for _ in 0..3 {
+            over = machine.protocol.missing(Kind::Quiesce, round).is_none();
+            if over {
+                // SAFETY: as above.
+                used.0.with_mut(|value| unsafe { *value = 1 });
+                break;
+            }
+            loom::thread::yield_now();
+        }
+        counted[usize::from(over)].fetch_add(1, Ordering::Relaxed);
+        other.join().unwrap();
+    });
+    assert!(ends.iter().all(|count| count.load(Ordering::Relaxed) > 0), "late and over: {ends:?}");
+}
+
+/// The first round is late while CPU 1 may be looking, and the next one's ranges take the place of its own.
+#[test]
+fn a_look_that_begins_in_a_late_round_is_none_in_the_next() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let machine = Machine::new([true, true]);
+        let shared = machine.clone();
+        let other = loom::thread::spawn(move || {
+            shared.protocol.look(1, TextAddr::new(0x204));
+            shared.protocol.look(1, TextAddr::new(0x204));
+        });
+        machine.protocol.begin_quiesce(&[range(0x100, 0x110)]).unwrap();
+        machine.protocol.end_quiesce();
+        let round = machine.protocol.begin_quiesce(&[range(0x200, 0x210)]).unwrap();
+        machine.protocol.note_waiting(0);
+        assert_eq!(machine.protocol.missing(Kind::Quiesce, round), Some(1));
+        other.join().unwrap();
+        assert_eq!(machine.protocol.missing(Kind::Quiesce, round), Some(1), "it was in a stub all the time");
+    });
+}
+
+/// CPUs of which each interrupt calls `handler`, and whose clock goes on by one at each reading.
+struct Few<F> {
+    this: usize,
+    now: Cell<u64>,
+    handler: RefCell<F>,
+}
+
+impl<F: FnMut()> Few<F> {
+    fn new(this: usize, handler: F) -> Self {
+        Self { this, now: Cell::new(u64::MAX - 5), handler: RefCell::new(handler) }
+    }
+}
+
+impl<F: FnMut()> Cpus for Few<F> {
+    fn this_cpu(&self) -> usize {
+        self.this
+    }
+    fn interrupt_others(&self) {
+        (self.handler.borrow_mut())();
+    }
+    fn ticks(&self) -> u64 {
+        self.now.replace(self.now.get().wrapping_add(1))
+    }
+    fn timeout_ticks(&self) -> u64 {
+        1000
+    }
+}
+
+fn rounds(online: &[usize]) -> CpuRounds<4> {
+    let rounds = CpuRounds::new();
+    online.iter().for_each(|cpu| rounds.go_online(*cpu).unwrap());
+    rounds
+}
+
+#[test]
+fn one_cpu_asks_nobody() {
+    for online in [&[][..], &[1]] {
+        let rounds = rounds(online);
+        let cpus = Few::new(1, || panic!("nobody is there"));
+        assert_eq!(rounds.synchronize(&cpus), Ok(()));
+        assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()));
+    }
+}
+
+#[test]
+fn each_cpu_that_is_online_must_answer() {
+    let rounds = rounds(&[0, 1, 3]);
+    let answering = Few::new(0, || [1, 3].into_iter().for_each(|cpu| rounds.answer(cpu)));
+    assert_eq!(rounds.synchronize(&answering), Ok(()));
+    let arriving = Few::new(0, || {
+        [1, 3].into_iter().for_each(|cpu| rounds.answer(cpu));
+        rounds.go_online(2).unwrap();
+    });
+    assert_eq!(rounds.synchronize(&arriving), Ok(()), "it starts with the round's number, without an interrupt");
+    assert_eq!(rounds.synchronize(&answering), Err(CpuTimeout { cpu: 2 }), "and then is asked as the others are");
+    rounds.go_offline(2);
+    let half = Few::new(0, || rounds.answer(1));
+    assert_eq!(rounds.synchronize(&half), Err(CpuTimeout { cpu: 3 }));
+    rounds.answer(3);
+    assert_eq!(rounds.synchronize(&half), Err(CpuTimeout { cpu: 3 }), "its late answer is to the round before");
+    let leaving = Few::new(0, || {
+        rounds.answer(1);
+        rounds.go_offline(3);
+    });
+    assert_eq!(rounds.synchronize(&leaving), Ok(()));
+    assert!(rounds.is_online(1) && !rounds.is_online(3) && !rounds.is_online(4));
+}
+
+#[test]
+fn a_cpu_is_looked_at_until_it_is_seen_outside() {
+    let rounds = rounds(&[0, 1]);
+    let context = TraceContext::new();
+    let mut pcs = [0x100, 0x10c, 0x110].into_iter();
+    let looks = Cell::new(0);
+    let cpus = Few::new(0, || {
+        looks.set(looks.get() + 1);
+        rounds.look(1, &context, TextAddr::new(pcs.next().unwrap()));
+    });
+    assert_eq!(rounds.quiesce(&cpus, &[range(0x100, 0x110)]), Ok(()));
+    assert_eq!(looks.get(), 3);
+}
+
+#[test]
+fn inside_a_callback_no_cpu_is_quiescent_and_a_waiting_one_is() {
+    let rounds = rounds(&[0, 1]);
+    let context = TraceContext::new();
+    let other = Few::new(1, || ());
+    context.busy.store(1, Ordering::Relaxed);
+    let cpus = Few::new(0, || {
+        rounds.look(1, &context, TextAddr::new(0x1000));
+        rounds.relax(&other, &context);
+    });
+    assert_eq!(rounds.quiesce(&cpus, &[]), Err(CpuTimeout { cpu: 1 }));
+    context.busy.store(0, Ordering::Relaxed);
+    let cpus = Few::new(0, || rounds.relax(&other, &context));
+    assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()));
+}
+
+#[test]
+fn every_range_is_looked_at_also_where_there_are_too_many() {
+    for count in [MAX_STUB_RANGES - 1, MAX_STUB_RANGES, MAX_STUB_RANGES + 5] {
+        let stubs: Vec<_> = (1..=count as u64).map(|number| range(number * 0x100, number * 0x100 + 0x10)).collect();
+        for stub in [0, count / 2, MAX_STUB_RANGES - 2, count - 1] {
+            let rounds = rounds(&[0, 1]);
+            let context = TraceContext::new();
+            let cpus = Few::new(0, || rounds.look(1, &context, stubs[stub].start));
+            assert_eq!(rounds.quiesce(&cpus, &stubs), Err(CpuTimeout { cpu: 1 }), "{stub} of {count}");
+            // What was not seen is seen when it goes on, and the next round is about fewer.
+            let cpus = Few::new(0, || rounds.look(1, &context, TextAddr::new(0x80)));
+            assert_eq!(rounds.quiesce(&cpus, &stubs[..1]), Ok(()));
+        }
+    }
+}
+
+#[test]
+fn a_round_in_a_round_waits_for_its_end() {
+    let rounds = rounds(&[0, 1]);
+    let context = TraceContext::new();
+    let other = Few::new(1, || ());
+    let cpus = Few::new(0, || {
+        assert_eq!(rounds.synchronize(&Few::new(1, || rounds.answer(0))), Ok(()), "beside a round of quiescence");
+        assert_eq!(rounds.quiesce(&other, &[]), Err(CpuTimeout { cpu: 1 }), "the other one is under way");
+        rounds.look(1, &context, TextAddr::new(0));
+    });
+    assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()), "who waits for a round is quiescent");
+}
+
+#[test]
+fn a_cpu_without_a_place_is_refused() {
+    let rounds = rounds(&[]);
+    let error = rounds.go_online(4).unwrap_err();
+    assert_eq!(error, NoSuchCpu { cpu: 4, cpus: 4 });
+    assert_eq!(error.to_string(), "The CPU 4 can't come online: there are rounds for 4 CPUs, numbered from 0");
+    rounds.answer(4);
+    rounds.look(4, &TraceContext::new(), TextAddr::new(0));
+    rounds.go_offline(4);
+}
