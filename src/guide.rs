@@ -23,8 +23,9 @@
 //! if they are compiled with it too: `cargo build -Zbuild-std=core,alloc`. C code is compiled with
 //! `-fpatchable-function-entry=2 -fno-omit-frame-pointer`.
 //!
-//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then (C:
-//! `-falign-functions=8`), since the literal must be aligned. Parts of a kernel may be compiled in the one way and parts in
+//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
+//! literal must be aligned. (C: `-fmin-function-alignment=8` from GCC 14 on; `-falign-functions=8` with Clang or an older
+//! GCC, which ignores it at `-Os` and for cold functions.) Parts of a kernel may be compiled in the one way and parts in
 //! the other. Functions of other sizes are refused, each by its entry. What an entry means follows from where the
 //! function's symbol stands; a kernel without symbols (step 5) must have one layout, and says which by
 //! [`Image::with_layout`](crate::Image::with_layout).
@@ -46,8 +47,8 @@
 //! A position-independent kernel's section is empty of addresses in the file: they are RELATIVE relocations, which the
 //! kernel applies to itself at start. Init comes after that; before, it returns
 //! [`TableError::NotRelocated`](crate::callsite::TableError::NotRelocated), or, where the linker left the addresses in place
-//! as well (RELR, `--apply-dynamic-relocs`),
-//! [`TableError::NothingAccepted`](crate::callsite::TableError::NothingAccepted). A failed init can be tried again.
+//! as well (GNU ld, RELR, `--apply-dynamic-relocs`), [`TableError::OutsideText`](crate::callsite::TableError::OutsideText). A
+//! failed init can be tried again.
 //!
 //! # 4. The platform
 //! What the engine asks of a kernel is the trait [`Platform`](crate::Platform): where text can be written (never through
@@ -231,8 +232,8 @@
 //! distributions' GCC compiles for position-independent programs unless it is told `-fno-pie`.
 //!
 //! # Names
-//! Filters by name need the kernel's symbol table in the kernel: link, run `cargo fentry symbols kernel.elf -o symbols.o`,
-//! and link again with `symbols.o` added. `Image::linked` finds it. Or link once, with room for it
-//! (`--defsym=__fentry_symbols_room=64K`, before the linker fragment), and let `cargo fentry symbols --in-place kernel.elf` fill
-//! that; where the room is too small, it says how much is needed. Without one, filters by
-//! address work, and those by name select nothing.
+//! With `=4,2` each function has room for one 64-bit literal before it; add `-Zmin-function-alignment=8` then, since the
+//! literal must be aligned. (C: `-fmin-function-alignment=8` from GCC 14 on; `-falign-functions=8` with Clang or an older
+//! GCC, which ignores it at `-Os` and for cold functions.) Parts of a kernel may be compiled in the one way and parts in
+//! the other. Functions of other sizes are refused, each by its entry. What an entry means follows from where the
+//! function's symbol stands; a kernel without symbols (step 5) must have one layout, and says which by

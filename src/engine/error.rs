@@ -88,6 +88,13 @@ pub enum RegisterError {
     /// A stub can't be made where there is room for it.
     #[error("A stub can't be made in the room for it: {0}")]
     Stub(#[source] insn::EncodeError),
+    /// The filter's rule of this number asks for a name, and no text that it concerns has a symbol table: neither the kernel,
+    /// into which `cargo xtask symbols` puts one, nor a module.
+    #[error("The filter's rule {rule} asks for a name, and there is no symbol table to look it up in")]
+    NoNames {
+        /// The rule's place in the filter, from 0.
+        rule: usize,
+    },
     /// The filter's rule of this number selects no callsite: an unknown name, or a function that can't be traced.
     #[error("The filter's rule {rule} selects no traceable function")]
     NothingSelected {

@@ -200,6 +200,7 @@ impl From<RegisterError> for RegionCause {
             | RegisterError::NotDirect
             | RegisterError::NoCpuArea
             | RegisterError::NoCounter { .. }
+            | RegisterError::NoNames { .. }
             | RegisterError::NothingSelected { .. }
             | RegisterError::NothingTakenAway { .. }
             | RegisterError::Quarantined { .. }

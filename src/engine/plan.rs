@@ -12,7 +12,7 @@ use super::selection::ReturnsTwice;
 use super::sets::SetError;
 use super::spans::Spans;
 use crate::address::TextRange;
-use crate::filter::{Filter, Rule, Sign};
+use crate::filter::{Filter, Pattern, Rule, Sign};
 use crate::ops::Action;
 
 /// Changes that are planned, and discarded if they are not carried out.
@@ -48,6 +48,11 @@ impl<'r> Plan<'r> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let selected = select(regions, filter, &mut SetChange::adding(sets, members, number));
         let selected = selected.map_err(|error| match error {
+            SelectError::NothingSelected(rule) | SelectError::NothingTakenAway(rule)
+                if filter.rules().get(rule).is_some_and(|rule| self.lacks_names(rule)) =>
+            {
+                RegisterError::NoNames { rule }
+            }
             SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
             SelectError::NothingTakenAway(rule) => RegisterError::NothingTakenAway { rule },
             SelectError::Refused(refused) => self.error_of(refused),
@@ -59,6 +64,14 @@ impl<'r> Plan<'r> {
         }
         self.note_spans(number);
         Ok(count)
+    }
+
+    /// Whether a rule asks for a name where nothing has any.
+    fn lacks_names(&self, rule: &Rule<'_>) -> bool {
+        let origins = || self.registry.regions.iter().map(|region| &region.origin);
+        let mut concerned = origins().filter(|origin| rule.concerns(origin.module())).peekable();
+        let asks = !matches!(rule.pattern, Pattern::Address(_)) && concerned.peek().is_some();
+        asks && concerned.all(|origin| origin.symbols().is_none())
     }
 
     /// Plans that no callsite has the ops of this number; returns how many lose it.

@@ -63,9 +63,15 @@ impl Region {
         let region = Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE };
         if counts.accepted == 0 {
             let first = region.refused(machine).next();
+            let is_outside = region.refused(machine).all(|(entry, _)| !text.contains(entry));
             region.table.dissolve();
             let InitCounts { refused, excluded, .. } = counts;
-            return Err(InitError::Table(TableError::NothingAccepted { refused, excluded, first }));
+            return Err(InitError::Table(match first {
+                Some((first, _)) if is_outside && excluded == 0 => {
+                    TableError::OutsideText { entries: refused, text, first }
+                }
+                _ => TableError::NothingAccepted { refused, excluded, first },
+            }));
         }
         Ok((region, counts))
     }

@@ -19,7 +19,8 @@ compile with room at each function's entry:
 
 pub(super) fn keep() -> String {
     format!(
-        "keep the section, in writable data: give the linker examples/fentry.ld as a second -T, or write into your own script\n\
+        "keep the section, in writable data: give the linker examples/fentry.ld by a -T before the one of your\n\
+         own script, or write into that\n\
          {}\n\
          and see that no /DISCARD/ matches it before that",
         section(".fentry.callsites")
@@ -59,8 +60,9 @@ initialise the engine only after the kernel has relocated itself, and keep .rela
 if the start-up code has no self-relocation, link without -pie and with -Crelocation-model=static";
 
 pub(super) const ALIGNMENT: &str = "\
-they are traced, but the pointer before each can't be read at once. Compile with -Zmin-function-alignment=8 (C:
--falign-functions=8). With kCFI and =4,2 nothing helps: its hash of four bytes comes before the two NOPs, so that an
+they are traced, but the pointer before each can't be read at once. Compile Rust with -Zmin-function-alignment=8, C by GCC
+14 or later with -fmin-function-alignment=8, by an older one or Clang with -falign-functions=8, which such a GCC ignores at
+-Os and for cold functions. With kCFI and =4,2 nothing helps: its hash of four bytes comes before the two NOPs, so that an
 aligned start puts the function four bytes off";
 
 pub(super) const PROTECTION: &str = "\
@@ -86,6 +88,12 @@ build them with the kernel's own flags: -Zbuild-std=core,alloc";
 pub(super) const REFUSED: &str = "\
 these functions stay untraced, the others work; compile all objects with the same -fpatchable-function-entry
 (=2 or =4,2), and let nothing patch the text before the engine's init";
+
+pub(super) const OUTSIDE_TEXT: &str = "\
+the engine's init would refuse the section (TableError::OutsideText). Either the image range is wrong: see that
+__fentry_image_start and __fentry_image_stop are around all text (examples/fentry.ld takes the section .text; if yours has
+another name, change that); or the entries are of another link address: initialise the engine only after the kernel has
+relocated itself, and keep .rela.dyn in the image";
 
 pub(super) const DUPLICATE: &str = "\
 nothing is lost: these functions are traced, once, under all of their names. The linker has folded equal functions into

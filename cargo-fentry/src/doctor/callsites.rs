@@ -38,7 +38,9 @@ pub(super) fn examine(loaded: &Loaded<'_>, entries: &[Entry], report: &mut Repor
     if decoded.excluded > 0 {
         report.good(format!("{} entries in the engine's own text, never traced", decoded.excluded));
     }
-    refusals(loaded, &decoded, report);
+    if !outside_text(loaded, &decoded, report) {
+        refusals(loaded, &decoded, report);
+    }
     alignment(loaded, &decoded, report);
     if !decoded.accepted.is_empty() {
         protection(loaded, report);
@@ -121,6 +123,19 @@ impl Entry {
 fn is_relative(entries: &[Entry], text: TextRange) -> bool {
     let in_text = |relative| entries.iter().filter(|entry| text.contains(TextAddr::new(entry.addr(relative)))).count();
     in_text(true) > in_text(false)
+}
+
+/// Whether no entry at all lies inside the text, which is one problem and not one of each entry; reports it.
+fn outside_text(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) -> bool {
+    let text = text(loaded);
+    let is_outside =
+        !decoded.named.is_empty() && decoded.named.iter().all(|entry| !text.contains(TextAddr::new(*entry)));
+    if is_outside {
+        let entries = decoded.named.iter().map(|entry| format!("{entry:#x}  {}", loaded.name_of(*entry)));
+        let what = format!("none of the {} entries lies inside the text {text}", decoded.named.len());
+        report.problem_with_cases(what, shortened(entries), advice::OUTSIDE_TEXT);
+    }
+    is_outside
 }
 
 fn refusals(loaded: &Loaded<'_>, decoded: &Decoded, report: &mut Report) {

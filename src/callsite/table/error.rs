@@ -1,6 +1,6 @@
 //! How a section gives its addresses, and why it can't become a table.
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::Refusal;
 use core::fmt;
 use thiserror::Error;
@@ -45,8 +45,22 @@ pub enum TableError {
         /// The first such entry.
         entry: TextAddr,
     },
-    /// No entry is a callsite that may be traced. If all are outside the text, the kernel has not relocated itself yet, or
-    /// the entries have another [`Encoding`] than was said.
+    /// Every entry lies outside the text: the kernel is position-independent and has not relocated itself yet (some linkers, such
+    /// as GNU ld, leave the addresses that it was linked at in the section), or the entries have another [`Encoding`] than was
+    /// said.
+    #[error(
+        "None of the callsite section's {entries} entries lies inside the text {text}, such as {first}: relocate the kernel \
+         before init, or say how its entries give addresses by Image::with_encoding"
+    )]
+    OutsideText {
+        /// How many entries there are.
+        entries: usize,
+        /// The text.
+        text: TextRange,
+        /// The first entry, as an address.
+        first: TextAddr,
+    },
+    /// No entry is a callsite that may be traced.
     #[error(
         "The callsite section has no entry that can be traced: {refused} refused, {excluded} excluded{}",
         fmt::from_fn(|f| first.map_or(Ok(()), |(entry, refusal)| write!(f, "; the first, {entry}: {refusal}")))

@@ -6,7 +6,7 @@ use crate::callsite::table::{Encoding, TableError};
 use crate::callsite::{LandingPad, Layout, MOV_X9_LR, NOP, Refusal};
 use crate::engine::{Engine, Image, InitError, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
-use crate::filter::Filter;
+use crate::filter::{Filter, Rule};
 use crate::symbols::{Convention, Function, Symbols, SymbolsError, encode};
 use crate::text::PokeCause;
 use std::boxed::Box;
@@ -237,13 +237,21 @@ fn a_section_of_which_nothing_is_accepted_is_an_error_that_leaves_it_as_it_was()
     };
     // SAFETY: nothing executes a fake's text.
     let attempt = |change: fn(Image) -> Image| unsafe { engine.init(change(image_of(kernel, whole()))) };
+    let (text, first) = (image_of(kernel, whole()).text, functions[0].offset(-(1 << 40)));
+    let outside = InitError::Table(TableError::OutsideText { entries: 2, text, first });
+    assert_eq!(attempt(|image| image), Err(outside));
+    assert!(outside.to_string().contains("relocate the kernel before init"), "{outside}");
+    // The wrong encoding, and then the kernel relocates itself.
+    let wrong = attempt(|image| image.with_encoding(Encoding::Relative));
+    assert!(matches!(wrong, Err(InitError::Table(TableError::OutsideText { entries: 2, .. }))), "{wrong:?}");
+    // One that lies inside, and is nothing there, says that the kernel is where it should be.
+    let broken = functions[0].offset(8);
+    whole()[1] = broken.get();
     let first = Some((functions[0].offset(-(1 << 40)), Refusal::OutsideText));
     let nothing = InitError::Table(TableError::NothingAccepted { refused: 2, excluded: 0, first });
     assert_eq!(attempt(|image| image), Err(nothing));
     assert!(nothing.to_string().contains("2 refused, 0 excluded"), "{nothing}");
-    // The wrong encoding, and then the kernel relocates itself.
-    let wrong = attempt(|image| image.with_encoding(Encoding::Relative));
-    assert!(matches!(wrong, Err(InitError::Table(TableError::NothingAccepted { refused: 2, .. }))), "{wrong:?}");
+    whole()[1] = functions[1].get() - (1 << 40);
     assert_eq!(engine.register(ops(), &Filter::ALL), Err(RegisterError::NotInitialised));
     for (entry, function) in whole().iter_mut().zip(functions) {
         assert_eq!(*entry, function.get() - (1 << 40), "what was there");
@@ -501,4 +509,26 @@ fn without_symbols_the_layout_is_stated_or_beyond_doubt() {
     let error = counts_of(text, None).unwrap_err();
     assert_eq!(error, InitError::Table(TableError::LayoutUnknown { entry: other }));
     assert!(error.to_string().contains("with_layout"), "{error}");
+}
+
+#[test]
+fn without_symbols_a_rule_by_name_says_that_there_are_none() {
+    let mut text = FakeText::new(BASE);
+    let functions = [text.function("f", COMPILED), text.function("g", COMPILED)];
+    let (kernel, engine) = engine_on(text);
+    let image = Image { symbols: None, layout: Some(Layout::Plain), ..kernel.image() };
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(image) }.unwrap();
+    let parse = |text| Rule::parse(text).unwrap();
+    let refused = |rules: &[Rule<'_>]| engine.register(ops(), &Filter::new(rules)).unwrap_err();
+    for by_name in ["f", "f*", "!f", "!f*"] {
+        let error = refused(&[Rule::address(functions[0]), parse(by_name)]);
+        assert_eq!(error, RegisterError::NoNames { rule: 1 }, "{by_name}");
+        assert!(error.to_string().contains("no symbol table"), "{error}");
+    }
+    // An address needs none, whether something is there or not.
+    assert_eq!(refused(&[Rule::address(TextAddr::new(1))]), RegisterError::NothingSelected { rule: 0 });
+    let ops = ops();
+    assert_eq!(engine.register(ops, &Filter::new(&[Rule::address(functions[1])])), Ok(1));
+    assert_eq!(engine.unregister(ops), Ok(1));
 }

@@ -66,3 +66,14 @@ fn the_fragment_is_printed_and_the_tests_own_script_keeps_the_same() {
         assert_eq!(inputs, of_script, "{section}");
     }
 }
+
+#[test]
+fn the_fragment_comes_before_the_kernel_s_script_and_alignment_is_of_the_compiler() {
+    for advice in [advice::keep(), advice::gather()] {
+        assert!(advice.contains("before"), "{advice}");
+        assert!(!advice.contains("second -T"), "{advice}");
+    }
+    for flag in [ALIGNMENT, "-fmin-function-alignment=8", "-falign-functions=8"] {
+        assert!(advice::ALIGNMENT.contains(flag) && GUIDE.contains(flag), "{flag}");
+    }
+}

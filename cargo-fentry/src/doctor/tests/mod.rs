@@ -183,6 +183,22 @@ fn a_refused_entry_is_named_with_its_words() {
 }
 
 #[test]
+fn entries_that_all_lie_outside_the_text_are_one_problem() {
+    // The image's range is not where the functions are.
+    let body = GOOD
+        .replace("__fentry_image_start = .;", "__fentry_image_start = . - 64;")
+        .replace("__fentry_image_stop = .;", "__fentry_image_stop = __fentry_image_start + 64;");
+    let report = diagnose("outside", &[PLAIN, PADDED], &body, &[]);
+    let outside = "none of the 2 entries lies inside the text [0x4007ffc0, 0x40080000)";
+    assert_problem(&report, outside, "TableError::OutsideText");
+    assert_says(&report, "0x40080000  plain+0x0/0x10");
+    assert_eq!(problems(&report).len(), 2, "{report}");
+    // One inside is enough for it not to be that.
+    let report = diagnose("not-outside", &[PLAIN, BROKEN], GOOD, &[]);
+    assert!(!report.to_string().contains("lies inside the text"), "{report}");
+}
+
+#[test]
 fn callsites_that_overlap_are_all_refused() {
     let nops: Function<'_> = ("nops", &[NOP, NOP, NOP, NOP, RET], Some(0));
     let again: Function<'_> = ("again", &[NOP, NOP, RET], Some(0));
