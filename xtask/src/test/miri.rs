@@ -33,7 +33,7 @@ const TESTS: [&str; 5] = ["--package", "fentry", "--package", "safe", "--lib"];
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-permissive-provenance";
 
 /// Tests that are left to the host, by a part of their names: Miri takes a thousand times as long.
-const LEFT_TO_THE_HOST: [(&str, &str); 19] = [
+const LEFT_TO_THE_HOST: [(&str, &str); 20] = [
     ("filter::tests::a_rule_of_any_length", "rules of a million letters"),
     ("insn::", "whole instruction fields, and nothing there is unsafe"),
     ("several::as_many_", "every number that an ops and a set can have"),
@@ -45,6 +45,7 @@ const LEFT_TO_THE_HOST: [(&str, &str); 19] = [
     ("engine::tests::protocol::", "every order of the steps of a model, and nothing there is unsafe"),
     ("stub::tests::recorder::", "every order of the steps of a model"),
     ("ring::tests::concurrent::", "loom has threads of its own, which Miri has not"),
+    ("rounds::tests::concurrent::", "the same"),
     ("flight::giving::", "the same"),
     ("ring::tests::nested::", "every step of every writer interrupted"),
     ("ring::tests::stress::", "minutes of writing; the outside crate has a shorter one"),

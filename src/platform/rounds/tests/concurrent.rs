@@ -1,22 +1,18 @@
-//! Rounds: what CPUs see in every order of their accesses (`loom`), and what callers see on one host thread.
+//! What CPUs see of rounds in every order of their accesses (`loom`).
 //!
 //! In the models a CPU's "text" is a word, and ISB copies it to what the CPU executes. A round that is over promises that no
 //! CPU executes the old word. Interrupts are turns of polling, a few; a round that is not answered in so many ends late.
 
 extern crate std;
 
-use super::protocol::{Kind, Protocol, Seat, Word};
-use super::{CpuRounds, Cpus, NoSuchCpu};
-use crate::address::{TextAddr, TextRange};
-use crate::context::TraceContext;
-use crate::platform::{CpuTimeout, MAX_STUB_RANGES};
-use core::cell::{Cell, RefCell};
+use super::range;
+use crate::address::TextAddr;
+use crate::platform::rounds::protocol::{Kind, Protocol, Seat, Word};
+use core::cell::Cell;
 use core::sync::atomic::Ordering;
 use loom::sync::atomic::AtomicU64;
-use std::string::ToString;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize as Count;
-use std::vec::Vec;
 
 impl Word for AtomicU64 {
     fn load(&self, order: Ordering) -> u64 {
@@ -209,10 +205,6 @@ fn a_late_answer_is_none_to_the_next_round() {
     });
 }
 
-fn range(start: u64, end: u64) -> TextRange {
-    TextRange::new(TextAddr::new(start), TextAddr::new(end))
-}
-
 struct Used(loom::cell::UnsafeCell<u64>);
 
 // SAFETY: `loom` runs one thread at a time, and panics before it lets two accesses to the cell race.
@@ -280,142 +272,4 @@ fn a_look_that_begins_in_a_late_round_is_none_in_the_next() {
         other.join().unwrap();
         assert_eq!(machine.protocol.missing(Kind::Quiesce, round), Some(1), "it was in a stub all the time");
     });
-}
-
-/// CPUs of which each interrupt calls `handler`, and whose clock goes on by one at each reading.
-struct Few<F> {
-    this: usize,
-    now: Cell<u64>,
-    handler: RefCell<F>,
-}
-
-impl<F: FnMut()> Few<F> {
-    fn new(this: usize, handler: F) -> Self {
-        Self { this, now: Cell::new(u64::MAX - 5), handler: RefCell::new(handler) }
-    }
-}
-
-impl<F: FnMut()> Cpus for Few<F> {
-    fn this_cpu(&self) -> usize {
-        self.this
-    }
-    fn interrupt_others(&self) {
-        (self.handler.borrow_mut())();
-    }
-    fn ticks(&self) -> u64 {
-        self.now.replace(self.now.get().wrapping_add(1))
-    }
-    fn timeout_ticks(&self) -> u64 {
-        1000
-    }
-}
-
-fn rounds(online: &[usize]) -> CpuRounds<4> {
-    let rounds = CpuRounds::new();
-    online.iter().for_each(|cpu| rounds.go_online(*cpu).unwrap());
-    rounds
-}
-
-#[test]
-fn one_cpu_asks_nobody() {
-    for online in [&[][..], &[1]] {
-        let rounds = rounds(online);
-        let cpus = Few::new(1, || panic!("nobody is there"));
-        assert_eq!(rounds.synchronize(&cpus), Ok(()));
-        assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()));
-    }
-}
-
-#[test]
-fn each_cpu_that_is_online_must_answer() {
-    let rounds = rounds(&[0, 1, 3]);
-    let answering = Few::new(0, || [1, 3].into_iter().for_each(|cpu| rounds.answer(cpu)));
-    assert_eq!(rounds.synchronize(&answering), Ok(()));
-    let arriving = Few::new(0, || {
-        [1, 3].into_iter().for_each(|cpu| rounds.answer(cpu));
-        rounds.go_online(2).unwrap();
-    });
-    assert_eq!(rounds.synchronize(&arriving), Ok(()), "it starts with the round's number, without an interrupt");
-    assert_eq!(rounds.synchronize(&answering), Err(CpuTimeout { cpu: 2 }), "and then is asked as the others are");
-    rounds.go_offline(2);
-    let half = Few::new(0, || rounds.answer(1));
-    assert_eq!(rounds.synchronize(&half), Err(CpuTimeout { cpu: 3 }));
-    rounds.answer(3);
-    assert_eq!(rounds.synchronize(&half), Err(CpuTimeout { cpu: 3 }), "its late answer is to the round before");
-    let leaving = Few::new(0, || {
-        rounds.answer(1);
-        rounds.go_offline(3);
-    });
-    assert_eq!(rounds.synchronize(&leaving), Ok(()));
-    assert!(rounds.is_online(1) && !rounds.is_online(3) && !rounds.is_online(4));
-}
-
-#[test]
-fn a_cpu_is_looked_at_until_it_is_seen_outside() {
-    let rounds = rounds(&[0, 1]);
-    let context = TraceContext::new();
-    let mut pcs = [0x100, 0x10c, 0x110].into_iter();
-    let looks = Cell::new(0);
-    let cpus = Few::new(0, || {
-        looks.set(looks.get() + 1);
-        rounds.look(1, &context, TextAddr::new(pcs.next().unwrap()));
-    });
-    assert_eq!(rounds.quiesce(&cpus, &[range(0x100, 0x110)]), Ok(()));
-    assert_eq!(looks.get(), 3);
-}
-
-#[test]
-fn inside_a_callback_no_cpu_is_quiescent_and_a_waiting_one_is() {
-    let rounds = rounds(&[0, 1]);
-    let context = TraceContext::new();
-    let other = Few::new(1, || ());
-    context.busy.store(1, Ordering::Relaxed);
-    let cpus = Few::new(0, || {
-        rounds.look(1, &context, TextAddr::new(0x1000));
-        rounds.relax(&other, &context);
-    });
-    assert_eq!(rounds.quiesce(&cpus, &[]), Err(CpuTimeout { cpu: 1 }));
-    context.busy.store(0, Ordering::Relaxed);
-    let cpus = Few::new(0, || rounds.relax(&other, &context));
-    assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()));
-}
-
-#[test]
-fn every_range_is_looked_at_also_where_there_are_too_many() {
-    for count in [MAX_STUB_RANGES - 1, MAX_STUB_RANGES, MAX_STUB_RANGES + 5] {
-        let stubs: Vec<_> = (1..=count as u64).map(|number| range(number * 0x100, number * 0x100 + 0x10)).collect();
-        for stub in [0, count / 2, MAX_STUB_RANGES - 2, count - 1] {
-            let rounds = rounds(&[0, 1]);
-            let context = TraceContext::new();
-            let cpus = Few::new(0, || rounds.look(1, &context, stubs[stub].start));
-            assert_eq!(rounds.quiesce(&cpus, &stubs), Err(CpuTimeout { cpu: 1 }), "{stub} of {count}");
-            // What was not seen is seen when it goes on, and the next round is about fewer.
-            let cpus = Few::new(0, || rounds.look(1, &context, TextAddr::new(0x80)));
-            assert_eq!(rounds.quiesce(&cpus, &stubs[..1]), Ok(()));
-        }
-    }
-}
-
-#[test]
-fn a_round_in_a_round_waits_for_its_end() {
-    let rounds = rounds(&[0, 1]);
-    let context = TraceContext::new();
-    let other = Few::new(1, || ());
-    let cpus = Few::new(0, || {
-        assert_eq!(rounds.synchronize(&Few::new(1, || rounds.answer(0))), Ok(()), "beside a round of quiescence");
-        assert_eq!(rounds.quiesce(&other, &[]), Err(CpuTimeout { cpu: 1 }), "the other one is under way");
-        rounds.look(1, &context, TextAddr::new(0));
-    });
-    assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()), "who waits for a round is quiescent");
-}
-
-#[test]
-fn a_cpu_without_a_place_is_refused() {
-    let rounds = rounds(&[]);
-    let error = rounds.go_online(4).unwrap_err();
-    assert_eq!(error, NoSuchCpu { cpu: 4, cpus: 4 });
-    assert_eq!(error.to_string(), "The CPU 4 can't come online: there are rounds for 4 CPUs, numbered from 0");
-    rounds.answer(4);
-    rounds.look(4, &TraceContext::new(), TextAddr::new(0));
-    rounds.go_offline(4);
 }
