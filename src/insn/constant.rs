@@ -58,7 +58,7 @@ impl Start {
 /// The fewest instructions that put `value` into `rd`.
 ///
 /// ```
-/// use fentry::insn::{Reg, seq::load_constant};
+/// use fentry::insn::{Reg, load_constant};
 ///
 /// assert_eq!(load_constant(Reg::X0, 0xffff_ffff_ffff_1234).insns().len(), 1);
 /// assert_eq!(load_constant(Reg::X0, 0x5555_5555_1234_5555).insns().len(), 2);

@@ -61,7 +61,8 @@ pub trait Cpus {
 /// right as well, but [`quiesce`](Self::quiesce) looks at running tasks only: those that were preempted inside a callback are
 /// the kernel's to look at.
 ///
-/// The caller's interrupts may be masked or not; while it waits, it answers the rounds of others. Each turn of the waiting loop masks them for itself, so the caller may move to another CPU between turns.
+/// The caller's interrupts may be masked or not; while it waits, it answers the rounds of others. Each turn of the waiting
+/// loop masks them for itself, so the caller may move to another CPU between turns.
 ///
 /// The numbers of CPUs are taken at their word: promises 2 and 6 of [`Platform`](super::Platform#safety) rest on them.
 ///

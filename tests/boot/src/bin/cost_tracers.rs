@@ -117,8 +117,8 @@ fn recording_costs_few_instructions() {
     static ARGUMENTS: Ops = function::<Kernel, 3>();
     static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
     static SHALLOW: Ops = Ops::returning::<Graph<Kernel, 4>>();
-    assert_cost("function, recorded", &FUNCTION, 91, 1);
-    assert_cost("function with three arguments, recorded", &ARGUMENTS, 101, 1);
+    assert_cost("function, recorded", &FUNCTION, 88, 1);
+    assert_cost("function with three arguments, recorded", &ARGUMENTS, 98, 1);
     assert_cost("graph, recorded", &GRAPH, 133, 1);
     assert_cost("graph to a depth of 4, recorded", &SHALLOW, 129, 1);
 }
@@ -180,7 +180,7 @@ fn what_is_kept_in_memory_costs_few_instructions() {
     static DEEP: Ops = deepest::<Kernel>();
     assert_cost("profiler", &PROFILER, 109, 1);
     assert_cost("latency histogram", &LATENCY, 76, 1);
-    assert_cost("slower than", &SLOW, 66, 1);
+    assert_cost("slower than", &SLOW, 64, 1);
     assert_cost("deepest stack", &DEEP, 57, 1);
     assert!(PROFILE.functions().all(|function| function.hits == 200));
 }
