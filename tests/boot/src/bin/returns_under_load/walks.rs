@@ -1,5 +1,6 @@
 //! Walks along the stack at any moment: each must reach the outermost frame, and see no return stub.
 
+use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use support::{backtrace, percpu};
 
@@ -14,8 +15,15 @@ pub(crate) fn set_outermost() {
     OUTERMOST[percpu::this().index()].store(outermost.get(), Ordering::Relaxed);
 }
 
-/// Walks from this frame record of the running CPU.
-pub(crate) fn walk_from(record: u64) {
+/// Walks from here.
+#[inline(never)]
+pub(crate) fn walk_from_here() {
+    // What it returns is used: a call that is a function's last may be a jump, and the record is no more then.
+    black_box(walk_from(backtrace::frame_pointer()));
+}
+
+/// Walks from this frame record of the running CPU; returns how many frames there are.
+pub(crate) fn walk_from(record: u64) -> u64 {
     unsafe extern "C" {
         fn fentry_return();
     }
@@ -30,6 +38,7 @@ pub(crate) fn walk_from(record: u64) {
     assert_eq!(last, outermost, "a walk from {record:#x} ends after {frames} frames");
     WALKS.fetch_add(1, Ordering::Relaxed);
     FRAMES.fetch_add(frames, Ordering::Relaxed);
+    frames
 }
 
 /// How many walks there were since the last call, and of how many frames.
