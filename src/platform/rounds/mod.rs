@@ -198,15 +198,18 @@ impl<const CPUS: usize> CpuRounds<CPUS> {
     ///
     /// A CPU did not answer in time. The next round does not take a late answer for its own.
     pub fn synchronize(&self, cpus: &impl Cpus) -> Result<(), CpuTimeout> {
-        let deadline = Deadline::new(cpus);
-        let round = masked(|| {
+        let (round, has_others) = masked(|| {
             let round = self.protocol.begin_synchronize();
             // This CPU as well: the caller may go on on another one, which was not asked by it.
             let this = cpus.this_cpu();
             self.answer(this);
-            self.interrupt_others(cpus, this);
-            round
+            (round, self.interrupt_others(cpus, this))
         });
+        // Who comes online from here on starts with this round's number.
+        if !has_others {
+            return Ok(());
+        }
+        let deadline = Deadline::new(cpus);
         loop {
             // First the time: a CPU that was not run until after the deadline looks once more for answers.
             let is_late = deadline.is_over(cpus);
@@ -269,11 +272,14 @@ impl<const CPUS: usize> CpuRounds<CPUS> {
         self.answer(this);
     }
 
-    fn interrupt_others(&self, cpus: &impl Cpus, this: usize) {
-        if self.protocol.has_others(this) {
+    /// Interrupts the other CPUs that are online; returns whether there are any.
+    fn interrupt_others(&self, cpus: &impl Cpus, this: usize) -> bool {
+        let has_others = self.protocol.has_others(this);
+        if has_others {
             complete_stores();
             cpus.interrupt_others();
         }
+        has_others
     }
 }
 
