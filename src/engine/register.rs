@@ -19,8 +19,7 @@ impl Engine {
     /// # Errors
     ///
     /// [`RegisterError`]; no callsite has changed then, unless it says so. Where some have, or where a CPU was not seen
-    /// quiescent after callsites had been changed and put back, `ops` stays registered, without getting new callsites, and
-    /// must be unregistered.
+    /// quiescent after callsites had been changed and put back, `ops` stays registered and must be unregistered.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         // Before the lock: with modules this allocates.
         let member = Member::new(ops, filter);

@@ -35,7 +35,11 @@ pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut 
 /// Whether a mangled name has the crate `fentry` in it, and not one whose name only ends like it.
 fn is_engine(name: &str) -> bool {
     let Some(at) = name.find("6fentry") else { return false };
-    (name.starts_with("_R") || name.starts_with("_ZN")) && !name[..at].ends_with(|before: char| before.is_ascii_digit())
+    is_mangled(name) && !name[..at].ends_with(|before: char| before.is_ascii_digit())
+}
+
+fn is_mangled(name: &str) -> bool {
+    name.starts_with("_R") || name.starts_with("_ZN")
 }
 
 fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
@@ -45,7 +49,7 @@ fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
             .iter()
             .any(|section| section.is_executable && section.is_allocated && section.range().contains(addr))
     };
-    let own: Vec<u64> = loaded.labels_where(is_engine).filter(in_text).collect();
+    let own: BTreeSet<u64> = loaded.labels_where(is_engine).filter(in_text).collect();
     if own.is_empty() {
         report.note("the engine is not linked in (yet)");
         return;
@@ -54,7 +58,20 @@ fn gathered(loaded: &Loaded<'_>, report: &mut Report) {
         report.problem("nothing gathers the engine's own text: it would trace itself", &advice::gather());
         return;
     };
-    let outside: Vec<u64> = own.iter().copied().filter(|addr| !range.contains(addr)).collect();
+    // LLVM makes one of equal functions, with the names of all, where any of them stood.
+    let others: BTreeSet<u64> = loaded.labels_where(|name| is_mangled(name) && !is_engine(name)).collect();
+    let (merged, outside): (Vec<u64>, Vec<u64>) =
+        own.iter().filter(|addr| !range.contains(addr)).partition(|addr| others.contains(addr));
+    if !merged.is_empty() {
+        let cases = merged.iter().take(5).map(|&addr| format!("{addr:#x}  {}", loaded.name_of(addr))).collect();
+        report.note_with_cases(
+            format!(
+                "{} functions of the engine are merged with equal ones of others, and traced with those",
+                merged.len()
+            ),
+            cases,
+        );
+    }
     if outside.is_empty() {
         let text = TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end));
         report.good(format!("the engine's own text is gathered: {} functions in {text}", own.len()));

@@ -48,6 +48,10 @@ impl Report {
         self.add(Weight::Note, what.into(), Vec::new(), Some(advice));
     }
 
+    pub(super) fn note_with_cases(&mut self, what: impl Into<String>, cases: Vec<String>) {
+        self.add(Weight::Note, what.into(), cases, None);
+    }
+
     pub(super) fn hint_with_cases(&mut self, what: impl Into<String>, cases: Vec<String>, advice: &str) {
         self.add(Weight::Note, what.into(), cases, Some(advice));
     }

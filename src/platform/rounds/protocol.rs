@@ -183,7 +183,11 @@ impl<const CPUS: usize, const RANGES: usize, W: Word> Protocol<CPUS, RANGES, W> 
             start.store(range.start.get(), Ordering::Relaxed);
             end.store(range.end.get(), Ordering::Relaxed);
         };
-        self.ranges.iter().zip(stubs).for_each(|(place, range)| write(place, *range));
+        // Without `zip`: what is instantiated here is the kernel's crate's, and traced where it is no part of this function.
+        for (number, range) in stubs.iter().enumerate() {
+            let Some(place) = self.ranges.get(number) else { break };
+            write(place, *range);
+        }
         self.count.store(stubs.len().min(RANGES) as u64, Ordering::Relaxed);
         // More than there is room for: the last place spans the rest. What is asked too much can only make a round late.
         let rest = stubs.get(RANGES.saturating_sub(1)..).unwrap_or_default();

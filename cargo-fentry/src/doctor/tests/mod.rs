@@ -313,6 +313,13 @@ fn the_engine_s_own_text_must_be_gathered() {
     let report = diagnose("gathered", &[own], &gathered, &[]);
     assert_says(&report, "the engine's own text is gathered: 1 functions");
     assert_says(&report, "1 entries in the engine's own text, never traced");
+    let elsewhere = gathered.replace("*(.text) __fentry_text_stop = .;", "__fentry_text_stop = .; *(.text .text.*)");
+    let outside = diagnose("outside", &[own], &elsewhere, &[]);
+    assert_problem(&outside, "1 of the engine's 1 functions are outside", "*(.text.fentry_stubs .text.*_6fentry*)");
+    let merged = format!("{elsewhere}\n_RNvCs9_5other5equal = _RNvNtCs1234_6fentry4text4poke;");
+    let report = diagnose("merged", &[own], &merged, &[]);
+    assert_says(&report, "1 functions of the engine are merged with equal ones of others");
+    assert!(!report.to_string().contains("are outside its gathered text"), "{report}");
 }
 
 /// The good script with the engine's text and room for stubs at the end of its text, with `between` and `after` them.
