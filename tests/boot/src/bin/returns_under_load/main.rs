@@ -374,6 +374,8 @@ fn hooks_come_and_go_while_other_cpus_are_inside_the_functions() {
     let before = Totals::now();
     let busy = AtomicUsize::new(1);
     under_load(|cpu, load| {
+        // The calls around this one are hooked too, on a CPU that starts after the first registration.
+        let around = percpu::this().trace.depth();
         if cpu == 0 {
             for round in 0..ROUNDS {
                 let all: &[usize] = [&[0_usize] as &[usize], &[1], &[0, 1]][round % 3];
@@ -392,8 +394,8 @@ fn hooks_come_and_go_while_other_cpus_are_inside_the_functions() {
         while busy.load(Ordering::Acquire) != 0 {
             load.work_once();
         }
-        // All calls that were hooked here have returned.
-        assert_eq!(percpu::this().trace.depth(), 0);
+        // All calls that were hooked in here have returned.
+        assert_eq!(percpu::this().trace.depth(), around);
     });
     let seen = SEEN.load(Ordering::Relaxed);
     println!("{ROUNDS} rounds, {seen} exits");
