@@ -6,6 +6,8 @@
 
 pub(crate) mod build;
 pub(crate) mod console;
+#[cfg(test)]
+mod integration;
 pub(crate) mod linker;
 pub(crate) mod modules;
 pub(crate) mod toolchain;
