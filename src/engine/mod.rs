@@ -93,8 +93,8 @@ use stub_text::StubText;
 ///
 /// # Stack
 /// Optimised, no method but [`init`](Self::init) takes more than 2 KiB of stack, and `init` takes 4 KiB at most; what the
-/// platform's methods, a logger and closures take comes on top. Without optimisation it is four times as much. (A loader of
-/// modules needs more before it calls the engine.)
+/// platform's methods, a logger and closures take comes on top. Without optimisation it is more, and so it is where modules
+/// are loaded.
 pub struct Engine {
     platform: &'static dyn Platform,
     state: spin::Mutex<Registry>,

@@ -26,8 +26,8 @@ support::boot_tests! {
     looking_and_giving_back_fit_a_small_stack,
 }
 
-/// What an operation needs at most, as its documentation says; without optimisation, more. Init needs twice as much.
-const MOST: usize = if cfg!(debug_assertions) { 8192 } else { 2048 };
+/// What an operation needs at most, as its documentation says. Init needs twice as much.
+const MOST: usize = 2048;
 
 /// A platform that takes next to no stack of its own.
 struct Lean;
