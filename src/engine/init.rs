@@ -100,7 +100,9 @@ impl Registry {
     #[cold]
     #[inline(never)]
     fn remove_image(&mut self) {
-        self.regions.drain(..).for_each(|region| drop(region.table.dissolve()));
+        self.regions.drain(..).for_each(|region| {
+            let _ = region.table.dissolve();
+        });
     }
 
     /// Writes what init writes, and notes what stubs are made with.

@@ -46,7 +46,8 @@ pub(super) struct Member {
 pub(super) type KeptFilter = crate::filter::OwnedFilter;
 /// Nothing, where there are none.
 #[cfg(not(feature = "module"))]
-pub(super) type KeptFilter = ();
+#[derive(Default)]
+pub(super) struct KeptFilter;
 
 /// What is kept of a filter. With modules this allocates: before the engine is locked.
 #[cfg(feature = "module")]
@@ -54,7 +55,9 @@ pub(super) fn keep(filter: &Filter<'_>) -> KeptFilter {
     filter.to_owned()
 }
 #[cfg(not(feature = "module"))]
-pub(super) const fn keep(_: &Filter<'_>) -> KeptFilter {}
+pub(super) const fn keep(_: &Filter<'_>) -> KeptFilter {
+    KeptFilter
+}
 
 impl Member {
     /// Whether it gets the callsites in a new region with this text: not without counters for all of them, where it needs
