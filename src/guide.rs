@@ -354,6 +354,11 @@
 //! # static CONTEXT: TraceContext = TraceContext::new();
 //! # give(&CONTEXT, 0..0);
 //! ```
+//! Memory from your kernel's allocator does as well, without a copy on a small stack:
+//! [`ShadowFrames::new_in`](crate::context::shadow::ShadowFrames::new_in) makes a shadow stack of bytes, as many calls
+//! as fit, and [`set_shadow_frames`](crate::TraceContext::set_shadow_frames) takes it; rings have
+//! [`slice_in`](crate::tracer::ring::RingBlock::slice_in).
+//!
 //! Calls that find the shadow stack full, or none, aren't hooked, and are counted
 //! ([`overflows`](crate::TraceContext::overflows)).
 //!
@@ -392,9 +397,8 @@
 //! 1. *Ask `cargo fentry doctor kernel.elf`.* It knows the linker's and the compiler's mistakes.
 //! 2. *A fault in a loop.* Do your vectors print ESR, ELR and FAR without calling what is traced? Look up ELR: in
 //!    `.text.fentry`, at an address that is not mapped (an instruction abort, FAR = ELR), it is step 3's table. Often
-//!    it is the first `memcpy`, since the engine's text has that too. FAR in `.fentry.callsites`, at init: the table is
-//!    mapped read-only.
-//! 3. *Init returns an error:* print it; it says what it found and where.
+//!    it is the first `memcpy`, since the engine's text has that too.
+//! 3. *Init returns an error:* print it; it says what it found and where, a table that is mapped read-only for example.
 //! 4. *`register` returns, and nothing is called.* Does the base register hold what `context_base` says, on this CPU,
 //!    now? Zero means untraced. Is the function called at all, or inlined? Is the alias the same memory as the text
 //!    ([`check_text`](crate::Engine::check_text) reads it where it is executed)?
@@ -408,9 +412,10 @@
 //! 7. *It hangs in `register`, for ever:* it was called from a callback, an interrupt handler, or with a lock held that
 //!    another CPU spins on.
 //! 8. *A fault some time later, at a strange address.* The stack is too small: a callback runs on the traced
-//!    function's, and `register` itself needs some 7 KiB. Or, with returns hooked, a function that step 10 lists.
+//!    function's, and `register` needs 2 KiB of its own, `init` 4 KiB (optimised). Or, with returns hooked, a function
+//!    that step 10 lists.
 //! 9. *Halve it.* A filter of one function by address, then half of the names. With QEMU, `-d int` shows the first
-//!    exception, and `-d in_asm,nochain` the last text that was executed.
+//!    exception, and `-d exec,nochain` the last text that was executed.
 //!
 //! # Arguments
 //! [`arguments`](crate::FtraceRegs::arguments) are x0 to x7 at the function's entry: for `extern "C"` functions, in
@@ -443,8 +448,23 @@
 //! - GCC and Clang: `__attribute__((patchable_function_entry(0)))`;
 //! - assembly: write no entry. A handler that only assembly can leave and enter, as step 9 has it, needs nothing else.
 //!
-//! Or leave them out by filters, each time: `!*my_kernel::switch*`. The engine's own functions, and `memcpy` and its
-//! like of `compiler_builtins`, are gathered by the linker fragment and never traced.
+//! Or say it at init, by names and by symbols of your linker script, so that no filter selects them:
+//! ```
+//! use fentry::Image;
+//! use fentry::engine::LeftOut;
+//!
+//! static NEVER: [LeftOut; 2] = [LeftOut::names("*my_kernel::exceptions::*"), LeftOut::names("switch_to")];
+//! // With symbols: LeftOut::linked(&raw const __early_start, &raw const __early_stop).
+//!
+//! fn without_them(image: Image) -> Image {
+//!     image.leave_out(&NEVER)
+//! }
+//! ```
+//! The report of init counts them ([`left_out`](crate::callsite::InitCounts::left_out)), and what means no function is
+//! in the log. Names need the table of step 7.
+//!
+//! The engine's own functions, and `memcpy` and its like of `compiler_builtins`, are gathered by the linker fragment
+//! and never traced.
 //!
 //! # Calling conventions
 //! From init on each callsite writes x9, and while it is enabled x10 to x17, q16 to q31 and the flags: what the AAPCS64
