@@ -3,6 +3,7 @@
 mod advice;
 mod damaged;
 mod files;
+mod fragment;
 mod heap;
 mod linked;
 mod room;
