@@ -144,15 +144,18 @@ impl<'data> Loaded<'data> {
         at.checked_add(8).is_some_and(|end| self.segment_of(&(at..end)).is_some())
     }
 
-    /// Where the first relocation with an addend lies, and, of those that write into `range`, how many there are and where
-    /// the last one ends; none if none does.
-    pub(super) fn records_for(&self, range: &Range<u64>) -> Option<(u64, usize, u64)> {
-        let first = self.records.iter().map(|(addr, _)| *addr).min()?;
+    /// From the first relocation with an addend to the end of the last one; none if there are none.
+    pub(super) fn records(&self) -> Option<Range<u64>> {
+        let end = |(addr, data): &(u64, &[u8])| addr.saturating_add(data.len() as u64);
+        Some(self.records.iter().map(|(addr, _)| *addr).min()?..self.records.iter().map(end).max()?)
+    }
+
+    /// The addresses of those relocations that write into `range`.
+    pub(super) fn records_for(&self, range: &Range<u64>) -> impl Iterator<Item = u64> {
         let all = self.records.iter().flat_map(|(addr, data)| (*addr..).step_by(24).zip(data.chunks_exact(24)));
-        let place = |record: &[u8]| record[..8].try_into().ok().map(u64::from_le_bytes);
-        let into = all.filter(|(_, record)| place(record).is_some_and(|at| range.contains(&at)));
-        let (count, end) = into.fold((0, 0), |(count, end), (at, _)| (count + 1, u64::max(end, at.saturating_add(24))));
-        (count > 0).then_some((first, count, end))
+        let writes =
+            move |record: &[u8]| record[..8].try_into().is_ok_and(|at| range.contains(&u64::from_le_bytes(at)));
+        all.filter(move |(_, record)| writes(record)).map(|(addr, _)| addr)
     }
 
     /// The address of a symbol.

@@ -167,16 +167,13 @@ fn is_end_of_relocations(name: &str) -> bool {
 
 /// Whether a kernel that goes by its own symbol for the end of its relocations applies those of the callsites.
 fn bracketed(loaded: &Loaded<'_>, range: &Range<u64>, report: &mut Report) {
-    let Some((first, count, last)) = loaded.records_for(range) else { return };
+    let Some(records) = loaded.records() else { return };
     let ends = loaded.labels_named(is_end_of_relocations);
-    // What lies before all relocations is the end of something else.
-    let Some((end, name)) = ends.iter().rfind(|(end, _)| *end >= first) else { return };
-    if *end < last {
-        report.problem(
-            format!(
-                "{count} relocations of the callsites lie behind {name}, {end:#x}, the last of them up to {last:#x}"
-            ),
-            advice::BRACKETED,
-        );
+    // One elsewhere is the end of something else.
+    let Some((end, name)) = ends.iter().rfind(|(end, _)| (records.start..=records.end).contains(end)) else { return };
+    let behind = loaded.records_for(range).filter(|at| at >= end).count();
+    if behind > 0 {
+        let what = format!("{behind} relocations of the callsites lie behind {name}, {end:#x}");
+        report.problem(what, advice::BRACKETED);
     }
 }

@@ -30,7 +30,9 @@ struct Object {
     sections: BTreeMap<usize, (String, u64, usize, usize)>,
     /// The function of each section (there is one only), and its offset there.
     functions: BTreeMap<usize, (String, i64)>,
-    /// The section with relocations by its offset in the file; the symbol or section, and the addend.
+    /// The offset in the file of the section with the callsites' relocations that is being read.
+    reading: Option<u64>,
+    /// That of its section, the symbol or section that it names, and the addend.
     relocations: Vec<(u64, String, i64)>,
 }
 
@@ -76,18 +78,13 @@ impl Object {
                 self.sections
                     .insert(number, ((*name).to_owned(), offset, link.parse().unwrap(), info.parse().unwrap()));
             }
-        } else if let Some(rest) =
-            line.strip_prefix("Relocation section '.rela__patchable_function_entries' at offset ")
-        {
-            self.relocations.push((hex(rest.split(' ').next().unwrap()).unwrap(), String::new(), 0));
-        } else if line.contains(" R_AARCH64_ABS64 ") && self.relocations.last().is_some() {
+        } else if let Some(rest) = line.strip_prefix("Relocation section '") {
+            let offset = rest.strip_prefix(".rela__patchable_function_entries' at offset ");
+            self.reading = offset.and_then(|rest| hex(rest.split(' ').next()?));
+        } else if let (Some(section), true) = (self.reading, line.contains(" R_AARCH64_ABS64 ")) {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let (at, ..) = *self.relocations.last().unwrap();
             let addend = i64::try_from(hex(words[6]).unwrap()).unwrap();
-            self.relocations.push((at, words[4].to_owned(), if words[5] == "-" { -addend } else { addend }));
-        } else if line.starts_with("Relocation section ") {
-            // Of another section: what it has is told from ours by that nobody asks for it.
-            self.relocations.push((u64::MAX, String::new(), 0));
+            self.relocations.push((section, words[4].to_owned(), if words[5] == "-" { -addend } else { addend }));
         } else if line.contains(" FUNC ") {
             let words: Vec<&str> = line.split_whitespace().collect();
             if let [_, value, _, _, _, _, section, name] = words[..] {
@@ -98,18 +95,14 @@ impl Object {
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> {
-        let named = |name: &str| self.sections.iter().find(|(_, section)| section.0 == name).map(|(number, _)| *number);
-        self.relocations.iter().filter(|(at, name, _)| *at != u64::MAX && !name.is_empty()).map(
-            move |(at, name, addend)| {
-                let (.., of) = self.sections.values().find(|(_, offset, ..)| offset == at).unwrap();
-                let (_, _, linked, _) = self.sections[of];
-                let (function, start) = match named(name) {
-                    Some(section) => self.functions[&section].clone(),
-                    None => (name.clone(), 0),
-                };
-                Entry { function, offset: addend - start, tied_to: self.functions[&linked].0.clone() }
-            },
-        )
+        let numbered =
+            |name: &str| self.sections.iter().find(|(_, section)| section.0 == name).map(|(number, _)| number);
+        self.relocations.iter().map(move |(at, name, addend)| {
+            let (.., of) = self.sections.values().find(|(_, offset, ..)| offset == at).unwrap();
+            let (_, _, linked, _) = self.sections[of];
+            let (function, start) = numbered(name).map_or((name.clone(), 0), |section| self.functions[section].clone());
+            Entry { function, offset: addend - start, tied_to: self.functions[&linked].0.clone() }
+        })
     }
 }
 
