@@ -224,7 +224,8 @@ fn build_kernels(
 /// Boots images: one by one where the emulator has a thread for each of several CPUs, the others two at a time.
 fn boot_images(variant: &Variant, images: &[Image], selection: &Selection) -> Vec<Row> {
     let has_threads = |image: &Image| image.kernel.settings.cpus > 1 && !image.kernel.settings.icount;
-    let (with_threads, without): (Vec<_>, Vec<_>) = images.iter().enumerate().partition(|(_, image)| has_threads(image));
+    let (with_threads, without): (Vec<_>, Vec<_>) =
+        images.iter().enumerate().partition(|(_, image)| has_threads(image));
     let boot = |(at, image): (usize, &Image)| (at, boot_image(variant, image, selection));
     let next = AtomicUsize::new(0);
     let some_of_the_others = || -> Vec<_> {
