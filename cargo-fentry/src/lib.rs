@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod image;
 #[cfg(any(test, feature = "proof"))]
 pub mod left_out;
+mod names;
 pub mod progress;
 pub mod qemu;
 pub mod symbols;
