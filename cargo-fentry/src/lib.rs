@@ -9,10 +9,12 @@
 //! | [`doctor`] | says whether a kernel's functions can be traced and, if not, what to change |
 //! | [`symbols`] | makes a kernel's symbol table |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
-//! | [`qemu`] | boots an image, reads its console, brings its exit status back |
+//! | [`qemu`] | boots an image |
+//! | [`console`] | reads a booted kernel's console, brings its exit status back |
 //! | [`image`] | reads linked images |
 //! | [`progress`] | shows how far a long step is |
 
+pub mod console;
 #[cfg(any(test, feature = "proof"))]
 pub mod damage;
 pub mod doctor;

@@ -40,3 +40,18 @@ fn a_trace_needs_an_image() {
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("--image <FILE>"), "{}", said(&output));
 }
+
+#[test]
+fn a_boot_s_files_are_named_where_they_are_missing() {
+    let output = run(&["fentry", "trace", "--image", "/no/kernel.elf", "--boot", "/no/Image"]);
+    assert!(said(&output).contains("cannot read /no/kernel.elf"), "{}", said(&output));
+    // A flat image has no names.
+    let flat = std::env::temp_dir().join(format!("fentry-flat-{}", std::process::id()));
+    let mut header = [0; 64];
+    header[56..60].copy_from_slice(b"ARM\x64");
+    std::fs::write(&flat, header).unwrap();
+    let output = run(&["fentry", "trace", "--image", flat.to_str().unwrap()]);
+    std::fs::remove_file(&flat).unwrap();
+    assert!(said(&output).contains("--boot for what is loaded"), "{}", said(&output));
+    assert!(said(&output).contains("flat Image"), "{}", said(&output));
+}
