@@ -29,7 +29,7 @@ fn it_is_called_by_cargo_or_by_itself() {
     cargo.args(["fentry", "--help"]).env("PATH", std::env::join_paths(path).unwrap()).current_dir(std::env::temp_dir());
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    for command in ["doctor", "symbols", "trace"] {
+    for command in ["guide", "linker-script", "doctor", "symbols", "trace"] {
         assert!(said(&output).contains(&format!("\n  {command} ")), "{}", said(&output));
     }
 }
@@ -39,6 +39,14 @@ fn a_trace_needs_an_image() {
     let output = run(&["fentry", "trace"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("--image <FILE>"), "{}", said(&output));
+}
+
+#[test]
+fn the_program_has_the_pieces_of_the_guide() {
+    let output = run(&["fentry", "linker-script"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), fentry::LINKER_FRAGMENT);
+    let guide = said(&run(&["fentry", "guide"]));
+    assert!(guide.contains("cargo fentry linker-script") && guide.contains("[dependencies]\nfentry = "), "{guide}");
 }
 
 #[test]
