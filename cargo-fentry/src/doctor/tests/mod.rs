@@ -1,6 +1,7 @@
 //! Small kernels, written as object files and linked by the toolchain's own linker under several scripts.
 
 mod advice;
+mod cpp;
 mod damaged;
 mod files;
 mod fragment;
