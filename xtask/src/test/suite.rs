@@ -18,6 +18,7 @@ use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::host::{self, Count, Tested};
 use crate::test::miri;
+use crate::test::packages;
 use crate::trace::{self, proof::Proved};
 
 /// What runs without a boot.
@@ -25,6 +26,8 @@ const HOST_TESTS: &str = "host tests";
 const MIRI: &str = "Miri";
 /// The name of what checks a kernel's traces.
 const TRACE: &str = "trace";
+/// The name of what takes the packed crates elsewhere.
+const PACKAGES: &str = "packages";
 
 /// Tells what is wrong with what a kernel has printed.
 type Problems = fn(&[String]) -> Vec<String>;
@@ -82,6 +85,9 @@ pub(crate) fn run(workspace: &Workspace, source: Result<Option<RustSource>>, sel
     if let Some(source) = &source {
         rows.extend(boot_all(workspace, source, selection));
     }
+    if has_packages(selection) {
+        rows.push(take_packages(workspace, source.as_ref()));
+    }
     Ok(summarise(&rows, selection.filter.as_deref(), started.elapsed()))
 }
 
@@ -132,10 +138,11 @@ fn kernels_for(workspace: &Workspace, variant: &Variant, selection: &Selection) 
 
 /// Whether anything of the selection boots.
 pub(crate) fn boots_any(workspace: &Workspace, selection: &Selection) -> bool {
-    selection.variants.iter().any(|variant| {
-        let traces = traced_kernels(workspace, variant, selection).next().is_some();
-        traces || !kernels_for(workspace, variant, selection).is_empty()
-    })
+    has_packages(selection)
+        || selection.variants.iter().any(|variant| {
+            let traces = traced_kernels(workspace, variant, selection).next().is_some();
+            traces || !kernels_for(workspace, variant, selection).is_empty()
+        })
 }
 
 /// Prints what [`run`] would do.
@@ -154,6 +161,9 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
         for _ in traced_kernels(workspace, variant, selection) {
             println!("{variant}: {TRACE}");
         }
+    }
+    if has_packages(selection) {
+        println!("{PACKAGES}");
     }
 }
 
@@ -309,6 +319,34 @@ fn check_traces(
         }
     };
     Row { left_out, ..Row::new(what, count, started.elapsed()) }
+}
+
+/// Whether the packed crates are selected. Their kernel is built as the default variant is, for itself.
+fn has_packages(selection: &Selection) -> bool {
+    let is_named = selection.filter.as_deref().is_none_or(|filter| PACKAGES.contains(filter));
+    is_named && selection.variants.contains(&Variant::default())
+}
+
+/// Packs the crates, and puts them to use where this repository is not.
+fn take_packages(workspace: &Workspace, source: Option<&RustSource>) -> Row {
+    let Some(source) = source else {
+        let left_out = vec![format!("{PACKAGES}: the source of core is missing")];
+        return Row { left_out, ..Row::new(PACKAGES, Count::default(), Duration::ZERO) };
+    };
+    let (step, started) = (Step::start(PACKAGES), Instant::now());
+    let (count, left_out) = match packages::run(workspace, source, &step) {
+        Ok(packages::Proved { traces, left_out }) => {
+            step.finish(&format!("{traces} passed"));
+            let why = |why| format!("{PACKAGES}: {why}");
+            (Count { passed: traces, failed: 0 }, left_out.into_iter().map(why).collect())
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("    {error:#}");
+            (Count { passed: 0, failed: 1 }, Vec::new())
+        }
+    };
+    Row { left_out, ..Row::new(PACKAGES, count, started.elapsed()) }
 }
 
 /// Judges a boot. Where all cases ran (`whole`), the command that reads what the kernel prints must have been able to.
