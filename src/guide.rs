@@ -44,17 +44,20 @@
 //! merges functions of one body whatever their types, and an indirect call then finds the other type's hash.
 //!
 //! # 3. The linker script
-//! The section must be kept, and the engine's own functions gathered, so that they are never traced. Give the linker
-//! `examples/fentry.ld` before your own script; that script stays as it is:
+//! The section must be kept, and the engine's own functions gathered, so that they are never traced. `cargo fentry
+//! linker-script -o fentry.ld` writes the fragment (`examples/fentry.ld` in the repository). Give it to the linker
+//! before your own script, which stays as it is:
 //! ```
 //! // In build.rs:
-//! println!("cargo::rustc-link-arg-bins=-Tfentry.ld");
-//! println!("cargo::rustc-link-arg-bins=-Tmy-kernel.ld");
+//! let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+//! for script in ["fentry.ld", "kernel.ld"] {
+//!     println!("cargo::rustc-link-arg-bins=-T{here}/{script}");
+//!     println!("cargo::rerun-if-changed={here}/{script}");
+//! }
 //! ```
-//! Paths are looked up where the linker runs: whole ones, made from `CARGO_MANIFEST_DIR`, are right everywhere. What
-//! `.cargo/config.toml` gives the linker comes before what `build.rs` does. So where your own script is in the first,
-//! the fragment belongs there too, as `"-Clink-arg=-Tfentry.ld"` before it. (In the wrong order the link ends with the
-//! fragment's own words.)
+//! What `.cargo/config.toml` gives the linker comes before what `build.rs` does. So where your own script is in the
+//! first, the fragment belongs there too, as `"-Clink-arg=-Tfentry.ld"` before it. (In the wrong order the link ends
+//! with the fragment's own words.)
 //!
 //! Your kernel must have mapped, when init is called:
 //!
@@ -181,16 +184,19 @@
 //!   when a file changes that a linker argument names, and an argument in RUSTFLAGS that comes or goes builds
 //!   everything anew; so *always* pass the object from `build.rs`, empty at first, and say that it matters:
 //! ```no_run
-//! // In build.rs, beside the linker scripts. For the first link an empty file will do: an empty linker script.
-//! let symbols = std::path::Path::new("symbols.o");
-//! if !symbols.exists() {
-//!     std::fs::write(symbols, "").expect("a place for the symbols");
+//! // In build.rs, before the linker scripts:
+//! let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it");
+//! let names = format!("{here}/symbols.o");
+//! // An empty file is an empty linker script.
+//! if !std::path::Path::new(&names).exists() {
+//!     std::fs::write(&names, "").expect("the kernel's directory can be written to");
 //! }
-//! println!("cargo::rerun-if-changed=symbols.o");
-//! println!("cargo::rustc-link-arg-bins={}", symbols.canonicalize().expect("it is there").display());
+//! println!("cargo::rustc-link-arg-bins={names}");
+//! println!("cargo::rerun-if-changed={names}");
 //! ```
-//! The second link takes seconds, and moves no function. [`Image::linked`](crate::Image::linked) finds the table.
-//! Without one, filters by address work, and those by name are an error that says so
+//! The second link takes seconds, and moves no function. When the source has changed, the names are those of the last
+//! link: `cargo fentry doctor` says so, and both steps are taken again. [`Image::linked`](crate::Image::linked) finds
+//! the table. Without one, filters by address work, and those by name are an error that says so
 //! ([`RegisterError::NoNames`](crate::engine::RegisterError::NoNames)). Stripping takes away what the tool reads: it
 //! comes last.
 //!
@@ -385,7 +391,27 @@
 //! trace` turns into text, or files for uftrace, trace-cmd, Perfetto and flame graphs:
 //! ```text
 //! cargo fentry trace --image kernel.elf --filter '*my_kernel::disk::*' --format all
-//! cargo fentry trace --from dump --format text           # what a board has saved
+//! cargo fentry trace --image kernel.elf --boot Image --machine virt,gic-version=2,virtualization=on
+//! cargo fentry trace --image kernel.elf --runner './run.sh {boot} "{append}"'
+//! cargo fentry trace --image kernel.elf --from console.log --format text
+//! ```
+//! `--image` has the names, `--boot` is what QEMU loads, a flat file for example; with `--runner` any command boots the
+//! kernel, and `--from` reads what a board has left. The kernel writes the dump into a file by semihosting, or on its
+//! console, among whatever else it says there:
+//! ```
+//! use core::fmt::Write;
+//! use fentry::tracer::dump::DumpLines;
+//! # fn dump(console: impl Write, mut session_dump: impl FnMut(&mut dyn FnMut(&[u8]) -> core::fmt::Result) -> core::fmt::Result) -> core::fmt::Result {
+//!
+//! let mut lines = DumpLines::new(console);
+//! // SESSION.dump(engine, sink, ticks_per_second(), &[&RING], [(1, "main")]), with this sink:
+//! let mut sink = |bytes: &[u8]| lines.write(bytes);
+//! # session_dump(&mut sink)?;
+//! lines.finish()
+//! # }
+//! # let mut text = String::new();
+//! # dump(&mut text, |sink| sink(b"fentry")).unwrap();
+//! # assert!(text.ends_with("fentry-dump end\n"));
 //! ```
 //! Names come from the kernel's image: a kernel that runs elsewhere than it was linked says how far
 //! ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in
@@ -504,10 +530,9 @@
 //!
 //! - *Floating point.* The library's target must be what the kernel is: `aarch64-unknown-none-softfloat` for
 //!   `-mgeneral-regs-only`. A softfloat library in a kernel that uses q0 to q7 would not save them.
-//! - *`--gc-sections`.* GCC before 13 ties the entries of an object to its first function, which loses them with
-//!   `-ffunction-sections`; doctor names the functions.
-//! - *The engine's own text.* What isn't to be traced in the library is compiled without the flags of step 2: nothing
-//!   of it then has an entry.
+//! - *`--gc-sections`.* [Not with GCC before 13](#the-linker).
+//! - *The library* is compiled without the flags of step 2: then nothing of it is ever traced. With them, the fragment
+//!   gathers the engine out of it all the same, but not your own functions around it.
 //! - *A kernel's own `memcpy` and `memset`*, which the engine may call as well, get
 //!   `__attribute__((patchable_function_entry(0)))`.
 //! - *Interrupts and tasks* are as in steps 8 to 10; names are those of C.
@@ -551,14 +576,21 @@
 //! it.
 //!
 //! # The linker
-//! - *GNU ld* links the fragment too. It puts what is inserted behind `.text` after assignments that follow there:
-//!   `etext = .;` then ends before the engine's text. `. = .;` before the assignment helps, and doctor says where that
-//!   is so. Its relocations of the callsites are in a section of their own, which `*(.rela .rela.*)` does not take and
-//!   `*(.rela .rela*)` does.
+//! lld from version 14 on, and GNU ld, link the fragment.
+//!
+//! - *The order.* Fragment first. Otherwise lld shows the fragment's assertion, and GNU ld says that `.text` was not
+//!   found for an insert. With lld, and only there, `INCLUDE fentry.ld` in the first line of your own script does as
+//!   well.
+//! - *GNU ld and `etext`.* It puts what is inserted behind `.text` after the assignments that follow there, so that
+//!   `etext = .;` ends before the engine's text. `. = .;` before it helps; the same for `.rodata` and `.data`. doctor
+//!   says where that is so.
+//! - *Position-independent kernels by GNU ld*, whose script has symbols around the relocations: those of the callsites
+//!   are in `.rela__patchable_function_entries`, which `*(.rela .rela.*)` does not take and `*(.rela .rela*)` does.
 //! - *`PHDRS`.* The fragment's sections go into the segments of those that they are behind.
-//! - *`--gc-sections`* keeps the callsites of what it keeps; with GNU ld and compilers whose section has no link-order
-//!   flag, KEEP keeps every function. Doctor names functions that have lost theirs.
+//! - *`--gc-sections`* keeps the callsites of what it keeps. Not so with C by GCC before 13 and `-ffunction-sections`:
+//!   lld loses entries, whatever a script says, and GNU ld keeps all of that C. doctor names functions that have lost
+//!   theirs.
 //! - *LTO.* With fat LTO there are no crates to tell apart: the engine's functions are known by their mangled names
 //!   alone, which is why they must be v0's.
-//! - *Another place for the sections.* The fragment is a template: what must hold is in its comments, and
-//!   [`Image::new`](crate::Image::new) takes the parts of an image that is laid out in another way.
+//! - *A layout of your own.* The fragment's comments say what must hold, and [`Image::new`](crate::Image::new) takes
+//!   the parts of an image that is laid out in another way.
