@@ -388,7 +388,8 @@
 //! Callbacks that print are slow, and the console has a lock. [`tracer`](crate::tracer) has rings, and tracers that
 //! record into them: calls with callers, call graphs, profiles. [`tracer::session`](crate::tracer::session) does all at
 //! once: it reads what to trace from the kernel's command line, and gives out the bytes of a dump that `cargo fentry
-//! trace` turns into text, or files for uftrace, trace-cmd, Perfetto and flame graphs:
+//! trace` turns into text, or files for uftrace, trace-cmd, Perfetto and flame graphs. (A graph needs the shadow
+//! stacks of step 10: without them no call is in it.)
 //! ```text
 //! cargo fentry trace --image kernel.elf --filter '*my_kernel::disk::*' --format all
 //! cargo fentry trace --image kernel.elf --boot Image --machine virt,gic-version=2,virtualization=on
