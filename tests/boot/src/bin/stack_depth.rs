@@ -203,8 +203,11 @@ fn registering_and_unregistering_fit_a_small_stack() {
     static COUNTER: Ops = Ops::counter();
     static RECORDER: Ops = Ops::recorder(4);
     static RETURNS: Ops = Ops::returning::<Returns>();
-    // SAFETY: the code goes on in the function with all of its registers as they were.
-    static DIRECT: Ops = Ops::direct_call(unsafe { Trampoline::new(trampoline) });
+    static DIRECT: Ops = {
+        // SAFETY: the code goes on in the function with all of its registers as they were.
+        let trampoline = unsafe { Trampoline::new(trampoline) };
+        Ops::direct_call(trampoline)
+    };
     let engine = &ENGINE;
     assert_eq!(named(1), 1);
     let first = TextAddr::new((FUNCTIONS[0][0] as *const ()).addr() as u64);
