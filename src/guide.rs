@@ -195,7 +195,7 @@
 //! println!("cargo::rerun-if-changed={names}");
 //! ```
 //! The second link takes seconds, and moves no function. When the source has changed, the names are those of the last
-//! link: `cargo fentry doctor` says so, and both steps are taken again. [`Image::linked`](crate::Image::linked) finds
+//! link: `cargo fentry doctor` says so, and both steps are taken again. `Image::linked` finds
 //! the table. Without one, filters by address work, and those by name are an error that says so
 //! ([`RegisterError::NoNames`](crate::engine::RegisterError::NoNames)). Stripping takes away what the tool reads: it
 //! comes last.

@@ -41,6 +41,7 @@ fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
     show::callbacks();
     show::counter();
     show::graph();
+    show::everything();
     show::nothing_is_left();
     qemu_exit::AArch64::new().exit_success()
 }
