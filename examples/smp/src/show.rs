@@ -11,6 +11,7 @@ use fentry::tracer::event::{self, Event, Recorded};
 use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::RecordTo;
 use fentry::tracer::ring::{MAX_RECORD_BYTES, Mode, Ring, RingBlock};
+use fentry::tracer::ticks;
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
 
 /// Functions are named by their addresses, so that this works without a symbol table too. With one it could be
@@ -135,75 +136,46 @@ impl RecordTo for Rings {
     }
 }
 
-/// Calls and returns are recorded on each CPU, also of tasks that are preempted between the two.
+/// Calls and returns are recorded on each CPU, also of tasks that are preempted between the two, and read meanwhile.
 pub(crate) fn graph() {
     let split = || TASKS.each_ref().map(|tasks| tasks.iter().map(|task| task.split.load(Relaxed)).sum::<u64>());
     let rules = [Rule::address(square()), Rule::address(odd())];
     ENGINE.register(&CALLS, &Filter::new(&rules)).expect("registration");
-    let before = split();
-    until(|| split().iter().zip(&before).all(|(now, before)| now > before));
+    // From here on both functions are hooked everywhere.
+    let (since, before) = (ticks(), split());
+    let mut squares = [0; CPUS];
+    // Again and again: what this task is too late for, since it is preempted as well, is overwritten.
+    while squares.contains(&0) || split().iter().zip(&before).any(|(now, before)| now == before) {
+        RINGS.iter().zip(&mut squares).for_each(|(ring, squares)| *squares += whole_squares(ring, since));
+    }
     ENGINE.unregister(&CALLS).expect("the ops is registered");
-    let squares = RINGS.each_ref().map(|ring| {
-        let mut check = Check::default();
-        for_each_record(ring, |record| check.take(record));
-        check.squares
-    });
-    assert!(!squares.contains(&0), "each CPU calls all the time: {squares:?}");
     assert_eq!(TASKS.as_flattened().iter().map(|task| task.trace.misses()).sum::<u64>(), 0, "no call was missed");
-    say(format_args!("graph: each CPU's ring has calls that are the sum of what they called: {squares:?}"));
+    say(format_args!("graph: each CPU's ring has squares that are the sum of what they called: {squares:?}"));
 }
 
-/// Takes the records out of a ring.
-fn for_each_record(ring: &Ring, mut show: impl FnMut(&Recorded<'_>)) {
+/// Takes the records out of a ring, and looks that each square is the sum of its odd numbers; returns how many there are.
+fn whole_squares(ring: &Ring, since: u64) -> u64 {
+    let mut squares = 0;
     let mut bytes = [0; MAX_RECORD_BYTES];
     let mut pass = ring.consume();
     while let Some(block) = pass.next_block() {
-        for record in block.records() {
-            let (recorded, _) = event::decode(record.bytes(&mut bytes)).expect("a record");
-            show(&recorded);
+        // Blocks are lost as a whole. So in each one, before a task's first square, there may be odd numbers that are not here.
+        let mut sums = [None; TASKS_PER_CPU];
+        for record in block.records().filter(|record| record.time() >= since) {
+            let (Recorded { task, event, .. }, _) = event::decode(record.bytes(&mut bytes)).expect("a record");
+            let Event::GraphExit { ip, value, .. } = event else { panic!("no return: {event:?}") };
+            let sum = &mut sums[(task as usize - 1) % TASKS_PER_CPU];
+            // A call is recorded when it returns, so a square comes after its odd numbers.
+            if is_in(ip, odd()) {
+                *sum = sum.map(|sum| sum + value);
+            } else if let Some(sum) = sum.replace(0) {
+                assert!(is_in(ip, square()) && sum == value, "task {task}: a square is {value}, its odd numbers {sum}");
+                squares += 1;
+            }
         }
         block.consume();
     }
-}
-
-/// What a CPU's ring says, added up.
-#[derive(Default)]
-struct Check {
-    tasks: [Calls; TASKS_PER_CPU],
-    /// How many squares were sums of their odd numbers.
-    squares: u64,
-}
-
-/// What a task has called.
-#[derive(Default)]
-struct Calls {
-    /// The sum of the odd numbers since the last square.
-    sum: u64,
-    /// Whether there was a square that is such a sum, and then one that is not.
-    has_begun: bool,
-    has_ended: bool,
-}
-
-impl Check {
-    /// A call is recorded when it returns, so a square comes after its odd numbers.
-    fn take(&mut self, record: &Recorded<'_>) {
-        let Event::GraphExit { ip, value, .. } = record.event else { panic!("no return: {record:?}") };
-        let calls = &mut self.tasks[(record.task as usize - 1) % TASKS_PER_CPU];
-        if is_in(ip, odd()) {
-            calls.sum += value;
-            return;
-        }
-        assert!(is_in(ip, square()), "nothing else is traced");
-        // One of the two functions is hooked first, and one is let go first, while the task goes on: squares at the beginning
-        // and at the end may lack odd numbers.
-        if core::mem::take(&mut calls.sum) == value {
-            assert!(!calls.has_ended, "task {}: a square in between was not the sum of its odd numbers", record.task);
-            calls.has_begun = true;
-            self.squares += 1;
-        } else {
-            calls.has_ended = calls.has_begun;
-        }
-    }
+    squares
 }
 
 /// Every function is hooked, also those that handle interrupts and choose the next task.
