@@ -9,11 +9,13 @@ mod branch;
 mod data_imm;
 mod data_reg;
 mod memory;
+mod place;
 mod simd;
 mod simd_memory;
 mod system;
 
 use super::{Insn, Reg, RegOrSp, VReg};
+pub use place::{DataRegister, Modifier, Moved, Place, Signature, Sum};
 
 /// A set of general registers: X0 to X30 in bits 0 to 30, SP in bit 31. The zero register is never in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -153,6 +155,15 @@ pub struct Effects {
     pub fp: Change,
     /// What becomes of memory.
     pub memory: MemoryUse,
+    /// Where that memory begins.
+    pub place: Place,
+    /// The registers that are stored there or loaded from there. `None` also for accesses of more than two registers or of a
+    /// vector's element, and for those that load and store at once.
+    pub moved: Option<Moved>,
+    /// The register that becomes a register's value and a number of bytes.
+    pub sum: Option<Sum>,
+    /// What becomes of LR's signature.
+    pub signature: Signature,
 }
 
 impl Effects {
@@ -168,6 +179,10 @@ impl Effects {
         sp: Change::Kept,
         fp: Change::Kept,
         memory: MemoryUse::None,
+        place: Place::None,
+        moved: None,
+        sum: None,
+        signature: Signature::Kept,
     };
 
     /// What must be feared of an unknown instruction: that it does anything.
@@ -182,6 +197,8 @@ impl Effects {
         sp: Change::Unknown,
         fp: Change::Unknown,
         memory: MemoryUse::Maintenance,
+        place: Place::Unknown,
+        ..Self::NONE
     };
 
     const fn reads(mut self, reg: Reg) -> Self {
@@ -206,6 +223,11 @@ impl Effects {
     /// A register or SP gets a value of which more is known.
     const fn changes(mut self, reg: RegOrSp, change: Change) -> Self {
         self.writes = self.writes.with_or_sp(reg);
+        self.sum = match change {
+            Change::By(bytes) => Some(Sum { to: reg, from: reg, bytes }),
+            Change::From(from, bytes) => Some(Sum { to: reg, from, bytes }),
+            Change::Kept | Change::Unknown => None,
+        };
         match reg {
             RegOrSp::SP => self.sp = change,
             RegOrSp::FP => self.fp = change,
@@ -241,6 +263,21 @@ impl Effects {
 
     const fn memory(mut self, memory: MemoryUse) -> Self {
         self.memory = memory;
+        self
+    }
+
+    const fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    const fn moves(mut self, moved: Moved) -> Self {
+        self.moved = Some(moved);
+        self
+    }
+
+    const fn signature(mut self, signature: Signature) -> Self {
+        self.signature = signature;
         self
     }
 }
