@@ -14,7 +14,7 @@ mod simd;
 mod simd_memory;
 mod system;
 
-use super::{Insn, Reg, RegOrSp, VReg};
+use super::{Class, Insn, Reg, RegOrSp, VReg};
 pub use place::{DataRegister, Modifier, Moved, Place, Signature, Sum};
 
 /// A set of general registers: X0 to X30 in bits 0 to 30, SP in bit 31. The zero register is never in it.
@@ -201,6 +201,32 @@ impl Effects {
         ..Self::NONE
     };
 
+    /// What must be feared of an unknown word. Data processing on SIMD and floating-point registers (Arm ARM C4.1) goes on to
+    /// the next instruction, touches no memory, and has its result in the register of its lowest field: a vector or, of those
+    /// that convert or copy, a general register; or in the flags.
+    const fn of_unknown(word: u32, class: Class) -> Self {
+        if !matches!(class, Class::Simd) {
+            return Self::UNKNOWN;
+        }
+        let kept = Self { sp: Change::Kept, fp: Change::Kept, writes: RegSet::EMPTY, ..Self::UNKNOWN };
+        let kept = Self { vector_writes: VRegSet::EMPTY, ..kept };
+        let kept = kept.flow(Flow::Next).memory(MemoryUse::None).at(Place::None);
+        // Scalar conversions have bit 21 clear (fixed-point) or no bit of 15 to 10 set (integers), and 2, 3 or 7 in bits 18 to
+        // 16 where they are from a general register. SMOV and UMOV copy an element.
+        let is_scalar = word & 0x7f00_0000 == 0x1e00_0000;
+        let is_conversion = is_scalar && (word & 1 << 21 == 0 || word & 0xfc00 == 0);
+        let is_to_general = is_conversion && !matches!(word >> 16 & 7, 2 | 3 | 7);
+        // FCMP has 8 in bits 15 to 10, FCCMP 1 in the lowest two of those.
+        let is_compare = is_scalar && word & 1 << 21 != 0 && (word & 0xfc00 == 0x2000 || word & 0xc00 == 0x400);
+        if is_compare {
+            kept
+        } else if is_to_general || word & 0xbfe0_ec00 == 0x0e00_2c00 {
+            kept.writes(Reg::at(word, 0))
+        } else {
+            kept.vector_writes(VReg::at(word, 0))
+        }
+    }
+
     const fn reads(mut self, reg: Reg) -> Self {
         self.reads = self.reads.with(reg);
         self
@@ -283,7 +309,7 @@ impl Effects {
 }
 
 impl Insn {
-    /// What the instruction does. An unknown one may do anything.
+    /// What the instruction does. An unknown one may do anything that its class does not rule out.
     pub const fn effects(self) -> Effects {
         match self {
             Self::Branch(branch) => branch.effects(),
@@ -294,7 +320,7 @@ impl Insn {
             Self::Atomic(atomic) => atomic.effects(),
             Self::SimdMemory(memory) => memory.effects(),
             Self::Simd(simd) => simd.effects(),
-            Self::Unknown { .. } => Effects::UNKNOWN,
+            Self::Unknown { word, class } => Effects::of_unknown(word, class),
         }
     }
 }

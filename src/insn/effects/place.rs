@@ -52,7 +52,7 @@ pub struct Sum {
 }
 
 /// What becomes of the signature in LR's upper bits (Arm ARM D8.10, "Pointer authentication"). What a load or a move of
-/// another value does to LR is told by [`Effects::writes`](super::Effects::writes) alone.
+/// another value does to LR is told by `Effects::writes` alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signature {
     /// Nothing.

@@ -113,3 +113,18 @@ fn what_signs_lr_and_what_checks_it_are_told() {
         assert_eq!(effects(word).signature, signature, "{}", Insn::decode(word));
     }
 }
+
+#[test]
+fn an_unknown_vector_instruction_goes_on_and_keeps_memory_and_sp() {
+    let is_unknown = |word| matches!(Insn::decode(word), Insn::Unknown { .. });
+    // fmadd d29, d0, d1, d2
+    let multiply = effects(0x1f41_081d);
+    assert!(is_unknown(0x1f41_081d));
+    assert_eq!((multiply.flow, multiply.memory, multiply.sp), (Flow::Next, MemoryUse::None, Change::Kept));
+    assert_eq!((multiply.writes.bits(), multiply.vector_writes.bits(), multiply.fp), (0, 1 << 29, Change::Kept));
+    // fcvtzs x29, d0, #1
+    assert!(is_unknown(0x9e58_fc1d));
+    assert_eq!((effects(0x9e58_fc1d).writes.bits(), effects(0x9e58_fc1d).fp), (1 << 29, Change::Unknown));
+    // An unknown load may do anything: ldg x0, [x0]
+    assert_eq!(effects(0xd960_0000).flow, Flow::Unknown);
+}

@@ -150,6 +150,10 @@ fn with_programs(args: &InsnProof, report: &mut Report) -> Result<()> {
                 places::compare(llvm_mc, words, step, jobs, report)?;
             }
         }
+        let step = "unknown vector instructions, llvm-mc";
+        if let Some(llvm_mc) = report.usable(step, &tools.llvm_mc) {
+            places::compare_unknown(llvm_mc, args.seed, step, jobs, report)?;
+        }
     }
     Ok(())
 }
