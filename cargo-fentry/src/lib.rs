@@ -1,4 +1,4 @@
-//! What somebody needs on the host who uses fentry in a kernel: `cargo fentry doctor`, `symbols` and `trace`, on any
+//! What somebody needs on the host who uses fentry in a kernel: `cargo fentry doctor`, `symbols`, `trace` and `verify`, on any
 //! kernel's image.
 //!
 //! The program is these modules and a command line. As a library they serve a kernel's own build tool, which can have the
@@ -9,6 +9,7 @@
 //! | [`doctor`] | says whether a kernel's functions can be traced and, if not, what to change |
 //! | [`symbols`] | makes a kernel's symbol table |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
+//! | [`verify`] | follows every function without running it |
 //! | [`qemu`] | boots an image, reads its console, brings its exit status back |
 //! | [`image`] | reads linked images |
 //! | [`progress`] | shows how far a long step is |
@@ -23,3 +24,4 @@ pub mod progress;
 pub mod qemu;
 pub mod symbols;
 pub mod trace;
+pub mod verify;

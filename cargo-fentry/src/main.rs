@@ -7,6 +7,7 @@ use anyhow::Result;
 use cargo_fentry::doctor::{self, DoctorArgs};
 use cargo_fentry::symbols::{self, SymbolsArgs};
 use cargo_fentry::trace::{self, TraceArgs};
+use cargo_fentry::verify::{self, VerifyArgs};
 use clap::{Parser, Subcommand};
 
 /// Looks into arm64 kernels that use fentry, gives them their symbol table, and traces them.
@@ -22,6 +23,7 @@ enum Task {
     Doctor(DoctorArgs),
     Symbols(SymbolsArgs),
     Trace(TraceArgs),
+    Verify(VerifyArgs),
 }
 
 /// Where `trace` writes when it is not told.
@@ -41,6 +43,7 @@ fn run() -> Result<ExitCode> {
         Task::Doctor(args) => doctor::run(&args)?,
         Task::Symbols(args) => symbols::run(&args).map(|()| true)?,
         Task::Trace(args) => trace::run(&args, Path::new(TRACES)).map(|()| true)?,
+        Task::Verify(args) => verify::run(&args)?,
     };
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
