@@ -122,3 +122,7 @@ pub use symbols::Symbols;
 /// The linker fragment `examples/fentry.ld`, for tools that show it or write it where a kernel is linked (a feature).
 #[cfg(feature = "fragment")]
 pub const LINKER_FRAGMENT: &str = include_str!("../examples/fentry.ld");
+
+/// The source of the chapter [`guide`], for tools that show it (the same feature).
+#[cfg(feature = "fragment")]
+pub const GUIDE: &str = include_str!("guide.rs");

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use cargo_fentry::doctor::{self, DoctorArgs};
+use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
 use cargo_fentry::symbols::{self, SymbolsArgs};
 use cargo_fentry::trace::{self, TraceArgs};
 use cargo_fentry::verify::{self, VerifyArgs};
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Guide(GuideArgs),
+    LinkerScript(LinkerScriptArgs),
     Doctor(DoctorArgs),
     Symbols(SymbolsArgs),
     Trace(TraceArgs),
@@ -40,6 +43,8 @@ fn run() -> Result<ExitCode> {
     // Cargo says its subcommand's name first; whoever calls the program itself needs not.
     let args = std::env::args_os().enumerate().filter(|(at, arg)| *at != 1 || arg != "fentry");
     let success = match Cli::parse_from(args.map(|(_, arg)| arg)).command {
+        Task::Guide(args) => pieces::guide(&args).map(|()| true)?,
+        Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| true)?,
         Task::Doctor(args) => doctor::run(&args)?,
         Task::Symbols(args) => symbols::run(&args).map(|()| true)?,
         Task::Trace(args) => trace::run(&args, Path::new(TRACES)).map(|()| true)?,

@@ -1,12 +1,16 @@
-//! Progress of long steps: a spinner on a terminal, plain lines elsewhere.
+//! Progress of long steps, of which several may run at the same time: spinners on a terminal, plain lines elsewhere.
 
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 /// How often the spinner turns.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The spinners of all steps, one below the other.
+static SPINNERS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// A running step; it ends when it is finished or dropped.
 #[derive(Debug)]
@@ -22,7 +26,7 @@ impl Step {
         let what = what.into();
         let spinner = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {prefix} ({elapsed}) {wide_msg:.dim}");
-            let bar = ProgressBar::new_spinner().with_prefix(what.clone());
+            let bar = SPINNERS.add(ProgressBar::new_spinner()).with_prefix(what.clone());
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(TICK);
             bar
@@ -42,11 +46,16 @@ impl Step {
 
     /// Ends the step, and prints how it went and how long it took.
     pub fn finish(self, how: &str) {
-        let took = self.started.elapsed();
+        self.finish_with(how, "");
+    }
+
+    /// Ends the step as [`finish`](Self::finish) does, with what else there is to tell: whole lines, kept together.
+    pub fn finish_with(self, how: &str, more: &str) {
+        let took = in_words(self.started.elapsed());
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
-        eprintln!("    {}: {how} in {}", self.what, in_words(took));
+        SPINNERS.suspend(|| eprint!("    {}: {how} in {took}\n{more}", self.what));
     }
 }
 

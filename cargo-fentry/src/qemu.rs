@@ -1,14 +1,15 @@
 //! QEMU's virtual machine: a kernel booted, its console read, its exit status brought back.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+use crate::console;
+pub use crate::console::{End, Outcome};
 
 /// The program that emulates the machine.
 pub const PROGRAM: &str = "qemu-system-aarch64";
@@ -16,16 +17,18 @@ pub const PROGRAM: &str = "qemu-system-aarch64";
 /// The CPU where none is named: it has all that QEMU knows, branch targets and pointer authentication too.
 pub const DEFAULT_CPU: &str = "max";
 
-/// How many console lines a report of a failed boot shows.
-const SHOWN_LINES: usize = 20;
+/// The machine where none is named: a board that is QEMU's own.
+pub const DEFAULT_MACHINE: &str = "virt,gic-version=3";
 
 /// How to boot.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// QEMU's name of the CPU.
-    pub cpu: String,
-    /// The number of CPUs.
-    pub cpus: u32,
+    /// QEMU's name of the machine, and its options.
+    pub machine: String,
+    /// QEMU's name of the CPU; the machine's own where none is named.
+    pub cpu: Option<String>,
+    /// The number of CPUs; the machine's own where none is said.
+    pub cpus: Option<u32>,
     /// After how long a boot counts as hung.
     pub limit: Option<Duration>,
     /// Wait for a debugger before the first instruction.
@@ -41,55 +44,38 @@ pub struct Boot {
 impl Boot {
     /// Boots on so many of these CPUs, for as long as it takes.
     pub fn new(cpu: &str, cpus: u32) -> Self {
-        let (cpu, more) = (cpu.to_owned(), Vec::new());
-        Self { cpu, cpus, limit: None, gdb: false, icount: false, append: None, more }
+        let (cpu, cpus) = (Some(cpu.to_owned()), Some(cpus));
+        Self { cpu, cpus, ..Self::on(DEFAULT_MACHINE) }
+    }
+
+    /// Boots on this machine as it is of itself, for as long as it takes.
+    pub fn on(machine: &str) -> Self {
+        let (machine, more) = (machine.to_owned(), Vec::new());
+        Self { machine, cpu: None, cpus: None, limit: None, gdb: false, icount: false, append: None, more }
     }
 }
 
-/// How a boot ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The kernel left, with this status; 0 means that all is well.
-    Exit(i32),
-    /// QEMU was ended by a signal.
-    Killed,
-    /// The limit was reached.
-    Hung,
-}
-
-/// A boot that has ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// How.
-    pub end: End,
-    /// Everything that came over the serial line, and what QEMU itself said.
-    pub console: Vec<String>,
-}
-
-impl Outcome {
-    /// The end of the console's output, indented, for a report.
-    pub fn last_lines(&self) -> String {
-        let skipped = self.console.len().saturating_sub(SHOWN_LINES);
-        let mut text = match skipped {
-            0 => String::new(),
-            _ => format!("    | ({skipped} lines before)\n"),
-        };
-        for line in &self.console[skipped..] {
-            text.push_str("    | ");
-            text.push_str(line);
-            text.push('\n');
-        }
-        if self.console.is_empty() {
-            text.push_str("    | (the console stayed empty)\n");
-        }
-        text
-    }
+/// Whether a machine is QEMU's own board, `virt` or `virt-7.2`, which takes any CPU, any number of them, and any memory. Other
+/// boards have those that they were built with.
+pub fn is_virt(machine: &str) -> bool {
+    let name = machine.split(',').next().unwrap_or_default();
+    let name = name.strip_prefix("type=").unwrap_or(name);
+    name == "virt" || name.starts_with("virt-")
 }
 
 /// The command that boots `image`.
 pub fn command(image: &Path, boot: &Boot) -> Command {
     let mut qemu = Command::new(PROGRAM);
-    qemu.args(["-machine", "virt,gic-version=3", "-m", "512M", "-cpu", &boot.cpu, "-smp", &boot.cpus.to_string()]);
+    qemu.args(["-machine", &boot.machine]);
+    if is_virt(&boot.machine) {
+        qemu.args(["-m", "512M"]);
+    }
+    if let Some(cpu) = &boot.cpu {
+        qemu.args(["-cpu", cpu]);
+    }
+    if let Some(cpus) = boot.cpus {
+        qemu.args(["-smp", &cpus.to_string()]);
+    }
     qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-net", "none", "-no-reboot"]);
     qemu.args(["-semihosting-config", "enable=on,target=native"]);
     if boot.icount {
@@ -107,85 +93,20 @@ pub fn command(image: &Path, boot: &Boot) -> Command {
 
 /// Boots `image` and gives each console line to `on_line` as it comes.
 pub fn boot(image: &Path, boot: &Boot, mut on_line: impl FnMut(&str)) -> Result<Outcome> {
-    std::fs::metadata(image).with_context(|| format!("there is no image {}", image.display()))?;
-    let mut qemu = command(image, boot);
-    die_with_parent(&mut qemu);
-    let mut child =
-        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| {
-            format!("{PROGRAM} does not start: install QEMU 7.2 or later for arm64 (Debian: qemu-system-arm)")
-        })?;
-
-    let (sender, lines) = mpsc::channel();
-    read_lines(child.stdout.take(), sender.clone());
-    read_lines(child.stderr.take(), sender);
-
-    let deadline = boot.limit.map(|limit| Instant::now() + limit);
-    let mut console = Vec::new();
-    let mut hung = false;
-    loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        match lines.recv_timeout(left) {
-            Ok(line) => {
-                on_line(&line);
-                console.push(line);
-            }
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) if hung => break,
-            Err(RecvTimeoutError::Timeout) => {
-                hung = true;
-                end(&mut child)?;
-            }
-        }
-        // A kernel that never stops printing hangs as well.
-        if !hung && left.is_zero() {
-            hung = true;
-            end(&mut child)?;
-        }
-    }
-    let status = child.wait().context("QEMU was lost")?;
-    Ok(Outcome { end: if hung { End::Hung } else { how_it_ended(status) }, console })
+    boot_until(image, boot, |line| {
+        on_line(line);
+        ControlFlow::Continue(())
+    })
 }
 
-fn how_it_ended(status: ExitStatus) -> End {
-    status.code().map_or(End::Killed, End::Exit)
+/// Boots `image` until it ends, or until soon after `on_line` has seen enough.
+pub(crate) fn boot_until(image: &Path, boot: &Boot, on_line: impl FnMut(&str) -> ControlFlow<()>) -> Result<Outcome> {
+    let is_file = std::fs::metadata(image).with_context(|| format!("there is no image {}", image.display()))?.is_file();
+    ensure!(is_file, "{} is not a file", image.display());
+    console::run(&mut command(image, boot), boot.limit, on_line).with_context(|| {
+        format!("{PROGRAM} does not start: install QEMU 7.2 or later for arm64 (Debian: qemu-system-arm)")
+    })
 }
-
-fn end(child: &mut Child) -> Result<()> {
-    child.kill().context("QEMU cannot be ended")
-}
-
-/// Sends each line of `stream`, and what stands after the last line's end.
-fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>) {
-    let Some(stream) = stream else { return };
-    thread::spawn(move || {
-        let mut stream = BufReader::new(stream);
-        let mut line = Vec::new();
-        while stream.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-            let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-            if sender.send(text).is_err() {
-                return;
-            }
-            line.clear();
-        }
-    });
-}
-
-/// Lets the kernel of this machine end QEMU when we end, however that happens.
-#[cfg(target_os = "linux")]
-fn die_with_parent(qemu: &mut Command) {
-    use std::os::unix::process::CommandExt;
-
-    let ask = || {
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-        Ok(())
-    };
-    // SAFETY: Between fork and exec only what is async-signal-safe may happen: this is one system call, without memory
-    // allocated or locks taken.
-    unsafe { qemu.pre_exec(ask) };
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_parent(_qemu: &mut Command) {}
 
 /// What to tell a person who wants to debug `image`.
 pub fn how_to_attach(image: &Path) -> String {
@@ -204,19 +125,6 @@ pub fn how_to_attach(image: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn outcome(lines: usize) -> Outcome {
-        Outcome { end: End::Hung, console: (0..lines).map(|line| format!("line {line}")).collect() }
-    }
-
-    #[test]
-    fn a_report_shows_the_console_s_last_lines() {
-        let text = outcome(25).last_lines();
-        assert!(text.starts_with("    | (5 lines before)\n    | line 5\n"));
-        assert!(text.ends_with("    | line 24\n"));
-        assert_eq!(outcome(1).last_lines(), "    | line 0\n");
-        assert_eq!(outcome(0).last_lines(), "    | (the console stayed empty)\n");
-    }
-
     #[test]
     fn the_machine_is_the_one_that_kernels_expect() {
         let more = vec!["-trace".into()];
@@ -227,5 +135,22 @@ mod tests {
             assert!(args.contains(&expected), "{expected} is missing in {args:?}");
         }
         assert_eq!(args.last(), Some(&"kernel"));
+    }
+    #[test]
+    fn a_board_with_its_own_cpus_and_memory_is_given_none() {
+        let args = |boot: &Boot| -> Vec<String> {
+            let command = command(Path::new("kernel"), boot);
+            command.get_args().map(|arg| arg.to_str().unwrap().to_owned()).collect()
+        };
+        for machine in ["raspi3b", "xlnx-versal-virt", "sbsa-ref,secure=off"] {
+            let args = args(&Boot::on(machine));
+            assert_eq!(args[..2], ["-machine", machine]);
+            for option in ["-cpu", "-smp", "-m"] {
+                assert!(!args.iter().any(|arg| arg == option), "{args:?}");
+            }
+        }
+        for machine in ["virt", "virt-7.2,virtualization=on", "type=virt,gic-version=2"] {
+            assert!(args(&Boot::on(machine)).contains(&"-m".to_owned()));
+        }
     }
 }

@@ -19,6 +19,7 @@ use object::{
 };
 
 use crate::image::{self, Image};
+use crate::names;
 
 /// A section that a linker script keeps, and the symbols that it puts around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +210,7 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
         && !name.starts_with("__fentry_")
         && (section.address()..section_end).contains(&symbol.address());
     wanted.then(|| Candidate {
-        name: format!("{:#}", rustc_demangle::demangle(name)),
+        name: names::demangled(name).into_owned(),
         addr: symbol.address(),
         // Of a function in assembly without a size, one instruction is known; a label has none.
         size: if is_function { symbol.size().max(4) } else { 0 },

@@ -29,7 +29,7 @@ fn it_is_called_by_cargo_or_by_itself() {
     cargo.args(["fentry", "--help"]).env("PATH", std::env::join_paths(path).unwrap()).current_dir(std::env::temp_dir());
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    for command in ["doctor", "symbols", "trace", "verify"] {
+    for command in ["guide", "linker-script", "doctor", "symbols", "trace", "verify"] {
         assert!(said(&output).contains(&format!("\n  {command} ")), "{}", said(&output));
     }
 }
@@ -39,6 +39,29 @@ fn a_trace_needs_an_image() {
     let output = run(&["fentry", "trace"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("--image <FILE>"), "{}", said(&output));
+}
+
+#[test]
+fn the_program_has_the_pieces_of_the_guide() {
+    let output = run(&["fentry", "linker-script"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), fentry::LINKER_FRAGMENT);
+    let guide = said(&run(&["fentry", "guide"]));
+    assert!(guide.contains("cargo fentry linker-script") && guide.contains("[dependencies]\nfentry = "), "{guide}");
+}
+
+#[test]
+fn a_boot_s_files_are_named_where_they_are_missing() {
+    let output = run(&["fentry", "trace", "--image", "/no/kernel.elf", "--boot", "/no/Image"]);
+    assert!(said(&output).contains("cannot read /no/kernel.elf"), "{}", said(&output));
+    // A flat image has no names.
+    let flat = std::env::temp_dir().join(format!("fentry-flat-{}", std::process::id()));
+    let mut header = [0; 64];
+    header[56..60].copy_from_slice(b"ARM\x64");
+    std::fs::write(&flat, header).unwrap();
+    let output = run(&["fentry", "trace", "--image", flat.to_str().unwrap()]);
+    std::fs::remove_file(&flat).unwrap();
+    assert!(said(&output).contains("--boot for what is loaded"), "{}", said(&output));
+    assert!(said(&output).contains("flat Image"), "{}", said(&output));
 }
 
 #[test]

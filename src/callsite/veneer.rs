@@ -29,6 +29,7 @@ use crate::insn::{BranchOffset, EncodeError, Insn, MoveWide, PageOffset, Reg, Re
 pub(crate) const ENTRY_BYTES: u64 = 16;
 /// How many entries are set aside for stubs: one for each set of ops that callsites of the region have. (Linux has two, by
 /// the indices `FTRACE_PLT_IDX` and `FTRACE_REGS_PLT_IDX`.)
+#[cfg(any(test, feature = "module", feature = "fakes"))]
 pub(crate) const STUB_VENEERS: usize = 16;
 
 /// Fills a veneer's unused words: undefined, so that nothing runs on into the next one.

@@ -22,6 +22,7 @@
 
 pub(crate) mod clock;
 mod frame;
+pub(crate) mod in_place;
 pub mod regs;
 pub mod shadow;
 pub mod unwind;
@@ -29,7 +30,7 @@ pub mod unwind;
 use crate::address::{TextAddr, TextRange};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
-use shadow::{HookedCalls, ShadowStack};
+use shadow::{HookedCalls, ShadowFrames, ShadowStack};
 
 /// The level of what is running: each can be inside a callback once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +92,18 @@ impl TraceContext {
         self.leave_everything();
         // SAFETY: 1., 2. Our caller's promises 1 and 2.
         unsafe { self.calls.give(stack) };
+    }
+
+    /// Gives it a shadow stack whose length was chosen when the kernel runs, as
+    /// [`set_shadow_stack`](Self::set_shadow_stack) gives one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`set_shadow_stack`](Self::set_shadow_stack).
+    pub unsafe fn set_shadow_frames(&self, stack: &ShadowFrames) {
+        self.leave_everything();
+        // SAFETY: 1., 2. Our caller's promises 1 and 2.
+        unsafe { self.calls.give_frames(stack) };
     }
 
     /// Resets it for another task: at [`ContextLevel::Thread`], inside no callback and no hooked call. What it has

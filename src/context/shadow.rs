@@ -43,15 +43,18 @@
 //! return address is written last. Until then it holds zero there, because whoever gives a frame back writes zero first: so
 //! a frame in the making is told from a stale one.
 //!
-//! The memory is the kernel's: [`ShadowStack`] in a `static`, or in what belongs to a task, for as long as its context.
+//! The memory is the kernel's: [`ShadowStack`] in a `static`, or in what belongs to a task, for as long as its context; or
+//! [`ShadowFrames`] in bytes of its allocator.
 
+use super::in_place::in_place;
 use crate::address::TextAddr;
-use core::cell::UnsafeCell;
+use core::cell::{Cell, UnsafeCell};
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, offset_of};
 use core::ops::Deref;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, compiler_fence};
+use thiserror::Error;
 
 /// How many bytes of an ops's own there are in a frame.
 pub const DATA_BYTES: usize = 16;
@@ -212,6 +215,36 @@ impl<const CALLS: usize> ShadowStack<CALLS> {
         }
     }
 
+    /// Makes a stack without calls where it stays, with nothing of it on the stack of the one who calls:
+    ///
+    /// ```
+    /// # use fentry::context::shadow::ShadowStack;
+    /// let mut memory = Box::<ShadowStack<256>>::new_uninit();
+    /// ShadowStack::new_in(&mut memory);
+    /// // SAFETY: just initialised.
+    /// let stack: Box<ShadowStack<256>> = unsafe { memory.assume_init() };
+    /// # drop(stack);
+    /// ```
+    pub fn new_in(memory: &mut MaybeUninit<Self>) -> &mut Self {
+        let place = memory.as_mut_ptr();
+        // SAFETY: inside the place.
+        let lowest = unsafe { &raw mut (*place).lowest };
+        // SAFETY: as above.
+        let frames = unsafe { &raw mut (*place).frames }.cast::<ShadowFrame>();
+        // SAFETY: as above.
+        let end = unsafe { &raw mut (*place).end };
+        // SAFETY: the place is ours, and aligned.
+        unsafe { lowest.write(ShadowFrame::new(BOUND)) };
+        for number in 0..CALLS {
+            // SAFETY: as above; there are so many frames.
+            unsafe { frames.wrapping_add(number).write(ShadowFrame::new(0)) };
+        }
+        // SAFETY: as above.
+        unsafe { end.write(AtomicU64::new(BOUND)) };
+        // SAFETY: these are all of its fields.
+        unsafe { memory.assume_init_mut() }
+    }
+
     /// The first frame; all of the stack may be reached from there.
     const fn start(&self) -> *mut ShadowFrame {
         core::ptr::from_ref(self).cast::<ShadowFrame>().wrapping_add(1).cast_mut()
@@ -234,6 +267,97 @@ impl<const CALLS: usize> Default for ShadowStack<CALLS> {
 impl<const CALLS: usize> fmt::Debug for ShadowStack<CALLS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ShadowStack of {CALLS} calls")
+    }
+}
+
+/// Room for as many hooked calls inside each other as a piece of memory holds: a [`ShadowStack`] whose length is chosen when
+/// the kernel runs, for [`set_shadow_frames`](crate::TraceContext::set_shadow_frames).
+///
+/// ```
+/// use core::mem::MaybeUninit;
+/// use fentry::context::shadow::ShadowFrames;
+///
+/// let calls = 300;
+/// let memory = vec![MaybeUninit::uninit(); ShadowFrames::bytes(calls)].leak();
+/// let stack: &'static ShadowFrames = ShadowFrames::new_in(memory).unwrap();
+/// assert!(stack.calls() >= calls);
+/// ```
+#[repr(transparent)]
+pub struct ShadowFrames(
+    /// # Invariants
+    ///
+    /// Three at least. The first is the lowest, and the last one's first word is the bound: it is no frame.
+    [ShadowFrame],
+);
+
+// SAFETY: as for `ShadowStack`.
+unsafe impl Sync for ShadowFrames {}
+
+/// The memory for a shadow stack is too small for a single call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("A shadow stack takes {needed} bytes at least, and was given {bytes}")]
+pub struct ShadowMemoryError {
+    /// How many bytes there are.
+    pub bytes: usize,
+    /// How many are enough, however they are aligned.
+    pub needed: usize,
+}
+
+impl ShadowFrames {
+    /// Returns how many bytes are enough for so many calls, however they are aligned.
+    pub const fn bytes(calls: usize) -> usize {
+        (calls + 2) * size_of::<ShadowFrame>() + align_of::<ShadowFrame>() - 1
+    }
+
+    /// Makes a stack without calls of all of this memory, where it stays.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room for one call.
+    pub fn new_in(memory: &mut [MaybeUninit<u8>]) -> Result<&mut Self, ShadowMemoryError> {
+        let bytes = memory.len();
+        let count = Cell::new(0);
+        let choose = |fitting| {
+            count.set(if fitting < 3 { 0 } else { fitting });
+            count.get()
+        };
+        let make = |number, place: &mut MaybeUninit<ShadowFrame>| {
+            let is_last = number + 1 == count.get();
+            let frame = place.write(ShadowFrame::new(if number == 0 { BOUND } else { 0 }));
+            if is_last {
+                *frame.return_address.get_mut() = BOUND;
+            }
+        };
+        // SAFETY: 1. it writes each.
+        let frames = unsafe { in_place(memory, choose, make) };
+        if frames.is_empty() {
+            return Err(ShadowMemoryError { bytes, needed: Self::bytes(1) });
+        }
+        let frames = core::ptr::from_mut(frames) as *mut Self;
+        // INVARIANT: three at least, the first and the last as they should be.
+        // SAFETY: the same memory, for as long; `ShadowFrames` is nothing but the slice.
+        Ok(unsafe { &mut *frames })
+    }
+
+    /// Returns how many calls there is room for.
+    pub const fn calls(&self) -> usize {
+        self.0.len() - 2
+    }
+
+    fn start(&self) -> *mut ShadowFrame {
+        self.0.as_ptr().wrapping_add(1).cast_mut()
+    }
+
+    fn clear(&self) {
+        for frame in &self.0[..self.0.len() - 1] {
+            frame.return_address.store(FREE, Ordering::Relaxed);
+        }
+    }
+}
+
+impl fmt::Debug for ShadowFrames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShadowFrames of {} calls", self.calls())
     }
 }
 
@@ -285,13 +409,32 @@ impl HookedCalls {
     /// 1. The stack is no other context's, and lives as long as this one is in use.
     /// 2. No hooked call of this thread of execution returns any more.
     pub(crate) unsafe fn give<const CALLS: usize>(&self, stack: &ShadowStack<CALLS>) {
+        // SAFETY: our caller's promises.
+        unsafe { self.give_at(stack.start(), || stack.clear()) };
+    }
+
+    /// Gives it an empty stack whose length was chosen when the kernel runs.
+    ///
+    /// # Safety
+    ///
+    /// As for [`give`](Self::give).
+    pub(crate) unsafe fn give_frames(&self, stack: &ShadowFrames) {
+        // SAFETY: our caller's promises.
+        unsafe { self.give_at(stack.start(), || stack.clear()) };
+    }
+
+    /// Gives it the stack with this first frame, which `clear` clears.
+    ///
+    /// # Safety
+    ///
+    /// As for [`give`](Self::give).
+    unsafe fn give_at(&self, start: *mut ShadowFrame, clear: impl FnOnce()) {
         // It may be another thread's from now on.
         self.set_stack_bounds(0, 0);
         // While its frames are cleared there is no room, for interrupts as well.
         self.top.store(NO_STACK.start(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        stack.clear();
-        let start = stack.start();
+        clear();
         // The stubs go there by an address that they load as a number.
         start.expose_provenance();
         self.start.store(start, Ordering::Relaxed);
@@ -336,11 +479,11 @@ impl HookedCalls {
     }
 
     /// The frames, from the innermost call outwards.
-    pub(crate) fn iter(&self) -> ShadowFrames<'_> {
+    pub(crate) fn iter(&self) -> HookedFrames<'_> {
         // SAFETY: 1. By the invariant, a frame or the end of a stack that lives as long as we do; the pointer was made for all
         // of the stack. It is not read itself: the frame below it is, or the lowest.
         let top = unsafe { FrameRef::new(self.top.load(Ordering::Relaxed)) };
-        ShadowFrames { next: top.below() }
+        HookedFrames { next: top.below() }
     }
 
     /// Puts a call on the stack, if there is room when what is over has been dropped.
@@ -432,11 +575,11 @@ impl HookedCalls {
 
 /// Iterates over the frames of a shadow stack, from the top down.
 #[derive(Clone)]
-pub(crate) struct ShadowFrames<'a> {
+pub(crate) struct HookedFrames<'a> {
     next: FrameRef<'a>,
 }
 
-impl<'a> Iterator for ShadowFrames<'a> {
+impl<'a> Iterator for HookedFrames<'a> {
     type Item = FrameRef<'a>;
 
     fn next(&mut self) -> Option<FrameRef<'a>> {

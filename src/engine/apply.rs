@@ -8,12 +8,10 @@ use super::region::Region;
 use super::registry::Registry;
 use super::sets::StubError;
 use super::veneers::{VeneerError, Veneers};
-use crate::address::TextRange;
 use crate::callsite::table::CallsiteRecord;
 use crate::callsite::{LiveWord, WordChange};
-use crate::platform::{CpuTimeout, MAX_STUB_RANGES};
-use crate::text::{Batch, PokeCause, PokeError, TextWord, Undone};
-use arrayvec::ArrayVec;
+use crate::platform::CpuTimeout;
+use crate::text::{Batch, PokeCause, PokeError, TextPoke, TextWord, Undone};
 use core::ops::ControlFlow;
 
 impl Plan<'_> {
@@ -30,27 +28,38 @@ impl Plan<'_> {
         if done.is_err() && was_leaving && !sets.some_callsite_has(number) {
             members.get_mut(number).into_iter().for_each(Member::leave);
         }
-        done?;
-        Ok(if *newly_quarantined > quarantined_before { self.registry.callsites_calling(number) } else { selected })
+        let fewer = *newly_quarantined > quarantined_before;
+        done.map_err(|failed| self.registry.take_failure(failed))?;
+        Ok(if fewer { self.registry.callsites_calling(number) } else { selected })
     }
 
     /// Carries out the plan. `wanted` is the ops whose callsites are the purpose, if they are.
     #[inline]
     pub(super) fn carry_out(mut self, wanted: Option<usize>) -> Result<(), RegisterError> {
-        self.execute(wanted)
+        let done = self.execute(wanted);
+        done.map_err(|failed| self.registry.take_failure(failed))
     }
 
-    // One function with all of its steps: between them, calls would cost more than most steps do.
+    // Its steps are functions of their own, so that what one has on the stack is not there under the next.
     #[inline(never)]
-    fn execute(&mut self, wanted: Option<usize>) -> Result<(), RegisterError> {
+    fn execute(&mut self, wanted: Option<usize>) -> Result<(), Failed> {
+        self.registry.prepare()?;
+        self.registry.check(wanted)?;
+        // SAFETY: 1. just checked. 2. just prepared.
+        unsafe { self.write() }
+    }
+
+    /// Writes the text, and notes what was done.
+    ///
+    /// # Safety
+    ///
+    /// 1. The text was just [checked](Registry::check).
+    /// 2. What the new words call was [prepared](Registry::prepare).
+    #[inline(never)]
+    unsafe fn write(&mut self) -> Result<(), Failed> {
         let registry = &mut *self.registry;
-        registry.prepare()?;
-        if let Err(error) = registry.check(wanted) {
-            registry.history.failures += 1;
-            return Err(registry.text_error(error));
-        }
-        // SAFETY: 1. just checked. 2. `prepare` has made what the new words call, and stubs and veneers are reclaimed after
-        // quiescence only; that a direct trampoline is complete and stays is `Ops::direct`'s caller's promise.
+        // SAFETY: 1. our caller's first promise. 2. The second; stubs and veneers are reclaimed after quiescence only, and that
+        // a direct trampoline is complete and stays is `Ops::direct`'s caller's promise.
         let written = unsafe { registry.poke().apply_live(&*registry) };
         let Registry { regions, sets, history, machine, .. } = registry;
         let Err(error) = written else {
@@ -61,47 +70,93 @@ impl Plan<'_> {
             self.is_carried_out = true;
             return Ok(());
         };
-        history.failures += 1;
         if matches!(error.undone, Undone::AllBut(_)) {
             regions.iter_mut().for_each(|region| region.resync_from_text(sets, *machine));
         }
-        Err(self.registry.text_error(error))
+        Err(self.registry.text_failure(error))
     }
 }
 
+/// Something failed; [`Registry::take_failure`] has what. An error is large, and on the way up through the steps each would
+/// have room for it on the stack, most of them for several.
+#[derive(Debug)]
+pub(super) struct Failed(());
+
 impl Registry {
-    fn text_error(&self, error: PokeError) -> RegisterError {
-        // No one function is to blame for a CPU that doesn't answer.
-        let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
-        RegisterError::Text { error, function }
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, error: RegisterError) -> Failed {
+        self.failure = Some(error);
+        Failed(())
     }
 
-    /// Makes the stubs and veneers that the planned changes need, and checks that the callsites reach them.
-    #[inline]
-    fn prepare(&mut self) -> Result<(), RegisterError> {
-        let poke = self.poke();
-        let env = self.stub_env.as_ref().ok_or(RegisterError::NotInitialised)?;
-        let is_planned = |set| self.regions.iter().any(|region| region.plans(set));
-        self.sets.make_stubs(&self.members, env, poke, is_planned).map_err(|error| match error {
+    /// What failed.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn take_failure(&mut self, _: Failed) -> RegisterError {
+        self.failure.take().unwrap_or(RegisterError::NotInitialised)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn text_failure(&mut self, error: PokeError) -> Failed {
+        self.history.failures += 1;
+        // No one function is to blame for a CPU that doesn't answer.
+        let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
+        self.fail(RegisterError::Text { error, function })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn stub_failure(&mut self) -> Failed {
+        let error = match self.sets.take_failure() {
             StubError::Room => RegisterError::NoRoom { room: self.sets.room.text() },
             StubError::Reach(error) => RegisterError::Stub(error),
             StubError::Text(error) => RegisterError::Text { error, function: None },
             StubError::TooLong { bytes } => RegisterError::StubTooLong { bytes },
-        })?;
-        for region in &mut self.regions {
-            region.make_veneers(&self.sets, poke).map_err(|error| match error {
-                VeneerError::Full(room) => RegisterError::NoRoom { room },
-                VeneerError::Reach(error) => RegisterError::Stub(error),
-                VeneerError::Text(error) => RegisterError::Text { error, function: None },
-            })?;
+        };
+        self.fail(error)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn veneer_failure(&mut self, error: VeneerError) -> Failed {
+        self.fail(match error {
+            VeneerError::Full(room) => RegisterError::NoRoom { room },
+            VeneerError::Reach(error) => RegisterError::Stub(error),
+            VeneerError::Text(error) => RegisterError::Text { error, function: None },
+        })
+    }
+
+    /// Makes the stubs and veneers that the planned changes need, and checks that the callsites reach them.
+    #[inline(never)]
+    fn prepare(&mut self) -> Result<(), Failed> {
+        let poke = self.poke();
+        let Some(env) = self.stub_env.as_ref() else { return Err(self.fail(RegisterError::NotInitialised)) };
+        let is_planned = |set| self.regions.iter().any(|region| region.plans(set));
+        if !self.sets.make_stubs(&self.members, env, poke, is_planned) {
+            return Err(self.stub_failure());
         }
-        self.regions.iter().try_for_each(|region| region.check_reach(&self.sets)).map_err(RegisterError::OutOfReach)
+        self.make_veneers(poke)
+    }
+
+    #[inline(never)]
+    fn make_veneers(&mut self, poke: TextPoke<'_>) -> Result<(), Failed> {
+        for region in &mut self.regions {
+            if let Err(error) = region.make_veneers(&self.sets, poke) {
+                return Err(self.veneer_failure(error));
+            }
+        }
+        match self.regions.iter().try_for_each(|region| region.check_reach(&self.sets)) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(RegisterError::OutOfReach(error))),
+        }
     }
 
     /// Checks that the text is what the planned changes start from. Callsites where it isn't are quarantined, and left out of
     /// the plan; unless the ops that is `wanted` somewhere would be nowhere then.
-    #[inline]
-    fn check(&mut self, wanted: Option<usize>) -> Result<(), PokeError> {
+    #[inline(never)]
+    fn check(&mut self, wanted: Option<usize>) -> Result<(), Failed> {
         // Whoever writes there may do so again meanwhile.
         const ATTEMPTS: usize = 4;
         let mut left = ATTEMPTS;
@@ -111,7 +166,7 @@ impl Registry {
             left -= 1;
             let would_be_nowhere = |number| self.plans_for(number) && !self.would_have(number);
             if left == 0 || wanted.is_some_and(would_be_nowhere) {
-                return Err(error);
+                return Err(self.text_failure(error));
             }
             for region in &mut self.regions {
                 self.newly_quarantined += region.quarantine(&self.sets, self.machine);
@@ -162,11 +217,7 @@ impl Registry {
 
     /// Waits until no CPU is inside a callback or a stub, or on the way there.
     fn quiesce(&self) -> Result<(), CpuTimeout> {
-        let mut stubs = ArrayVec::<TextRange, MAX_STUB_RANGES>::new();
-        stubs.extend(self.stub_env.iter().flat_map(|env| env.stubs.text));
-        stubs.push(self.sets.room.text());
-        stubs.extend(self.regions.iter().filter_map(|region| region.veneers.as_ref()).map(Veneers::room));
-        self.platform.quiesce(&stubs)
+        self.platform.quiesce(&self.stub_ranges)
     }
 }
 

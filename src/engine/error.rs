@@ -3,6 +3,7 @@
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::OutOfReach;
 use crate::callsite::table::TableError;
+use crate::filter::GlobError;
 use crate::insn;
 use crate::platform::CpuTimeout;
 use crate::symbols::SymbolsError;
@@ -29,6 +30,15 @@ pub enum InitError {
     /// The platform's CPU base has an offset at which the stubs can't reach all of a [`CpuArea`](crate::CpuArea).
     #[error("The CPU area's offset does not fit the stubs: {0}")]
     CpuAreaOffset(#[source] insn::EncodeError),
+    /// A pattern of [`Image::leave_out`](crate::Image::leave_out) is no glob.
+    #[error("The pattern \"{pattern}\" of what is to be left out is malformed: {error}")]
+    LeftOut {
+        /// The pattern.
+        pattern: &'static str,
+        /// What is wrong with it.
+        #[source]
+        error: GlobError,
+    },
     /// Text could not be written.
     #[error("{0}")]
     Text(#[source] PokeError),

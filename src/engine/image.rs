@@ -1,5 +1,6 @@
 //! What the engine is given at boot: text, callsite section, stubs, symbols.
 
+use super::left_out::LeftOut;
 #[cfg(target_os = "none")]
 use crate::address::TextAddr;
 use crate::address::TextRange;
@@ -15,6 +16,8 @@ pub struct Image {
     pub(super) text: TextRange,
     /// The part of the text that is never traced: the engine's own.
     pub(super) excluded: TextRange,
+    /// The functions that are never traced.
+    pub(super) left_out: &'static [LeftOut],
     /// The callsite section.
     pub(super) section: *mut u64,
     pub(super) section_bytes: usize,
@@ -32,7 +35,8 @@ impl Image {
     /// # Safety
     ///
     /// 1. The section's bytes are readable, writable, and from now on the engine's alone, for as long as it lives. After an
-    ///    init that failed they may be another image's.
+    ///    init that failed they may be another image's. (Where the MMU says that they can't be written, init fails before it
+    ///    writes.)
     /// 2. `text` is mapped readable and executable, and stays so but for what is given back
     ///    ([`Engine::forget`](crate::Engine::forget)); nobody but the engine writes its callsites.
     /// 3. Each address in `stubs` is that of the instruction or the code that its field says, for this one engine: the stubs
@@ -45,13 +49,27 @@ impl Image {
     ///    can't be traced is excluded, and the entries were made that way.
     pub const unsafe fn new(text: TextRange, section: *mut u64, section_bytes: usize, stubs: Stubs) -> Self {
         let (excluded, encoding) = (TextRange::EMPTY, Encoding::Absolute);
-        Self { text, excluded, section, section_bytes, encoding, layout: None, stubs, symbols: None, damage: None }
+        let left_out = &[];
+        let (layout, symbols, damage) = (None, None, None);
+        Self { text, excluded, left_out, section, section_bytes, encoding, layout, stubs, symbols, damage }
     }
 
     /// Excludes this part of the text from tracing, for ever.
     #[must_use]
     pub const fn with_excluded(self, excluded: TextRange) -> Self {
         Self { excluded, ..self }
+    }
+
+    /// Leaves functions out of tracing, for ever, as if they had been compiled without a callsite: no filter selects them, and
+    /// their text is never written. (The attribute `#[patchable_function_entry(prefix_nops = 0, entry_nops = 0)]`, or
+    /// `__attribute__((patchable_function_entry(0)))` in C, does it where a function is written.)
+    ///
+    /// [`InitReport`](super::InitReport) says how many that were, and how many of these mean nothing: a name that has changed
+    /// is no error, but is logged. Where the compiler has merged equal functions, the others of them are left out with the one that is
+    /// meant. Modules are not concerned.
+    #[must_use]
+    pub const fn leave_out(self, left_out: &'static [LeftOut]) -> Self {
+        Self { left_out, ..self }
     }
 
     /// Sets how the section's entries give addresses; [`Encoding::Absolute`] if this isn't called.

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::error::InitError;
 use super::image::Image;
+use super::left_out::LeftOut;
 use super::region::Region;
 use super::registry::Registry;
 use crate::callsite::WordChange;
@@ -24,10 +25,15 @@ pub struct InitReport {
     pub counts: InitCounts,
     /// How many symbols the image has; 0 means that filters by name select nothing.
     pub symbols: usize,
+    /// How many of the parts of [`Image::leave_out`] mean no function that has a callsite: a name that is written in another
+    /// way, or has changed; all names where there are no symbols. [`LeftOut::functions`] has the number for each.
+    pub unmatched: usize,
 }
 
 impl Engine {
     /// Makes every callsite of the image ready, and prepares the stubs to find the platform's trace contexts.
+    ///
+    /// Takes up to 4 KiB of [stack](Self#stack).
     ///
     /// # Errors
     ///
@@ -51,26 +57,76 @@ impl Engine {
         if let Some(error) = image.damage {
             return Err(InitError::Symbols(error));
         }
-        let names = image.symbols;
-        let env = stub_env(image.stubs, &registry)?;
-        let (region, counts) = Region::of_image(image, registry.machine)?;
-        let ready = Readying::new(&region, &env).and_then(|batch| {
-            // SAFETY: 1. our caller's first promise; and no callsite calls the stubs yet.
-            unsafe { registry.poke().apply_quiet(&batch) }.map_err(InitError::Text)
-        });
-        if let Err(error) = ready {
-            region.table.dissolve();
+        let counts = registry.add_image(&image)?;
+        // SAFETY: 1. our caller's first promise.
+        if let Err(error) = unsafe { registry.make_ready(image.stubs) } {
+            registry.remove_image();
             return Err(error);
         }
         crate::stub::exit::set_platform(self.platform);
-        registry.regions.push(region);
-        registry.sets.room.set(env.stubs.room);
-        env.stubs.text.into_iter().chain([registry.sets.room.text()]).for_each(|range| self.stub_text.add(range));
-        registry.stub_env = Some(env);
+        registry.sets.room.set(image.stubs.room);
+        let room = registry.sets.room.text();
+        for range in image.stubs.text.into_iter().chain([room]) {
+            registry.add_stub_range(range, &self.stub_text);
+        }
         drop(registry);
-        let symbols = names.map_or(0, |names| self.symbols.call_once(|| names).len());
-        log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", counts.accepted, counts.refused);
-        Ok(InitReport { counts, symbols })
+        let symbols = image.symbols.map_or(0, |names| self.symbols.call_once(|| names).len());
+        let unmatched = image.left_out.iter().filter(|left_out| left_out.functions() == 0).count();
+        let report = InitReport { counts, symbols, unmatched };
+        log(&report, image.left_out);
+        Ok(report)
+    }
+}
+
+impl Registry {
+    /// Adds the image's region. (In steps that return, as all of init: what one has on the stack is not there under the next.)
+    #[inline(never)]
+    fn add_image(&mut self, image: &Image) -> Result<InitCounts, InitError> {
+        let (table, mut counts) = Region::table_of(image, self.machine).map_err(InitError::Table)?;
+        self.regions.push(Region::of_image(image, table));
+        let Some(region) = self.regions.first_mut() else { return Ok(counts) };
+        let left_out = if image.left_out.is_empty() { Ok(()) } else { region.leave_out(image.left_out, &mut counts) };
+        let result = match left_out {
+            Ok(()) if counts.accepted == 0 => Err(region.nothing_accepted(&counts, self.machine)),
+            result => result,
+        };
+        if result.is_err() {
+            self.remove_image();
+        }
+        result.map(|()| counts)
+    }
+
+    /// Removes the image's region again: its section is as it was, but for the order.
+    #[cold]
+    #[inline(never)]
+    fn remove_image(&mut self) {
+        self.regions.drain(..).for_each(|region| {
+            let _ = region.table.dissolve();
+        });
+    }
+
+    /// Writes what init writes, and notes what stubs are made with.
+    ///
+    /// # Safety
+    ///
+    /// 1. Nobody executes the image's text meanwhile.
+    #[inline(never)]
+    unsafe fn make_ready(&mut self, stubs: Stubs) -> Result<(), InitError> {
+        let env = stub_env(stubs, self)?;
+        let Some(image) = self.regions.first() else { return Ok(()) };
+        let batch = Readying::new(image, &env)?;
+        // SAFETY: 1. our caller's promise; and no callsite calls the stubs yet.
+        unsafe { self.poke().apply_quiet(&batch) }.map_err(InitError::Text)?;
+        self.stub_env = Some(env);
+        Ok(())
+    }
+}
+
+#[inline(never)]
+fn log(InitReport { counts, symbols, .. }: &InitReport, left_out: &[LeftOut]) {
+    log::debug!("fentry: {} callsites, {} refused, {symbols} symbols", counts.accepted, counts.refused);
+    for left_out in left_out.iter().filter(|left_out| left_out.functions() == 0) {
+        log::warn!("fentry: no function with a callsite is left out by {left_out}");
     }
 }
 

@@ -34,34 +34,32 @@ pub(super) struct Member {
     pub(super) counter: Option<u8>,
     /// What its frames are known by, if it hooks returns.
     pub(super) hook: Option<HookId>,
-    /// Members at one callsite are called in the order of these.
-    serial: u64,
     life: Life,
     /// Where its callsites are.
     pub(super) spans: Spans,
     /// For regions that are yet to come.
-    #[cfg(feature = "module")]
-    pub(super) filter: crate::filter::OwnedFilter,
+    pub(super) filter: KeptFilter,
+}
+
+/// What is kept of a filter, for regions that are yet to come.
+#[cfg(feature = "module")]
+pub(super) type KeptFilter = crate::filter::OwnedFilter;
+/// Nothing, where there are none.
+#[cfg(not(feature = "module"))]
+#[derive(Default)]
+pub(super) struct KeptFilter;
+
+/// What is kept of a filter. With modules this allocates: before the engine is locked.
+#[cfg(feature = "module")]
+pub(super) fn keep(filter: &Filter<'_>) -> KeptFilter {
+    filter.to_owned()
+}
+#[cfg(not(feature = "module"))]
+pub(super) const fn keep(_: &Filter<'_>) -> KeptFilter {
+    KeptFilter
 }
 
 impl Member {
-    /// Makes a member of `ops`, with this filter, that has no number yet.
-    pub(super) fn new(ops: &'static Ops, filter: &Filter<'_>) -> Self {
-        #[cfg(not(feature = "module"))]
-        let _ = filter;
-        Self {
-            ops,
-            action: ops.action(),
-            counter: None,
-            hook: None,
-            serial: 0,
-            life: Life::Active,
-            spans: Spans::EMPTY,
-            #[cfg(feature = "module")]
-            filter: filter.to_owned(),
-        }
-    }
-
     /// Whether it gets the callsites in a new region with this text: not without counters for all of them, where it needs
     /// some.
     #[cfg(feature = "module")]
@@ -90,16 +88,6 @@ impl Member {
         }
         was_leaving
     }
-
-    /// Takes over another member's filter, for regions that are yet to come.
-    pub(super) fn take_filter(&mut self, other: Self) {
-        #[cfg(feature = "module")]
-        {
-            self.filter = other.filter;
-        }
-        #[cfg(not(feature = "module"))]
-        drop(other);
-    }
 }
 
 /// All members.
@@ -107,7 +95,8 @@ pub(super) struct Members {
     members: [Option<Member>; MAX_OPS],
     /// No number from here on is taken.
     end: usize,
-    next_serial: u64,
+    /// The numbers that are taken, in the order in which members at one callsite are called: that of their registration.
+    order: ArrayVec<u8, MAX_OPS>,
     /// Of both together, a callsite can have one member.
     ipmodify: Mask,
     direct: Mask,
@@ -115,7 +104,7 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) const EMPTY: Self =
-        Self { members: [const { None }; MAX_OPS], end: 0, next_serial: 0, ipmodify: 0, direct: 0 };
+        Self { members: [const { None }; MAX_OPS], end: 0, order: ArrayVec::new_const(), ipmodify: 0, direct: 0 };
 
     /// Finds the number of an ops that is registered.
     pub(super) fn find(&self, ops: &Ops) -> Option<usize> {
@@ -125,20 +114,29 @@ impl Members {
         self.members[..self.end].iter().position(is_it)
     }
 
-    /// Gives a member a number.
-    pub(super) fn add(&mut self, mut member: Member) -> Result<usize, RegisterError> {
+    /// Gives an ops a number. The member is made where it stays: it is large for a kernel's stack.
+    pub(super) fn add(&mut self, ops: &'static Ops, filter: KeptFilter) -> Result<usize, RegisterError> {
+        self.add_with(ops, ops.action(), Life::Active, filter)
+    }
+
+    fn add_with(
+        &mut self,
+        ops: &'static Ops,
+        action: Action,
+        life: Life,
+        filter: KeptFilter,
+    ) -> Result<usize, RegisterError> {
         let free = self.members[..self.end].iter().position(Option::is_none).unwrap_or(self.end);
         let place = self.members.get_mut(free).ok_or(RegisterError::TooManyOps)?;
-        member.serial = self.next_serial;
-        self.next_serial += 1;
         let bit = 1 << free;
-        if member.ops.flags().contains(OpsFlags::IPMODIFY) {
+        if ops.flags().contains(OpsFlags::IPMODIFY) {
             self.ipmodify |= bit;
         }
-        if matches!(member.action, Action::Direct(_)) {
+        if matches!(action, Action::Direct(_)) {
             self.direct |= bit;
         }
-        *place = Some(member);
+        *place = Some(Member { ops, action, counter: None, hook: None, life, spans: Spans::EMPTY, filter });
+        self.order.push(free as u8);
         self.end = self.end.max(free + 1);
         Ok(free)
     }
@@ -146,6 +144,7 @@ impl Members {
     /// Removes a member.
     pub(super) fn remove(&mut self, number: usize) -> Option<Member> {
         let member = self.members.get_mut(number)?.take();
+        self.order.retain(|other| usize::from(*other) != number);
         self.ipmodify &= !(1 << number);
         self.direct &= !(1 << number);
         self.end = self.members[..self.end].iter().rposition(Option::is_some).map_or(0, |last| last + 1);
@@ -176,15 +175,10 @@ impl Members {
         self.members[..self.end].iter().enumerate().filter_map(|(number, member)| Some((number, member.as_ref()?)))
     }
 
-    /// The members of a set, in the order in which they are called: that of their registration.
-    pub(super) fn in_order(&self, set: Mask) -> ArrayVec<&Member, MAX_OPS> {
-        let (mut ordered, mut left) = (ArrayVec::new(), set);
-        while left != 0 {
-            ordered.extend(self.get(left.trailing_zeros() as usize));
-            left &= left - 1;
-        }
-        ordered.sort_unstable_by_key(|member| member.serial);
-        ordered
+    /// The members of a set, in the order in which they are called.
+    pub(super) fn in_order(&self, set: Mask) -> impl Iterator<Item = &Member> {
+        let numbers = self.order.iter().map(|number| usize::from(*number));
+        numbers.filter(move |number| set >> number & 1 == 1).filter_map(|number| self.get(number))
     }
 
     /// Whether the set has two members that can't be at one callsite: of those that change where execution goes on, and of
@@ -195,11 +189,15 @@ impl Members {
 
     /// Gives an ops a second number, with another action but its place in the order: callsites are moved from the one to
     /// the other. It gets no callsites but those, unless it [supersedes](Self::supersede) the first.
+    #[inline(never)]
     pub(super) fn add_successor(&mut self, number: usize, action: Action) -> Result<usize, RegisterError> {
-        let Member { ops, serial, .. } = *self.get(number).ok_or(RegisterError::NotRegistered)?;
-        let successor = self.add(Member { action, life: Life::Leaving, ..Member::new(ops, &Filter::ALL) })?;
-        if let Some(member) = self.get_mut(successor) {
-            member.serial = serial;
+        let ops = self.get(number).ok_or(RegisterError::NotRegistered)?.ops;
+        let successor = self.add_with(ops, action, Life::Leaving, keep(&Filter::ALL))?;
+        // From the end to its place. (Not `rotate_right`, which takes a kibibyte of stack.)
+        let mut place = self.order.len().saturating_sub(1);
+        while place > 0 && usize::from(self.order[place - 1]) != number {
+            self.order.swap(place - 1, place);
+            place -= 1;
         }
         Ok(successor)
     }
@@ -208,14 +206,9 @@ impl Members {
     pub(super) fn supersede(&mut self, number: usize, successor: usize) {
         let Some(old) = self.get_mut(number) else { return };
         let life = core::mem::replace(&mut old.life, Life::Superseded);
-        #[cfg(feature = "module")]
         let filter = core::mem::take(&mut old.filter);
         if let Some(new) = self.get_mut(successor) {
-            new.life = life;
-            #[cfg(feature = "module")]
-            {
-                new.filter = filter;
-            }
+            (new.life, new.filter) = (life, filter);
         }
     }
 

@@ -42,6 +42,7 @@ mod error;
 mod hits;
 mod image;
 mod init;
+mod left_out;
 mod members;
 #[cfg(feature = "module")]
 mod modules;
@@ -64,6 +65,7 @@ pub use error::{InitError, RegisterError};
 pub use hits::FunctionHits;
 pub use image::Image;
 pub use init::InitReport;
+pub use left_out::LeftOut;
 #[cfg(feature = "module")]
 pub use show::ModuleStatus;
 pub use show::{OpsStatus, Statistics, Status, TextCheck};
@@ -88,6 +90,11 @@ use stub_text::StubText;
 /// [`for_each_stub_range`](Self::for_each_stub_range) take none, and may be called anywhere.
 /// A caller that holds a lock which another CPU spins on with interrupts masked keeps that CPU from synchronising: the
 /// batch is then undone when the platform's timeout expires.
+///
+/// # Stack
+/// Optimised, no method but [`init`](Self::init) takes more than 2 KiB of stack, and `init` takes 4 KiB at most; what the
+/// platform's methods, a logger and closures take comes on top. Without optimisation it is more, and so it is where modules
+/// are loaded.
 pub struct Engine {
     platform: &'static dyn Platform,
     state: spin::Mutex<Registry>,

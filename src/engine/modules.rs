@@ -56,13 +56,13 @@ unsafe impl Regions for Engine {
         // SAFETY: all are our caller's promises, and the same.
         let region = unsafe { registry.build_region(new, &token) }.map_err(refuse)?;
         let veneers = region.veneer_room();
-        self.stub_text.add(veneers);
+        registry.add_stub_range(veneers, &self.stub_text);
         registry.regions.insert(place, region);
         match registry.apply_filters(place) {
             Ok(()) => Ok(token),
             Err(cause) => {
                 let mut region = registry.regions.remove(place);
-                self.stub_text.remove(veneers);
+                registry.remove_stub_range(veneers, &self.stub_text);
                 region.clear(text, &mut registry.sets);
                 // Where the platform fails a second time, they stay ready.
                 // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
@@ -76,7 +76,7 @@ unsafe impl Regions for Engine {
         let mut registry = self.lock();
         match registry.remove_region(token.number()) {
             Ok(veneers) => {
-                self.stub_text.remove(veneers);
+                registry.remove_stub_range(veneers, &self.stub_text);
                 Ok(())
             }
             Err(error) => Err(NotRemoved { token, error }),
@@ -98,8 +98,9 @@ impl Registry {
         let ends = |range: TextRange| [range.start, range.end.offset(-4)];
         let stubs = ends(self.sets.room.text());
         let near = ends(text).into_iter().all(|from| stubs.into_iter().all(|stub| reaches(from, stub)));
-        let veneers = (!near).then(|| Veneers::new(veneers));
-        let (slots, machine) = (Slots::Owned(entries.into_boxed_slice()), self.machine);
+        let veneers = if near { None } else { Some(Veneers::new(veneers).ok_or(RegionCause::Heap)?) };
+        let (mut slots, machine) = (Slots::Owned(entries.into_boxed_slice()), self.machine);
+        slots.sort(Encoding::Absolute).map_err(RegionCause::Table)?;
         let read = |at| {
             // SAFETY: 1. and 2. the table asks for aligned addresses inside the text only, which is mapped: our caller's
             // first promise.

@@ -5,6 +5,7 @@
 
 use super::error::InitError;
 use super::image::Image;
+use super::left_out::LeftOut;
 use super::names::{FunctionNames, Origin};
 use super::sets::{Destination, Sets};
 use super::veneers::{VeneerError, Veneers};
@@ -12,6 +13,8 @@ use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{CallsiteRecord, InitCounts, Planned, Run, SetId, Slots, Table, TableError};
 use crate::callsite::veneer::reaches;
 use crate::callsite::{Callsite, LiveWord, OutOfReach, Refusal, State, WordChange};
+#[cfg(target_os = "none")]
+use crate::text::Machine as _;
 use crate::text::{Cpu, TextPoke, TextWord};
 use core::ops::{ControlFlow, Range};
 
@@ -32,6 +35,27 @@ pub(super) struct Region {
     pub(super) planned: Planned,
 }
 
+/// The callsite section of an image, to be rewritten.
+fn section(image: &Image, machine: Cpu) -> Result<&'static mut [u64], TableError> {
+    /// The smallest translation granule.
+    const PAGE: usize = 4096;
+    let &Image { section, section_bytes: bytes, .. } = image;
+    let start = section.addr() as u64;
+    if !section.is_aligned() || !bytes.is_multiple_of(size_of::<u64>()) {
+        return Err(TableError::Truncated { start, bytes });
+    }
+    if section.is_null() || bytes == 0 {
+        return Err(TableError::Empty);
+    }
+    let pages = (section.addr() / PAGE * PAGE..section.addr() + bytes).step_by(PAGE);
+    let mut places = pages.map(|page| section.cast::<u8>().with_addr(page.max(section.addr())).cast_const());
+    if let Some(at) = places.find(|at| !machine.can_write(*at)) {
+        return Err(TableError::NotWritable { start, at: at.addr() as u64 });
+    }
+    // SAFETY: `Image::new`'s caller gave the section's bytes to the engine (1); it is aligned, and not null.
+    Ok(unsafe { core::slice::from_raw_parts_mut(section, bytes / size_of::<u64>()) })
+}
+
 impl Region {
     /// The room for its veneers; empty where it needs none.
     #[cfg(feature = "module")]
@@ -39,41 +63,49 @@ impl Region {
         self.veneers.as_ref().map_or(TextRange::EMPTY, Veneers::room)
     }
 
-    /// Makes the region of the kernel's own text.
-    pub(super) fn of_image(image: Image, machine: Cpu) -> Result<(Self, InitCounts), InitError> {
-        let Image { text, excluded, section, section_bytes, encoding, layout, symbols, .. } = image;
-        if !section.is_aligned() || !section_bytes.is_multiple_of(size_of::<u64>()) {
-            let error = TableError::Truncated { start: section.addr() as u64, bytes: section_bytes };
-            return Err(InitError::Table(error));
-        }
-        if section.is_null() {
-            return Err(InitError::Table(TableError::Empty));
-        }
-        // SAFETY: `Image::new`'s caller gave the section's bytes to the engine (1); it is aligned, and not null.
-        let slots = unsafe { core::slice::from_raw_parts_mut(section, section_bytes / size_of::<u64>()) };
-        let slots = Slots::Section(slots);
+    /// Makes the table of the kernel's own text.
+    #[inline(never)]
+    pub(super) fn table_of(image: &Image, machine: Cpu) -> Result<(Table, InitCounts), TableError> {
+        let &Image { text, excluded, encoding, layout, symbols, .. } = image;
+        let mut slots = Slots::Section(section(image, machine)?);
+        slots.sort(encoding)?;
         let read = |at| {
             // SAFETY: 1. and 2. the table asks for aligned addresses inside `text` only, which is mapped (`Image::new`, 2).
             unsafe { TextWord::new(at) }.load(machine)
         };
-        let (table, counts) =
-            Table::build(text, excluded, slots, encoding, layout, symbols, read).map_err(InitError::Table)?;
-        let origin = Origin::Kernel(symbols);
+        Table::build(text, excluded, slots, encoding, layout, symbols, read)
+    }
+
+    /// Makes the region of the kernel's own text.
+    pub(super) const fn of_image(image: &Image, table: Table) -> Self {
+        let &Image { text, excluded, symbols, .. } = image;
         // INVARIANT: `Image::new`'s second promise.
-        let region = Self { text, excluded, table, origin, veneers: None, planned: Planned::NONE };
-        if counts.accepted == 0 {
-            let first = region.refused(machine).next();
-            let is_outside = region.refused(machine).all(|(entry, _)| !text.contains(entry));
-            region.table.dissolve();
-            let InitCounts { refused, excluded, .. } = counts;
-            return Err(InitError::Table(match first {
-                Some((first, _)) if is_outside && excluded == 0 => {
-                    TableError::OutsideText { entries: refused, text, first }
-                }
-                _ => TableError::NothingAccepted { refused, excluded, first },
-            }));
-        }
-        Ok((region, counts))
+        Self { text, excluded, table, origin: Origin::Kernel(symbols), veneers: None, planned: Planned::NONE }
+    }
+
+    /// Leaves out the functions that the image says.
+    #[inline(never)]
+    pub(super) fn leave_out(&mut self, left_out: &[LeftOut], counts: &mut InitCounts) -> Result<(), InitError> {
+        let symbols = self.origin.symbols().copied();
+        left_out.iter().try_for_each(|left_out| left_out.mark(&mut self.table, symbols))?;
+        self.table.leave_out_marked(counts);
+        Ok(())
+    }
+
+    /// Why no entry was accepted.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn nothing_accepted(&self, counts: &InitCounts, machine: Cpu) -> InitError {
+        let (text, first) = (self.text, self.refused(machine).next());
+        let is_outside = self.refused(machine).all(|(entry, _)| !text.contains(entry));
+        let &InitCounts { refused, excluded, left_out, .. } = counts;
+        let excluded = excluded + left_out;
+        InitError::Table(match first {
+            Some((first, _)) if is_outside && excluded == 0 => {
+                TableError::OutsideText { entries: refused, text, first }
+            }
+            _ => TableError::NothingAccepted { refused, excluded, first },
+        })
     }
 
     /// Makes the region of a module's text.

@@ -2,9 +2,9 @@
 
 use super::Engine;
 use super::error::RegisterError;
-use super::members::Member;
+use super::members::{Member, keep};
 use super::plan::Plan;
-use super::registry::Registry;
+use super::registry::{Registry, RegistryGuard};
 use crate::address::TextAddr;
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, Ops, OpsFlags};
@@ -16,21 +16,14 @@ impl Engine {
     ///
     /// Several ops at one function are called in the order of their registration.
     ///
+    /// Takes up to 2 KiB of [stack](Engine#stack).
+    ///
     /// # Errors
     ///
     /// [`RegisterError`]; no callsite has changed then, unless it says so. Where some have, or where a CPU was not seen
     /// quiescent after callsites had been changed and put back, `ops` stays registered and must be unregistered.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
-        // Before the lock: with modules this allocates.
-        let member = Member::new(ops, filter);
-        let mut registry = self.lock();
-        if registry.stub_env.is_none() {
-            return Err(RegisterError::NotInitialised);
-        }
-        if registry.members.find(ops).is_some() {
-            return Err(RegisterError::AlreadyRegistered);
-        }
-        let number = registry.add_member(member)?;
+        let (mut registry, number) = self.admit(ops, filter)?;
         let added = Added { registry: &mut registry, number };
         let mut plan = Plan::new(added.registry);
         let selected = plan.add(number, filter)?;
@@ -39,6 +32,22 @@ impl Engine {
         // The stubs that these callsites had with other ops may be waited for another time as well.
         let _ = registry.reclaim_unused();
         Ok(count)
+    }
+
+    /// Makes `ops` a member without callsites. A function of its own, so that nothing of it is on the stack later.
+    #[inline(never)]
+    fn admit(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<(RegistryGuard<'_>, usize), RegisterError> {
+        // Before the lock: with modules this allocates.
+        let kept = keep(filter);
+        let mut registry = self.lock();
+        if registry.stub_env.is_none() {
+            return Err(RegisterError::NotInitialised);
+        }
+        if registry.members.find(ops).is_some() {
+            return Err(RegisterError::AlreadyRegistered);
+        }
+        let number = registry.add_member(ops, kept)?;
+        Ok((registry, number))
     }
 
     /// Unregisters `ops`, and waits until no CPU is inside its callback; returns how many functions it had.
@@ -82,7 +91,7 @@ impl Engine {
     /// function that it no longer selects. With any other nothing has changed.
     pub fn set_filter(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
         // Before the lock: with modules this allocates.
-        let member = Member::new(ops, filter);
+        let kept = keep(filter);
         let mut registry = self.lock();
         let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
         let mut plan = Plan::new(&mut registry);
@@ -90,7 +99,7 @@ impl Engine {
         let selected = plan.add(number, filter)?;
         let count = plan.give(number, selected)?;
         if let Some(old) = registry.members.get_mut(number) {
-            old.take_filter(member);
+            old.filter = kept;
         }
         registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent).map(|()| count)
     }

@@ -1,10 +1,11 @@
 //! What the engine knows: its regions, who is registered, and which sets of ops callsites have.
 
 use super::error::RegisterError;
-use super::members::{Member, Members};
+use super::members::{KeptFilter, Member, Members};
 use super::region::Region;
 use super::sets::Sets;
-use crate::address::TextAddr;
+use super::stub_text::StubText;
+use crate::address::{TextAddr, TextRange};
 use crate::ops::{Action, ExitHandler, HookId, Ops};
 use crate::platform::{MAX_STUB_RANGES, Platform};
 use crate::stub::StubEnv;
@@ -30,9 +31,14 @@ pub(super) struct Registry {
     ///
     /// In the order of their addresses, and none overlaps another.
     pub(super) regions: ArrayVec<Region, MAX_REGIONS>,
+    /// Where a thread may be on its way to a callback: what [`StubText`] shows to those who don't
+    /// have the lock.
+    pub(super) stub_ranges: ArrayVec<TextRange, MAX_STUB_RANGES>,
     pub(super) members: Members,
     pub(super) sets: Sets,
     pub(super) history: History,
+    /// What failed, from where it did to where it is told.
+    pub(super) failure: Option<RegisterError>,
     /// How many callsites were quarantined and not logged yet.
     pub(super) newly_quarantined: usize,
 }
@@ -53,9 +59,11 @@ impl Registry {
             machine,
             stub_env: None,
             regions: ArrayVec::new_const(),
+            stub_ranges: ArrayVec::new_const(),
             members: Members::EMPTY,
             sets: Sets::EMPTY,
             history: History { batches: 0, changes: 0, failures: 0 },
+            failure: None,
             newly_quarantined: 0,
         }
     }
@@ -64,14 +72,14 @@ impl Registry {
         TextPoke::new(self.platform, self.machine)
     }
 
-    /// Gives a member a number, and what it counts or hooks with.
-    pub(super) fn add_member(&mut self, member: Member) -> Result<usize, RegisterError> {
+    /// Gives an ops a number, and what it counts or hooks with.
+    pub(super) fn add_member(&mut self, ops: &'static Ops, filter: KeptFilter) -> Result<usize, RegisterError> {
         let has_cpu_areas = self.stub_env.as_ref().is_some_and(|env| env.cpu.is_some());
-        let (action, ops) = (member.action, member.ops);
+        let action = ops.action();
         if matches!(action, Action::Record { .. }) && !has_cpu_areas {
             return Err(RegisterError::NoCpuArea);
         }
-        let number = self.members.add(member)?;
+        let number = self.members.add(ops, filter)?;
         if matches!(action, Action::Count) && has_cpu_areas {
             self.members.give_counter(number);
         }
@@ -100,6 +108,22 @@ impl Registry {
         let mut hits = 0_u64;
         self.platform.for_each_cpu_area(&mut |area| hits = hits.wrapping_add(area.take_hits(counter.into())));
         ops.hits.fetch_add(hits, Ordering::Relaxed);
+    }
+
+    /// Adds a range to where a thread may be on its way to a callback, before a callsite leads into it.
+    pub(super) fn add_stub_range(&mut self, range: TextRange, shown: &StubText) {
+        if !range.is_empty() {
+            shown.add(range);
+            let added = self.stub_ranges.try_push(range);
+            debug_assert!(added.is_ok(), "there is a place for each region's veneers, and for the stubs");
+        }
+    }
+
+    /// Removes a range that was added, in which no thread is any more.
+    #[cfg(feature = "module")]
+    pub(super) fn remove_stub_range(&mut self, range: TextRange, shown: &StubText) {
+        shown.remove(range);
+        self.stub_ranges.retain(|other| *other != range);
     }
 
     /// Fails if a callsite still has the ops of this number, as one that is quarantined may.

@@ -12,7 +12,7 @@ use crate::filter::{Filter, Pattern, Rule};
 use core::ops::Range;
 
 /// The functions that return twice to one call, by the names that compilers know as well (GCC's `special_function_p`).
-const RETURNING_TWICE: [&str; 11] = [
+static RETURNING_TWICE: [&str; 11] = [
     "setjmp",
     "_setjmp",
     "__setjmp",
@@ -162,7 +162,7 @@ impl Region {
         let Self { table, planned, origin, .. } = self;
         let Some(symbols) = origin.symbols() else { return Ok(0) };
         let mut taken_away = 0;
-        for name in RETURNING_TWICE {
+        for &name in &RETURNING_TWICE {
             for symbol in symbols.lookup_name(name) {
                 let function = TextAddr::new(symbol.addr);
                 let Some(index) = table.find(function) else { continue };

@@ -9,8 +9,7 @@ use crate::address::TextAddr;
 use crate::callsite::table::SetId;
 use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
-use crate::ops::Action;
-use crate::ops::MAX_OPS;
+use crate::ops::{Action, MAX_OPS, Ops};
 use crate::stub::{Code, FramelessPart, LANDING_PAD_BYTES, StubBlock, StubEnv, StubPlan, StubRoom};
 use crate::text::{PokeError, TextPoke};
 use arrayvec::ArrayVec;
@@ -75,8 +74,7 @@ pub(super) struct Sets {
     /// The change that is being planned.
     change: u32,
     pub(super) room: StubRoom,
-    /// The stub that is being made.
-    code: Code,
+    draft: Draft,
 }
 
 impl Sets {
@@ -84,7 +82,7 @@ impl Sets {
 
     /// The empty set only.
     pub(super) const EMPTY: Self =
-        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: StubRoom::EMPTY, code: Code::EMPTY };
+        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: StubRoom::EMPTY, draft: Draft::EMPTY };
 
     /// Begins a change: what [`changed`](Self::changed) has worked out before is forgotten.
     pub(super) fn begin_change(&mut self) {
@@ -143,21 +141,25 @@ impl Sets {
     }
 
     /// Makes a stub for every set that has none and that a callsite shall have, as `is_planned` says; the others, which a
-    /// plan only passed through, are dropped.
+    /// plan only passed through, are dropped. Returns whether that succeeded; else [`take_failure`](Self::take_failure) has why
+    /// not.
     pub(super) fn make_stubs(
         &mut self,
         members: &Members,
         env: &StubEnv,
         poke: TextPoke<'_>,
         is_planned: impl Fn(SetId) -> bool,
-    ) -> Result<(), StubError> {
+    ) -> bool {
         let mut passed_through = false;
         for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
             if set.members == 0 || set.stub.is_some() {
                 continue;
             }
             if is_planned(SetId::of(number)) {
-                set.stub = Some(make_stub(&mut self.room, &mut self.code, set.members, members, env, poke)?);
+                set.stub = self.draft.make(&mut self.room, set.members, members, env, poke);
+                if set.stub.is_none() {
+                    return false;
+                }
             } else {
                 passed_through = true;
             }
@@ -165,7 +167,12 @@ impl Sets {
         if passed_through {
             self.forget_unmade();
         }
-        Ok(())
+        true
+    }
+
+    /// Why the last stub could not be made.
+    pub(super) fn take_failure(&mut self) -> StubError {
+        self.draft.failure.take().unwrap_or(StubError::Room)
     }
 
     /// Drops the sets that only a discarded plan has thought of: no callsite has ever had them.
@@ -271,56 +278,104 @@ impl Destination {
     }
 }
 
-fn make_stub(
-    room: &mut StubRoom,
-    code: &mut Code,
-    set: Mask,
-    members: &Members,
-    env: &StubEnv,
-    poke: TextPoke<'_>,
-) -> Result<Stub, StubError> {
-    // Not in a tuple, which would be moved.
-    let mut parts = ArrayVec::<_, MAX_OPS>::new();
-    let mut callbacks = ArrayVec::<_, MAX_OPS>::new();
-    let (mut direct, mut recorded) = (None, None);
-    let members = members.in_order(set);
-    for member in &members {
-        match (member.action, env.cpu) {
-            (Action::Callback, _) => callbacks.push(member.ops),
-            (Action::Direct(trampoline), _) => direct = Some(trampoline),
-            (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
-                Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
-                None => FramelessPart::Count(&member.ops.hits),
-            }),
-            (Action::CountCallsites(hits), _) => parts.push(FramelessPart::CountCallsite(hits)),
-            (Action::Return, _) => {}
-            (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
-        }
-    }
-    // Returns are hooked last, so that the others see where the function really returns.
-    callbacks.extend(members.iter().filter(|member| matches!(member.action, Action::Return)).map(|member| member.ops));
-    // Last, so that its time is near the call's.
-    parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| FramelessPart::Record { base, arguments }));
-    let plan = StubPlan { parts: &parts, callbacks: &callbacks, direct };
-    let block = room.take(plan.bytes()).ok_or(StubError::Room)?;
-    let at = room.start(block);
-    let written = plan.code(code, at, env).map_err(StubError::Reach).and_then(|()| {
-        if !code.fits(StubRoom::words(block)) {
-            return Err(StubError::TooLong { bytes: 4 * StubRoom::words(block) });
-        }
-        // SAFETY: 1. a block begins at a multiple of the room's unit, the words fit it, and the room is mapped (`Image::new`,
-        // 5). 2. It was free: what had it before was given back after quiescence, nobody but the engine uses the room
-        // (`Image::new`, 5), and no callsite goes there before this has returned.
-        unsafe { poke.write_code(at, code.words()) }.map_err(StubError::Text)
-    });
-    match written {
-        Ok(()) => {
-            let direct = direct.filter(|_| parts.is_empty() && callbacks.is_empty());
-            Ok(Stub { block, entry: at.offset(LANDING_PAD_BYTES), direct })
-        }
-        Err(error) => {
+/// The stub that is being made. Too large for a kernel's stack.
+struct Draft {
+    parts: ArrayVec<FramelessPart, MAX_OPS>,
+    callbacks: ArrayVec<&'static Ops, MAX_OPS>,
+    code: Code,
+    /// Why it could not be made.
+    failure: Option<StubError>,
+}
+
+impl Draft {
+    const EMPTY: Self =
+        Self { parts: ArrayVec::new_const(), callbacks: ArrayVec::new_const(), code: Code::EMPTY, failure: None };
+
+    /// Makes the stub of a set. In steps, so that what one has on the stack is not there under the next.
+    #[inline(never)]
+    fn make(
+        &mut self,
+        room: &mut StubRoom,
+        set: Mask,
+        members: &Members,
+        env: &StubEnv,
+        poke: TextPoke<'_>,
+    ) -> Option<Stub> {
+        let direct = self.collect(set, members, env);
+        self.failure = None;
+        let block = room.take(self.plan(direct).bytes())?;
+        self.generate(direct, room.start(block), env);
+        // SAFETY: 1. just taken, so it begins at a multiple of the room's unit, and nobody executes it: what had it before was
+        // given back after quiescence, and no callsite goes there before this has returned.
+        unsafe { self.write(StubRoom::words(block), room.start(block), poke) };
+        if self.failure.is_some() {
             room.give_back(block);
-            Err(error)
+            return None;
         }
+        let direct = direct.filter(|_| self.parts.is_empty() && self.callbacks.is_empty());
+        Some(Stub { block, entry: room.start(block).offset(LANDING_PAD_BYTES), direct })
+    }
+
+    fn plan(&self, direct: Option<TextAddr>) -> StubPlan<'_> {
+        StubPlan { parts: &self.parts, callbacks: &self.callbacks, direct }
+    }
+
+    /// Collects what the stub of a set does; returns the trampoline that it goes to, if it does.
+    #[inline(never)]
+    fn collect(&mut self, set: Mask, members: &Members, env: &StubEnv) -> Option<TextAddr> {
+        let Self { parts, callbacks, .. } = self;
+        parts.clear();
+        callbacks.clear();
+        let (mut direct, mut recorded, mut hooks_returns) = (None, None, false);
+        for member in members.in_order(set) {
+            match (member.action, env.cpu) {
+                (Action::Callback, _) => callbacks.push(member.ops),
+                (Action::Direct(trampoline), _) => direct = Some(trampoline),
+                (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
+                    Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
+                    None => FramelessPart::Count(&member.ops.hits),
+                }),
+                (Action::CountCallsites(hits), _) => parts.push(FramelessPart::CountCallsite(hits)),
+                (Action::Return, _) => hooks_returns = true,
+                (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
+            }
+        }
+        if hooks_returns {
+            // Last, so that the others see where the function really returns.
+            let hooks = members.in_order(set).filter(|member| matches!(member.action, Action::Return));
+            callbacks.extend(hooks.map(|member| member.ops));
+        }
+        // Last, so that its time is near the call's.
+        parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| FramelessPart::Record { base, arguments }));
+        direct
+    }
+
+    /// Generates the stub for what was collected, to stand at `at`.
+    #[inline(never)]
+    fn generate(&mut self, direct: Option<TextAddr>, at: TextAddr, env: &StubEnv) {
+        let Self { parts, callbacks, code, failure } = self;
+        let generated = StubPlan { parts, callbacks, direct }.code(code, at, env);
+        *failure = generated.err().map(StubError::Reach);
+    }
+
+    /// Writes what was generated to the block of so many words at `at`.
+    ///
+    /// # Safety
+    ///
+    /// 1. It is an aligned part of the room that nobody else has, and that nobody executes.
+    #[inline(never)]
+    unsafe fn write(&mut self, words: usize, at: TextAddr, poke: TextPoke<'_>) {
+        let Self { code, failure, .. } = self;
+        if failure.is_some() {
+            return;
+        }
+        if !code.fits(words) {
+            *failure = Some(StubError::TooLong { bytes: 4 * words });
+            return;
+        }
+        // SAFETY: 1. aligned, by our caller's promise; the words fit it, and the room is mapped (`Image::new`, 5). 2. Nobody
+        // executes it, by the same promise, and nobody but the engine uses the room (`Image::new`, 5).
+        let written = unsafe { poke.write_code(at, code.words()) };
+        *failure = written.err().map(StubError::Text);
     }
 }

@@ -49,7 +49,7 @@ pub struct Status<'a> {
 impl<'a> Status<'a> {
     /// Iterates over its ops, in the order in which they are called.
     pub fn ops(&self) -> impl Iterator<Item = &'a Ops> + use<'a> {
-        self.members.in_order(self.set).into_iter().map(|member| member.ops)
+        self.members.in_order(self.set).map(|member| member.ops)
     }
 }
 

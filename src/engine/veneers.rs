@@ -6,12 +6,15 @@
 use super::sets::Destination;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::SetId;
-use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
+#[cfg(feature = "module")]
+use crate::callsite::veneer::STUB_VENEERS;
+use crate::callsite::veneer::{ENTRY_BYTES, Veneer};
 use crate::insn::EncodeError;
 use crate::stub::LANDING_PAD_BYTES;
 use crate::text::{PokeError, TextPoke};
 
 /// The most veneers that a region has.
+#[cfg(feature = "module")]
 const MAX_VENEERS: usize = STUB_VENEERS;
 
 /// The room for a region's veneers, and the set that each is for.
@@ -19,10 +22,26 @@ pub(super) struct Veneers {
     room: TextRange,
     /// # Invariants
     ///
-    /// The veneer of each place in `room` jumps to the stub of this set; [`SetId::NONE`] where there is none.
-    sets: [SetId; MAX_VENEERS],
-    /// How many callsites of the region go to each.
-    callsites: [u32; MAX_VENEERS],
+    /// As many as are whole in `room`.
+    places: Places,
+}
+
+/// Most regions have no veneers: where they have, these are on the heap.
+#[cfg(feature = "module")]
+type Places = alloc::vec::Vec<Place>;
+/// The kernel's own region has none.
+#[cfg(not(feature = "module"))]
+type Places = [Place; 0];
+
+/// The place of a veneer.
+#[derive(Clone, Copy)]
+struct Place {
+    /// # Invariants
+    ///
+    /// The veneer jumps to the stub of this set; [`SetId::NONE`] where there is none.
+    set: SetId,
+    /// How many callsites of the region go to it.
+    callsites: u32,
 }
 
 /// Why there is no veneer.
@@ -33,10 +52,14 @@ pub(super) enum VeneerError {
 }
 
 impl Veneers {
-    /// Makes an empty room of this range.
+    /// Makes an empty room of this range; `None` where the heap is full.
     #[cfg(feature = "module")]
-    pub(super) const fn new(room: TextRange) -> Self {
-        Self { room, sets: [SetId::NONE; MAX_VENEERS], callsites: [0; MAX_VENEERS] }
+    pub(super) fn new(room: TextRange) -> Option<Self> {
+        let count = usize::try_from(room.len() / ENTRY_BYTES).unwrap_or(MAX_VENEERS).min(MAX_VENEERS);
+        let mut places = Places::new();
+        places.try_reserve_exact(count).ok()?;
+        places.resize(count, Place { set: SetId::NONE, callsites: 0 });
+        Some(Self { room, places })
     }
 
     /// The range of the room.
@@ -44,16 +67,12 @@ impl Veneers {
         self.room
     }
 
-    fn places(&self) -> usize {
-        usize::try_from(self.room.len() / ENTRY_BYTES).unwrap_or(MAX_VENEERS).min(MAX_VENEERS)
-    }
-
     fn place(&self, number: usize) -> TextAddr {
         self.room.start.offset(number as i64 * ENTRY_BYTES as i64)
     }
 
     fn find(&self, set: SetId) -> Option<usize> {
-        if set == SetId::NONE { None } else { self.sets.iter().position(|other| *other == set) }
+        if set == SetId::NONE { None } else { self.places.iter().position(|place| place.set == set) }
     }
 
     /// Where the callsites of a set go, with its veneer instead of its stub.
@@ -72,7 +91,7 @@ impl Veneers {
         if self.find(set).is_some() {
             return Ok(());
         }
-        let free = self.sets[..self.places()].iter().position(|set| *set == SetId::NONE);
+        let free = self.places.iter().position(|place| place.set == SetId::NONE);
         let number = free.ok_or(VeneerError::Full(self.room))?;
         let at = self.place(number);
         // A BR needs the landing pad.
@@ -82,31 +101,30 @@ impl Veneers {
         // which was taken from it after quiescence.
         unsafe { poke.write_code(at, &veneer.words()) }.map_err(VeneerError::Text)?;
         // INVARIANT: just written.
-        self.sets[number] = set;
+        self.places[number].set = set;
         Ok(())
     }
 
     /// Notes that this many callsites of the region went from one set to another.
     pub(super) fn count(&mut self, from: SetId, to: SetId, callsites: u32) {
         if let Some(number) = self.find(from) {
-            self.callsites[number] = self.callsites[number].saturating_sub(callsites);
+            let place = &mut self.places[number];
+            place.callsites = place.callsites.saturating_sub(callsites);
         }
         if let Some(number) = self.find(to) {
-            self.callsites[number] += callsites;
+            self.places[number].callsites += callsites;
         }
     }
 
     /// Whether there is a veneer that no callsite goes to.
     pub(super) fn has_unused(&self) -> bool {
-        self.sets.iter().zip(self.callsites).any(|(set, callsites)| *set != SetId::NONE && callsites == 0)
+        self.places.iter().any(|place| place.set != SetId::NONE && place.callsites == 0)
     }
 
     /// Forgets the veneers that no callsite goes to. No CPU can be inside them any more, or on the way there.
     pub(super) fn reclaim(&mut self) {
-        for (set, callsites) in self.sets.iter_mut().zip(self.callsites) {
-            if callsites == 0 {
-                *set = SetId::NONE;
-            }
+        for place in self.places.iter_mut().filter(|place| place.callsites == 0) {
+            place.set = SetId::NONE;
         }
     }
 }

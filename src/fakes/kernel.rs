@@ -50,6 +50,7 @@ impl FakeText {
             caches: Mutex::new(CacheType::from_ctr(0x8444_c004)),
             may_be_emulated: AtomicBool::new(true),
             slide: AtomicU64::new(0),
+            read_only: AtomicU64::new(0),
             state: Mutex::new(Observed::default()),
         }))
     }
@@ -80,6 +81,8 @@ pub struct FakeKernel {
     caches: Mutex<CacheType>,
     may_be_emulated: AtomicBool,
     slide: AtomicU64,
+    /// An address that can't be written; 0 for none.
+    read_only: AtomicU64,
     state: Mutex<Observed>,
 }
 
@@ -197,6 +200,11 @@ impl FakeKernel {
     /// Sets what [`Platform::slide`] returns; at first 0.
     pub fn set_slide(&self, slide: u64) {
         self.slide.store(slide, Ordering::Relaxed);
+    }
+
+    /// Makes the page that holds this address one that can't be written; none for 0, as at first.
+    pub fn set_read_only(&self, at: u64) {
+        self.read_only.store(at, Ordering::Relaxed);
     }
 
     /// Takes the events since the last call.
@@ -348,6 +356,10 @@ unsafe impl Machine for FakeKernel {
 
     fn cache_type(&self) -> CacheType {
         *self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn can_write(&self, at: *const u8) -> bool {
+        at.addr() as u64 / 4096 != self.read_only.load(Ordering::Relaxed) / 4096
     }
 
     unsafe fn clean_data_line(&self, at: TextAddr) {

@@ -207,7 +207,7 @@ impl<'a> Rule<'a> {
     }
 
     /// Parses what is left without sign and module.
-    fn parse_pattern(text: &'a str) -> Result<Self, GlobError> {
+    pub(crate) fn parse_pattern(text: &'a str) -> Result<Self, GlobError> {
         if let Some(digits) = text.strip_prefix("0x")
             && let Ok(addr) = u64::from_str_radix(digits, 16)
         {

@@ -14,11 +14,15 @@ use arrayvec::ArrayVec;
 pub(super) const MAX_WORDS: usize = 1297;
 
 /// A stub's instructions and literals. Too large for a kernel's stack.
+///
+/// Its methods are not inlined: a generator is a long row of them, and would have the stack of all at once.
 pub(crate) struct Code {
     at: TextAddr,
     words: ArrayVec<u32, MAX_WORDS>,
     /// Whether something was left out because there was no room for it.
     is_cut: bool,
+    /// What could not be encoded first. Kept here, so that not each of the many steps has an error to return.
+    failure: Option<EncodeError>,
     /// The parts' literals, which stand at the end, and where they are loaded.
     literals: ArrayVec<(Placeholder, u64), MAX_OPS>,
 }
@@ -29,14 +33,42 @@ pub(super) struct Placeholder(usize);
 
 impl Code {
     /// Nothing yet.
-    pub(crate) const EMPTY: Self =
-        Self { at: TextAddr::new(0), words: ArrayVec::new_const(), is_cut: false, literals: ArrayVec::new_const() };
+    pub(crate) const EMPTY: Self = Self {
+        at: TextAddr::new(0),
+        words: ArrayVec::new_const(),
+        is_cut: false,
+        failure: None,
+        literals: ArrayVec::new_const(),
+    };
 
     pub(super) fn begin(&mut self, at: TextAddr) {
         self.at = at;
         self.words.clear();
         self.is_cut = false;
+        self.failure = None;
         self.literals.clear();
+    }
+
+    /// Ends it: places the literals.
+    ///
+    /// # Errors
+    ///
+    /// What could not be encoded first.
+    pub(super) fn end(&mut self) -> Result<(), EncodeError> {
+        self.place_literals();
+        self.failure.map_or(Ok(()), Err)
+    }
+
+    /// What a result has; an error is noted.
+    #[inline]
+    pub(super) fn noting<T>(&mut self, result: Result<T, EncodeError>) -> Option<T> {
+        result.map_err(|error| self.fail(error)).ok()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fail(&mut self, error: EncodeError) {
+        self.failure = self.failure.or(Some(error));
     }
 
     /// Its words.
@@ -61,16 +93,35 @@ impl Code {
         }
     }
 
+    #[inline(never)]
     pub(super) fn words_of(&mut self, words: &[u32]) {
         if self.words.try_extend_from_slice(words).is_err() {
             self.is_cut = true;
         }
     }
 
+    #[inline(never)]
     pub(super) fn insn(&mut self, insn: Insn) {
         self.word(insn.encode());
     }
 
+    /// An instruction, if it can be encoded.
+    #[inline(never)]
+    pub(super) fn try_insn(&mut self, insn: Result<Insn, EncodeError>) {
+        if let Some(insn) = self.noting(insn) {
+            self.insn(insn);
+        }
+    }
+
+    /// A word, if it could be encoded.
+    #[inline(never)]
+    pub(super) fn try_word(&mut self, word: Result<u32, EncodeError>) {
+        if let Some(word) = self.noting(word) {
+            self.word(word);
+        }
+    }
+
+    #[inline(never)]
     pub(super) fn literal(&mut self, value: u64) {
         self.words_of(&[value as u32, (value >> 32) as u32]);
     }
@@ -100,43 +151,40 @@ impl Code {
     }
 
     /// CBZ or CBNZ from there to here.
-    pub(super) fn branch_here(
-        &mut self,
-        from: Placeholder,
-        on: Zero,
-        width: Width,
-        rt: Reg,
-    ) -> Result<(), EncodeError> {
-        let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
-        self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
-        Ok(())
+    #[inline(never)]
+    pub(super) fn branch_here(&mut self, from: Placeholder, on: Zero, width: Width, rt: Reg) {
+        let offset = CondOffset::between(self.address(&from).get(), self.here().get());
+        if let Some(offset) = self.noting(offset) {
+            self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
+        }
     }
 
     /// TBZ or TBNZ from there to here.
-    pub(super) fn test_branch_here(
-        &mut self,
-        from: Placeholder,
-        on: Zero,
-        rt: Reg,
-        bit: u32,
-    ) -> Result<(), EncodeError> {
-        let offset = TestOffset::between(self.address(&from).get(), self.here().get())?;
-        self.set(from, Insn::Branch(Branch::TestBranch { on, rt, bit: UImm::new(bit)?, offset }));
-        Ok(())
+    #[inline(never)]
+    pub(super) fn test_branch_here(&mut self, from: Placeholder, on: Zero, rt: Reg, bit: u32) {
+        let offset = TestOffset::between(self.address(&from).get(), self.here().get());
+        let parts = (self.noting(offset), self.noting(UImm::new(bit)));
+        if let (Some(offset), Some(bit)) = parts {
+            self.set(from, Insn::Branch(Branch::TestBranch { on, rt, bit, offset }));
+        }
     }
 
     /// B.cond from there to here.
-    pub(super) fn branch_if_here(&mut self, from: Placeholder, cond: Cond) -> Result<(), EncodeError> {
-        let offset = CondOffset::between(self.address(&from).get(), self.here().get())?;
-        self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
-        Ok(())
+    #[inline(never)]
+    pub(super) fn branch_if_here(&mut self, from: Placeholder, cond: Cond) {
+        let offset = CondOffset::between(self.address(&from).get(), self.here().get());
+        if let Some(offset) = self.noting(offset) {
+            self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
+        }
     }
 
     /// LDR of the literal at `at`.
-    pub(super) fn load_from(&mut self, place: Placeholder, rt: Reg, at: TextAddr) -> Result<(), EncodeError> {
-        let offset = CondOffset::between(self.address(&place).get(), at.get())?;
-        self.set(place, Insn::Memory(Memory::Literal { literal: Literal::LoadX, rt, offset }));
-        Ok(())
+    #[inline(never)]
+    pub(super) fn load_from(&mut self, place: Placeholder, rt: Reg, at: TextAddr) {
+        let offset = CondOffset::between(self.address(&place).get(), at.get());
+        if let Some(offset) = self.noting(offset) {
+            self.set(place, Insn::Memory(Memory::Literal { literal: Literal::LoadX, rt, offset }));
+        }
     }
 
     /// LDR X10 of a number that will stand at the end.
@@ -145,47 +193,49 @@ impl Code {
         self.is_cut |= self.literals.try_push((place, value)).is_err();
     }
 
-    pub(super) fn place_literals(&mut self) -> Result<(), EncodeError> {
+    fn place_literals(&mut self) {
         if !self.literals.is_empty() {
             self.align();
         }
         for number in 0..self.literals.len() {
             let (place, value) = self.literals[number];
-            self.load_from(place, Reg::X10, self.here())?;
+            self.load_from(place, Reg::X10, self.here());
             self.literal(value);
         }
-        Ok(())
     }
 
     /// B, or by way of X16 where B doesn't reach.
-    pub(super) fn jump(&mut self, target: TextAddr) -> Result<(), EncodeError> {
+    #[inline(never)]
+    pub(super) fn jump(&mut self, target: TextAddr) {
         if let Ok(offset) = BranchOffset::between(self.here().get(), target.get()) {
             self.insn(Insn::b(offset));
-            return Ok(());
+        } else {
+            self.jump_far(target);
         }
-        self.words_of(&veneer::far(target.get())?.map(Insn::encode));
-        Ok(())
+    }
+
+    #[inline(never)]
+    fn jump_far(&mut self, target: TextAddr) {
+        if let Some(far) = self.noting(veneer::far(target.get())) {
+            self.words_of(&far.map(Insn::encode));
+        }
     }
 
     /// A list, and the jump to who walks it.
-    pub(super) fn list(
-        &mut self,
-        callbacks: &[&'static Ops],
-        direct: Option<TextAddr>,
-        stubs: &Stubs,
-    ) -> Result<(), EncodeError> {
+    pub(super) fn list(&mut self, callbacks: &[&'static Ops], direct: Option<TextAddr>, stubs: &Stubs) {
         let all_registers = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::SAVE_REGS));
         let (list, walker) =
             if all_registers { (Reg::X17, stubs.regs_caller.entry) } else { (Reg::X11, stubs.caller.entry) };
-        let load_list = self.hand_list_to(walker)?;
-        self.place_list([load_list], list, callbacks, direct).map(drop)
+        let load_list = self.hand_list_to(walker);
+        self.place_list([load_list], list, callbacks, direct);
     }
 
     /// B to the linked code that takes a list, with a place before it for the ADR of that.
-    pub(super) fn hand_list_to(&mut self, linked: TextAddr) -> Result<Placeholder, EncodeError> {
+    #[inline(never)]
+    pub(super) fn hand_list_to(&mut self, linked: TextAddr) -> Placeholder {
         let load_list = self.forward();
-        self.insn(Insn::b(BranchOffset::between(self.here().get(), linked.get())?));
-        Ok(load_list)
+        self.try_insn(BranchOffset::between(self.here().get(), linked.get()).map(Insn::b));
+        load_list
     }
 
     /// Places the list whose address these load to `rd`; returns where it is.
@@ -195,15 +245,23 @@ impl Code {
         rd: Reg,
         callbacks: &[&'static Ops],
         direct: Option<TextAddr>,
-    ) -> Result<TextAddr, EncodeError> {
+    ) -> TextAddr {
         self.align();
         let list = self.here();
         for place in load_list {
-            let offset = AdrOffset::between(self.address(&place).get(), list.get())?;
-            self.set(place, Insn::DataImm(DataImm::Adr { rd, offset }));
+            self.load_address(place, rd, list);
         }
         self.list_words(callbacks, direct);
-        Ok(list)
+        list
+    }
+
+    /// ADR of `at`.
+    #[inline(never)]
+    fn load_address(&mut self, place: Placeholder, rd: Reg, at: TextAddr) {
+        let offset = AdrOffset::between(self.address(&place).get(), at.get());
+        if let Some(offset) = self.noting(offset) {
+            self.set(place, Insn::DataImm(DataImm::Adr { rd, offset }));
+        }
     }
 
     /// See [`entry`](crate::stub::entry#the-list).

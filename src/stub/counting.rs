@@ -55,26 +55,27 @@ impl FramelessPart {
     }
 
     /// Appends its instructions.
-    pub(super) fn generate(&self, code: &mut Code, atomics: bool) -> Result<(), EncodeError> {
+    pub(super) fn generate(&self, code: &mut Code, atomics: bool) {
         match *self {
             Self::CountOnCpu { base, counter } => {
                 code.word(mrs(base.register));
                 let not_ready = code.forward();
-                code.insn(area(base, CpuArea::counter(counter.into()))?);
-                code.increment(atomics)?;
-                code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)
+                code.try_insn(area(base, CpuArea::counter(counter.into())));
+                code.increment(atomics);
+                code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
             }
             Self::Count(hits) => {
                 code.load_x10(core::ptr::from_ref(hits).expose_provenance() as u64);
-                code.increment(atomics)
+                code.increment(atomics);
             }
             Self::CountCallsite(hits) => {
                 code.load_x10(hits.bias());
                 // Rounded down to the 8 bytes that share a counter.
-                let (rd, imm) = (RegOrSp::X11, BitmaskImm::new(Width::X, !7)?);
-                code.insn(Insn::DataImm(DataImm::Logical { op: Logical::And, rd, rn: Reg::X30, imm }));
-                code.insn(add_shifted(Reg::X10, Reg::X10, Reg::X11, 0)?);
-                code.increment(atomics)
+                let (op, rd, rn) = (Logical::And, RegOrSp::X11, Reg::X30);
+                let imm = BitmaskImm::new(Width::X, !7);
+                code.try_insn(imm.map(|imm| Insn::DataImm(DataImm::Logical { op, rd, rn, imm })));
+                code.try_insn(add_shifted(Reg::X10, Reg::X10, Reg::X11, 0));
+                code.increment(atomics);
             }
             Self::Record { base, arguments } => record(code, base, usize::from(arguments), atomics),
         }
@@ -87,28 +88,28 @@ fn area(base: ContextBase, place: u16) -> Result<Insn, EncodeError> {
 }
 
 /// Claims an index, takes its slot, fills it, publishes it.
-fn record(code: &mut Code, base: ContextBase, arguments: usize, atomics: bool) -> Result<(), EncodeError> {
+fn record(code: &mut Code, base: ContextBase, arguments: usize, atomics: bool) {
     let slot = RegOrSp::X12;
     code.word(mrs(base.register));
     let not_ready = code.forward();
-    code.insn(area(base, CpuArea::RING)?);
+    code.try_insn(area(base, CpuArea::RING));
     // x10 = the ring, x12 = its slots, x13 = its mask
-    code.insn(Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X13, RegOrSp::X10, PairMode::Offset, 8)?);
+    code.try_insn(Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X13, RegOrSp::X10, PairMode::Offset, 8));
     let no_ring = code.forward();
     // x11 = the index, x14 = the next one
     if atomics {
-        code.insn(Insn::move_wide(MoveWide::Zero, Reg::X14, 1, 0)?);
+        code.try_insn(Insn::move_wide(MoveWide::Zero, Reg::X14, 1, 0));
         code.insn(read_modify_write(AtomicOp::Add, Reg::X14, Reg::X11, RegOrSp::X10));
-        code.insn(Insn::add_imm(RegOrSp::X14, RegOrSp::X11, 1)?);
+        code.try_insn(Insn::add_imm(RegOrSp::X14, RegOrSp::X11, 1));
     } else {
         code.insn(load_exclusive(Reg::X11, RegOrSp::X10));
-        code.insn(Insn::add_imm(RegOrSp::X14, RegOrSp::X11, 1)?);
+        code.try_insn(Insn::add_imm(RegOrSp::X14, RegOrSp::X11, 1));
         code.insn(store_exclusive(Reg::X15, Reg::X14, RegOrSp::X10));
-        code.insn(again(Reg::X15, -3)?);
+        code.try_insn(again(Reg::X15, -3));
     }
     let (op, shift, amount) = (LogicalOp::And, Shift::Lsl, BitPos::zero(Width::X));
     code.insn(Insn::DataReg(DataReg::Logical { op, rd: Reg::X13, rn: Reg::X11, rm: Reg::X13, shift, amount }));
-    code.insn(add_shifted(Reg::X12, Reg::X12, Reg::X13, 6)?);
+    code.try_insn(add_shifted(Reg::X12, Reg::X12, Reg::X13, 6));
     // x12 = the slot, x13 = its sequence number
     let taken = if atomics {
         code.insn(read_modify_write(AtomicOp::Swap, Reg::XZR, Reg::X13, slot));
@@ -117,40 +118,40 @@ fn record(code: &mut Code, base: ContextBase, arguments: usize, atomics: bool) -
         code.insn(load_exclusive(Reg::X13, slot));
         let taken = code.forward();
         code.insn(store_exclusive(Reg::X15, Reg::XZR, slot));
-        code.insn(again(Reg::X15, -3)?);
+        code.try_insn(again(Reg::X15, -3));
         taken
     };
     code.insn(Insn::barrier(Barrier::Dmb, BarrierOption::ISHST));
     code.insn(Insn::mrs(Reg::X13, SysReg::CNTVCT_EL0));
     let argument = |number: usize| if number < arguments { ARGUMENTS[number] } else { Reg::XZR };
     let store = |rt, rt2, bytes| Insn::pair(PairAccess::StoreX, rt, rt2, slot, PairMode::Offset, bytes);
-    code.insn(store(Reg::X30, Reg::X9, 8)?);
-    code.insn(store(Reg::X13, argument(0), 24)?);
-    code.insn(store(argument(1), argument(2), 40)?);
-    code.insn(Insn::str(argument(3), slot, 56)?);
+    code.try_insn(store(Reg::X30, Reg::X9, 8));
+    code.try_insn(store(Reg::X13, argument(0), 24));
+    code.try_insn(store(argument(1), argument(2), 40));
+    code.try_insn(Insn::str(argument(3), slot, 56));
     let (direction, ordering, size) = (Direction::Store, Ordering::Full, Size::Double);
     code.insn(Insn::Atomic(Atomic::Ordered { direction, ordering, size, rt: Reg::X14, rn: slot }));
-    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
-    code.branch_here(no_ring, Zero::Zero, Width::X, Reg::X12)?;
-    code.branch_here(taken, Zero::Zero, Width::X, Reg::X13)
+    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
+    code.branch_here(no_ring, Zero::Zero, Width::X, Reg::X12);
+    code.branch_here(taken, Zero::Zero, Width::X, Reg::X13);
 }
 
 const ARGUMENTS: [Reg; MAX_ARGUMENTS] = [Reg::X0, Reg::X1, Reg::X2, Reg::X3];
 
 impl Code {
     /// Adds one to the word at x10.
-    pub(super) fn increment(&mut self, atomics: bool) -> Result<(), EncodeError> {
+    #[inline(never)]
+    pub(super) fn increment(&mut self, atomics: bool) {
         if atomics {
-            self.insn(Insn::move_wide(MoveWide::Zero, Reg::X11, 1, 0)?);
+            self.try_insn(Insn::move_wide(MoveWide::Zero, Reg::X11, 1, 0));
             // STADD
             self.insn(read_modify_write(AtomicOp::Add, Reg::X11, Reg::XZR, RegOrSp::X10));
         } else {
             self.insn(load_exclusive(Reg::X11, RegOrSp::X10));
-            self.insn(Insn::add_imm(RegOrSp::X11, RegOrSp::X11, 1)?);
+            self.try_insn(Insn::add_imm(RegOrSp::X11, RegOrSp::X11, 1));
             self.insn(store_exclusive(Reg::X12, Reg::X11, RegOrSp::X10));
-            self.insn(again(Reg::X12, -3)?);
+            self.try_insn(again(Reg::X12, -3));
         }
-        Ok(())
     }
 }
 

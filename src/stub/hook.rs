@@ -45,13 +45,13 @@ const STORE_HOOK_AND_SP: u32 = pair_at(PairAccess::StoreX, Reg::X15, Reg::X13, R
 const STORE_ADDRESSES: u32 = pair_at(PairAccess::StoreX, Reg::X9, Reg::X30, RegOrSp::X11, PairMode::Offset, 0);
 
 /// Appends the stub to `code`, which has its landing pad.
-pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Result<(), EncodeError> {
+pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let StubEnv { stubs, context: base, .. } = env;
     let context = Context { base: *base };
     code.word(mrs(base.register));
     let not_ready = code.forward();
     // x12 = `busy`, x11 = the frame
-    context.load_busy_and_top(code)?;
+    context.load_busy_and_top(code);
     let in_callback = code.forward();
     code.word(LOAD_SP_AND_FIRST);
     code.word(MOV_X13_SP);
@@ -61,52 +61,54 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
     code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)));
     let declined = match ops.entry {
         None => {
-            context.store_top(code, Reg::X12)?;
-            without_entry(code, ops, stubs)?;
+            context.store_top(code, Reg::X12);
+            without_entry(code, ops, stubs);
             None
         }
         Some(entry) => {
-            context.store_busy_and_top(code)?;
+            context.store_busy_and_top(code);
             let entry = TextAddr::new((entry as *const ()).addr() as u64);
-            Some(with_entry(code, ops, entry, stubs, &context)?)
+            Some(with_entry(code, ops, entry, stubs, &context))
         }
     };
     if let Some(Declined { by_handler, answered }) = declined {
         // The handler has let the call go, or answered for the function: all is as without, but for where it goes on.
-        code.test_branch_here(by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros())?;
+        code.test_branch_here(by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros());
         if let Some(answered) = answered {
-            code.branch_if_here(answered, Cond::Eq)?;
+            code.branch_if_here(answered, Cond::Eq);
         }
         // Its own, whatever an interrupt has left above it.
-        let (rd, imm) = (RegOrSp::X11, BitmaskImm::new(Width::X, !(DECLINED as u64))?);
-        code.insn(Insn::DataImm(DataImm::Logical { op: Logical::And, rd, rn: Reg::X0, imm }));
+        let (op, rd, rn) = (Logical::And, RegOrSp::X11, Reg::X0);
+        let imm = BitmaskImm::new(Width::X, !(DECLINED as u64));
+        code.try_insn(imm.map(|imm| Insn::DataImm(DataImm::Logical { op, rd, rn, imm })));
         code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
-        context.store_top(code, Reg::X11)?;
+        context.store_top(code, Reg::X11);
         code.words_of(&RESTORE);
         code.word(RET_X9);
     }
 
-    code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12)?;
-    code.word(add(base.offset)?);
-    let missed = code.hand_list_to(stubs.miss)?;
+    code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12);
+    code.try_word(add(base.offset));
+    let missed = code.hand_list_to(stubs.miss);
 
     // Not simply full: `hook` finds out what is over, what only looks so, and whether there is room then.
-    code.branch_if_here(stale_or_full, Cond::Ne)?;
+    code.branch_if_here(stale_or_full, Cond::Ne);
     code.word(CMP_X13_X14);
     let stale = code.forward();
     code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X12, 1)));
     let not_the_end = code.forward();
-    context.count_overflow(code)?;
-    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
-    let skipped = code.hand_list_to(stubs.skip)?;
-    code.branch_if_here(stale, Cond::Hs)?;
-    code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12)?;
-    let walked = code.hand_list_to(stubs.caller.entry)?;
-    code.place_list([missed, skipped, walked], Reg::X11, &[ops], None).map(drop)
+    context.count_overflow(code);
+    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
+    let skipped = code.hand_list_to(stubs.skip);
+    code.branch_if_here(stale, Cond::Hs);
+    code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12);
+    let walked = code.hand_list_to(stubs.caller.entry);
+    code.place_list([missed, skipped, walked], Reg::X11, &[ops], None);
 }
 
 /// Fills the frame, and returns to the function.
-fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<(), EncodeError> {
+#[inline(never)]
+fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) {
     code.word(MRS_X14_CNTVCT);
     code.word(store_time(Reg::X14));
     let load_hook = code.forward();
@@ -115,7 +117,7 @@ fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) -> Result<()
     code.word(Insn::mov(Reg::X10, Reg::X30).encode());
     let load_stub = code.forward();
     code.word(Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode());
-    literals(code, ops, stubs, load_hook, load_stub)
+    literals(code, ops, stubs, load_hook, load_stub);
 }
 
 /// Where the stub goes if the call is not hooked after all.
@@ -125,13 +127,8 @@ struct Declined {
 }
 
 /// Fills the frame, calls the handler, and returns to the function.
-fn with_entry(
-    code: &mut Code,
-    ops: &'static Ops,
-    entry: TextAddr,
-    stubs: &Stubs,
-    context: &Context,
-) -> Result<Declined, EncodeError> {
+#[inline(never)]
+fn with_entry(code: &mut Code, ops: &'static Ops, entry: TextAddr, stubs: &Stubs, context: &Context) -> Declined {
     let load_hook = code.forward();
     code.word(store_time(Reg::XZR));
     code.word(STORE_HOOK_AND_SP);
@@ -147,7 +144,7 @@ fn with_entry(
         code.words_of(&RESTORE_SIMD);
     }
     code.word(RESTORE_X8);
-    code.word(context.store(Reg::XZR, offset_of!(TraceContext, busy))?);
+    code.try_word(context.store(Reg::XZR, offset_of!(TraceContext, busy)));
     let by_handler = code.forward();
     let answered = if ops.flags().contains(OpsFlags::IPMODIFY) {
         let (pc, return_address) =
@@ -164,31 +161,25 @@ fn with_entry(
     code.words_of(&RESTORE);
     let load_stub = code.forward();
     code.word(RET_X9);
-    literals(code, ops, stubs, load_hook, load_stub)?;
+    literals(code, ops, stubs, load_hook, load_stub);
     if let Some(from) = load_entry {
         let at = code.here();
-        code.load_from(from, Reg::X16, at)?;
+        code.load_from(from, Reg::X16, at);
         code.literal(entry.get());
     }
-    Ok(Declined { by_handler, answered })
+    Declined { by_handler, answered }
 }
 
 /// The hook's id, to X15, and the address of the return stub, to X30, for these two loads.
-fn literals(
-    code: &mut Code,
-    ops: &'static Ops,
-    stubs: &Stubs,
-    load_hook: Placeholder,
-    load_stub: Placeholder,
-) -> Result<(), EncodeError> {
+#[inline(never)]
+fn literals(code: &mut Code, ops: &'static Ops, stubs: &Stubs, load_hook: Placeholder, load_stub: Placeholder) {
     code.align();
     let at = code.here();
-    code.load_from(load_hook, Reg::X15, at)?;
+    code.load_from(load_hook, Reg::X15, at);
     code.literal(ops.hook.load(Ordering::Relaxed));
     let at = code.here();
-    code.load_from(load_stub, Reg::X30, at)?;
+    code.load_from(load_stub, Reg::X30, at);
     code.literal(stubs.returning.entry.get());
-    Ok(())
 }
 
 /// `entry_time`, and nothing `inside`.
@@ -207,45 +198,50 @@ impl Context {
     }
 
     /// x12 = `busy`, x11 = `top`: neighbours, which one LDP loads where its offset reaches.
-    fn load_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
+    #[inline(never)]
+    fn load_busy_and_top(&self, code: &mut Code) {
         let (busy, top) = (offset_of!(TraceContext, busy), offset_of!(TraceContext, calls.top));
         let at = i64::from(self.base.offset) + busy as i64;
         match Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X11, RegOrSp::X10, PairMode::Offset, at) {
             Ok(insn) => code.word(insn.encode()),
-            Err(_) => code.words_of(&[self.load(Reg::X12, busy)?, self.load(Reg::X11, top)?]),
+            Err(_) => {
+                code.try_word(self.load(Reg::X12, busy));
+                code.try_word(self.load(Reg::X11, top));
+            }
         }
-        Ok(())
     }
 
-    fn store_top(&self, code: &mut Code, top: Reg) -> Result<(), EncodeError> {
-        code.word(self.store(top, offset_of!(TraceContext, calls.top))?);
-        Ok(())
+    #[inline(never)]
+    fn store_top(&self, code: &mut Code, top: Reg) {
+        code.try_word(self.store(top, offset_of!(TraceContext, calls.top)));
     }
 
     /// `top` = x12, and `busy` = x10.
-    fn store_busy_and_top(&self, code: &mut Code) -> Result<(), EncodeError> {
+    #[inline(never)]
+    fn store_busy_and_top(&self, code: &mut Code) {
         let busy = offset_of!(TraceContext, busy);
         let at = i64::from(self.base.offset) + busy as i64;
         match Insn::pair(PairAccess::StoreX, Reg::X10, Reg::X12, RegOrSp::X10, PairMode::Offset, at) {
             Ok(insn) => code.word(insn.encode()),
             Err(_) => {
-                self.store_top(code, Reg::X12)?;
-                code.word(self.store(Reg::X10, busy)?);
+                self.store_top(code, Reg::X12);
+                code.try_word(self.store(Reg::X10, busy));
             }
         }
-        Ok(())
     }
 
+    #[inline(never)]
     fn store(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
         Insn::str(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
     }
 
     /// With an exclusive store, which an interrupt that counts as well makes fail.
-    fn count_overflow(&self, code: &mut Code) -> Result<(), EncodeError> {
+    #[inline(never)]
+    fn count_overflow(&self, code: &mut Code) {
         // Together they may be more than one ADD reaches.
-        code.word(add(self.base.offset)?);
-        code.insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, offset_of!(TraceContext, calls.overflows) as u32)?);
-        code.increment(false)
+        code.try_word(add(self.base.offset));
+        code.try_insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, offset_of!(TraceContext, calls.overflows) as u32));
+        code.increment(false);
     }
 }
 

@@ -85,15 +85,15 @@ impl StubPlan<'_> {
     pub(crate) fn code(&self, code: &mut Code, at: TextAddr, env: &StubEnv) -> Result<(), EncodeError> {
         code.begin(at);
         code.word(BTI_C);
-        self.parts.iter().try_for_each(|part| part.generate(code, env.atomics))?;
+        self.parts.iter().for_each(|part| part.generate(code, env.atomics));
         match (self.callbacks, self.direct) {
-            ([], Some(trampoline)) => code.jump(trampoline)?,
+            ([], Some(trampoline)) => code.jump(trampoline),
             ([], None) => code.words_of(&RETURN_TO_FUNCTION.map(Insn::encode)),
-            ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs)?,
-            ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env)?,
-            ([only], None) => single::generate(code, only, env)?,
-            (callbacks, direct) => code.list(callbacks, direct, &env.stubs)?,
+            ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs),
+            ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env),
+            ([only], None) => single::generate(code, only, env),
+            (callbacks, direct) => code.list(callbacks, direct, &env.stubs),
         }
-        code.place_literals()
+        code.end()
     }
 }

@@ -5,7 +5,7 @@ use super::entry::{StubEnv, add, mrs};
 use super::frame::{ARGUMENTS, HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, single};
 use crate::address::TextAddr;
 use crate::context::TraceContext;
-use crate::insn::{EncodeError, Insn, PairMode, Reg, RegOrSp, Width, Zero};
+use crate::insn::{Insn, PairMode, Reg, RegOrSp, Width, Zero};
 use crate::ops::{Ops, OpsFlags};
 use core::mem::offset_of;
 
@@ -13,18 +13,15 @@ use core::mem::offset_of;
 pub(super) const MAX_BYTES: usize = 4 * (40 + 2 * SAVE_SIMD.len() + 10);
 
 /// Appends the stub to `code`, which has its landing pad.
-pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Result<(), EncodeError> {
+pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let StubEnv { stubs, context: base, .. } = env;
     let safe = ops.flags().contains(OpsFlags::RECURSION_SAFE);
     let busy = i64::from(base.offset) + offset_of!(TraceContext, busy) as i64;
-    let load_busy = Insn::ldr(Reg::X11, RegOrSp::X10, busy)?.encode();
-    let store_busy = |from| Insn::str(from, RegOrSp::X10, busy).map(Insn::encode);
-
     code.word(mrs(base.register));
     let not_ready = code.forward();
-    code.word(load_busy);
+    code.try_insn(Insn::ldr(Reg::X11, RegOrSp::X10, busy));
     let in_callback = (!safe).then(|| code.forward());
-    code.word(store_busy(Reg::X10)?);
+    store_busy(code, Reg::X10, busy);
     code.words_of(&SAVE);
     if safe {
         code.word(single(PairMode::PreIndex));
@@ -43,25 +40,29 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) -> Res
         code.word(single(PairMode::PostIndex));
     }
     code.word(RESTORE_X8);
-    code.word(store_busy(if safe { Reg::X11 } else { Reg::XZR })?);
+    store_busy(code, if safe { Reg::X11 } else { Reg::XZR }, busy);
     code.words_of(&RESTORE);
     code.word(RET_X9);
 
     let mut missed = None;
     if let Some(from) = in_callback {
-        code.branch_here(from, Zero::NonZero, Width::X, Reg::X11)?;
-        code.word(add(base.offset)?);
-        missed = Some(code.hand_list_to(stubs.miss)?);
+        code.branch_here(from, Zero::NonZero, Width::X, Reg::X11);
+        code.try_word(add(base.offset));
+        missed = Some(code.hand_list_to(stubs.miss));
     }
-    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10)?;
-    let skipped = code.hand_list_to(stubs.skip)?;
-    let list = code.place_list(missed.into_iter().chain([skipped]), Reg::X11, &[ops], None)?;
+    code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
+    let skipped = code.hand_list_to(stubs.skip);
+    let list = code.place_list(missed.into_iter().chain([skipped]), Reg::X11, &[ops], None);
     // The first ops, behind the word that says whether one is recursion-safe.
-    code.load_from(load_ops, Reg::X2, list.offset(8))?;
+    code.load_from(load_ops, Reg::X2, list.offset(8));
     if let Some(from) = load_callback {
         let at = code.here();
-        code.load_from(from, Reg::X16, at)?;
+        code.load_from(from, Reg::X16, at);
         code.literal(callback.get());
     }
-    Ok(())
+}
+
+#[inline(never)]
+fn store_busy(code: &mut Code, from: Reg, busy: i64) {
+    code.try_insn(Insn::str(from, RegOrSp::X10, busy));
 }

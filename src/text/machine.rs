@@ -88,6 +88,12 @@ pub unsafe trait Machine: Sync {
         false
     }
 
+    /// Whether this CPU's translation lets it write at `at` now; yes by default.
+    fn can_write(&self, at: *const u8) -> bool {
+        let _ = at;
+        true
+    }
+
     /// DC CVAU: cleans the data cache line that holds `at` to the point of unification.
     ///
     /// # Safety
@@ -296,6 +302,39 @@ unsafe impl Machine for Hardware {
                 options(nomem, nostack, preserves_flags));
         }
         LocalRegisterCopy::<u64, ID_AA64ISAR0_EL1::Register>::new(features).read(ID_AA64ISAR0_EL1::Atomic) >= 2
+    }
+
+    /// Asks by AT S1E1W, or S1E2W at EL2, and reads PAR_EL1.F (Arm ARM, "Address translation instructions"): stage 1 only, so
+    /// that what a hypervisor forbids is not seen. Where the MMU is off, everything can be written.
+    fn can_write(&self, at: *const u8) -> bool {
+        let level: u64;
+        // SAFETY: reads which exception level this is.
+        unsafe {
+            core::arch::asm!("mrs {level}, currentel", level = out(reg) level, options(nomem, nostack, preserves_flags));
+        }
+        // A handler may ask for a translation as well, and there is one PAR_EL1.
+        let interrupts = self.mask_interrupts();
+        let result: u64;
+        match level >> 2 & 3 {
+            1 => {
+                // SAFETY: a translation that fails is a result, not an exception.
+                unsafe {
+                    core::arch::asm!("at s1e1w, {at}", "isb", "mrs {result}, par_el1", at = in(reg) at,
+                        result = lateout(reg) result, options(nostack, preserves_flags));
+                }
+            }
+            2 => {
+                // SAFETY: as above; the instruction is there at EL2.
+                unsafe {
+                    core::arch::asm!("at s1e2w, {at}", "isb", "mrs {result}, par_el1", at = in(reg) at,
+                        result = lateout(reg) result, options(nostack, preserves_flags));
+                }
+            }
+            _ => result = 0,
+        }
+        // SAFETY: 1. just masked. 2. Nothing was masked since.
+        unsafe { self.restore_interrupts(interrupts) };
+        result & 1 == 0
     }
 
     #[inline]

@@ -277,6 +277,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`write_code`](Self::write_code).
+    #[inline(never)]
     unsafe fn write_words(&self, mut at: TextAddr, mut words: &[u32]) -> Result<(), PokeError> {
         while !words.is_empty() {
             let offset = (at.get() & (ALIAS_BYTES - 1)) as usize;
@@ -335,9 +336,26 @@ impl<'a> TextPoke<'a> {
             },
             Err(stopped) => (stopped.written, (stopped.at, stopped.cause)),
         };
-        let (at, cause) = failure;
+        // SAFETY: 1. our caller's promise.
+        Err(unsafe { self.undo(batch, first, written, failure) })
+    }
+
+    /// Writes back the first `written` words of a batch that failed so; returns what is told of it.
+    ///
+    /// # Safety
+    ///
+    /// 1. As for [`apply`](Self::apply).
+    #[cold]
+    #[inline(never)]
+    unsafe fn undo(
+        &self,
+        batch: &impl Batch<u32>,
+        first: TextAddr,
+        written: usize,
+        (at, cause): (TextAddr, PokeCause),
+    ) -> PokeError {
         if written == 0 {
-            return Err(undone(at, cause));
+            return undone(at, cause);
         }
         // SAFETY: 1. our caller's promise.
         let left = unsafe { self.write_back(batch, written) };
@@ -347,7 +365,7 @@ impl<'a> TextPoke<'a> {
             (0, Err(_)) => Undone::Unconfirmed,
             (left, _) => Undone::AllBut(left),
         };
-        Err(PokeError { at, cause, undone })
+        PokeError { at, cause, undone }
     }
 
     /// Undoes each of the first `written` changes that can be undone; returns how many can't.
@@ -371,6 +389,7 @@ impl<'a> TextPoke<'a> {
     /// # Errors
     ///
     /// Where that failed, and why.
+    #[inline(never)]
     fn publish(&self, places: &impl Places, first: TextAddr) -> Result<(), (TextAddr, PokeCause)> {
         let machine = machine(&self.machine);
         let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
@@ -428,6 +447,7 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
+    #[inline(never)]
     unsafe fn write_all(&self, batch: &impl Batch<u32>) -> Result<usize, Stopped> {
         let mut written = 0;
         let mut window: Option<Window<'_>> = None;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cargo_fentry::doctor::{self, DoctorArgs};
+use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
 use cargo_fentry::progress::Step;
 use cargo_fentry::qemu::{self, Boot, End};
 use cargo_fentry::symbols::{self, SymbolsArgs};
@@ -45,6 +46,8 @@ enum Task {
     Build(BuildArgs),
     Qemu(QemuArgs),
     Setup(SetupArgs),
+    Guide(GuideArgs),
+    LinkerScript(LinkerScriptArgs),
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
     Stress(StressArgs),
@@ -224,6 +227,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         }
         Task::Corpus(args) => corpus::run(&args).map(exit_code),
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Guide(args) => pieces::guide(&args).map(|()| ExitCode::SUCCESS),
+        Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -59,6 +59,10 @@ pub(super) const RELOCATE: &str = "\
 initialise the engine only after the kernel has relocated itself, and keep .rela.dyn in the image;
 if the start-up code has no self-relocation, link without -pie and with -Crelocation-model=static";
 
+pub(super) const BRACKETED: &str = "\
+a kernel that relocates itself up to that symbol leaves those entries as they are in the file, and the engine's init refuses
+them. GNU ld calls their section .rela__patchable_function_entries: have your script take *(.rela .rela*) before the symbol";
+
 pub(super) const ALIGNMENT: &str = "\
 they are traced, but the pointer before each can't be read at once. Compile Rust with -Zmin-function-alignment=8, C by GCC
 14 or later with -fmin-function-alignment=8, by an older one or Clang with -falign-functions=8, which such a GCC ignores at
@@ -72,7 +76,8 @@ pub(super) const END_OF_TEXT: &str = "\
 if the kernel maps its text up to that symbol, or copies or checksums it so, it hangs at the first call of the engine, or
 of memcpy, which is gathered there too. Set the symbol behind the engine's sections: give it the value of
 __fentry_stubs_stop, or have the kernel use that. (INSERT AFTER .text puts them behind .text and before what your script
-sets after it with lld; GNU ld puts them behind such assignments too)";
+sets after it with lld; GNU ld puts them behind such assignments too, up to the next one to the location counter: write
+`. = .;` before the symbol)";
 
 pub(super) const EXECUTABLE: &str = "\
 callsites call into it: put .text.fentry beside .text, into a segment with the flags R E (examples/fentry.ld does; with PHDRS,

@@ -15,6 +15,7 @@ use super::advice;
 use super::callsites::shortened;
 use super::loaded::Loaded;
 use super::report::Report;
+use crate::names;
 
 /// The register that a platform may reserve (AAPCS64 6.1.1).
 const X18: Reg = Reg::X18;
@@ -30,7 +31,7 @@ pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut 
     if takers.is_empty() {
         return;
     }
-    let rust: BTreeSet<u64> = loaded.labels_where(|name| name.starts_with("_R") || name.starts_with("_ZN")).collect();
+    let rust: BTreeSet<u64> = loaded.labels_where(names::is_rust).collect();
     let is_rust = |function: &&Function| rust.contains(&function.addr);
     let changes = |function: &&Function| loaded.instructions(function).any(changes_it);
     let changers = loaded.functions.iter().filter(is_rust).filter(changes).count();

@@ -30,6 +30,8 @@ pub(super) struct Loaded<'data> {
     pub(super) relocations: usize,
     /// Those that the file doesn't have, by address: one for each.
     relocated: Vec<(u64, u64)>,
+    /// The sections with relocations with addends: where they are loaded, and their records.
+    records: Vec<(u64, &'data [u8])>,
 }
 
 /// A piece of memory that the loader fills.
@@ -90,8 +92,11 @@ impl<'data> Loaded<'data> {
             labels: labels(&image),
             relocations: 0,
             relocated: Vec::new(),
+            records: Vec::new(),
         };
         loaded.relocate(&image, data.len())?;
+        // GNU ld calls an image for a fixed address what it makes by -pie for an address that is not zero.
+        loaded.position_independent |= loaded.relocations > 0;
         Ok(loaded)
     }
 
@@ -102,7 +107,7 @@ impl<'data> Loaded<'data> {
 
     /// Does what the kernel's own start-up code would do: RELATIVE and ABS64 with their addends; and the forms without
     /// addends, REL and RELR, whose words the linker has already filled in.
-    fn relocate(&mut self, image: &Image<'_>, file_bytes: usize) -> Result<()> {
+    fn relocate(&mut self, image: &Image<'data>, file_bytes: usize) -> Result<()> {
         let mut bytes = 0_usize;
         for section in image.sections() {
             let header = section.elf_section_header();
@@ -116,6 +121,7 @@ impl<'data> Loaded<'data> {
             ensure!(bytes <= file_bytes, "the sections with relocations overlap");
             match kind {
                 elf::SHT_RELA => {
+                    self.records.push((section.address(), data));
                     for (at, word) in data.chunks_exact(24).filter_map(|rela| read_rela(image, rela)) {
                         if self.has_word(at) {
                             self.relocations += 1;
@@ -136,6 +142,20 @@ impl<'data> Loaded<'data> {
 
     fn has_word(&self, at: u64) -> bool {
         at.checked_add(8).is_some_and(|end| self.segment_of(&(at..end)).is_some())
+    }
+
+    /// From the first relocation with an addend to the end of the last one; none if there are none.
+    pub(super) fn records(&self) -> Option<Range<u64>> {
+        let end = |(addr, data): &(u64, &[u8])| addr.saturating_add(data.len() as u64);
+        Some(self.records.iter().map(|(addr, _)| *addr).min()?..self.records.iter().map(end).max()?)
+    }
+
+    /// The addresses of those relocations that write into `range`.
+    pub(super) fn records_for(&self, range: &Range<u64>) -> impl Iterator<Item = u64> {
+        let all = self.records.iter().flat_map(|(addr, data)| (*addr..).step_by(24).zip(data.chunks_exact(24)));
+        let writes =
+            move |record: &[u8]| record[..8].try_into().is_ok_and(|at| range.contains(&u64::from_le_bytes(at)));
+        all.filter(move |(_, record)| writes(record)).map(|(addr, _)| addr)
     }
 
     /// The address of a symbol.

@@ -76,6 +76,7 @@ pub(super) fn examine(loaded: &Loaded<'_>, kept: &Kept, report: &mut Report) -> 
     };
     let words = loaded.words(&(start..range.end));
     fill(loaded, &words, report);
+    bracketed(loaded, &range, report);
     words.set.into_iter().map(|(at, word)| Entry { at, word }).collect()
 }
 
@@ -155,5 +156,24 @@ fn fill(loaded: &Loaded<'_>, words: &Words, report: &mut Report) {
         // Only the function that was named is gone, and with it what could have been traced.
         (_, false, false) => report.hint(what, advice::DISCARDED),
         (_, false, true) => report.problem(what, advice::DISCARDED_OR_NOT_RELOCATED),
+    }
+}
+
+/// Whether a name is one that linker scripts give the end of the relocations: `__rela_end`, `rela_dyn_stop` ...
+fn is_end_of_relocations(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.contains("rela") && ["end", "stop", "limit"].iter().any(|end| name.contains(end))
+}
+
+/// Whether a kernel that goes by its own symbol for the end of its relocations applies those of the callsites.
+fn bracketed(loaded: &Loaded<'_>, range: &Range<u64>, report: &mut Report) {
+    let Some(records) = loaded.records() else { return };
+    let ends = loaded.labels_named(is_end_of_relocations);
+    // One elsewhere is the end of something else.
+    let Some((end, name)) = ends.iter().rfind(|(end, _)| (records.start..=records.end).contains(end)) else { return };
+    let behind = loaded.records_for(range).filter(|at| at >= end).count();
+    if behind > 0 {
+        let what = format!("{behind} relocations of the callsites lie behind {name}, {end:#x}");
+        report.problem(what, advice::BRACKETED);
     }
 }

@@ -1,26 +1,31 @@
 //! The command line of `cargo fentry trace`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
+use fentry::symbols::Function;
 
 use super::formats::{Format, folded, summary};
 use super::model::Trace;
-use super::record::{self, Recording, Tracer};
+use super::record::{self, Booter, Recording, Tracer};
+use super::runner::Runner;
 use crate::progress::Step;
-use crate::qemu::DEFAULT_CPU;
+use crate::qemu::{Boot, DEFAULT_CPU, is_virt};
 
 /// Trace a kernel and export the trace to other tools' formats
 ///
-/// Boots the kernel in QEMU. Its command line says what to trace and where to write the records
-/// (fentry::tracer::session), which it writes by semihosting; function names come from its image. --from exports a saved
-/// dump again, in other formats.
+/// Boots the kernel in QEMU, or by a command of your own. Its command line says what to trace and where to write the records
+/// (fentry::tracer::session), which it writes by semihosting, or as lines on its console (fentry::tracer::dump::DumpLines);
+/// function names come from its image. --from exports a saved dump, or console output that has one, in other formats.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo fentry trace --image kernel.elf --tracer function --args 2\n  \
                         cargo fentry trace --image kernel.elf --cpus 4 --filter 'my_kernel::*' --format all\n  \
+                        cargo fentry trace --image kernel.elf --boot Image --machine virt,gic-version=2\n  \
+                        cargo fentry trace --image kernel.elf --runner './run.sh {image} \"{append}\"'\n  \
                         cargo fentry trace --from target/trace/trace.dump --image kernel.elf --format svg")]
 pub struct TraceArgs {
     /// The kernel's ELF file, with symbols
@@ -52,11 +57,26 @@ pub struct TraceChoices {
     /// The CPU model, as QEMU names it [default: max, or a variant's own]
     #[arg(long)]
     cpu: Option<String>,
+    /// The machine, as QEMU names it, with its options; one that is not `virt` has its own CPUs and memory where nothing is
+    /// said of them [default: virt,gic-version=3]
+    #[arg(long, value_name = "MACHINE")]
+    machine: Option<String>,
+    /// Load this file, which was made of the image, a flat one for example [default: the image]
+    #[arg(long, value_name = "FILE", requires = "image")]
+    boot: Option<PathBuf>,
+    /// One more argument for QEMU; may be repeated
+    #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
+    more: Vec<OsString>,
+    /// Boot with this command instead of QEMU, and find the dump in its output; in its words {boot} and {image} stand for
+    /// the files, {append} for the kernel's command line
+    #[arg(long, value_name = "COMMAND", value_parser = Runner::parse)]
+    #[arg(conflicts_with_all = ["cpus", "cpu", "machine", "more"])]
+    runner: Option<Runner>,
     /// Text to add to the kernel's command line
     #[arg(long, value_name = "TEXT")]
     append: Option<String>,
     /// Export this dump, or as much of it as is intact, instead of booting a kernel
-    #[arg(long, value_name = "FILE", requires = "image")]
+    #[arg(long, value_name = "FILE", requires = "image", conflicts_with_all = ["boot", "runner", "machine", "more"])]
     from: Option<PathBuf>,
     /// Output format; may be repeated
     #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
@@ -105,19 +125,14 @@ pub struct Kernel {
     pub image: PathBuf,
     /// What to trace.
     pub filters: Vec<String>,
-    /// QEMU's name of the CPU.
-    pub cpu: String,
-    /// The number of CPUs.
-    pub cpus: u32,
-    /// In virtual time, the same each time.
-    pub icount: bool,
+    /// The machine.
+    pub boot: Boot,
 }
 
 impl Kernel {
     /// Somebody's kernel, of which nothing is known but its image.
     pub fn new(image: &Path) -> Self {
-        let (image, cpu) = (image.to_owned(), DEFAULT_CPU.to_owned());
-        Self { image, filters: Vec::new(), cpu, cpus: 1, icount: false }
+        Self { image: image.to_owned(), filters: Vec::new(), boot: Boot::new(DEFAULT_CPU, 1) }
     }
 }
 
@@ -136,17 +151,17 @@ pub fn run(args: &TraceArgs, directory: &Path) -> Result<()> {
 ///
 /// As [`run`].
 pub fn run_on(choices: &TraceChoices, kernel: Kernel, directory: &Path) -> Result<()> {
+    let functions = record::functions_of(&kernel.image)?;
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let image = kernel.image.clone();
     let (dump, failure) = match &choices.from {
         Some(from) => (from.clone(), None),
         None => {
             let dump = directory.join("trace.dump");
-            let recorded = recording(choices, kernel).run(&dump)?;
+            let recorded = recording(choices, kernel)?.run(&dump)?;
             (dump, recorded.failure)
         }
     };
-    with_failure(show(choices, &dump, &image, directory), failure)
+    with_failure(show(choices, &dump, &functions, directory), failure)
 }
 
 /// The command's result: a kernel's failure counts more than an error in exporting what it left.
@@ -159,9 +174,9 @@ fn with_failure(shown: Result<()>, failure: Option<anyhow::Error>) -> Result<()>
 }
 
 /// Exports a dump and prints its summary.
-fn show(args: &TraceChoices, dump: &Path, image: &Path, directory: &Path) -> Result<()> {
+fn show(args: &TraceChoices, dump: &Path, functions: &[Function], directory: &Path) -> Result<()> {
     let step = Step::start("reading the records");
-    let trace = record::read(dump, image)?;
+    let trace = record::read(dump, functions)?;
     step.finish(&format!("{} events", trace.events.len()));
     let Written { files, left_out } = write_all(&trace, &args.formats, args.output.as_deref(), directory)?;
     let mut table = Vec::new();
@@ -174,20 +189,43 @@ fn show(args: &TraceChoices, dump: &Path, image: &Path, directory: &Path) -> Res
     Ok(())
 }
 
-/// What to record of a kernel.
-fn recording(args: &TraceChoices, kernel: Kernel) -> Recording {
-    Recording {
+/// What to record of a kernel, and how it is booted.
+fn recording(args: &TraceChoices, kernel: Kernel) -> Result<Recording> {
+    let booter = match &args.runner {
+        Some(runner) => {
+            let numbers = args.depth.is_some() || args.args.is_some();
+            let is_told = args.tracer != Tracer::Graph || !args.filters.is_empty() || numbers || args.append.is_some();
+            ensure!(
+                runner.takes_command_line() || !is_told,
+                "the runner has no {{append}}, so the kernel would not be told what to record: put it where the kernel's \
+                 command line goes"
+            );
+            Booter::Runner(runner.clone())
+        }
+        None => Booter::Qemu(machine(args, kernel.boot)),
+    };
+    Ok(Recording {
+        boot: args.boot.clone().unwrap_or_else(|| kernel.image.clone()),
         image: kernel.image,
         tracer: args.tracer,
         filters: if args.filters.is_empty() { kernel.filters } else { args.filters.clone() },
         depth: args.depth,
         args: args.args,
         append: args.append.clone(),
-        cpu: args.cpu.clone().unwrap_or(kernel.cpu),
-        cpus: args.cpus.unwrap_or(kernel.cpus),
-        icount: kernel.icount,
+        booter,
         limit: Duration::from_secs(args.timeout_secs),
-    }
+    })
+}
+
+/// The machine that is asked for: `usual`, but for what the arguments say.
+fn machine(args: &TraceChoices, usual: Boot) -> Boot {
+    let asked = match args.machine.clone() {
+        Some(machine) if is_virt(&machine) => Boot { machine, ..usual },
+        Some(machine) => Boot { icount: usual.icount, ..Boot::on(&machine) },
+        None => usual,
+    };
+    let (cpu, cpus) = (args.cpu.clone().or_else(|| asked.cpu.clone()), args.cpus.or(asked.cpus));
+    Boot { cpu, cpus, more: args.more.clone(), ..asked }
 }
 
 /// The exported formats.
@@ -321,7 +359,60 @@ mod tests {
         let output = scratch.0.join("nowhere/trace.txt");
         let error = write_all(&fixture::graph(), &[Choice::One(Format::Text)], Some(&output), &scratch.0).unwrap_err();
         assert!(format!("{error:#}").contains("nowhere/trace.txt"), "{error:#}");
-        let error = record::read(&scratch.0.join("dump"), &scratch.0.join("kernel.elf")).unwrap_err();
+        let error = record::functions_of(&scratch.0.join("kernel.elf")).unwrap_err();
         assert!(format!("{error:#}").contains("kernel.elf"), "{error:#}");
+        let error = record::read(&scratch.0.join("trace.dump"), &[]).unwrap_err();
+        assert!(format!("{error:#}").contains("trace.dump"), "{error:#}");
+    }
+
+    /// What a command line makes of the usual machine.
+    fn booted(args: &[&str]) -> Result<Recording> {
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            trace: TraceArgs,
+        }
+        let args = ["trace", "--image", "kernel.elf"].iter().chain(args);
+        let Line { trace } = clap::Parser::try_parse_from(args)?;
+        recording(&trace.choices, Kernel::new(&trace.image))
+    }
+
+    #[test]
+    fn any_machine_can_be_asked_for() {
+        let machine = |args: &[&str]| match booted(args).unwrap().booter {
+            Booter::Qemu(Boot { machine, cpu, cpus, more, .. }) => (machine, cpu, cpus, more),
+            Booter::Runner(runner) => panic!("{runner:?}"),
+        };
+        let max = || Some("max".to_owned());
+        assert_eq!(machine(&[]), ("virt,gic-version=3".to_owned(), max(), Some(1), vec![]));
+        let other = "virt,gic-version=2,virtualization=on";
+        assert_eq!(machine(&["--machine", other, "--cpus", "2"]), (other.to_owned(), max(), Some(2), vec![]));
+        assert_eq!(
+            machine(&["--machine", "raspi3b", "--qemu-arg=-m", "--qemu-arg", "-1G"]),
+            ("raspi3b".to_owned(), None, None, vec!["-m".into(), "-1G".into()])
+        );
+        let cortex = Some("cortex-a53".to_owned());
+        assert_eq!(machine(&["--machine", "raspi3b", "--cpu", "cortex-a53"]).1, cortex);
+    }
+
+    #[test]
+    fn what_is_loaded_may_be_another_file_than_names_come_from() {
+        let recording = booted(&["--boot", "Image"]).unwrap();
+        assert_eq!((recording.boot, recording.image), ("Image".into(), "kernel.elf".into()));
+        assert_eq!(booted(&[]).unwrap().boot, Path::new("kernel.elf"));
+        let refused = |args: &[&str]| booted(args).unwrap_err().to_string();
+        assert!(refused(&["--from", "dump", "--boot", "Image"]).contains("cannot be used with"));
+        assert!(refused(&["--runner", "run {boot}", "--machine", "virt"]).contains("cannot be used with"));
+    }
+
+    #[test]
+    fn a_runner_that_can_t_tell_the_kernel_what_to_record_is_refused() {
+        for asked in ["--filter=disk::*", "--tracer=profile", "--depth=2", "--args=1", "--append=quiet"] {
+            let error = booted(&["--runner", "run {boot}", asked]).unwrap_err().to_string();
+            assert!(error.contains("the runner has no {append}"), "{asked}: {error}");
+        }
+        for args in [&["--runner", "run {boot} {append}", "--filter", "disk::*"][..], &["--runner", "run"]] {
+            assert!(matches!(booted(args).unwrap().booter, Booter::Runner(_)), "{args:?}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use fentry::tracer::ring::Counts;
 
 use super::calls;
 use super::model::{Cpu, Event, EventKind, LeftOut, Profiled, Symbol, Task, Trace};
+use crate::names;
 
 impl Trace {
     /// Reads a dump, or as much of it as is intact. `functions` are those of the kernel that wrote it, as linked.
@@ -70,10 +71,12 @@ fn symbols(dump: &Dump<'_>, functions: &[Function]) -> Vec<Symbol> {
         let ModuleSymbol { addr, size, name } = symbol;
         let after = modules.partition_point(|module| module.text.start.get() <= addr);
         let module = after.checked_sub(1).map(|index| &modules[index]);
+        // The kernel's loader demangles names of Rust.
+        let name = names::demangled(name);
         // As Linux shows them. A symbol at a module's very end is that module's too.
         let name = match module.filter(|module| addr <= module.text.end.get()) {
             Some(module) => format!("{name} [{}]", module.name),
-            None => name.to_owned(),
+            None => name.into_owned(),
         };
         Symbol { addr, size, name }
     };

@@ -3,6 +3,8 @@
 //! | | |
 //! |---|---|
 //! | `record` | boots the kernel, which leaves a dump |
+//! | `runner` | the command that boots it, where that is not QEMU |
+//! | `lines` | finds a dump in what a kernel says on its console |
 //! | `dump` | reads that dump |
 //! | `model` | the trace: events, names, tasks, what was lost |
 //! | `calls` | puts calls inside each other, and supplies the entries and exits that are missing |
@@ -13,12 +15,15 @@ mod calls;
 mod command;
 mod dump;
 mod formats;
+mod lines;
 mod model;
 #[cfg(any(test, feature = "proof"))]
 pub mod proof;
 mod record;
+mod runner;
 #[cfg(test)]
 mod tests;
 
 pub use command::{Kernel, TraceArgs, TraceChoices, run, run_on};
-pub use record::{Recorded, Recording, Tracer};
+pub use record::{Booter, Recorded, Recording, Tracer};
+pub use runner::{Given, Runner};

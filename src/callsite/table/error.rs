@@ -26,6 +26,16 @@ pub enum TableError {
         /// Its length in bytes.
         bytes: usize,
     },
+    /// The engine rewrites the section in place, and it is mapped read-only, or not at all.
+    #[error(
+        "The callsite section at {start:#x} can't be written at {at:#x}: the engine rewrites it in place, map it writable"
+    )]
+    NotWritable {
+        /// Where it starts.
+        start: u64,
+        /// The first address that can't be written, as far as pages tell.
+        at: u64,
+    },
     /// Every entry is zero: the kernel is position-independent and has not relocated itself yet.
     #[error("The callsite section's {entries} entries are all zero: relocate the kernel before init")]
     NotRelocated {

@@ -16,6 +16,8 @@ pub struct InitCounts {
     pub with_literal: usize,
     /// Entries in text that is never traced: the engine's own.
     pub excluded: usize,
+    /// Callsites of functions that were [left out](crate::Image::leave_out).
+    pub left_out: usize,
     /// Entries that are no callsites.
     pub refused: usize,
 }

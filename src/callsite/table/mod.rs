@@ -38,6 +38,28 @@ pub(crate) enum Slots {
     Owned(Box<[u64]>),
 }
 
+impl Slots {
+    /// Makes the entries absolute, and sorts them: what comes before [`Table::build`]. (Not inside of it, where the sorting's
+    /// stack would come on top.)
+    #[inline(never)]
+    pub(crate) fn sort(&mut self, encoding: Encoding) -> Result<(), TableError> {
+        let slots = &mut **self;
+        if slots.is_empty() {
+            return Err(TableError::Empty);
+        }
+        if slots.iter().all(|entry| *entry == 0) {
+            return Err(TableError::NotRelocated { entries: slots.len() });
+        }
+        if encoding == Encoding::Relative {
+            for slot in &mut *slots {
+                *slot = slot.wrapping_add(core::ptr::from_ref(slot).addr() as u64);
+            }
+        }
+        slots.sort_unstable();
+        Ok(())
+    }
+}
+
 impl Deref for Slots {
     type Target = [u64];
 
@@ -71,16 +93,17 @@ pub(crate) struct Table {
     /// # Invariants
     ///
     /// `slots[..accepted]` are [`CallsiteRecord`]s in the order of their addresses, no two of which have an instruction in
-    /// common; `slots[accepted..used]` are entries' addresses, sorted.
+    /// common; `slots[accepted..used]` are entries' addresses, sorted; behind them are those that were left out, until text
+    /// is forgotten.
     slots: Slots,
     accepted: usize,
     used: usize,
 }
 
 impl Table {
-    /// Rewrites a section's entries into a table. `read` gives the instruction at an address inside `text`; entries inside
-    /// `excluded` are set aside, and so are functions that `symbols` mark. What an entry means is said by the symbols, without
-    /// them by the `layout`, and without that by instructions that can mean one thing only.
+    /// Rewrites a section's entries, [sorted](Slots::sort), into a table. `read` gives the instruction at an address inside
+    /// `text`; entries inside `excluded` are set aside, and so are functions that `symbols` mark. What an entry means is said
+    /// by the symbols, without them by the `layout`, and without that by instructions that can mean one thing only.
     pub(crate) fn build(
         text: TextRange,
         excluded: TextRange,
@@ -91,18 +114,6 @@ impl Table {
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, InitCounts), TableError> {
         let slots = &mut *memory;
-        if slots.is_empty() {
-            return Err(TableError::Empty);
-        }
-        if slots.iter().all(|entry| *entry == 0) {
-            return Err(TableError::NotRelocated { entries: slots.len() });
-        }
-        if encoding == Encoding::Relative {
-            for slot in &mut *slots {
-                *slot = slot.wrapping_add(core::ptr::from_ref(slot).addr() as u64);
-            }
-        }
-        slots.sort_unstable();
         let mut filling =
             Filling { text, excluded, slots, counts: InitCounts::default(), crowded: false, in_doubt: None };
         // A loop for each, so that none decides anything for each entry.
@@ -135,6 +146,29 @@ impl Table {
         // INVARIANT: accepted records were moved to the front in the order of their sorted entries, which is that of their
         // addresses, or were sorted since; those that have an instruction in common are not among them any more.
         Ok((table, counts))
+    }
+
+    /// Marks the callsites whose functions are `wanted`, to be left out; returns how many those are.
+    pub(crate) fn mark(&mut self, mut wanted: impl FnMut(TextAddr) -> bool) -> usize {
+        let mut count = 0;
+        for index in 0..self.accepted {
+            let record = CallsiteRecord(self.slots[index]);
+            if wanted(record.callsite(self.text.start).function()) {
+                // Before init is over, none is quarantined.
+                self.slots[index] = record.quarantined().0;
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Leaves out what was [marked](Self::mark): it becomes entries again, at the end, which nobody asks for.
+    pub(crate) fn leave_out_marked(&mut self, counts: &mut InitCounts) {
+        let before = self.accepted;
+        self.set_aside(counts, |_, record, _| record.is_quarantined());
+        counts.left_out = before - self.accepted;
+        self.slots[self.accepted..].rotate_left(counts.left_out);
+        self.used -= counts.left_out;
     }
 
     /// Of records for the same instructions keeps one; of those that have one instruction in common, none.

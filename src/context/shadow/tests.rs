@@ -1,7 +1,10 @@
 //! What is pushed, dropped and brought to the top of a shadow stack.
 
-use super::{HookedCall, HookedCalls, ShadowStack, return_stub};
+use super::{HookedCall, HookedCalls, ShadowFrames, ShadowMemoryError, ShadowStack, return_stub};
+use core::mem::MaybeUninit;
 use core::sync::atomic::Ordering;
+use std::boxed::Box;
+use std::vec;
 use std::vec::Vec;
 extern crate std;
 
@@ -160,4 +163,48 @@ fn after_a_reset_nothing_is_hooked() {
     // SAFETY: nothing returns.
     unsafe { calls.reset() };
     assert!(calls.depth() == 0 && calls.push(call(0x1f80)).is_some());
+}
+
+/// What a stack of three calls does, wherever it is.
+fn holds_three(calls: &HookedCalls) {
+    for round in 0..2 {
+        for sp in [0x1800, 0x1700, 0x1600] {
+            assert!(calls.push(call(sp)).is_some(), "round {round}");
+        }
+        assert!(calls.push(call(0x1500)).is_none());
+        assert_eq!(sps(calls), [0x1600, 0x1700, 0x1800]);
+        // SAFETY: nothing returns.
+        unsafe { calls.reset() };
+        assert_eq!(calls.depth(), 0);
+    }
+}
+
+#[test]
+fn a_stack_made_in_place_is_as_one_that_was_moved_there() {
+    let mut memory = Box::<ShadowStack<3>>::new_uninit();
+    holds_three(&calls(ShadowStack::new_in(&mut memory), false));
+    let frames = Box::leak(vec![MaybeUninit::uninit(); ShadowFrames::bytes(3)].into_boxed_slice());
+    let stack = ShadowFrames::new_in(frames).unwrap();
+    assert_eq!(stack.calls(), 3);
+    let calls = HookedCalls::new();
+    for _ in 0..2 {
+        // SAFETY: the stack is these calls' own, and outlives them here; nothing returns.
+        unsafe { calls.give_frames(stack) };
+        holds_three(&calls);
+    }
+}
+
+#[test]
+fn memory_of_any_length_and_alignment_is_used_as_far_as_it_goes() {
+    for (skipped, calls) in [(0, 1), (1, 1), (7, 5), (8, 2)] {
+        let needed = ShadowFrames::bytes(calls);
+        let mut memory = vec![MaybeUninit::new(0xff); skipped + needed];
+        let stack = ShadowFrames::new_in(&mut memory[skipped..]).unwrap();
+        assert_eq!(stack.calls(), calls);
+    }
+    for bytes in [0, 1, 63, 64, 128, 3 * 64 - 1] {
+        let mut memory = vec![MaybeUninit::uninit(); bytes];
+        let error = ShadowFrames::new_in(&mut memory).unwrap_err();
+        assert_eq!(error, ShadowMemoryError { bytes, needed: 3 * 64 + 7 });
+    }
 }

@@ -4,7 +4,7 @@ use super::{BASE, COMPILED, FORMS, PADDED, PADDED_PREFIXED, PREFIXED, engine_on,
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{Encoding, TableError};
 use crate::callsite::{LandingPad, Layout, MOV_X9_LR, NOP, Refusal};
-use crate::engine::{Engine, Image, InitError, RegisterError};
+use crate::engine::{Engine, Image, InitError, LeftOut, RegisterError};
 use crate::fakes::{FakeKernel, FakeText, Fault};
 use crate::filter::{Filter, Rule};
 use crate::symbols::{Convention, Function, Symbols, SymbolsError, encode};
@@ -531,4 +531,111 @@ fn without_symbols_a_rule_by_name_says_that_there_are_none() {
     let ops = ops();
     assert_eq!(engine.register(ops, &Filter::new(&[Rule::address(functions[1])])), Ok(1));
     assert_eq!(engine.unregister(ops), Ok(1));
+}
+
+#[test]
+fn a_section_that_can_not_be_written_is_an_error_and_is_left_as_it_is() {
+    // More than a page of entries.
+    let mut text = FakeText::new(BASE);
+    for number in 0..600 {
+        text.function(&format!("f{number}"), COMPILED);
+    }
+    let (kernel, engine) = engine_on(text);
+    let of_kernel = kernel.image();
+    // SAFETY: the fake has leaked the section; nobody writes it now.
+    let entries = unsafe { core::slice::from_raw_parts(of_kernel.section, of_kernel.section_bytes / 8) };
+    let shuffled: Vec<u64> = entries.iter().rev().copied().collect();
+    let section = Box::leak(shuffled.clone().into_boxed_slice());
+    let (start, bytes) = (section.as_mut_ptr(), size_of_val(section));
+    let image = || {
+        // SAFETY: the section was leaked for this kernel alone; the fake's `load` serves all of the text.
+        let image = unsafe { Image::new(of_kernel.text, start, bytes, kernel.stubs()) };
+        image.with_symbols(kernel.symbols().unwrap())
+    };
+    for read_only in [start.addr(), start.addr() + bytes - 1] {
+        kernel.set_read_only(read_only as u64);
+        // SAFETY: nothing executes a fake's text.
+        let error = unsafe { engine.init(image()) }.unwrap_err();
+        let at = start.addr().max(read_only / 4096 * 4096) as u64;
+        assert_eq!(error, InitError::Table(TableError::NotWritable { start: start.addr() as u64, at }));
+        assert!(error.to_string().contains(&format!("{at:#x}")), "{error}");
+        // SAFETY: init has failed, so it is ours again.
+        let now = unsafe { core::slice::from_raw_parts(start, bytes / 8) };
+        assert_eq!(now, shuffled);
+    }
+    kernel.set_read_only(0);
+    // SAFETY: as above.
+    assert_eq!(unsafe { engine.init(image()) }.unwrap().counts.accepted, 600);
+}
+
+#[test]
+fn what_is_left_out_by_name_and_by_range_is_never_selected_nor_written() {
+    let mut text = FakeText::new(BASE);
+    let functions: Vec<TextAddr> = (0..12).map(|n| text.function(&format!("f{n}"), FORMS[n % FORMS.len()])).collect();
+    text.symbol("traps::irq", functions[3], 8);
+    let (kernel, engine) = engine_on(text);
+    let range = TextRange::new(functions[5], functions[7]);
+    let left_out: &'static [LeftOut] = Box::leak(Box::new([
+        LeftOut::names("f1*"),
+        LeftOut::range(range),
+        LeftOut::names("traps::*"),
+        LeftOut::names("f6"),
+        LeftOut::names("\"f[2]\""),
+        LeftOut::names("nobody::*"),
+        LeftOut::range(TextRange::EMPTY),
+    ]));
+    let before = kernel.snapshot();
+    // SAFETY: nothing executes a fake's text.
+    let report = unsafe { engine.init(kernel.image().leave_out(left_out)) }.unwrap();
+    // f1, f10, f11, f5, f6, f3; f6 twice.
+    let hits: Vec<usize> = left_out.iter().map(LeftOut::functions).collect();
+    assert_eq!(hits, [3, 2, 1, 1, 0, 0, 0]);
+    assert_eq!((report.counts.accepted, report.counts.left_out, report.counts.refused), (6, 6, 0));
+    assert_eq!((report.unmatched, refusals(&engine).len()), (3, 0));
+    let left = [1, 3, 5, 6, 10, 11].map(|n| functions[n]);
+    assert_eq!(engine.register(ops(), &Filter::ALL), Ok(6));
+    let word = |at: TextAddr| ((at.get() - BASE) / 4) as usize;
+    for function in left {
+        let words = word(function.offset(-8))..word(function.offset(12));
+        assert_eq!(kernel.snapshot()[words.clone()], before[words], "{function}");
+        let rules = [Rule::address(function)];
+        let refused = engine.register(ops(), &Filter::new(&rules));
+        assert_eq!(refused, Err(RegisterError::NothingSelected { rule: 0 }));
+    }
+    // Text that is forgotten is nothing to them.
+    assert_eq!(engine.forget(TextRange::new(functions[8], functions[10])), Ok(2));
+    assert_eq!(engine.check_text().enabled, 4);
+}
+
+#[test]
+fn a_pattern_that_is_no_glob_and_nothing_left_over_are_errors_and_names_without_symbols_are_noted() {
+    let image = |left_out| {
+        let mut text = FakeText::new(BASE);
+        text.function("f", PADDED);
+        text.function("g", PADDED);
+        let (kernel, engine) = engine_on(text);
+        (kernel.image().leave_out(left_out), engine)
+    };
+    static BAD: [LeftOut; 2] = [LeftOut::names("f"), LeftOut::names("[")];
+    let (bad, engine) = image(&BAD);
+    let (section, bytes) = (bad.section, bad.section_bytes);
+    // SAFETY: nothing executes a fake's text.
+    let error = unsafe { engine.init(bad) }.unwrap_err();
+    assert!(matches!(error, InitError::LeftOut { pattern: "[", .. }), "{error}");
+    // SAFETY: init has failed, so it is ours again.
+    let entries = unsafe { core::slice::from_raw_parts(section, bytes / 8) };
+    assert!(entries.iter().all(|entry| *entry > BASE && *entry < BASE + 0x1000), "{entries:x?}");
+
+    static ALL: [LeftOut; 1] = [LeftOut::names("?")];
+    let (all, engine) = image(&ALL);
+    // SAFETY: as above.
+    let error = unsafe { engine.init(all) }.unwrap_err();
+    let nothing = TableError::NothingAccepted { refused: 0, excluded: 2, first: None };
+    assert_eq!(error, InitError::Table(nothing));
+
+    static NAMES: [LeftOut; 1] = [LeftOut::names("f")];
+    let (named, engine) = image(&NAMES);
+    // SAFETY: as above.
+    let report = unsafe { engine.init(Image { symbols: None, ..named }) }.unwrap();
+    assert_eq!((report.counts.accepted, report.counts.left_out, report.unmatched), (2, 0, 1));
 }

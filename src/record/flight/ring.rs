@@ -1,7 +1,8 @@
 //! A ring of slots: what the stubs write into.
 
+use crate::context::in_place::in_place;
 use core::fmt;
-use core::mem::offset_of;
+use core::mem::{MaybeUninit, offset_of};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use thiserror::Error;
 
@@ -72,6 +73,30 @@ impl FlightSlot {
     /// Makes an empty slot.
     pub const fn new() -> Self {
         Self { seq: AtomicU64::new(BUSY), words: [const { AtomicU64::new(0) }; WORDS] }
+    }
+
+    /// Makes slots in this memory, where they stay: the largest power of two of them that fits, for
+    /// [`CpuArea::set_ring`](crate::CpuArea::set_ring); none where there is no room for one.
+    ///
+    /// ```
+    /// use core::mem::MaybeUninit;
+    /// use fentry::CpuArea;
+    /// use fentry::record::flight::FlightSlot;
+    ///
+    /// static AREA: CpuArea = CpuArea::new();
+    ///
+    /// let memory = vec![MaybeUninit::uninit(); 5000].leak();
+    /// let slots: &'static [FlightSlot] = FlightSlot::slice_in(memory);
+    /// assert_eq!(slots.len(), 64);
+    /// AREA.set_ring(slots).unwrap();
+    /// ```
+    pub fn slice_in(memory: &mut [MaybeUninit<u8>]) -> &mut [Self] {
+        let choose = |fitting: usize| fitting.checked_ilog2().map_or(0, |log| 1 << log);
+        let make = |_, place: &mut MaybeUninit<Self>| {
+            place.write(Self::new());
+        };
+        // SAFETY: 1. it writes each.
+        unsafe { in_place(memory, choose, make) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rings as a stream of bytes, from a kernel to a tool.
 //!
 //! A kernel [writes](DumpWriter) its rings through any function that takes bytes: a serial port, semihosting, a
-//! file. [`Dump`] reads them on the other side, where everything is checked before anything is believed. Neither needs a
+//! file; or as [lines of text](DumpLines) on its console. [`Dump`] reads them on the other side, where everything is checked before anything is believed. Neither needs a
 //! heap.
 //!
 //! All numbers are little-endian. A dump is a header, then chunks, the last of which is the end:
@@ -29,11 +29,13 @@
 //! several CPUs come in any order.
 
 mod chunk;
+mod lines;
 mod reader;
 #[cfg(test)]
 mod tests;
 
 pub use chunk::{ModuleSymbol, ModuleText};
+pub use lines::{DumpLines, LAST_LINE, LINE_PREFIX};
 pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
 
 use super::profiler::{FunctionProfile, Profile};
@@ -42,7 +44,8 @@ use crate::address::TextRange;
 use crate::engine::Engine;
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
 
-const MAGIC: [u8; 8] = *b"fentryTR";
+/// How a dump begins.
+pub const MAGIC: [u8; 8] = *b"fentryTR";
 const VERSION: u32 = 2;
 const HEADER_BYTES: usize = 24;
 const CHUNK_HEAD_BYTES: usize = 16;

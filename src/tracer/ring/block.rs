@@ -2,7 +2,9 @@
 
 use super::state::{MAX_WORDS, State};
 use super::word::Word;
+use crate::context::in_place::in_place;
 use core::fmt;
+use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The words of a block, its state included: 4 KiB.
@@ -16,6 +18,31 @@ impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
     /// Makes one that was never used.
     pub const fn new() -> Self {
         Self([const { AtomicU64::new(0) }; WORDS])
+    }
+}
+
+impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
+    /// Makes blocks in this memory, where they stay: the largest power of two of them that fits, for
+    /// [`Ring::from_slice`](super::Ring::from_slice), which says if that is too few.
+    ///
+    /// ```
+    /// use core::mem::MaybeUninit;
+    /// use fentry::tracer::ring::{Mode, Ring, RingBlock};
+    ///
+    /// let memory = vec![MaybeUninit::uninit(); 70_000].leak();
+    /// let blocks: &'static [RingBlock] = RingBlock::slice_in(memory);
+    /// assert_eq!(blocks.len(), 16);
+    /// let ring = Ring::from_slice(blocks, Mode::Overwrite).unwrap();
+    /// # drop(ring);
+    /// ```
+    pub fn slice_in(memory: &mut [MaybeUninit<u8>]) -> &mut [Self] {
+        let choose = |fitting: usize| fitting.checked_ilog2().map_or(0, |log| 1 << log);
+        let make = |_, place: &mut MaybeUninit<Self>| {
+            // SAFETY: the place is ours; zeros are atomic numbers. (A block written as a value might be on the stack first.)
+            unsafe { place.as_mut_ptr().write_bytes(0, 1) };
+        };
+        // SAFETY: 1. it writes all of each.
+        unsafe { in_place(memory, choose, make) }
     }
 }
 

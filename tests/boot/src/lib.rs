@@ -9,6 +9,7 @@
 //! | `bad_input` | what is not as it should be is refused, and never written |
 //! | `modules` | code that is loaded and unloaded |
 //! | `cost_*` | what all of it costs, in instructions |
+//! | `stack_depth` | how much stack the engine takes |
 //!
 //! This library has what several of them share. How each is booted stands in this package's `Cargo.toml`.
 #![no_std]

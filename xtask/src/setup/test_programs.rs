@@ -1,4 +1,4 @@
-//! Programs of others that the tests use where they are there: what reads exported traces, and what compiles modules in C.
+//! Programs of others that the tests use where they are there: what reads exported traces, what compiles C, and what links.
 //!
 //! A test whose program is missing says that it was left out. So nothing here is an error: what can't be had is named, and
 //! the tests go on without it.
@@ -16,7 +16,7 @@ struct Program {
     packages: &'static [&'static [&'static str]],
 }
 
-const PROGRAMS: [Program; 5] = [
+const PROGRAMS: [Program; 6] = [
     Program { name: "uftrace", is_there: || starts("uftrace"), packages: &[&["uftrace"]] },
     // Without the plugin it does not indent calls.
     Program {
@@ -32,6 +32,8 @@ const PROGRAMS: [Program; 5] = [
         packages: &[&["gcc-aarch64-linux-gnu"]],
     },
     Program { name: "clang with kCFI", is_there: modules::has_kcfi, packages: &[&["clang-19"], &["clang"]] },
+    // The linker fragment is for this and all later ones; Rust's own is among the latest.
+    Program { name: "ld.lld-14", is_there: || starts("ld.lld-14"), packages: &[&["lld-14"]] },
 ];
 
 /// Whether a program starts; some fail after they have told their version.

@@ -6,5 +6,6 @@ pub(crate) mod miri;
 pub(crate) mod mutants;
 #[cfg(test)]
 mod names;
+pub(crate) mod packages;
 pub(crate) mod stress;
 pub(crate) mod suite;

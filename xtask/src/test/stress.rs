@@ -104,6 +104,8 @@ impl fmt::Display for Accel {
 /// One boot to be done.
 struct Round {
     accel: Accel,
+    cpu: &'static str,
+    cpus: u32,
     boot: Boot,
     seed: u64,
 }
@@ -116,8 +118,9 @@ impl Round {
         let (cpus, limit) = (cpus[number % cpus.len()], Duration::from_secs(args.timeout_secs));
         let append = format!("seed={seed} changes={} tick-ns={}", args.changes, accel.tick_ns(seed));
         let more = accel.arguments().to_vec();
-        let boot = Boot { limit: Some(limit), append: Some(append), more, ..Boot::new(args.variant.cpu, cpus) };
-        Self { accel, boot, seed }
+        let cpu = args.variant.cpu;
+        let boot = Boot { limit: Some(limit), append: Some(append), more, ..Boot::new(cpu, cpus) };
+        Self { accel, cpu, cpus, boot, seed }
     }
 
     /// The command that does the same again.
@@ -126,8 +129,8 @@ impl Round {
         let more: Vec<String> = self.boot.more.iter().map(|arg| format!("--qemu-arg={}", arg.display())).collect();
         format!(
             "cargo xtask qemu --cpu {} --cpus {} --timeout-secs {limit} {} --append '{}' {}",
-            self.boot.cpu,
-            self.boot.cpus,
+            self.cpu,
+            self.cpus,
             more.join(" "),
             self.boot.append.as_deref().unwrap_or_default(),
             image.display()
@@ -164,7 +167,7 @@ pub(crate) fn run(args: &StressArgs) -> Result<bool> {
         let verdict = console::judge(&outcome, KernelKind::BootTest);
         let changed = changed_callsites(&outcome.console);
         done.add(round.accel, changed);
-        let (cpus, accel, seed) = (round.boot.cpus, round.accel, round.seed);
+        let (cpus, accel, seed) = (round.cpus, round.accel, round.seed);
         let result = if verdict.failed == 0 { "ok" } else { "FAILED" };
         let elapsed = in_words(started.elapsed());
         println!(
@@ -237,7 +240,7 @@ mod tests {
         let args = Line::parse_from(["stress"]).args;
         let mut met: Vec<_> = (0..36)
             .map(|number| Round::new(&args, 1, number))
-            .map(|round| (round.boot.cpus, round.boot.more.clone()))
+            .map(|round| (round.cpus, round.boot.more.clone()))
             .collect();
         met.sort();
         met.dedup();

@@ -1,5 +1,9 @@
 //! The whole suite: checks, host tests, and every kernel booted in every variant, with one summary.
 
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -14,6 +18,7 @@ use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::host::{self, Count, Tested};
 use crate::test::miri;
+use crate::test::packages;
 use crate::trace::{self, proof::Proved};
 
 /// What runs without a boot.
@@ -21,6 +26,8 @@ const HOST_TESTS: &str = "host tests";
 const MIRI: &str = "Miri";
 /// The name of what checks a kernel's traces.
 const TRACE: &str = "trace";
+/// The name of what takes the packed crates elsewhere.
+const PACKAGES: &str = "packages";
 
 /// Tells what is wrong with what a kernel has printed.
 type Problems = fn(&[String]) -> Vec<String>;
@@ -76,14 +83,10 @@ pub(crate) fn run(workspace: &Workspace, source: Result<Option<RustSource>>, sel
         rows.extend(test_under_miri(workspace, None, miri::Extent::Suite)?);
     }
     if let Some(source) = &source {
-        for variant in &selection.variants {
-            for kind in KernelKind::ALL {
-                rows.extend(boot_kernels(workspace, source, variant, kind, selection));
-            }
-            for (kernel, functions) in traced_kernels(workspace, variant, selection) {
-                rows.push(check_traces(workspace, source, variant, kernel, functions));
-            }
-        }
+        rows.extend(boot_all(workspace, source, selection));
+    }
+    if has_packages(selection) {
+        rows.push(take_packages(workspace, source.as_ref()));
     }
     Ok(summarise(&rows, selection.filter.as_deref(), started.elapsed()))
 }
@@ -135,10 +138,11 @@ fn kernels_for(workspace: &Workspace, variant: &Variant, selection: &Selection) 
 
 /// Whether anything of the selection boots.
 pub(crate) fn boots_any(workspace: &Workspace, selection: &Selection) -> bool {
-    selection.variants.iter().any(|variant| {
-        let traces = traced_kernels(workspace, variant, selection).next().is_some();
-        traces || !kernels_for(workspace, variant, selection).is_empty()
-    })
+    has_packages(selection)
+        || selection.variants.iter().any(|variant| {
+            let traces = traced_kernels(workspace, variant, selection).next().is_some();
+            traces || !kernels_for(workspace, variant, selection).is_empty()
+        })
 }
 
 /// Prints what [`run`] would do.
@@ -158,35 +162,95 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
             println!("{variant}: {TRACE}");
         }
     }
+    if has_packages(selection) {
+        println!("{PACKAGES}");
+    }
 }
 
-/// Builds and boots a variant's kernels of one kind.
-fn boot_kernels(
+/// How many variants may have been built and not yet booted.
+const BUILT_AHEAD: usize = 1;
+
+/// A variant's kernels of one kind, or why there are none.
+type Built = (&'static Variant, KernelKind, Result<Vec<Image>, Row>);
+
+/// Builds the kernels of each variant, and boots them while the next ones are built.
+fn boot_all(workspace: &Workspace, source: &RustSource, selection: &Selection) -> Vec<Row> {
+    thread::scope(|scope| {
+        let (built, to_boot) = mpsc::sync_channel::<Built>(BUILT_AHEAD * KernelKind::ALL.len());
+        scope.spawn(move || {
+            let groups = selection.variants.iter().flat_map(|variant| KernelKind::ALL.map(|kind| (*variant, kind)));
+            for (variant, kind) in groups {
+                let images = build_kernels(workspace, source, variant, kind, selection);
+                // Nobody boots any more: that thread has panicked, and tells why.
+                if built.send((variant, kind, images)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut rows = Vec::new();
+        for (variant, kind, images) in to_boot {
+            match images {
+                Ok(images) => rows.extend(boot_images(variant, &images, selection)),
+                Err(row) => rows.push(row),
+            }
+            // What is traced is an example, and built by now.
+            if kind == KernelKind::Example {
+                for (kernel, functions) in traced_kernels(workspace, variant, selection) {
+                    rows.push(check_traces(workspace, source, variant, kernel, functions));
+                }
+            }
+        }
+        rows
+    })
+}
+
+/// Builds a variant's kernels of one kind.
+fn build_kernels(
     workspace: &Workspace,
     source: &RustSource,
     variant: &Variant,
     kind: KernelKind,
     selection: &Selection,
-) -> Vec<Row> {
+) -> Result<Vec<Image>, Row> {
     let mut kernels = kernels_for(workspace, variant, selection);
     kernels.retain(|kernel| kernel.kind == kind);
     if kernels.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let what = format!("{variant}: building the {}", kind.plural());
-    let step = Step::start(what.clone());
-    let started = Instant::now();
+    let (step, started) = (Step::start(what.clone()), Instant::now());
     match build::images(workspace, source, variant, &kernels, &step) {
         Ok(images) => {
             step.finish(&format!("{} kernels", images.len()));
-            images.iter().map(|image| boot_image(variant, image, selection)).collect()
+            Ok(images)
         }
         Err(error) => {
-            step.finish("FAILED");
-            eprintln!("error: {error:#}");
-            vec![Row::new(what, Count { passed: 0, failed: 1 }, started.elapsed())]
+            step.finish_with("FAILED", &format!("error: {error:#}\n"));
+            Err(Row::new(what, Count { passed: 0, failed: 1 }, started.elapsed()))
         }
     }
+}
+
+/// Boots images: one by one where the emulator has a thread for each of several CPUs, the others two at a time.
+fn boot_images(variant: &Variant, images: &[Image], selection: &Selection) -> Vec<Row> {
+    let has_threads = |image: &Image| image.kernel.settings.cpus > 1 && !image.kernel.settings.icount;
+    let (with_threads, without): (Vec<_>, Vec<_>) =
+        images.iter().enumerate().partition(|(_, image)| has_threads(image));
+    let boot = |(at, image): (usize, &Image)| (at, boot_image(variant, image, selection));
+    let next = AtomicUsize::new(0);
+    let some_of_the_others = || -> Vec<_> {
+        let taken = || without.get(next.fetch_add(1, Ordering::Relaxed));
+        core::iter::from_fn(taken).map(|image| boot(*image)).collect()
+    };
+    let mut rows = thread::scope(|scope| {
+        let helper = scope.spawn(some_of_the_others);
+        let mut rows = some_of_the_others();
+        rows.extend(helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        rows
+    });
+    rows.extend(with_threads.into_iter().map(boot));
+    rows.sort_by_key(|(at, _)| *at);
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// Boots one image, with the cases that are selected.
@@ -204,10 +268,12 @@ fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Row {
     if verdict.failed == 0 {
         step.finish(&format!("{} passed", verdict.passed));
     } else {
-        step.finish("FAILED");
-        verdict.problems.iter().for_each(|problem| eprintln!("    {problem}"));
-        eprint!("{shown}");
-        eprintln!("    the image: {}", image.path.display());
+        let mut report = String::new();
+        for problem in &verdict.problems {
+            let _ = writeln!(report, "    {problem}");
+        }
+        let _ = writeln!(report, "{shown}    the image: {}", image.path.display());
+        step.finish_with("FAILED", &report);
     }
     let count = Count { passed: verdict.passed, failed: verdict.failed };
     let left_out = image.left_out.iter().map(|left_out| format!("{what}: {left_out}")).collect();
@@ -248,13 +314,39 @@ fn check_traces(
             (Count { passed: traces, failed: 0 }, left_out.into_iter().map(reader).collect())
         }
         Err(error) => {
-            step.finish("FAILED");
-            eprintln!("    {error:#}");
-            eprintln!("    the traces: {}", directory.display());
+            step.finish_with("FAILED", &format!("    {error:#}\n    the traces: {}\n", directory.display()));
             (Count { passed: 0, failed: 1 }, Vec::new())
         }
     };
     Row { left_out, ..Row::new(what, count, started.elapsed()) }
+}
+
+/// Whether the packed crates are selected. Their kernel is built as the default variant is, for itself.
+fn has_packages(selection: &Selection) -> bool {
+    let is_named = selection.filter.as_deref().is_none_or(|filter| PACKAGES.contains(filter));
+    is_named && selection.variants.contains(&Variant::default())
+}
+
+/// Packs the crates, and puts them to use where this repository is not.
+fn take_packages(workspace: &Workspace, source: Option<&RustSource>) -> Row {
+    let Some(source) = source else {
+        let left_out = vec![format!("{PACKAGES}: the source of core is missing")];
+        return Row { left_out, ..Row::new(PACKAGES, Count::default(), Duration::ZERO) };
+    };
+    let (step, started) = (Step::start(PACKAGES), Instant::now());
+    let (count, left_out) = match packages::run(workspace, source, &step) {
+        Ok(packages::Proved { traces, left_out }) => {
+            step.finish(&format!("{traces} passed"));
+            let why = |why| format!("{PACKAGES}: {why}");
+            (Count { passed: traces, failed: 0 }, left_out.into_iter().map(why).collect())
+        }
+        Err(error) => {
+            step.finish("FAILED");
+            eprintln!("    {error:#}");
+            (Count { passed: 0, failed: 1 }, Vec::new())
+        }
+    };
+    Row { left_out, ..Row::new(PACKAGES, count, started.elapsed()) }
 }
 
 /// Judges a boot. Where all cases ran (`whole`), the command that reads what the kernel prints must have been able to.

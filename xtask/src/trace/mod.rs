@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use cargo_fentry::progress::Step;
+use cargo_fentry::qemu::Boot;
 use cargo_fentry::trace::{self, TraceChoices};
 use clap::Args;
 
@@ -46,7 +47,7 @@ pub(crate) struct TraceArgs {
 pub(crate) fn run(args: &TraceArgs) -> Result<()> {
     let workspace = Workspace::load()?;
     let kernel = match &args.image {
-        Some(image) => trace::Kernel { cpu: Variant::default().cpu.to_owned(), ..trace::Kernel::new(image) },
+        Some(image) => trace::Kernel { boot: Boot::new(Variant::default().cpu, 1), ..trace::Kernel::new(image) },
         None => build(&workspace, args)?,
     };
     trace::run_on(&args.choices, kernel, &workspace.target_dir.join("trace"))
@@ -61,6 +62,5 @@ fn build(workspace: &Workspace, args: &TraceArgs) -> Result<trace::Kernel> {
     step.finish("done");
     let image = images.into_iter().next().context("no kernel was built")?.path;
     let filters = kernel.settings.traced.iter().cloned().collect();
-    let boot = kernel.boot(args.variant);
-    Ok(trace::Kernel { image, filters, cpu: boot.cpu, cpus: boot.cpus, icount: boot.icount })
+    Ok(trace::Kernel { image, filters, boot: kernel.boot(args.variant) })
 }

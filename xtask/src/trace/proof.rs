@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use cargo_fentry::progress::Step;
-use cargo_fentry::trace::{Recording, Tracer, proof};
+use cargo_fentry::qemu::Boot;
+use cargo_fentry::trace::{Booter, Recording, Tracer, proof};
 
 use crate::kernels::variant::Variant;
 
@@ -34,9 +35,8 @@ pub(crate) fn run(image: &Path, functions: &str, variant: &Variant, directory: &
             depth: None,
             args: Some(2).filter(|_| tracer == Tracer::Function),
             append: None,
-            cpu: variant.cpu.to_owned(),
-            cpus,
-            icount: true,
+            boot: image.to_owned(),
+            booter: Booter::Qemu(Boot { icount: true, ..Boot::new(variant.cpu, cpus) }),
             limit: Duration::from_secs(60),
         };
         let dump = directory.join("trace.dump");

@@ -1,8 +1,10 @@
 //! Small kernels, written as object files and linked by the toolchain's own linker under several scripts.
 
 mod advice;
+mod cpp;
 mod damaged;
 mod files;
+mod fragment;
 mod heap;
 mod linked;
 mod room;
@@ -259,10 +261,14 @@ fn functions_that_take_x18_and_rust_that_changes_it_are_a_problem() {
 #[test]
 fn a_section_that_the_linker_dropped_is_told_from_one_that_the_compiler_never_made() {
     let dropped = ".text : { *(.text) } /DISCARD/ : { *(__patchable_function_entries) }";
-    assert_problem(&diagnose("dropped", &[PLAIN], dropped, &[]), "there is no callsite section", "KEEP(*(__patch");
+    assert_problem(
+        &diagnose("dropped", &[PLAIN], dropped, &[]),
+        "there is no callsite section",
+        "KEEP(*(EXCLUDE_FILE(*.rcgu.o) __patch",
+    );
     let collected = ".text : { *(.text) } .data : { *(__patchable_function_entries) }";
     let report = diagnose("collected", &[PLAIN], collected, &["--gc-sections"]);
-    assert_problem(&report, "there is no callsite section", "KEEP(*(__patch");
+    assert_problem(&report, "there is no callsite section", "KEEP(*(EXCLUDE_FILE(*.rcgu.o) __patch");
     let report = diagnose("never", &[UNTRACED], GOOD, &[]);
     assert_problem(&report, "the callsite section is empty", "-Zpatchable-function-entry=2");
 }
@@ -379,7 +385,7 @@ fn a_callsite_section_that_a_segment_ends_in_is_a_problem() {
     assert_problem(
         &diagnose("cut-section", &[PLAIN], &cut, &[]),
         "is in no segment that is loaded from 0x4008",
-        "KEEP(*(__patch",
+        "KEEP(*(EXCLUDE_FILE(*.rcgu.o) __patch",
     );
     // In the text, which is loaded but not writable; the place is told.
     let text = ".text : { *(.text) . = ALIGN(8); __fentry_callsites_start = .; KEEP(*(__patchable_function_entries))

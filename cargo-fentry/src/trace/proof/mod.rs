@@ -32,7 +32,7 @@ pub fn missing_readers() -> Vec<&'static str> {
 /// The dump can't be read, or something does not hold.
 pub fn check(dump: &Path, image: &Path, directory: &Path, left_out: &[&str]) -> Result<BTreeMap<String, u64>> {
     check_counts(&std::fs::read(dump)?)?;
-    let trace = record::read(dump, image)?;
+    let trace = record::read(dump, &record::functions_of(image)?)?;
     check_balance(&trace)?;
     // A profile has no events to export.
     if trace.profile.is_empty() {

@@ -8,14 +8,17 @@ extern crate alloc;
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 use core::hint::black_box;
-use fentry::callsite::{NOP, Refusal};
-use fentry::engine::RegisterError;
+use fentry::callsite::{NOP, Refusal, TableError};
+use fentry::engine::{InitError, LinkedStub, RegisterError, Stubs};
 use fentry::text::{PokeCause, Undone};
-use fentry::{Filter, FtraceRegs, Ops, Platform, Rule, TextAddr, TextRange};
+use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, TextAddr, TextRange};
+use support::memory::{self, Access};
 use support::{PLATFORM, engine};
 
 support::boot_tests! {
+    a_section_that_is_mapped_read_only_is_an_error,
     damaged_entries_are_refused_by_address_and_reason,
     the_other_callsites_work,
     a_function_that_begins_with_nops_of_its_own_is_traced_as_any_and_other_sizes_are_left_alone,
@@ -133,6 +136,53 @@ fn section() -> &'static mut [u64] {
 fn first_nop(function: extern "C" fn(u64) -> u64) -> TextAddr {
     let start = TextAddr::new((function as *const ()).addr() as u64);
     if word(start) == NOP { start } else { start.offset(4) }
+}
+
+/// A section of two pages, of which the second one is mapped read-only where the engine is told that it is.
+fn a_section_that_is_mapped_read_only_is_an_error() {
+    const PAGE: usize = 4096;
+    const ELSEWHERE: usize = 0x30_0000_0000;
+    #[repr(align(4096))]
+    struct Pages(UnsafeCell<[u64; 2 * PAGE / 8]>);
+    // SAFETY: one CPU.
+    unsafe impl Sync for Pages {}
+    static PAGES: Pages = Pages(UnsafeCell::new([0x5a5a; 2 * PAGE / 8]));
+    static OTHER: Engine = Engine::new(&PLATFORM);
+    let physical = PAGES.0.get().addr();
+    let start = core::ptr::with_exposed_provenance_mut::<u64>(ELSEWHERE);
+    let text = TextRange::new(TextAddr::new(memory::text().start as u64), TextAddr::new(memory::text().end as u64));
+    let init = || {
+        let stub = LinkedStub { entry: text.start, base: text.start, offset: text.start };
+        let stubs = Stubs {
+            caller: stub,
+            regs_caller: stub,
+            miss: text.start,
+            skip: text.start,
+            returning: stub,
+            text: [TextRange::EMPTY; 2],
+            room: TextRange::EMPTY,
+        };
+        // SAFETY: 1. Not writable, at first: that is what init is to find out, before it writes. 2. Text is mapped. 3. to 6.
+        // There is no callsite among the entries, so no stub is used.
+        let image = unsafe { Image::new(text, start, 2 * PAGE, stubs) };
+        // SAFETY: it fails, so no text is written.
+        unsafe { OTHER.init(image) }
+    };
+    let start = ELSEWHERE as u64;
+    let map = |page, access| {
+        let physical = physical + page * PAGE;
+        memory::map_elsewhere(ELSEWHERE + page * PAGE, physical..physical + PAGE, access).unwrap();
+    };
+    let not_writable = |at| Err(InitError::Table(TableError::NotWritable { start, at }));
+    assert_eq!(init(), not_writable(start), "it is not mapped at all");
+    map(0, Access::Read);
+    assert_eq!(init(), not_writable(start));
+    map(0, Access::Write);
+    map(1, Access::Read);
+    assert_eq!(init(), not_writable(start + PAGE as u64));
+    map(1, Access::Write);
+    // It can be written now, and has no callsites in it.
+    assert!(matches!(init(), Err(InitError::Table(TableError::OutsideText { .. }))));
 }
 
 fn damaged_entries_are_refused_by_address_and_reason() {
@@ -297,7 +347,7 @@ fn text_that_is_given_back_may_become_anything() {
 fn a_second_init_is_refused() {
     let (engine, _) = engine();
     // SAFETY: never used: the engine refuses before it looks at the image.
-    let image = unsafe { fentry::Image::linked() };
+    let image = unsafe { Image::linked() };
     // SAFETY: one CPU, no interrupts.
     assert!(unsafe { engine.init(image) }.is_err());
     assert_eq!(engine.check_text().wrong, 0);

@@ -1,4 +1,5 @@
-//! The engine is never traced itself: neither its own functions nor what other crates compile from it.
+//! The engine is never traced itself: neither its own functions nor what other crates compile from it. And neither is what the
+//! kernel leaves out.
 #![no_std]
 #![no_main]
 
@@ -8,9 +9,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fentry::engine::RegisterError;
-use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
-use support::engine;
+use fentry::engine::{InitReport, LeftOut, RegisterError};
+use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
+use support::engine::engine_on;
 
 support::boot_tests! {
     no_function_of_the_engine_is_a_callsite,
@@ -18,6 +19,54 @@ support::boot_tests! {
     a_filter_can_not_name_them,
     a_callback_that_calls_traced_functions_does_not_loop,
     a_callback_may_itself_be_traceable,
+    what_the_kernel_leaves_out_is_none_either,
+}
+
+unsafe extern "C" {
+    static __left_out_start: u8;
+    static __left_out_stop: u8;
+}
+
+// Between these two labels, a function that can be traced but for what is said of them.
+core::arch::global_asm!(
+    ".pushsection .text.left_out, \"ax\", %progbits",
+    ".balign 8",
+    ".global __left_out_start",
+    "__left_out_start:",
+    ".global left_out_by_range",
+    ".type left_out_by_range, %function",
+    "left_out_by_range:",
+    "    nop",
+    "    nop",
+    "    ret",
+    ".size left_out_by_range, . - left_out_by_range",
+    ".global __left_out_stop",
+    "__left_out_stop:",
+    ".pushsection __patchable_function_entries, \"awo\", %progbits, .text.left_out",
+    ".balign 8",
+    "    .quad left_out_by_range",
+    ".popsection",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    safe fn left_out_by_range();
+}
+
+#[inline(never)]
+fn left_out_by_name() {
+    // Not as `helper` does: equal functions are merged, and then both are left out.
+    INNER_CALLS.fetch_add(10, Ordering::Relaxed);
+}
+
+static LEFT_OUT: [LeftOut; 3] = [
+    LeftOut::names("calls_untraced::left_out_*"),
+    LeftOut::linked(&raw const __left_out_start, &raw const __left_out_stop),
+    LeftOut::names("calls_untraced::renamed"),
+];
+
+fn engine() -> (&'static Engine, InitReport) {
+    engine_on(|image| image.leave_out(&LEFT_OUT))
 }
 
 /// The names of all callsites' functions.
@@ -103,4 +152,30 @@ fn a_callback_may_itself_be_traceable() {
     traced();
     engine.unregister(&OPS).unwrap();
     assert!(CALLS.swap(0, Ordering::Relaxed) >= 2);
+}
+
+fn what_the_kernel_leaves_out_is_none_either() {
+    static OPS: Ops = Ops::new(count);
+    let (engine, report) = engine();
+    assert_eq!(LEFT_OUT.each_ref().map(LeftOut::functions), [1, 1, 0]);
+    assert_eq!((report.counts.left_out, report.unmatched), (2, 1));
+    assert!(!traceable().iter().any(|name| name.contains("left_out_by")));
+    for name in ["left_out_by_range", "calls_untraced::left_out_by_name"] {
+        let rules = [Rule::name(name)];
+        assert_eq!(engine.register(&OPS, &Filter::new(&rules)), Err(RegisterError::NothingSelected { rule: 0 }));
+    }
+    let copy = support::memory::copy_of_text;
+    let first_words = |all: &[u32]| {
+        let start = support::memory::text().start;
+        let at = (left_out_by_range as *const ()).addr();
+        all[(at - start) / 4..][..2].to_vec()
+    };
+    INNER_CALLS.store(0, Ordering::Relaxed);
+    engine.register(&OPS, &Filter::ALL).unwrap();
+    assert_eq!(first_words(&copy()), [fentry::callsite::NOP; 2]);
+    left_out_by_range();
+    left_out_by_name();
+    engine.unregister(&OPS).unwrap();
+    assert_eq!(INNER_CALLS.swap(0, Ordering::Relaxed), 10);
+    CALLS.store(0, Ordering::Relaxed);
 }
