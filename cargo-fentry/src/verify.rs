@@ -82,7 +82,9 @@ impl fmt::Display for Summary<'_> {
         let never = program.functions().filter(|function| flow.never_returns(*function)).count();
         writeln!(f, "functions     {functions}, and {parts} parts of them; {never} never return")?;
         writeln!(f, "instructions  {in_functions} in functions, {followed} followed")?;
-        writeln!(f, "jump tables   {}", flow.tables().len())?;
+        let tables = flow.tables();
+        let guessed = tables.iter().filter(|(_, table)| !table.is_compared).count();
+        writeln!(f, "jump tables   {}, {guessed} of them with a size that only their layout tells", tables.len())?;
         writeln!(
             f,
             "frames        {} different states, {} places where paths disagree",

@@ -30,6 +30,7 @@ pub use no_return::NoReturn;
 pub use onward::{Callee, Exit, Onward, Targets};
 pub(crate) use walk::Walker;
 
+use crate::image::SymbolKind;
 use crate::program::{FunctionId, InsnId, Program};
 use onward::Rules;
 use reach::Reach;
@@ -57,6 +58,10 @@ pub struct Table {
     pub address: u64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Whether the code compares an index with its size. Else the compiler knew what the index can be, as of an enum's
+    /// discriminant, and the size follows from the layout: its elements go on as long as they lead into the function, up to the
+    /// next table or symbol. That may be too many.
+    pub is_compared: bool,
     /// Where its jumps go, each once, by address.
     pub targets: Box<[InsnId]>,
 }
@@ -120,8 +125,9 @@ impl<'a> Flow<'a> {
     /// Follows every function from its entry.
     pub fn follow(program: &'a Program<'a>, no_return: &NoReturn) -> Self {
         let mut jumps = Jumps::new();
-        let mut reach = Reach::of(Rules { program, jumps: &jumps, no_return }, &[]);
-        for _ in 0..ROUNDS {
+        let mut reach = Reach::of(rules(program, &jumps, no_return));
+        for round in 0..ROUNDS {
+            let starts = table_starts(program, &jumps);
             let unknown = |id: &InsnId| matches!(jumps.get(id), None | Some(Jump::NotFollowed(_)));
             let mut functions: Vec<FunctionId> =
                 reach.jumps().iter().filter(|id| unknown(id)).filter_map(|id| program.function_of(*id)).collect();
@@ -130,7 +136,8 @@ impl<'a> Flow<'a> {
             functions.dedup();
             let mut found = Jumps::new();
             for function in functions {
-                let rules = Rules { program, jumps: &jumps, no_return };
+                let rules =
+                    Rules { table_starts: (round > 0).then_some(&starts[..]), ..rules(program, &jumps, no_return) };
                 found.extend(Walker::new(rules, &reach.returns, true).jumps_of(function));
             }
             found.retain(|id, jump| jumps.get(id) != Some(jump));
@@ -138,7 +145,7 @@ impl<'a> Flow<'a> {
                 break;
             }
             jumps.extend(found);
-            reach = Reach::of(Rules { program, jumps: &jumps, no_return }, &[]);
+            reach = Reach::of(rules(program, &jumps, no_return));
         }
         Self { program, no_return: no_return.clone(), jumps, reach }
     }
@@ -149,7 +156,7 @@ impl<'a> Flow<'a> {
     }
 
     fn rules(&self) -> Rules<'_> {
-        Rules { program: self.program, jumps: &self.jumps, no_return: &self.no_return }
+        rules(self.program, &self.jumps, &self.no_return)
     }
 
     /// Walks functions, with what was found out here.
@@ -217,6 +224,26 @@ impl<'a> Flow<'a> {
             self.reach.not_followed.get(from).is_some_and(|not| (not.at.index() as u64) < u64::from(range.end))
         })
     }
+}
+
+fn rules<'a>(program: &'a Program<'a>, jumps: &'a Jumps, no_return: &'a NoReturn) -> Rules<'a> {
+    Rules { program, jumps, no_return, table_starts: None }
+}
+
+/// Where a table of jumps that nothing bounds must end at the latest: where another one begins, or a symbol stands.
+fn table_starts(program: &Program<'_>, jumps: &Jumps) -> Vec<u64> {
+    let tables = jumps.values().filter_map(|jump| match jump {
+        Jump::Table(table) => Some(table.address),
+        Jump::NotFollowed(Why::Unbounded { table } | Why::NoElement { table, .. } | Why::TableLeaves { table, .. }) => {
+            Some(*table)
+        }
+        _ => None,
+    });
+    let symbols = program.image().symbols().iter().filter(|symbol| symbol.kind == SymbolKind::Object);
+    let mut starts: Vec<u64> = tables.chain(symbols.map(|symbol| symbol.address)).collect();
+    starts.sort_unstable();
+    starts.dedup();
+    starts
 }
 
 impl fmt::Display for Why {

@@ -89,6 +89,8 @@ pub(crate) struct Rules<'a> {
     pub(super) program: &'a Program<'a>,
     pub(super) jumps: &'a Jumps,
     pub(super) no_return: &'a NoReturn,
+    /// Where tables of jumps begin, by address, once that is known of all: where none of those that nothing bounds can go on.
+    pub(super) table_starts: Option<&'a [u64]>,
 }
 
 impl<'a> Rules<'a> {
@@ -154,13 +156,16 @@ impl<'a> Rules<'a> {
     /// Adds that control can go on behind an instruction.
     fn behind<'b>(&self, id: InsnId, from: Onward<'b>) -> Onward<'b> {
         let [first, _] = from.exits;
-        let next = self.program.behind(id);
-        match next {
+        match self.program.behind(id) {
+            // The hash of the next function is data, too.
+            Some(next) if !self.program.is_same_function(id, next) => {
+                Onward { exits: [first, Some(Exit::FallsOff(Some(next)))], ..from }
+            }
             Some(next) if self.program.is_data(next) => {
                 Onward { exits: [first, Some(Exit::NotFollowed(Why::Data))], ..from }
             }
-            Some(next) if self.program.is_same_function(id, next) => Onward { next: Some(next), ..from },
-            next => Onward { exits: [first, Some(Exit::FallsOff(next))], ..from },
+            Some(next) => Onward { next: Some(next), ..from },
+            None => Onward { exits: [first, Some(Exit::FallsOff(None))], ..from },
         }
     }
 

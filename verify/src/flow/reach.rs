@@ -29,8 +29,8 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    /// Follows everything, from the functions' entries and these places.
-    pub(super) fn of(rules: Rules<'_>, also: &[InsnId]) -> Self {
+    /// Follows everything from the functions' entries.
+    pub(super) fn of(rules: Rules<'_>) -> Self {
         let program = rules.program;
         let reach = Self {
             reached: vec![0; program.words().div_ceil(64)],
@@ -38,7 +38,7 @@ impl Reach {
             not_followed: Vec::new(),
             jumps: Vec::new(),
         };
-        let mut following = Following { rules, reach, waiting: HashMap::new(), to_do: also.to_vec() };
+        let mut following = Following { rules, reach, waiting: HashMap::new(), to_do: Vec::new() };
         for function in program.functions() {
             following.to_do.push(program.function(function).entry());
             following.follow();

@@ -191,13 +191,40 @@ fn a_table_without_a_bound_or_out_of_its_function_is_told_of() {
     };
     assert_eq!(why(&LLVM_BYTES, &[4, 0, 200]), Why::TableLeaves { table: RODATA, to: 0x1024 + 800 });
     assert_eq!(why(&LLVM_BYTES, &[4, 0]), Why::NoElement { table: RODATA, element: 2 });
+    // Nothing is compared, and its first element leads out.
     let mut unbounded = LLVM_BYTES;
     unbounded[1] = NOP;
-    assert_eq!(why(&unbounded, &[4, 0, 2]), Why::Unbounded { table: RODATA });
+    assert_eq!(why(&unbounded, &[200]), Why::TableLeaves { table: RODATA, to: 0x1024 + 800 });
+}
+
+#[test]
+fn a_table_that_no_index_is_compared_with_ends_by_the_layout() {
+    let table_of = |words: &[u32], bytes: &[u8], symbol: Option<u64>| {
+        let mut file = File::linked(words).rodata(bytes).function("f", 0, words.len() as u64);
+        if let Some(offset) = symbol {
+            file = file.symbol("object", 1, RODATA - 0x1000 + offset, 1);
+            file.symbols[1].section = 2;
+        }
+        with(&file, "", |_, flow| {
+            let (_, table) = flow.tables()[0];
+            assert!(!table.is_compared);
+            table.targets.iter().map(|target| target.index()).collect::<Vec<_>>()
+        })
+    };
+    let mut unbounded = LLVM_BYTES;
+    unbounded[1] = NOP;
+    // To the first element that leads out of the function, to the section's end, to the next symbol.
+    assert_eq!(table_of(&unbounded, &[4, 0, 2, 200], None), [9, 11, 13]);
+    assert_eq!(table_of(&unbounded, &[4, 0], None), [9, 13]);
+    assert_eq!(table_of(&unbounded, &[4, 0, 2, 2], Some(1)), [13]);
     // The index is another register than the one that was compared.
     let mut other = LLVM_BYTES;
     other[4] = 0x2a01_03e8;
-    assert_eq!(why(&other, &[4, 0, 2]), Why::Unbounded { table: RODATA });
+    assert_eq!(table_of(&other, &[4, 0, 2, 200], None), [9, 11, 13]);
+    // ldrb w8, [x0] in place of the move: at most 256, and no comparison.
+    let mut byte = LLVM_BYTES;
+    (byte[1], byte[4]) = (NOP, 0x3940_0008);
+    assert_eq!(table_of(&byte, &[4, 0, 2, 200], None), [9, 11, 13]);
 }
 
 #[test]

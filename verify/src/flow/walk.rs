@@ -245,7 +245,7 @@ impl<'a> Walker<'a> {
     }
 
     fn where_to(&self, reg: Reg, known: &Machine) -> Jump {
-        let (program, Some(function)) = (self.rules.program, self.function) else {
+        let Some(function) = self.function else {
             return Jump::NotFollowed(Why::Register(reg));
         };
         let shape = match reg.or_sp().map(|reg| known.register(reg)) {
@@ -254,7 +254,7 @@ impl<'a> Walker<'a> {
             Some(Value::Element(shape)) => self.shapes.get(shape).filter(|shape| shape.log2_bytes == 3),
             _ => None,
         };
-        match shape.map(|shape| tables::read(program, function, shape)) {
+        match shape.map(|shape| tables::read(&self.rules, function, shape)) {
             Some(jump @ (Jump::Table(_) | Jump::NotFollowed(Why::Unbounded { .. } | Why::NoElement { .. }))) => jump,
             // A table of functions, one of which is called in the last place.
             Some(_) if shape.is_some_and(|shape| shape.log2_bytes == 3) && has_callers_frame(known) => Jump::Sibling,

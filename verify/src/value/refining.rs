@@ -25,6 +25,8 @@ struct Side {
 pub(super) struct Bound {
     pub(super) origin: Origin,
     max: u64,
+    /// By a comparison, and not by a width.
+    is_compared: bool,
     /// Of all 64 bits, or of the low half alone.
     is_whole: bool,
 }
@@ -93,17 +95,17 @@ impl Machine {
             (Cond::Eq, Value::Unknown | Value::Opaque(..), known @ Value::Frame(_)) if width == Width::X => {
                 left.register.into_iter().for_each(|reg| self.set(reg, known));
             }
-            (Cond::Ls | Cond::Eq, Value::Opaque(origin, _), Value::Const(max)) => self.bound(origin, max, width),
+            (Cond::Ls | Cond::Eq, Value::Opaque(origin, _), Value::Const(max)) => self.bound(origin, max, width, true),
             (Cond::Lo, Value::Opaque(origin, _), Value::Const(end)) => {
                 if let Some(max) = end.checked_sub(1) {
-                    self.bound(origin, max, width);
+                    self.bound(origin, max, width, true);
                 }
             }
             // The other way round: the number is higher than the index, or the same.
-            (Cond::Hs, Value::Const(max), Value::Opaque(origin, _)) => self.bound(origin, max, width),
+            (Cond::Hs, Value::Const(max), Value::Opaque(origin, _)) => self.bound(origin, max, width, true),
             (Cond::Hi, Value::Const(end), Value::Opaque(origin, _)) => {
                 if let Some(max) = end.checked_sub(1) {
-                    self.bound(origin, max, width);
+                    self.bound(origin, max, width, true);
                 }
             }
             _ => {}
@@ -112,17 +114,21 @@ impl Machine {
     }
 
     /// Takes in that a value is not larger than this.
-    pub(super) fn bound(&mut self, origin: Origin, max: u64, width: Width) {
+    pub(super) fn bound(&mut self, origin: Origin, max: u64, width: Width, is_compared: bool) {
         let is_whole = width == Width::X;
-        if let Some(known) = self.bounds.iter_mut().find(|bound| bound.origin == origin && bound.is_whole == is_whole) {
-            known.max = known.max.min(max);
+        let new = Bound { origin, max, is_compared, is_whole };
+        let is_same = |bound: &&mut Bound| bound.origin == origin && bound.is_whole == is_whole;
+        if let Some(known) = self.bounds.iter_mut().find(is_same) {
+            if max <= known.max {
+                *known = new;
+            }
         } else {
-            self.bounds.push(Bound { origin, max, is_whole });
+            self.bounds.push(new);
         }
     }
 
-    /// The largest that a value can be, by its low half alone where `of_low_half` says so.
-    pub(super) fn max_of(&self, value: Value, of_low_half: bool) -> Option<u64> {
+    /// The largest that a value can be, by its low half alone where `of_low_half` says so; and whether by a comparison.
+    pub(super) fn max_of(&self, value: Value, of_low_half: bool) -> Option<(u64, bool)> {
         let Value::Opaque(origin, is_narrow) = value else { return None };
         let counts = |bound: &&Bound| {
             let is_enough = if bound.is_whole {
@@ -133,7 +139,8 @@ impl Machine {
             };
             bound.origin == origin && is_enough
         };
-        self.bounds.iter().filter(counts).map(|bound| bound.max).min()
+        let found = self.bounds.iter().filter(counts).min_by_key(|bound| (bound.max, !bound.is_compared));
+        found.map(|bound| (bound.max, bound.is_compared))
     }
 
     /// Keeps the bounds that hold on both paths; returns whether that is less.
@@ -145,8 +152,10 @@ impl Machine {
                 is_less = true;
                 return false;
             };
-            is_less |= other.max > bound.max;
+            let is_compared = bound.is_compared && other.is_compared;
+            is_less |= other.max > bound.max || is_compared != bound.is_compared;
             bound.max = bound.max.max(other.max);
+            bound.is_compared = is_compared;
             true
         });
         is_less

@@ -192,7 +192,7 @@ impl Machine {
         let max = match extend {
             IndexExtend::Uxtw => self.max_of(index, true),
             IndexExtend::Lsl | IndexExtend::Sxtx => self.max_of(index, false),
-            IndexExtend::Sxtw => self.max_of(index, true).filter(|max| *max <= i32::MAX as u64),
+            IndexExtend::Sxtw => self.max_of(index, true).filter(|(max, _)| *max <= i32::MAX as u64),
         };
         let is_signed = matches!(
             access,
@@ -202,8 +202,9 @@ impl Machine {
                 | Access::LoadSignedHalfW
                 | Access::LoadSignedWord
         );
-        let count = max.filter(|max| *max < MAX_ELEMENTS).map(|max| max as u32 + 1);
-        Some(Shape { table, log2_bytes, is_signed, count, anchor: 0, shift: 0 })
+        let max = max.filter(|(max, _)| *max < MAX_ELEMENTS);
+        let (count, is_compared) = max.map_or((None, false), |(max, is_compared)| (Some(max as u32 + 1), is_compared));
+        Some(Shape { table, log2_bytes, is_signed, count, is_compared, anchor: 0, shift: 0 })
     }
 
     /// Carries out the memory side of an access: stores go to the stack's slots, and what is loaded from them is returned.
@@ -334,7 +335,7 @@ impl Machine {
             && origin.at == id
             && max < MAX_ELEMENTS
         {
-            self.bound(origin, max, Width::X);
+            self.bound(origin, max, Width::X, false);
         }
     }
 }

@@ -7,7 +7,7 @@
 //! | GCC | `adrp`, `add` | `ldrb`, `ldrh`, `ldr`; `add` with `sxtb`, `sxth`, `sxtw` | `adr` + 4 × element |
 //! | addresses | `adrp`, `add` | `ldr` of 64 bits | element |
 //!
-//! The number of elements is what the index is compared with before (`cmp`, `b.hi`), or what its width allows.
+//! The number of elements is what the index is compared with before (`cmp`, `b.hi`), or at most what its width allows.
 
 /// The number of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +24,8 @@ pub struct Shape {
     pub is_signed: bool,
     /// The number of elements; `None` where nothing bounds the index.
     pub count: Option<u32>,
+    /// Whether that is by a comparison, and not by the width of what the index was loaded from.
+    pub is_compared: bool,
     /// What an element is added to; zero where it is an address itself.
     pub anchor: u64,
     /// How far an element is shifted left before.
