@@ -1,5 +1,5 @@
-//! What somebody needs on the host who uses fentry in a kernel: `cargo fentry linker-script`, and `doctor`, `symbols` and
-//! `trace` on any kernel's image.
+//! What somebody needs on the host who uses fentry in a kernel: `cargo fentry linker-script`, and `doctor`, `symbols`,
+//! `trace` and `verify` on any kernel's image.
 //!
 //! The program is these modules and a command line. As a library they serve a kernel's own build tool, which can have the
 //! same commands, as fentry's own has: each module has its arguments for clap and a function that does what they say.
@@ -9,6 +9,7 @@
 //! | [`doctor`] | says whether a kernel's functions can be traced and, if not, what to change |
 //! | [`symbols`] | makes a kernel's symbol table |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
+//! | [`verify`] | follows every function without running it |
 //! | [`pieces`] | prints the linker fragment and the guide |
 //! | [`qemu`] | boots an image |
 //! | [`console`] | reads a booted kernel's console, brings its exit status back |
@@ -28,3 +29,4 @@ pub mod progress;
 pub mod qemu;
 pub mod symbols;
 pub mod trace;
+pub mod verify;

@@ -8,6 +8,7 @@ use cargo_fentry::doctor::{self, DoctorArgs};
 use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
 use cargo_fentry::symbols::{self, SymbolsArgs};
 use cargo_fentry::trace::{self, TraceArgs};
+use cargo_fentry::verify::{self, VerifyArgs};
 use clap::{Parser, Subcommand};
 
 /// Looks into arm64 kernels that use fentry, gives them their symbol table, and traces them.
@@ -25,6 +26,7 @@ enum Task {
     Doctor(DoctorArgs),
     Symbols(SymbolsArgs),
     Trace(TraceArgs),
+    Verify(VerifyArgs),
 }
 
 /// Where `trace` writes when it is not told.
@@ -46,6 +48,7 @@ fn run() -> Result<ExitCode> {
         Task::Doctor(args) => doctor::run(&args)?,
         Task::Symbols(args) => symbols::run(&args).map(|()| true)?,
         Task::Trace(args) => trace::run(&args, Path::new(TRACES)).map(|()| true)?,
+        Task::Verify(args) => verify::run(&args)?,
     };
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

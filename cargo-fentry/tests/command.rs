@@ -29,7 +29,7 @@ fn it_is_called_by_cargo_or_by_itself() {
     cargo.args(["fentry", "--help"]).env("PATH", std::env::join_paths(path).unwrap()).current_dir(std::env::temp_dir());
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
-    for command in ["guide", "linker-script", "doctor", "symbols", "trace"] {
+    for command in ["guide", "linker-script", "doctor", "symbols", "trace", "verify"] {
         assert!(said(&output).contains(&format!("\n  {command} ")), "{}", said(&output));
     }
 }
@@ -62,4 +62,43 @@ fn a_boot_s_files_are_named_where_they_are_missing() {
     std::fs::remove_file(&flat).unwrap();
     assert!(said(&output).contains("--boot for what is loaded"), "{}", said(&output));
     assert!(said(&output).contains("flat Image"), "{}", said(&output));
+}
+
+#[test]
+fn verify_refuses_what_is_no_image_and_follows_what_is_one() {
+    let output = run(&["verify", PROGRAM]);
+    assert!(!output.status.success());
+    // The program itself is an image for the host, unless that is an arm64 one.
+    if cfg!(target_arch = "x86_64") {
+        assert!(said(&output).contains("not for arm64"), "{}", said(&output));
+    }
+    let file = std::env::temp_dir().join(format!("fentry-verify-command-{}.o", std::process::id()));
+    std::fs::write(&file, object_with_a_function()).unwrap();
+    let output = run(&["verify", file.to_str().unwrap()]);
+    std::fs::remove_file(&file).unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("functions     1, and 0 parts of them; 0 never return"), "{}", said(&output));
+    assert!(said(&output).contains("instructions  2 in functions, 1 followed"), "{}", said(&output));
+    assert!(said(&output).contains("f 0x100000000: the instruction 0x04000000 is not known"), "{}", said(&output));
+}
+
+/// An object with one function: an instruction of SVE's, and RET.
+fn object_with_a_function() -> Vec<u8> {
+    use object::write::{Object, StandardSection, Symbol, SymbolSection};
+    use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
+    let mut object = Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+    let text = object.section_id(StandardSection::Text);
+    let words = [0x0400_0000_u32, 0xd65f_03c0].map(u32::to_le_bytes).concat();
+    object.append_section_data(text, &words, 4);
+    object.add_symbol(Symbol {
+        name: b"f".to_vec(),
+        value: 0,
+        size: 8,
+        kind: SymbolKind::Text,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(text),
+        flags: SymbolFlags::None,
+    });
+    object.write().unwrap()
 }

@@ -61,7 +61,9 @@ pub use data_reg_ops::{
     Accumulate, ArithShift, CompareWith, CrcPolynomial, CrcSize, Extend, ExtendShift, Flags, LogicalOp, OneSource,
     PointerAuth, Select, SetfSize, Shift, Sign, TwoSource,
 };
-pub use effects::{Change, Effects, Flow, MemoryUse, RegSet, VRegSet};
+pub use effects::{
+    Change, DataRegister, Effects, Flow, MemoryUse, Modifier, Moved, Place, RegSet, Signature, Sum, VRegSet,
+};
 pub use error::EncodeError;
 pub use imm::{AdrOffset, ArithImm, BitPos, BranchOffset, CondOffset, PageOffset, PcOffset, SImm, TestOffset, UImm};
 pub use memory::Memory;

@@ -1,15 +1,20 @@
 //! What exclusive, ordered and atomic accesses do.
 
-use super::memory::moved_data;
-use super::{Effects, MemoryUse};
-use crate::insn::{Atomic, Size, Width};
+use super::memory::{moved_data, one, two};
+use super::{Effects, MemoryUse, Place};
+use crate::insn::{Atomic, Direction, RegOrSp, Size, Width};
 
 const fn bytes(size: Size) -> u32 {
     1 << size as u32
 }
 
-const fn pair_bytes(width: Width) -> u32 {
-    width.bits() / 4
+/// Each register's.
+const fn width_bytes(width: Width) -> u32 {
+    width.bits() / 8
+}
+
+const fn at(rn: RegOrSp) -> Place {
+    Place::Beside(rn, 0)
 }
 
 impl Atomic {
@@ -18,40 +23,36 @@ impl Atomic {
         let none = Effects::NONE;
         match self {
             Self::LoadExclusive { size, rt, rn, .. } | Self::LoadAcquirePc { size, rt, rn } => {
-                none.reads_or_sp(rn).writes(rt).memory(MemoryUse::Load(bytes(size)))
+                one(Direction::Load, none.reads_or_sp(rn), at(rn), rt, bytes(size))
             }
             Self::StoreExclusive { size, rs, rt, rn, .. } => {
-                none.reads_or_sp(rn).reads(rt).writes(rs).memory(MemoryUse::Store(bytes(size)))
+                one(Direction::Store, none.reads_or_sp(rn).writes(rs), at(rn), rt, bytes(size))
             }
             Self::LoadExclusivePair { width, rt, rt2, rn, .. } => {
-                let memory = MemoryUse::Load(pair_bytes(width));
-                none.reads_or_sp(rn).writes(rt).writes(rt2).memory(memory)
+                two(Direction::Load, none.reads_or_sp(rn), at(rn), [rt, rt2], width_bytes(width))
             }
             Self::StoreExclusivePair { width, rs, rt, rt2, rn, .. } => {
-                let memory = MemoryUse::Store(pair_bytes(width));
-                none.reads_or_sp(rn).reads(rt).reads(rt2).writes(rs).memory(memory)
+                let effects = none.reads_or_sp(rn).writes(rs);
+                two(Direction::Store, effects, at(rn), [rt, rt2], width_bytes(width))
             }
             Self::Ordered { direction, size, rt, rn, .. } => {
-                let effects = none.reads_or_sp(rn);
-                if direction.is_load() {
-                    effects.writes(rt).memory(MemoryUse::Load(bytes(size)))
-                } else {
-                    effects.reads(rt).memory(MemoryUse::Store(bytes(size)))
-                }
+                one(direction, none.reads_or_sp(rn), at(rn), rt, bytes(size))
             }
-            Self::OrderedUnscaled { access, rt, rn, .. } => moved_data(none.reads_or_sp(rn), access, rt),
+            Self::OrderedUnscaled { access, rt, rn, offset } => {
+                moved_data(none.reads_or_sp(rn), Place::Beside(rn, offset.get() as i64), access, rt)
+            }
             Self::CompareSwap { size, rs, rt, rn, .. } => {
                 let memory = MemoryUse::Update(bytes(size));
-                none.reads_or_sp(rn).reads(rs).reads(rt).writes(rs).memory(memory)
+                none.reads_or_sp(rn).reads(rs).reads(rt).writes(rs).memory(memory).at(at(rn))
             }
             Self::CompareSwapPair { width, rs, rt, rn, .. } => {
-                let memory = MemoryUse::Update(pair_bytes(width));
+                let memory = MemoryUse::Update(2 * width_bytes(width));
                 let read = none.reads_or_sp(rn).reads(rs.first()).reads(rs.second());
                 let read = read.reads(rt.first()).reads(rt.second());
-                read.writes(rs.first()).writes(rs.second()).memory(memory)
+                read.writes(rs.first()).writes(rs.second()).memory(memory).at(at(rn))
             }
             Self::ReadModifyWrite { size, rs, rt, rn, .. } => {
-                none.reads_or_sp(rn).reads(rs).writes(rt).memory(MemoryUse::Update(bytes(size)))
+                none.reads_or_sp(rn).reads(rs).writes(rt).memory(MemoryUse::Update(bytes(size))).at(at(rn))
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What branches do.
 
-use super::{Effects, Flow};
+use super::{Effects, Flow, Modifier, Signature};
 use crate::insn::{Branch, Link, Reg, RegOrSp};
 
 impl Branch {
@@ -20,7 +20,11 @@ impl Branch {
                 None => to_register(link, rn),
             },
             Self::Ret { rn } => none.reads(rn).flow(Flow::Return(rn)),
-            Self::RetAuth { .. } => none.reads(Reg::LR).reads_or_sp(RegOrSp::SP).flow(Flow::Return(Reg::LR)),
+            Self::RetAuth { key } => none
+                .reads(Reg::LR)
+                .reads_or_sp(RegOrSp::SP)
+                .signature(Signature::Authenticated(key, Modifier::Value(RegOrSp::SP)))
+                .flow(Flow::Return(Reg::LR)),
             Self::EretAuth { .. } => none.reads_or_sp(RegOrSp::SP).flow(Flow::ExceptionReturn),
             Self::Eret | Self::Drps => none.flow(Flow::ExceptionReturn),
         }

@@ -1,7 +1,7 @@
 //! What arithmetic on registers does.
 
-use super::{Change, Effects};
-use crate::insn::{CompareWith, DataReg, Flags, LogicalOp, Reg, Shift, Width};
+use super::{Change, Effects, Modifier, Signature};
+use crate::insn::{CompareWith, DataReg, Flags, Key, LogicalOp, PointerAuth, Reg, Shift, Width};
 
 impl DataReg {
     /// What the instruction does.
@@ -41,8 +41,12 @@ impl DataReg {
             }
             Self::CondSelect { rd, rn, rm, .. } => none.reads(rn).reads(rm).reads_flags().writes(rd),
             Self::OneSource { rd, rn, .. } | Self::Rev32 { rd, rn } => none.reads(rn).writes(rd),
-            Self::PointerAuth { rd, rn, .. } => none.reads(rd).reads_or_sp(rn).writes(rd),
-            Self::PointerAuthZero { rd, .. } | Self::Xpaci { rd } | Self::Xpacd { rd } => none.reads(rd).writes(rd),
+            Self::PointerAuth { op, rd, rn } => {
+                signed(none.reads(rd).reads_or_sp(rn).writes(rd), op, rd, Modifier::Value(rn))
+            }
+            Self::PointerAuthZero { op, rd } => signed(none.reads(rd).writes(rd), op, rd, Modifier::Zero),
+            Self::Xpaci { rd: Reg::LR } => none.reads(Reg::LR).writes(Reg::LR).signature(Signature::Stripped),
+            Self::Xpaci { rd } | Self::Xpacd { rd } => none.reads(rd).writes(rd),
             Self::Pacga { rd, rn, rm } => none.reads(rn).reads_or_sp(rm).writes(rd),
             Self::TwoSource { rd, rn, rm, .. }
             | Self::Crc32 { rd, rn, rm, .. }
@@ -59,6 +63,20 @@ const fn with_flags(effects: Effects, flags: Flags) -> Effects {
         Flags::Set => effects.writes_flags(),
         Flags::Kept => effects,
     }
+}
+
+/// Signing and checking of instruction addresses in LR. What the keys for data do there, a return does not undo.
+const fn signed(effects: Effects, op: PointerAuth, rd: Reg, modifier: Modifier) -> Effects {
+    if !matches!(rd, Reg::LR) {
+        return effects;
+    }
+    effects.signature(match op {
+        PointerAuth::PacIa => Signature::Signed(Key::A, modifier),
+        PointerAuth::PacIb => Signature::Signed(Key::B, modifier),
+        PointerAuth::AutIa => Signature::Authenticated(Key::A, modifier),
+        PointerAuth::AutIb => Signature::Authenticated(Key::B, modifier),
+        PointerAuth::PacDa | PointerAuth::PacDb | PointerAuth::AutDa | PointerAuth::AutDb => Signature::Kept,
+    })
 }
 
 /// A whole register moved into another.

@@ -1,7 +1,7 @@
 //! What loads and stores of general registers do.
 
-use super::{Change, Effects, MemoryUse};
-use crate::insn::{Access, Address, Memory, PairMode, Reg, RegOrSp, SImm};
+use super::{Change, DataRegister, Effects, MemoryUse, Moved, Place};
+use crate::insn::{Access, Address, Direction, Memory, PairMode, Reg, RegOrSp, SImm};
 
 impl Memory {
     /// What the instruction does.
@@ -9,41 +9,79 @@ impl Memory {
         let none = Effects::NONE;
         match self {
             Self::Single { access, rt, rn, address } => {
-                let effects = address_effects(none, rn, address);
-                moved_data(effects, access, rt)
+                let place = address_place(rn, address, access.log2_bytes());
+                moved_data(address_effects(none, rn, address), place, access, rt)
             }
-            Self::Unprivileged { access, rt, rn, .. } => moved_data(none.reads_or_sp(rn), access, rt),
-            Self::Literal { literal, rt, .. } => none.writes(rt).memory(MemoryUse::Load(literal.bytes())),
+            Self::Unprivileged { access, rt, rn, offset } => {
+                moved_data(none.reads_or_sp(rn), Place::Beside(rn, offset.get() as i64), access, rt)
+            }
+            Self::Literal { literal, rt, offset } => {
+                let loaded = one(Direction::Load, none, Place::Near(offset.bytes()), rt, literal.bytes());
+                loaded.memory(MemoryUse::Load(literal.bytes()))
+            }
             Self::Prefetch { rn, address, .. } => address_effects(none, rn, address.address()),
             Self::PrefetchLiteral { .. } => none,
             Self::Pair { access, mode, rt, rt2, rn, offset } => {
-                let effects = pair_effects(none, rn, mode, offset, access.log2_bytes());
-                let bytes = 2 << access.log2_bytes();
-                if access.is_load() {
-                    effects.writes(rt).writes(rt2).memory(MemoryUse::Load(bytes))
-                } else {
-                    effects.reads(rt).reads(rt2).memory(MemoryUse::Store(bytes))
-                }
+                let log2_bytes = access.log2_bytes();
+                let direction = if access.is_load() { Direction::Load } else { Direction::Store };
+                let effects = pair_effects(none, rn, mode, offset, log2_bytes);
+                two(direction, effects, pair_place(rn, mode, offset, log2_bytes), [rt, rt2], 1 << log2_bytes)
             }
-            Self::PairNonTemporal { direction, width, rt, rt2, rn, .. } => {
-                let (effects, bytes) = (none.reads_or_sp(rn), width.bits() / 4);
-                if direction.is_load() {
-                    effects.writes(rt).writes(rt2).memory(MemoryUse::Load(bytes))
-                } else {
-                    effects.reads(rt).reads(rt2).memory(MemoryUse::Store(bytes))
-                }
+            Self::PairNonTemporal { direction, width, rt, rt2, rn, offset } => {
+                let log2_bytes = width.bits() / 32 + 1;
+                let place = pair_place(rn, PairMode::Offset, offset, log2_bytes);
+                two(direction, none.reads_or_sp(rn), place, [rt, rt2], 1 << log2_bytes)
             }
         }
     }
 }
 
 /// The register that is loaded or stored.
-pub(super) const fn moved_data(effects: Effects, access: Access, rt: Reg) -> Effects {
-    let bytes = 1 << access.log2_bytes();
-    if access.is_load() {
-        effects.writes(rt).memory(MemoryUse::Load(bytes))
-    } else {
-        effects.reads(rt).memory(MemoryUse::Store(bytes))
+pub(super) const fn moved_data(effects: Effects, place: Place, access: Access, rt: Reg) -> Effects {
+    let direction = if access.is_load() { Direction::Load } else { Direction::Store };
+    one(direction, effects, place, rt, 1 << access.log2_bytes())
+}
+
+/// One register that is loaded or stored.
+pub(super) const fn one(direction: Direction, effects: Effects, place: Place, rt: Reg, bytes: u32) -> Effects {
+    let effects = effects.at(place).moves(Moved::one(DataRegister::General(rt), bytes));
+    match direction {
+        Direction::Load => effects.writes(rt).memory(MemoryUse::Load(bytes)),
+        Direction::Store => effects.reads(rt).memory(MemoryUse::Store(bytes)),
+    }
+}
+
+/// Two registers of so many bytes each that are loaded or stored.
+pub(super) const fn two(
+    direction: Direction,
+    effects: Effects,
+    place: Place,
+    [rt, rt2]: [Reg; 2],
+    bytes: u32,
+) -> Effects {
+    let both = Moved::two(DataRegister::General(rt), DataRegister::General(rt2), bytes);
+    let effects = effects.at(place).moves(both);
+    match direction {
+        Direction::Load => effects.writes(rt).writes(rt2).memory(MemoryUse::Load(2 * bytes)),
+        Direction::Store => effects.reads(rt).reads(rt2).memory(MemoryUse::Store(2 * bytes)),
+    }
+}
+
+/// Where an access of 2 to the power of `log2_bytes` bytes begins.
+pub(super) const fn address_place(rn: RegOrSp, address: Address, log2_bytes: u32) -> Place {
+    match address {
+        Address::Unsigned(units) => Place::Beside(rn, (units.get() as i64) << log2_bytes),
+        Address::Unscaled(bytes) | Address::PreIndex(bytes) => Place::Beside(rn, bytes.get() as i64),
+        Address::PostIndex(_) => Place::Beside(rn, 0),
+        Address::Register { .. } => Place::Indexed(rn),
+    }
+}
+
+/// Where a pair of registers of 2 to the power of `log2_bytes` bytes begins.
+pub(super) const fn pair_place(rn: RegOrSp, mode: PairMode, offset: SImm<7>, log2_bytes: u32) -> Place {
+    match mode {
+        PairMode::PostIndex => Place::Beside(rn, 0),
+        PairMode::Offset | PairMode::PreIndex => Place::Beside(rn, (offset.get() as i64) << log2_bytes),
     }
 }
 

@@ -9,11 +9,13 @@ mod branch;
 mod data_imm;
 mod data_reg;
 mod memory;
+mod place;
 mod simd;
 mod simd_memory;
 mod system;
 
-use super::{Insn, Reg, RegOrSp, VReg};
+use super::{Class, Insn, Reg, RegOrSp, VReg};
+pub use place::{DataRegister, Modifier, Moved, Place, Signature, Sum};
 
 /// A set of general registers: X0 to X30 in bits 0 to 30, SP in bit 31. The zero register is never in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -153,6 +155,15 @@ pub struct Effects {
     pub fp: Change,
     /// What becomes of memory.
     pub memory: MemoryUse,
+    /// Where that memory begins.
+    pub place: Place,
+    /// The registers that are stored there or loaded from there. `None` also for accesses of more than two registers or of a
+    /// vector's element, and for those that load and store at once.
+    pub moved: Option<Moved>,
+    /// The register that becomes a register's value and a number of bytes.
+    pub sum: Option<Sum>,
+    /// What becomes of LR's signature.
+    pub signature: Signature,
 }
 
 impl Effects {
@@ -168,6 +179,10 @@ impl Effects {
         sp: Change::Kept,
         fp: Change::Kept,
         memory: MemoryUse::None,
+        place: Place::None,
+        moved: None,
+        sum: None,
+        signature: Signature::Kept,
     };
 
     /// What must be feared of an unknown instruction: that it does anything.
@@ -182,7 +197,35 @@ impl Effects {
         sp: Change::Unknown,
         fp: Change::Unknown,
         memory: MemoryUse::Maintenance,
+        place: Place::Unknown,
+        ..Self::NONE
     };
+
+    /// What must be feared of an unknown word. Data processing on SIMD and floating-point registers (Arm ARM C4.1) goes on to
+    /// the next instruction, touches no memory, and has its result in the register of its lowest field: a vector or, of those
+    /// that convert or copy, a general register; or in the flags.
+    const fn of_unknown(word: u32, class: Class) -> Self {
+        if !matches!(class, Class::Simd) {
+            return Self::UNKNOWN;
+        }
+        let kept = Self { sp: Change::Kept, fp: Change::Kept, writes: RegSet::EMPTY, ..Self::UNKNOWN };
+        let kept = Self { vector_writes: VRegSet::EMPTY, ..kept };
+        let kept = kept.flow(Flow::Next).memory(MemoryUse::None).at(Place::None);
+        // Scalar conversions have bit 21 clear (fixed-point) or no bit of 15 to 10 set (integers), and 2, 3 or 7 in bits 18 to
+        // 16 where they are from a general register. SMOV and UMOV copy an element.
+        let is_scalar = word & 0x7f00_0000 == 0x1e00_0000;
+        let is_conversion = is_scalar && (word & 1 << 21 == 0 || word & 0xfc00 == 0);
+        let is_to_general = is_conversion && !matches!(word >> 16 & 7, 2 | 3 | 7);
+        // FCMP has 8 in bits 15 to 10, FCCMP 1 in the lowest two of those.
+        let is_compare = is_scalar && word & 1 << 21 != 0 && (word & 0xfc00 == 0x2000 || word & 0xc00 == 0x400);
+        if is_compare {
+            kept
+        } else if is_to_general || word & 0xbfe0_ec00 == 0x0e00_2c00 {
+            kept.writes(Reg::at(word, 0))
+        } else {
+            kept.vector_writes(VReg::at(word, 0))
+        }
+    }
 
     const fn reads(mut self, reg: Reg) -> Self {
         self.reads = self.reads.with(reg);
@@ -206,6 +249,11 @@ impl Effects {
     /// A register or SP gets a value of which more is known.
     const fn changes(mut self, reg: RegOrSp, change: Change) -> Self {
         self.writes = self.writes.with_or_sp(reg);
+        self.sum = match change {
+            Change::By(bytes) => Some(Sum { to: reg, from: reg, bytes }),
+            Change::From(from, bytes) => Some(Sum { to: reg, from, bytes }),
+            Change::Kept | Change::Unknown => None,
+        };
         match reg {
             RegOrSp::SP => self.sp = change,
             RegOrSp::FP => self.fp = change,
@@ -243,10 +291,25 @@ impl Effects {
         self.memory = memory;
         self
     }
+
+    const fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
+    }
+
+    const fn moves(mut self, moved: Moved) -> Self {
+        self.moved = Some(moved);
+        self
+    }
+
+    const fn signature(mut self, signature: Signature) -> Self {
+        self.signature = signature;
+        self
+    }
 }
 
 impl Insn {
-    /// What the instruction does. An unknown one may do anything.
+    /// What the instruction does. An unknown one may do anything that its class does not rule out.
     pub const fn effects(self) -> Effects {
         match self {
             Self::Branch(branch) => branch.effects(),
@@ -257,7 +320,7 @@ impl Insn {
             Self::Atomic(atomic) => atomic.effects(),
             Self::SimdMemory(memory) => memory.effects(),
             Self::Simd(simd) => simd.effects(),
-            Self::Unknown { .. } => Effects::UNKNOWN,
+            Self::Unknown { word, class } => Effects::of_unknown(word, class),
         }
     }
 }

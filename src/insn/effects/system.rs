@@ -1,7 +1,7 @@
 //! What system instructions do.
 
-use super::{Change, Effects, Flow, MemoryUse};
-use crate::insn::{Hint, PstateField, Reg, RegOrSp, SysReg, System};
+use super::{Change, Effects, Flow, MemoryUse, Modifier, Place, Signature};
+use crate::insn::{Hint, Key, PstateField, Reg, RegOrSp, SysReg, System};
 
 impl System {
     /// What the instruction does.
@@ -23,7 +23,7 @@ impl System {
                 _ => none,
             },
             Self::Cfinv | Self::Xaflag | Self::Axflag => none.reads_flags().writes_flags(),
-            Self::Sys { rt, .. } => none.reads(rt).memory(MemoryUse::Maintenance),
+            Self::Sys { rt, .. } => none.reads(rt).memory(MemoryUse::Maintenance).at(Place::Unknown),
             Self::Sysl { rt, .. } => none.writes(rt),
         }
     }
@@ -38,13 +38,30 @@ impl Hint {
                 none.reads(Reg::X16).reads(Reg::X17).writes(Reg::X17)
             }
             Self::PACIASP | Self::PACIBSP | Self::AUTIASP | Self::AUTIBSP => {
-                none.reads(Reg::LR).reads_or_sp(RegOrSp::SP).writes(Reg::LR)
+                none.reads(Reg::LR).reads_or_sp(RegOrSp::SP).writes(Reg::LR).signature(self.signature())
             }
             Self::XPACLRI | Self::PACIAZ | Self::PACIBZ | Self::AUTIAZ | Self::AUTIBZ => {
-                none.reads(Reg::LR).writes(Reg::LR)
+                none.reads(Reg::LR).writes(Reg::LR).signature(self.signature())
             }
             Self::CHKFEAT => none.reads(Reg::X16).writes(Reg::X16),
             _ => none,
+        }
+    }
+
+    /// What becomes of LR's signature.
+    const fn signature(self) -> Signature {
+        let sp = Modifier::Value(RegOrSp::SP);
+        match self {
+            Self::PACIASP => Signature::Signed(Key::A, sp),
+            Self::PACIBSP => Signature::Signed(Key::B, sp),
+            Self::PACIAZ => Signature::Signed(Key::A, Modifier::Zero),
+            Self::PACIBZ => Signature::Signed(Key::B, Modifier::Zero),
+            Self::AUTIASP => Signature::Authenticated(Key::A, sp),
+            Self::AUTIBSP => Signature::Authenticated(Key::B, sp),
+            Self::AUTIAZ => Signature::Authenticated(Key::A, Modifier::Zero),
+            Self::AUTIBZ => Signature::Authenticated(Key::B, Modifier::Zero),
+            Self::XPACLRI => Signature::Stripped,
+            _ => Signature::Kept,
         }
     }
 }

@@ -1,4 +1,8 @@
-use crate::insn::{Change, Flow, Insn, MemoryUse, Reg, RegOrSp};
+use crate::insn::{
+    Change, DataRegister, Flow, Insn, Key, MemoryUse, Modifier, Moved, Place, Reg, RegOrSp, Signature, Sum, VReg,
+};
+use std::vec;
+use std::vec::Vec;
 
 fn effects(word: u32) -> crate::insn::Effects {
     Insn::decode(word).effects()
@@ -58,4 +62,69 @@ fn an_unpredictable_access_is_told() {
     for word in [0xa900_0020, 0xf940_0421, 0xf800_87ff, 0xc801_7c62] {
         assert!(!Insn::decode(word).is_unpredictable(), "{}", Insn::decode(word));
     }
+}
+
+#[test]
+fn a_prologue_tells_where_its_registers_go() {
+    let general = |number| DataRegister::General(Reg::x(number).unwrap());
+    let places = |word: u32| {
+        let effects = effects(word);
+        (effects.place, effects.moved.into_iter().flat_map(Moved::registers).collect::<Vec<_>>())
+    };
+    let sp = RegOrSp::SP;
+    // stp x29, x30, [sp, #-32]!; its second register is eight bytes on.
+    assert_eq!(places(0xa9be_7bfd), (Place::Beside(sp, -32), vec![(general(29), 0), (general(30), 8)]));
+    assert_eq!(effects(0xa9be_7bfd).sum, Some(Sum { to: sp, from: sp, bytes: -32 }));
+    // ldp x29, x30, [sp], #32: from SP as it was.
+    assert_eq!(places(0xa8c2_7bfd), (Place::Beside(sp, 0), vec![(general(29), 0), (general(30), 8)]));
+    // str x19, [sp, #16]; str x30, [sp, #-16]!
+    assert_eq!(places(0xf900_0bf3), (Place::Beside(sp, 16), vec![(general(19), 0)]));
+    assert_eq!(places(0xf81f_0ffe), (Place::Beside(sp, -16), vec![(general(30), 0)]));
+    // stp d8, d9, [sp, #32]
+    let vector = |number| DataRegister::Vector(VReg::v(number).unwrap());
+    assert_eq!(places(0x6d02_27e8), (Place::Beside(sp, 32), vec![(vector(8), 0), (vector(9), 8)]));
+    // ldr x0, [x1, x2]: the model does not know where.
+    assert_eq!(places(0xf862_6820).0, Place::Indexed(RegOrSp::X1));
+    // mov x9, x30
+    let kept = Sum { to: RegOrSp::X9, from: RegOrSp::LR, bytes: 0 };
+    assert_eq!(effects(Insn::MOV_X9_LR.encode()).sum, Some(kept));
+    // add x8, sp, #1, lsl #12
+    assert_eq!(effects(0x9140_07e8).sum, Some(Sum { to: RegOrSp::X8, from: sp, bytes: 4096 }));
+    // mov w9, w30: half of it is lost.
+    assert_eq!(effects(0x2a1e_03e9).sum, None);
+}
+
+#[test]
+fn what_signs_lr_and_what_checks_it_are_told() {
+    let sp = Modifier::Value(RegOrSp::SP);
+    for (word, signature) in [
+        (0xd503_233f, Signature::Signed(Key::A, sp)),             // paciasp
+        (0xd503_237f, Signature::Signed(Key::B, sp)),             // pacibsp
+        (0xd503_231f, Signature::Signed(Key::A, Modifier::Zero)), // paciaz
+        (0xd503_23bf, Signature::Authenticated(Key::A, sp)),      // autiasp
+        (0xd65f_0fff, Signature::Authenticated(Key::B, sp)),      // retab
+        (0xd503_20ff, Signature::Stripped),                       // xpaclri
+        (0xdac1_43fe, Signature::Stripped),                       // xpaci x30
+        (0xdac1_013e, Signature::Signed(Key::A, Modifier::Value(RegOrSp::X9))), // pacia x30, x9
+        (0xdac1_0120, Signature::Kept),                           // pacia x0, x9
+        (0xdac1_093e, Signature::Kept),                           // pacda x30, x9
+        (0xd503_211f, Signature::Kept),                           // pacia1716
+    ] {
+        assert_eq!(effects(word).signature, signature, "{}", Insn::decode(word));
+    }
+}
+
+#[test]
+fn an_unknown_vector_instruction_goes_on_and_keeps_memory_and_sp() {
+    let is_unknown = |word| matches!(Insn::decode(word), Insn::Unknown { .. });
+    // fmadd d29, d0, d1, d2
+    let multiply = effects(0x1f41_081d);
+    assert!(is_unknown(0x1f41_081d));
+    assert_eq!((multiply.flow, multiply.memory, multiply.sp), (Flow::Next, MemoryUse::None, Change::Kept));
+    assert_eq!((multiply.writes.bits(), multiply.vector_writes.bits(), multiply.fp), (0, 1 << 29, Change::Kept));
+    // fcvtzs x29, d0, #1
+    assert!(is_unknown(0x9e58_fc1d));
+    assert_eq!((effects(0x9e58_fc1d).writes.bits(), effects(0x9e58_fc1d).fp), (1 << 29, Change::Unknown));
+    // An unknown load may do anything: ldg x0, [x0]
+    assert_eq!(effects(0xd960_0000).flow, Flow::Unknown);
 }

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write};
 
 use anyhow::Result;
-use fentry::insn::{Change, Insn};
+use fentry::insn::{Change, Insn, MemoryUse, Place};
 
 use super::report::{Report, Step};
 
@@ -50,6 +50,12 @@ fn check(word: u32, step: &mut Step) -> Result<()> {
     let effects = insn.effects();
     if effects.sp != Change::Kept && !effects.writes.contains_sp() {
         step.disagree(|| format!("{word:#010x}: changes SP and does not write it"));
+    }
+    if matches!(effects.sp, Change::By(_) | Change::From(..)) && effects.sum.is_none() {
+        step.disagree(|| format!("{word:#010x}: moves SP and tells no sum"));
+    }
+    if (effects.place == Place::None) != (effects.memory == MemoryUse::None) {
+        step.disagree(|| format!("{word:#010x}: uses memory nowhere, or none somewhere"));
     }
     let mut letters = Letters::default();
     write!(letters, "{insn}")?;

@@ -5,6 +5,7 @@
 //! | decode | each word's text, or that there is none | `llvm-mc --disassemble`, `objdump -D` (GNU) |
 //! | encode | the word that our text assembles to | `llvm-mc`, `as` (GNU) |
 //! | effects | which registers an instruction waits for, and which wait for it | `llvm-mca`'s timeline |
+//! | places | where an access goes, which registers it moves, sums, LR's signature | `llvm-mc`'s text, read anew |
 //! | share | how many words of real code are known | the ELF images and archives given |
 //! | exhaustive | decode, encode, print, for all 2^32 words | the model itself |
 //!
@@ -19,6 +20,7 @@ mod effects;
 mod exhaustive;
 mod gnu;
 mod llvm;
+mod places;
 mod process;
 mod report;
 mod share;
@@ -72,6 +74,8 @@ enum Part {
     Encode,
     /// Registers read and written
     Effects,
+    /// Where accesses go, and what becomes of LR's signature
+    Places,
     /// Known words in real code
     Share,
 }
@@ -92,7 +96,7 @@ pub(crate) fn run(args: &InsnProof) -> Result<()> {
         let tools = Tools::ensure()?;
         return vectors::renew(tools.llvm_mc.as_deref().map_err(|why| anyhow!("{why}"))?);
     }
-    if [Part::Decode, Part::Encode, Part::Effects].into_iter().any(|part| args.wants(part)) {
+    if [Part::Decode, Part::Encode, Part::Effects, Part::Places].into_iter().any(|part| args.wants(part)) {
         with_programs(args, &mut report)?;
     }
     if args.wants(Part::Share) {
@@ -137,6 +141,18 @@ fn with_programs(args: &InsnProof, report: &mut Report) -> Result<()> {
         let step = "effects, llvm-mca";
         if let Some(llvm_mca) = report.usable(step, &tools.llvm_mca) {
             effects::compare(llvm_mca, scratch, step, jobs, report)?;
+        }
+    }
+    if args.wants(Part::Places) {
+        let random = Words::random(args.seed, args.words / 10);
+        for (words, step) in [(&walked, "places, walk, llvm-mc"), (&random, "places, random, llvm-mc")] {
+            if let Some(llvm_mc) = report.usable(step, &tools.llvm_mc) {
+                places::compare(llvm_mc, words, step, jobs, report)?;
+            }
+        }
+        let step = "unknown vector instructions, llvm-mc";
+        if let Some(llvm_mc) = report.usable(step, &tools.llvm_mc) {
+            places::compare_unknown(llvm_mc, args.seed, step, jobs, report)?;
         }
     }
     Ok(())

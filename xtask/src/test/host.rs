@@ -22,9 +22,12 @@ struct Check {
 enum By {
     /// A command, where what it needs is there.
     Cargo(fn(&Workspace, Option<&RustSource>) -> Option<Command>),
-    /// Our own check of the crate's imports.
+    /// Our own check of the crates' imports.
     Rooms,
 }
+
+/// The folders of the crates whose first page has an order of rooms.
+const WITH_ROOMS: [&str; 2] = ["", "verify/"];
 
 /// Every check, the quickest first.
 const CHECKS: [Check; 8] = [
@@ -101,10 +104,20 @@ impl Check {
                 }
                 Ok(Outcome::Wrong(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
             }
-            By::Rooms => Ok(match rooms::check(&workspace.root)? {
-                Verdict::Holds(counts) => Outcome::Good(format!("good ({counts})")),
-                Verdict::Broken(wrong) => Outcome::Wrong(wrong.join("\n") + "\n"),
-            }),
+            By::Rooms => {
+                let mut counts = Vec::new();
+                for crate_with_rooms in WITH_ROOMS {
+                    match rooms::check(&workspace.root.join(crate_with_rooms))? {
+                        Verdict::Holds(count) => counts.push(count),
+                        Verdict::Broken(wrong) => {
+                            let lines: String =
+                                wrong.iter().map(|line| format!("{crate_with_rooms}{line}\n")).collect();
+                            return Ok(Outcome::Wrong(lines));
+                        }
+                    }
+                }
+                Ok(Outcome::Good(format!("good ({})", counts.join("; "))))
+            }
         }
     }
 }

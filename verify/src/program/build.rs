@@ -1,0 +1,215 @@
+//! Divides text into functions.
+
+use std::ops::Range;
+
+use fentry::insn::{Exception, Hint, Insn, System};
+use object::elf;
+
+use super::{Function, FunctionId, InsnId, Marks, Oddity, Program, SymbolId, Text, parts};
+use crate::image::{Image, Relocation, SymbolKind};
+
+/// How far before a function's entry its prefix NOPs are looked for.
+const MAX_PREFIX: u8 = 16;
+
+pub(super) fn build(image: Image<'_>) -> Program<'_> {
+    let texts = texts_of(&image);
+    let words = texts.last().map_or(0, |text| text.first + text.words);
+    let marks = vec![Marks::default(); words as usize];
+    let mut program = Program { image, texts, marks, functions: Vec::new(), oddities: Vec::new(), has_hashes: false };
+    mark_data(&mut program);
+    mark_relocations(&mut program);
+    find_functions(&mut program);
+    parts::join(&mut program);
+    program.has_hashes = has_hashes(&program);
+    find_prefixes(&mut program);
+    program
+}
+
+fn texts_of<'data>(image: &Image<'data>) -> Vec<Text<'data>> {
+    let mut first = 0_u32;
+    let executable = image.sections().iter().filter(|section| section.is_executable);
+    executable
+        .map_while(|section| {
+            let words = u32::try_from((section.range.end - section.range.start) / 4).ok()?;
+            let text = Text {
+                name: section.name,
+                index: section.index,
+                start: section.range.start,
+                first,
+                words: if section.bytes.is_empty() { 0 } else { words },
+                bytes: section.bytes,
+            };
+            first = first.checked_add(text.words)?;
+            Some(text)
+        })
+        .collect()
+}
+
+/// Marks what stands behind a `$d` as data, up to the next `$x`.
+fn mark_data(program: &mut Program<'_>) {
+    let Program { image, texts, marks, .. } = program;
+    let is_mapping = |kind| matches!(kind, SymbolKind::MappingCode | SymbolKind::MappingData);
+    let mut mapping = image.symbols().iter().filter(|symbol| is_mapping(symbol.kind)).peekable();
+    for text in texts {
+        let end = text.start + 4 * u64::from(text.words);
+        let mut data_from = None;
+        let mut mark = |from: Option<u64>, to: u64| {
+            let Some(from) = from else { return };
+            let index = |address: u64| text.first as usize + ((address - text.start).div_ceil(4)) as usize;
+            let range = index(from)..index(to.min(end)).min(text.first as usize + text.words as usize);
+            marks.get_mut(range).unwrap_or_default().iter_mut().for_each(|word| word.0 |= Marks::DATA);
+        };
+        while let Some(symbol) = mapping.next_if(|symbol| symbol.address < end) {
+            if symbol.address < text.start || symbol.section != text.index {
+                continue;
+            }
+            match symbol.kind {
+                SymbolKind::MappingData => {
+                    data_from.get_or_insert(symbol.address);
+                }
+                _ => mark(data_from.take(), symbol.address),
+            }
+        }
+        mark(data_from, end);
+    }
+}
+
+fn mark_relocations(program: &mut Program<'_>) {
+    for index in 0..program.image.relocations().len() {
+        let at = program.image.relocations()[index].at;
+        if let Some(id) = program.word_at(at) {
+            program.marks[id.index()].0 |= Marks::RELOCATED;
+        }
+    }
+}
+
+/// A symbol that may begin a function.
+struct Candidate {
+    id: InsnId,
+    size: u64,
+    symbol: SymbolId,
+    is_typed: bool,
+    rank: (bool, bool),
+}
+
+/// Functions are where symbols of functions are. Where none is, a global label begins one, as assembly often has it.
+fn find_functions(program: &mut Program<'_>) {
+    let mut candidates = candidates(program);
+    // The name of several is a typed, global one that is not reserved.
+    candidates.sort_by_key(|candidate| (candidate.id, candidate.rank));
+    let mut at = 0;
+    let mut typed_end = 0;
+    while let Some(first) = candidates.get(at) {
+        let id = first.id;
+        let same = candidates[at..].iter().take_while(|candidate| candidate.id == id).count();
+        let group = &candidates[at..at + same];
+        at += same;
+        let is_typed = group.iter().any(|candidate| candidate.is_typed);
+        // A label inside a function is a label.
+        if !is_typed && id.0 < typed_end {
+            continue;
+        }
+        let size = group.iter().map(|candidate| candidate.size).max().unwrap_or(0);
+        let section = program.section_range(program.section_of(id));
+        let next = candidates[at..].iter().map(|candidate| candidate.id.0).find(|next| *next > id.0);
+        let end = match size {
+            0 => next.unwrap_or(section.end).min(section.end),
+            _ => id.0.saturating_add(u32::try_from(size.div_ceil(4)).unwrap_or(u32::MAX)).min(section.end),
+        };
+        if is_typed && size > 0 {
+            typed_end = typed_end.max(end);
+        }
+        let function = FunctionId(program.functions.len() as u32);
+        let sized = group.iter().filter(|candidate| candidate.size > 0);
+        if sized.clone().any(|candidate| candidate.size != size) {
+            program.oddities.push(Oddity::Sizes { function });
+        }
+        if let Some(last) = program.functions.last_mut()
+            && last.range.end > id.0
+        {
+            last.range.end = id.0;
+            let first = FunctionId(function.0 - 1);
+            program.oddities.push(Oddity::Overlap { first, second: function });
+        }
+        program.functions.push(Function {
+            range: id.0..end,
+            symbols: group.iter().map(|candidate| candidate.symbol).collect(),
+            parent: function,
+            parts: Vec::new(),
+            prefix: 0,
+            hash: None,
+            is_typed,
+            is_sized: size > 0,
+        });
+    }
+}
+
+fn candidates(program: &Program<'_>) -> Vec<Candidate> {
+    let symbols = program.image.symbols().iter().enumerate();
+    symbols
+        .filter_map(|(index, symbol)| {
+            let is_typed = match symbol.kind {
+                SymbolKind::Function => true,
+                SymbolKind::Label if symbol.is_global => false,
+                _ => return None,
+            };
+            let id = program.word_at(symbol.address)?;
+            let is_in_its_section = program.texts[program.section_of(id).0 as usize].index == symbol.section;
+            let is_code = is_in_its_section && (is_typed || !program.is_data(id));
+            let rank = (!is_typed, !symbol.is_global);
+            is_code.then_some(Candidate { id, size: symbol.size, symbol: SymbolId(index as u32), is_typed, rank })
+        })
+        .collect()
+}
+
+/// Whether some caller compares a hash: Clang's check ends in a BRK that says which registers it used (Linux,
+/// arch/arm64/include/asm/brk-imm.h, CFI_BRK_IMM_BASE), and objects list those checks in a section.
+fn has_hashes(program: &Program<'_>) -> bool {
+    let is_check = |id: InsnId| match program.insn(id) {
+        Insn::System(System::Exception { kind: Exception::Brk, imm }) => imm.get() & 0xfc00 == 0x8000,
+        _ => false,
+    };
+    // BRK: the rest of the word is its number.
+    let is_brk = |id: &InsnId| program.word(*id) & 0xffe0_001f == 0xd420_0000;
+    program.image.section_named(".kcfi_traps").is_some() || program.all().filter(is_brk).any(is_check)
+}
+
+/// Finds the NOPs before each function, and the hash before those.
+fn find_prefixes(program: &mut Program<'_>) {
+    for index in 0..program.functions.len() {
+        let function = &program.functions[index];
+        if function.parent.index() != index {
+            continue;
+        }
+        let entry = function.range.start;
+        let limit = floor(program, index, entry);
+        let is_nop = |at: &u32| program.word(InsnId(*at)) == Insn::hint(Hint::NOP).encode();
+        let prefix = (limit.start..entry).rev().take(MAX_PREFIX.into()).take_while(is_nop).count() as u32;
+        let before = entry.checked_sub(prefix + 1).filter(|at| program.has_hashes && limit.contains(at));
+        // Padding is zero.
+        let hash = before.map(|at| (at, program.word(InsnId(at)))).filter(|(_, word)| *word != 0);
+        let function = &mut program.functions[index];
+        function.prefix = prefix as u8;
+        function.hash = hash.map(|(_, word)| word);
+        if let Some((at, _)) = hash {
+            program.marks[at as usize].0 |= Marks::DATA;
+        }
+    }
+}
+
+/// The words before a function that belong to no other one.
+fn floor(program: &Program<'_>, index: usize, entry: u32) -> Range<u32> {
+    let section = program.section_range(program.section_of(InsnId(entry))).start;
+    let before = index.checked_sub(1).map_or(0, |before| program.functions[before].range.end);
+    section.max(before).min(entry)..entry
+}
+
+impl Relocation<'_> {
+    /// Whether it fills in where a branch goes (AAELF64 5.7.8).
+    pub(crate) fn is_of_branch(&self) -> bool {
+        matches!(
+            elf::RelocationType(self.kind),
+            elf::R_AARCH64_CALL26 | elf::R_AARCH64_JUMP26 | elf::R_AARCH64_CONDBR19 | elf::R_AARCH64_TSTBR14
+        )
+    }
+}

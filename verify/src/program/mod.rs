@@ -1,0 +1,296 @@
+//! Sections, functions, symbols and instructions of an image, and the way from one instruction to the next.
+//!
+//! An instruction is an [`InsnId`]: its number among all words of the executable sections. Numbers take four bytes, order
+//! as addresses do, and index whatever a validator keeps for each instruction. The words themselves stay in the file, and are
+//! decoded when they are asked for; what is kept of each is one byte of marks.
+//!
+//! # Functions
+//! A function is a range of text that symbols name; several at one address are aliases. What compilers have split off one
+//! (`f.cold`, `f.cold.1`, `f.part.0`, a piece that the machine outliner took from it alone) and reach by a jump is a *part* of
+//! it: [`Program::of_function`] goes on into the parts, and [`Program::is_same_function`] takes them for one. What is called
+//! stands for itself, whatever its name, since it has a frame of its own.
+
+mod build;
+mod function;
+mod insns;
+mod oddity;
+mod parts;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::fmt;
+use std::ops::Range;
+
+use fentry::TextAddr;
+use fentry::insn::{Flow, Insn};
+
+pub use function::{Function, FunctionId, Landing};
+pub use insns::Insns;
+pub use oddity::Oddity;
+
+use crate::image::{Image, Relocation, Symbol};
+
+/// The number of an instruction, or of a word of data among them. Numbers order as addresses do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InsnId(u32);
+
+/// The number of an executable section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SectionId(u32);
+
+/// The number of a symbol, in [`Image::symbols`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SymbolId(u32);
+
+impl InsnId {
+    pub(crate) const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    /// The number of words before it, in all executable sections.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Debug for InsnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// An executable section.
+#[derive(Debug)]
+struct Text<'data> {
+    name: &'data str,
+    /// Its number in the file.
+    index: usize,
+    start: u64,
+    first: u32,
+    words: u32,
+    bytes: &'data [u8],
+}
+
+/// What is known of a word without decoding it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Marks(u8);
+
+impl Marks {
+    /// It is data: a literal, a table, a function's hash.
+    const DATA: u8 = 1;
+    /// A relocation fills it in.
+    const RELOCATED: u8 = 2;
+
+    const fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+}
+
+/// An image's instructions and functions.
+#[derive(Debug)]
+pub struct Program<'data> {
+    image: Image<'data>,
+    texts: Vec<Text<'data>>,
+    marks: Vec<Marks>,
+    /// By address; none overlaps another.
+    functions: Vec<Function>,
+    oddities: Vec<Oddity>,
+    has_hashes: bool,
+}
+
+/// Where a direct branch or call goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination<'data> {
+    /// To this instruction.
+    Insn(InsnId),
+    /// To another file's symbol.
+    External(&'data str),
+    /// To an address that has no instruction.
+    Outside(u64),
+}
+
+impl<'data> Program<'data> {
+    /// Divides an image into functions and instructions.
+    pub fn new(image: Image<'data>) -> Self {
+        build::build(image)
+    }
+
+    /// The image.
+    pub fn image(&self) -> &Image<'data> {
+        &self.image
+    }
+
+    /// What is odd about the symbols, and how it was taken.
+    pub fn oddities(&self) -> &[Oddity] {
+        &self.oddities
+    }
+
+    /// Whether its callers compare the hashes of functions' types (kCFI).
+    pub fn has_hashes(&self) -> bool {
+        self.has_hashes
+    }
+
+    /// How many instructions and words of data the executable sections have.
+    pub fn words(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// The instruction at an address; `None` where there is none, or data.
+    pub fn at(&self, address: TextAddr) -> Option<InsnId> {
+        self.word_at(address.get()).filter(|id| !self.is_data(*id))
+    }
+
+    /// The instruction at an offset from its section's start, in bytes: how objects' tools name places.
+    pub fn at_offset(&self, section: SectionId, offset: u64) -> Option<InsnId> {
+        let text = self.texts.get(section.0 as usize)?;
+        self.at(TextAddr::new(text.start.checked_add(offset)?)).filter(|id| self.section_of(*id) == section)
+    }
+
+    /// The instruction or word of data at an address.
+    fn word_at(&self, address: u64) -> Option<InsnId> {
+        let after = self.texts.partition_point(|text| text.start <= address);
+        let text = self.texts.get(after.checked_sub(1)?)?;
+        let words = (address - text.start) / 4;
+        (address.is_multiple_of(4) && words < u64::from(text.words)).then(|| InsnId(text.first + words as u32))
+    }
+
+    /// Where an instruction is. Those of a relocatable object are where its sections were placed; [`Self::place`] prints a
+    /// name for it.
+    pub fn address(&self, id: InsnId) -> TextAddr {
+        let text = self.text_of(id);
+        TextAddr::new(text.start + 4 * u64::from(id.0 - text.first))
+    }
+
+    /// The word.
+    pub fn word(&self, id: InsnId) -> u32 {
+        let text = self.text_of(id);
+        let at = 4 * (id.0 - text.first) as usize;
+        // A section without bytes in the file is zero.
+        text.bytes.get(at..at + 4).map_or(0, |bytes| u32::from_le_bytes(bytes.try_into().unwrap_or_default()))
+    }
+
+    /// The instruction that the word is.
+    pub fn insn(&self, id: InsnId) -> Insn {
+        Insn::decode(self.word(id))
+    }
+
+    /// Whether a word is data, as the file's mapping symbols say, or a function's hash.
+    pub fn is_data(&self, id: InsnId) -> bool {
+        self.marks.get(id.index()).is_some_and(|marks| marks.has(Marks::DATA))
+    }
+
+    /// The relocation that fills an instruction in. That there is none is known without a search.
+    pub fn relocation(&self, id: InsnId) -> Option<&Relocation<'data>> {
+        let is_relocated = self.marks.get(id.index())?.has(Marks::RELOCATED);
+        is_relocated.then(|| self.image.relocation_at(self.address(id).get()))?
+    }
+
+    /// Where a direct branch or call goes, by its relocation if it has one; `None` for every other instruction.
+    pub fn destination(&self, id: InsnId) -> Option<Destination<'data>> {
+        let (Flow::Jump(bytes) | Flow::CondJump(bytes) | Flow::Call(bytes)) = self.insn(id).effects().flow else {
+            return None;
+        };
+        Some(self.destination_of(id, bytes))
+    }
+
+    /// The same, where the distance is known already.
+    pub(crate) fn destination_of(&self, id: InsnId, bytes: i64) -> Destination<'data> {
+        use crate::image::Target;
+        let address = match self.relocation(id).filter(|relocation| relocation.is_of_branch()) {
+            Some(Relocation { target: Target::External(name), .. }) => return Destination::External(name),
+            Some(relocation) => relocation.address().unwrap_or(0),
+            None => self.address(id).get().wrapping_add_signed(bytes),
+        };
+        self.word_at(address).map_or(Destination::Outside(address), Destination::Insn)
+    }
+
+    /// Whether a jump's destination is in the instruction.
+    pub fn is_static_jump(&self, id: InsnId) -> bool {
+        matches!(self.insn(id).effects().flow, Flow::Jump(_) | Flow::CondJump(_))
+    }
+
+    /// Whether a jump goes where a register says.
+    pub fn is_dynamic_jump(&self, id: InsnId) -> bool {
+        matches!(self.insn(id).effects().flow, Flow::IndirectJump(_))
+    }
+
+    /// The executable sections, by address.
+    pub fn sections(&self) -> impl ExactSizeIterator<Item = SectionId> + use<> {
+        (0..self.texts.len() as u32).map(SectionId)
+    }
+
+    /// The executable section of this name; the first where there are several.
+    pub fn section_named(&self, name: &str) -> Option<SectionId> {
+        self.sections().find(|section| self.section_name(*section) == name)
+    }
+
+    /// A section's name.
+    pub fn section_name(&self, section: SectionId) -> &'data str {
+        self.texts.get(section.0 as usize).map_or("?", |text| text.name)
+    }
+
+    /// The section that an instruction is in.
+    pub fn section_of(&self, id: InsnId) -> SectionId {
+        SectionId(self.texts.partition_point(|text| text.first <= id.0).saturating_sub(1) as u32)
+    }
+
+    fn text_of(&self, id: InsnId) -> &Text<'data> {
+        match &self.texts[..] {
+            [only] => only,
+            texts => &texts[self.section_of(id).0 as usize],
+        }
+    }
+
+    /// The words of a section.
+    fn section_range(&self, section: SectionId) -> Range<u32> {
+        self.texts.get(section.0 as usize).map_or(0..0, |text| text.first..text.first + text.words)
+    }
+
+    /// The symbols that lie in executable sections, but for mapping symbols.
+    pub fn symbols(&self) -> impl Iterator<Item = SymbolId> {
+        let symbols = self.image.symbols().iter().enumerate();
+        symbols.filter(|(_, symbol)| self.is_text_symbol(symbol)).map(|(index, _)| SymbolId(index as u32))
+    }
+
+    fn is_text_symbol(&self, symbol: &Symbol<'_>) -> bool {
+        use crate::image::SymbolKind::{Function, Label, Object};
+        matches!(symbol.kind, Function | Object | Label) && self.texts.iter().any(|text| text.index == symbol.section)
+    }
+
+    /// A symbol's entry in the file.
+    ///
+    /// # Panics
+    ///
+    /// For a symbol of another program.
+    pub fn symbol(&self, symbol: SymbolId) -> &Symbol<'data> {
+        &self.image.symbols()[symbol.0 as usize]
+    }
+
+    /// Prints where an instruction is: `f+0x10`, with its address or, in an object, its section and offset.
+    pub fn place(&self, id: InsnId) -> PlaceName<'_> {
+        PlaceName { program: self, id }
+    }
+}
+
+/// Prints an instruction's place.
+#[derive(Clone, Copy, Debug)]
+pub struct PlaceName<'a> {
+    program: &'a Program<'a>,
+    id: InsnId,
+}
+
+impl fmt::Display for PlaceName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, id } = *self;
+        if let Some(function) = program.function_of(id) {
+            let distance = program.address(id).get() - program.address(program.function(function).entry()).get();
+            write!(f, "{}+{distance:#x} ", program.name(function))?;
+        }
+        if program.image.is_relocatable() {
+            let text = program.text_of(id);
+            write!(f, "({}+{:#x})", text.name, 4 * (id.0 - text.first))
+        } else {
+            write!(f, "({})", program.address(id))
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What is odd about an image's symbols.
+
+use std::fmt;
+
+use super::{FunctionId, Program};
+
+/// Something odd about the symbols, that does not keep the image from being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// A function begins inside another one, which is taken to end there.
+    Overlap {
+        /// The function that is taken to end earlier.
+        first: FunctionId,
+        /// The one that begins inside it.
+        second: FunctionId,
+    },
+    /// Two symbols of one address have different sizes; the larger is taken.
+    Sizes {
+        /// Their function.
+        function: FunctionId,
+    },
+}
+
+impl Oddity {
+    /// Prints it with names.
+    pub fn display<'a>(self, program: &'a Program<'_>) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| match self {
+            Self::Overlap { first, second } => {
+                write!(f, "{} begins inside {}", program.name(second), program.name(first))
+            }
+            Self::Sizes { function } => {
+                write!(f, "symbols at {} have different sizes", program.name(function))
+            }
+        })
+    }
+}
