@@ -14,7 +14,7 @@ use rustc_demangle::demangle;
 use crate::image;
 use crate::progress::Step;
 
-/// How many instructions are listed from which control could not be followed.
+/// How many places of each kind are listed.
 const LISTED: usize = 20;
 
 /// Follow every function of an arm64 ELF image or object, and say what could not be followed
@@ -31,7 +31,7 @@ pub struct VerifyArgs {
     /// A file of names, one a line: functions of other files that never return
     #[arg(long, value_name = "FILE")]
     no_return: Option<PathBuf>,
-    /// List everything that could not be followed, not only the first of it
+    /// List every place that could not be followed or where paths disagree, not only the first ones
     #[arg(long)]
     all: bool,
 }
@@ -85,12 +85,7 @@ impl fmt::Display for Summary<'_> {
         let tables = flow.tables();
         let guessed = tables.iter().filter(|(_, table)| !table.is_compared).count();
         writeln!(f, "jump tables   {}, {guessed} of them with a size that only their layout tells", tables.len())?;
-        writeln!(
-            f,
-            "frames        {} different states, {} places where paths disagree",
-            cfi.states(),
-            cfi.conflicts().len()
-        )?;
+        writeln!(f, "frames        {} different states", cfi.states())?;
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for not in flow.not_followed() {
             *kinds.entry(kind(not.why)).or_default() += 1;
@@ -103,9 +98,18 @@ impl fmt::Display for Summary<'_> {
             let function = program.function_of(not.at).map_or("?", |function| program.name(function));
             writeln!(f, "    {:#} {}: {}", demangle(function), program.address(not.at), not.why)?;
         }
-        if flow.not_followed().len() > listed {
-            writeln!(f, "    ... (--all lists them)")?;
+        let more = |f: &mut fmt::Formatter<'_>, count: usize| {
+            if count > listed { writeln!(f, "    ... (--all lists them)") } else { Ok(()) }
+        };
+        more(f, flow.not_followed().len())?;
+        writeln!(f, "disagreeing   {} places where paths meet with different frames", cfi.conflicts().len())?;
+        for conflict in cfi.conflicts().iter().take(listed) {
+            let function = program.function_of(conflict.to).map_or("?", |function| program.name(function));
+            let lost: Vec<String> = conflict.lost.iter().map(ToString::to_string).collect();
+            let (from, to) = (program.address(conflict.from), program.address(conflict.to));
+            writeln!(f, "    {:#} {from} -> {to}: {}", demangle(function), lost.join("; "))?;
         }
+        more(f, cfi.conflicts().len())?;
         for oddity in program.oddities() {
             writeln!(f, "odd           {}", oddity.display(program))?;
         }

@@ -211,14 +211,13 @@ impl State {
                 differences.push(Difference::Saved { reg, here, there });
             }
         }
-        if (self.lr_key, self.saved_lr_key) != (other.lr_key, other.saved_lr_key) {
+        // What a place is signed with counts where both have the return address there.
+        let (here, there) = (self.saved(CallerReg::LR), other.saved(CallerReg::LR));
+        let in_lr = here.is_kept && there.is_kept && self.lr_key != other.lr_key;
+        let on_stack = here.slot.is_some() && here.slot == there.slot && self.saved_lr_key != other.saved_lr_key;
+        if in_lr || on_stack {
             let (here, there) = ((self.lr_key, self.saved_lr_key), (other.lr_key, other.saved_lr_key));
-            let is_about_lr =
-                |difference: &Difference| matches!(difference, Difference::Saved { reg: CallerReg::LR, .. });
-            let is_there = self.saved(CallerReg::LR).agrees(&other.saved(CallerReg::LR));
-            if is_there && !differences.iter().any(is_about_lr) {
-                differences.push(Difference::Signature { here, there });
-            }
+            differences.push(Difference::Signature { here, there });
         }
         differences
     }

@@ -15,6 +15,7 @@ mod graph;
 mod no_return;
 mod onward;
 mod reach;
+mod starts;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,6 @@ pub use no_return::NoReturn;
 pub use onward::{Callee, Exit, Onward, Targets};
 pub(crate) use walk::Walker;
 
-use crate::image::SymbolKind;
 use crate::program::{FunctionId, InsnId, Program};
 use onward::Rules;
 use reach::Reach;
@@ -60,7 +60,7 @@ pub struct Table {
     pub bytes: u64,
     /// Whether the code compares an index with its size. Else the compiler knew what the index can be, as of an enum's
     /// discriminant, and the size follows from the layout: its elements go on as long as they lead into the function, up to the
-    /// next table or symbol. That may be too many.
+    /// next place that anything refers to. That may be too many.
     pub is_compared: bool,
     /// Where its jumps go, each once, by address.
     pub targets: Box<[InsnId]>,
@@ -127,7 +127,7 @@ impl<'a> Flow<'a> {
         let mut jumps = Jumps::new();
         let mut reach = Reach::of(rules(program, &jumps, no_return));
         for round in 0..ROUNDS {
-            let starts = table_starts(program, &jumps);
+            let starts = if round > 0 { starts::of(program, &jumps) } else { Vec::new() };
             let unknown = |id: &InsnId| matches!(jumps.get(id), None | Some(Jump::NotFollowed(_)));
             let mut functions: Vec<FunctionId> =
                 reach.jumps().iter().filter(|id| unknown(id)).filter_map(|id| program.function_of(*id)).collect();
@@ -228,22 +228,6 @@ impl<'a> Flow<'a> {
 
 fn rules<'a>(program: &'a Program<'a>, jumps: &'a Jumps, no_return: &'a NoReturn) -> Rules<'a> {
     Rules { program, jumps, no_return, table_starts: None }
-}
-
-/// Where a table of jumps that nothing bounds must end at the latest: where another one begins, or a symbol stands.
-fn table_starts(program: &Program<'_>, jumps: &Jumps) -> Vec<u64> {
-    let tables = jumps.values().filter_map(|jump| match jump {
-        Jump::Table(table) => Some(table.address),
-        Jump::NotFollowed(Why::Unbounded { table } | Why::NoElement { table, .. } | Why::TableLeaves { table, .. }) => {
-            Some(*table)
-        }
-        _ => None,
-    });
-    let symbols = program.image().symbols().iter().filter(|symbol| symbol.kind == SymbolKind::Object);
-    let mut starts: Vec<u64> = tables.chain(symbols.map(|symbol| symbol.address)).collect();
-    starts.sort_unstable();
-    starts.dedup();
-    starts
 }
 
 impl fmt::Display for Why {

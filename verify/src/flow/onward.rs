@@ -89,7 +89,7 @@ pub(crate) struct Rules<'a> {
     pub(super) program: &'a Program<'a>,
     pub(super) jumps: &'a Jumps,
     pub(super) no_return: &'a NoReturn,
-    /// Where tables of jumps begin, by address, once that is known of all: where none of those that nothing bounds can go on.
+    /// Where anything begins in data, once that is known: no table goes on there that nothing bounds.
     pub(super) table_starts: Option<&'a [u64]>,
 }
 

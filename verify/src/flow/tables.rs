@@ -1,5 +1,7 @@
 //! Reads tables of jumps.
 
+use fentry::insn::{Hint, Insn, System};
+
 use super::onward::Rules;
 use super::{Jump, Table, Why};
 use crate::program::{FunctionId, InsnId, Program};
@@ -10,8 +12,8 @@ const MAX_ELEMENTS: u32 = 1 << 16;
 
 /// Where the jumps of a table go, if all its elements lead into the function.
 ///
-/// Of a table that the code does not compare an index with, those are the elements that do, up to the next table: once it is
-/// known where tables begin.
+/// Of a table that the code does not compare an index with, those are the elements that do, up to the next place that anything
+/// refers to, once those are known.
 pub(super) fn read(rules: &Rules<'_>, function: FunctionId, shape: Shape) -> Jump {
     let Shape { table, log2_bytes, count, is_compared, .. } = shape;
     let count = match (count, rules.table_starts) {
@@ -24,12 +26,18 @@ pub(super) fn read(rules: &Rules<'_>, function: FunctionId, shape: Shape) -> Jum
             count.unwrap_or(MAX_ELEMENTS).min(room)
         }
     };
+    let is_pad = |id| matches!(rules.program.insn(id), Insn::System(System::Hint(Hint::BTI_J | Hint::BTI_JC)));
+    let may_end_early = rules.table_starts.is_some() && !is_compared;
     let mut targets: Vec<InsnId> = Vec::new();
     let mut elements = 0;
     while elements < count {
         match target(rules.program, function, shape, elements) {
+            // Where one has a landing pad, all have one.
+            Ok(target) if may_end_early && targets.first().is_some_and(|first| is_pad(*first) && !is_pad(target)) => {
+                break;
+            }
             Ok(target) => targets.push(target),
-            Err(_) if rules.table_starts.is_some() && !is_compared && elements > 0 => break,
+            Err(_) if may_end_early && elements > 0 => break,
             Err(why) => return Jump::NotFollowed(why),
         }
         elements += 1;

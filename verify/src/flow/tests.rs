@@ -181,6 +181,19 @@ fn tables_of_jumps_are_followed_in_llvms_and_gccs_forms() {
 }
 
 #[test]
+fn an_index_may_be_taken_twice_from_one_argument() {
+    // and w8, w0, #0xff; cmp w8, #2; b.hi; and x8, x0, #0xff, and on as LLVM does
+    let mut words = vec![0x1200_1c08, 0x7100_091f, 0x5400_01c8, 0x9000_0009, 0x9104_0129, 0x9240_1c08];
+    words.extend(&LLVM_BYTES[5..]);
+    let file = File::linked(&words).rodata(&[4, 0, 2]).function("f", 0, words.len() as u64);
+    with(&file, "", |_, flow| {
+        let table = flow.table(InsnId::new(9)).unwrap();
+        assert!(table.is_compared);
+        assert_eq!((table.targets.len(), table.bytes), (3, 3));
+    });
+}
+
+#[test]
 fn a_table_without_a_bound_or_out_of_its_function_is_told_of() {
     let why = |words: &[u32], table: &[u8]| {
         let file = File::linked(words).rodata(table).function("f", 0, words.len() as u64);
@@ -217,6 +230,13 @@ fn a_table_that_no_index_is_compared_with_ends_by_the_layout() {
     assert_eq!(table_of(&unbounded, &[4, 0, 2, 200], None), [9, 11, 13]);
     assert_eq!(table_of(&unbounded, &[4, 0], None), [9, 13]);
     assert_eq!(table_of(&unbounded, &[4, 0, 2, 2], Some(1)), [13]);
+    // To what another function refers to: adrp x0; add x0, x0, #0x102
+    let referring: Vec<u32> = unbounded.into_iter().chain([0x9000_0000, 0x9104_0800, RET]).collect();
+    assert_eq!(table_of(&referring, &[4, 0, 2, 2], None), [9, 13]);
+    // To where there is no landing pad, if the first has one.
+    let mut padded = unbounded;
+    (padded[9], padded[13]) = (0xd503_249f, 0xd503_249f);
+    assert_eq!(table_of(&padded, &[4, 0, 2, 4], None), [9, 13]);
     // The index is another register than the one that was compared.
     let mut other = LLVM_BYTES;
     other[4] = 0x2a01_03e8;

@@ -1,6 +1,6 @@
 //! What two paths agree in.
 
-use super::{Machine, Origin, Value};
+use super::{Machine, Origin, Part, Value};
 use crate::program::InsnId;
 
 impl Machine {
@@ -8,7 +8,7 @@ impl Machine {
     pub fn join(&mut self, other: &Self, at: InsnId) -> bool {
         let mut is_less = false;
         for (number, (value, other)) in self.registers.iter_mut().zip(&other.registers).enumerate() {
-            let origin = Origin { at, register: number as u8, is_met: true };
+            let origin = Origin { at, register: number as u8, is_met: true, part: Part::Whole };
             let met = meet(*value, *other, self.tells_apart.then_some(origin).filter(|_| number != 31));
             is_less |= met != *value;
             *value = met;

@@ -4,7 +4,7 @@ use fentry::insn::{Reg, RegOrSp};
 
 use super::refining::{Bound, Compared};
 use super::slots::Slots;
-use super::{CallerReg, Origin, Value};
+use super::{CallerReg, Origin, Part, Value};
 use crate::program::InsnId;
 
 /// What registers and stack hold before an instruction.
@@ -34,7 +34,9 @@ impl Machine {
             let reg = Reg::x(number as u8);
             *value = match reg.and_then(CallerReg::general) {
                 Some(reg) => Value::Caller(reg, None),
-                None if tells_apart => Value::Opaque(Origin { at: entry, register: number as u8, is_met: true }, false),
+                None if tells_apart => {
+                    Value::Opaque(Origin { at: entry, register: number as u8, is_met: true, part: Part::Whole }, false)
+                }
                 None => Value::Unknown,
             };
         }
@@ -98,21 +100,21 @@ impl Machine {
         if !self.tells_apart || reg.is_sp() {
             return self.set(reg, Value::Unknown);
         }
-        let origin = Origin { at, register: reg.number(), is_met: false };
+        let origin = Origin { at, register: reg.number(), is_met: false, part: Part::Whole };
         self.forget_origin(origin);
         self.set(reg, Value::Opaque(origin, is_narrow));
     }
 
     /// What has this origin from the last time round a loop is not what has it now.
     fn forget_origin(&mut self, origin: Origin) {
-        let is_stale = |value: Value| value.origin() == Some(origin);
+        let is_stale = |value: Value| value.origin().is_some_and(|other| other.is_of_same(origin));
         for value in &mut self.registers {
             if is_stale(*value) {
                 *value = Value::Unknown;
             }
         }
         self.slots.forget_where(is_stale);
-        self.bounds.retain(|bound| bound.origin != origin);
+        self.bounds.retain(|bound| !bound.origin.is_of_same(origin));
         self.compared = self.compared.filter(|compared| !compared.has(origin));
     }
 

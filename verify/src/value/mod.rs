@@ -110,6 +110,32 @@ pub struct Origin {
     /// The register's number; of a value that paths meet with, or that an instruction has written.
     register: u8,
     is_met: bool,
+    part: Part,
+}
+
+/// How much of a value it is. Compilers take the lowest byte of an argument once for the comparison and once for the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Whole,
+    /// The lowest byte, or two, widened with zeros.
+    Byte,
+    Half,
+}
+
+impl Origin {
+    /// Whether both are of one value, or parts of it.
+    fn is_of_same(self, other: Self) -> bool {
+        (self.at, self.register, self.is_met) == (other.at, other.register, other.is_met)
+    }
+
+    /// The largest number that so much of a value can be.
+    const fn max(self) -> Option<u64> {
+        match self.part {
+            Part::Whole => None,
+            Part::Byte => Some(0xff),
+            Part::Half => Some(0xffff),
+        }
+    }
 }
 
 /// What is known of a register's or a stack slot's value.
@@ -148,6 +174,14 @@ impl Value {
         match self {
             Self::Const(value) => Self::Const(value & 0xffff_ffff),
             Self::Opaque(origin, _) => Self::Opaque(origin, true),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Its lowest byte, or two, widened with zeros.
+    fn part(self, part: Part) -> Self {
+        match self {
+            Self::Opaque(origin, _) if origin.part == Part::Whole => Self::Opaque(Origin { part, ..origin }, true),
             _ => Self::Unknown,
         }
     }

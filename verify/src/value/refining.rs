@@ -74,7 +74,8 @@ impl Compared {
 
     /// Whether a value of this origin is on one of its sides.
     pub(super) fn has(&self, origin: Origin) -> bool {
-        [self.left.value.origin(), self.right.value.origin()].contains(&Some(origin))
+        let sides = [self.left.value.origin(), self.right.value.origin()];
+        sides.into_iter().flatten().any(|side| side.is_of_same(origin))
     }
 }
 
@@ -140,7 +141,7 @@ impl Machine {
             bound.origin == origin && is_enough
         };
         let found = self.bounds.iter().filter(counts).min_by_key(|bound| (bound.max, !bound.is_compared));
-        found.map(|bound| (bound.max, bound.is_compared))
+        found.map(|bound| (bound.max, bound.is_compared)).or_else(|| Some((origin.max()?, false)))
     }
 
     /// Keeps the bounds that hold on both paths; returns whether that is less.

@@ -8,7 +8,7 @@ use fentry::insn::{
 use object::elf;
 
 use super::refining::Compared;
-use super::{CallerReg, Machine, Shape, Shapes, Value};
+use super::{CallerReg, Machine, Part, Shape, Shapes, Value};
 use crate::program::{InsnId, Program};
 
 /// Larger tables are not believed.
@@ -132,6 +132,23 @@ impl Machine {
             // Zero-extension of a word, in two spellings.
             DataImm::Logical { op: Logical::And, rd, rn, imm } if imm.value() == 0xffff_ffff => {
                 return Some((rd, self.general(rn).low_half()));
+            }
+            // And of a byte, and of two.
+            DataImm::Logical { op: Logical::And, rd, rn, imm } if imm.value() == 0xff => {
+                return Some((rd, self.general(rn).part(Part::Byte)));
+            }
+            DataImm::Logical { op: Logical::And, rd, rn, imm } if imm.value() == 0xffff => {
+                return Some((rd, self.general(rn).part(Part::Half)));
+            }
+            DataImm::Bitfield { op: BitfieldMove::Unsigned, rd, rn, places }
+                if (places.immr(), places.imms()) == (0, 7) =>
+            {
+                (rd, self.general(rn).part(Part::Byte))
+            }
+            DataImm::Bitfield { op: BitfieldMove::Unsigned, rd, rn, places }
+                if (places.immr(), places.imms()) == (0, 15) =>
+            {
+                (rd, self.general(rn).part(Part::Half))
             }
             DataImm::Bitfield { op: BitfieldMove::Unsigned, rd, rn, places }
                 if places.width() == Width::X && (places.immr(), places.imms()) == (0, 31) =>
