@@ -53,7 +53,8 @@ fn verify_refuses_what_is_no_image_and_follows_what_is_one() {
     std::fs::write(&file, object_of([0x0400_0000, 0xd65f_03c0])).unwrap();
     let output = run(&["verify", file.to_str().unwrap()]);
     std::fs::remove_file(&file).unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("not-followed: f+0x0 (.text+0x0)"), "{}", said(&output));
     assert!(said(&output).contains("functions     1, and 0 parts of them; 0 never return"), "{}", said(&output));
     assert!(said(&output).contains("instructions  2 in functions, 1 followed"), "{}", said(&output));
     assert!(said(&output).contains("f 0x100000000: the instruction 0x04000000 is not known"), "{}", said(&output));

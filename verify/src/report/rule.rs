@@ -18,6 +18,32 @@ pub enum Rule {
     CallsiteAlignment,
     /// No branch goes into the middle of a callsite, or to the literal before a function.
     CallsiteEntered,
+    /// A function returns by LR.
+    ReturnRegister,
+    /// SP is at a return what it was at the entry.
+    StackUnbalanced,
+    /// x19 to x30 and d8 to d15 are at a return what they were at the entry (AAPCS64 6.1.1, 6.1.2).
+    RegisterLost,
+    /// A function that ends by jumping to another one leaves it the stack and registers of its own entry.
+    SiblingStack,
+    /// No function jumps into the middle of another one.
+    JumpInside,
+    /// Where x29 points into the own frame, the caller's x29 and the return address are there, side by side (AAPCS64 6.4.6).
+    RecordBroken,
+    /// x29 is the caller's, or points at a frame record.
+    FramePointer,
+    /// SP is a multiple of 16 at calls and where a frame record is stored (AAPCS64 6.4.5.1).
+    SpMisaligned,
+    /// A call is made with a frame record set up.
+    CallWithoutRecord,
+    /// Where paths meet, they have the same frame.
+    StatesDiffer,
+    /// No path runs off a function's end.
+    FallsOff,
+    /// Every path can be followed.
+    NotFollowed,
+    /// All instructions of a function can be reached, but for padding.
+    Unreachable,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -33,13 +59,26 @@ pub enum Level {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 20] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
         Self::CallsiteDuplicate,
         Self::CallsiteAlignment,
         Self::CallsiteEntered,
+        Self::ReturnRegister,
+        Self::StackUnbalanced,
+        Self::RegisterLost,
+        Self::SiblingStack,
+        Self::JumpInside,
+        Self::RecordBroken,
+        Self::FramePointer,
+        Self::SpMisaligned,
+        Self::CallWithoutRecord,
+        Self::StatesDiffer,
+        Self::FallsOff,
+        Self::NotFollowed,
+        Self::Unreachable,
         Self::WaiverUnused,
     ];
 
@@ -52,6 +91,19 @@ impl Rule {
             Self::CallsiteDuplicate => "callsite-duplicate",
             Self::CallsiteAlignment => "callsite-alignment",
             Self::CallsiteEntered => "callsite-entered",
+            Self::ReturnRegister => "return-register",
+            Self::StackUnbalanced => "stack-unbalanced",
+            Self::RegisterLost => "register-lost",
+            Self::SiblingStack => "sibling-stack",
+            Self::JumpInside => "jump-inside",
+            Self::RecordBroken => "record-broken",
+            Self::FramePointer => "frame-pointer",
+            Self::SpMisaligned => "sp-misaligned",
+            Self::CallWithoutRecord => "call-without-record",
+            Self::StatesDiffer => "states-differ",
+            Self::FallsOff => "falls-off",
+            Self::NotFollowed => "not-followed",
+            Self::Unreachable => "unreachable",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -73,13 +125,37 @@ impl Rule {
                 "align the function to 8 bytes (-falign-functions=8, -Zmin-function-alignment=8)"
             }
             Self::CallsiteEntered => "branch to the function's entry, or exclude the function from patching",
+            Self::ReturnRegister => "return by LR: `ret` without a register",
+            Self::StackUnbalanced => "give back on every path what was taken from the stack",
+            Self::RegisterLost => "restore it on every path before returning",
+            Self::SiblingStack => "restore them before the jump, or make it a call",
+            Self::JumpInside => "jump to the function's entry, or make both one function",
+            Self::RecordBroken => {
+                "store x29 and x30 side by side before x29 points at them, and load them before SP leaves them"
+            }
+            Self::FramePointer => {
+                "use another register, or compile with -fno-omit-frame-pointer (-Cforce-frame-pointers)"
+            }
+            Self::SpMisaligned => "take a multiple of 16 from SP",
+            Self::CallWithoutRecord => {
+                "compile with -fno-omit-frame-pointer (-Cforce-frame-pointers), or live with traces that lack this caller"
+            }
+            Self::StatesDiffer => "make the same frame on both paths, or let them not meet",
+            Self::FallsOff => "end the path by a return, a jump, or a trap",
+            Self::NotFollowed => {
+                "show the bound of the jump's table, or waive it; until then nothing behind it is proven"
+            }
+            Self::Unreachable => "remove them, or mark what is data in assembly as data",
             Self::WaiverUnused => "remove the waiver",
         }
     }
 
     /// How much it matters.
     pub const fn level(self) -> Level {
-        Level::Defect
+        match self {
+            Self::CallWithoutRecord => Level::Trace,
+            _ => Level::Defect,
+        }
     }
 
     /// The rule of this id.

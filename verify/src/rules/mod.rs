@@ -5,6 +5,7 @@
 
 mod callsites;
 mod sites;
+mod stack;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use crate::report::Finding;
 /// Runs all validators.
 pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
     let sites = Sites::of(flow.program());
-    let _ = cfi;
-    callsites::check(flow, &sites)
+    let mut findings = callsites::check(flow, &sites);
+    findings.extend(stack::check(flow, cfi));
+    findings
 }

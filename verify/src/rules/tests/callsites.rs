@@ -1,4 +1,5 @@
 use super::{finds, passes, with_findings};
+use crate::report::Rule;
 
 #[test]
 fn nops_without_an_entry_are_missing_it() {
@@ -24,7 +25,7 @@ fn nops_without_an_entry_are_missing_it() {
 #[test]
 fn an_entry_that_names_no_function_is_stray() {
     finds(
-        "entry bad\n function f; nop; nop; ret; bad: nop; nop; ret; end f",
+        "entry bad\n function f; nop; nop; cbz x0, bad; ret; bad: nop; nop; ret; end f",
         &[("callsite-missing", "f"), ("callsite-stray", "bad")],
     );
     // Not an instruction's address.
@@ -66,13 +67,13 @@ fn entries_and_callsites_are_one_to_one() {
     finds("entry bad\n entry bad\n bad: function f; nop; nop; ret; end f", &[("callsite-duplicate", "bad")]);
     // Behind BTI C, and at it.
     finds("entry f\n entry bad\n function f; bti c; bad: nop; nop; ret; end f", &[("callsite-duplicate", "bad")]);
-    // A function inside the callsite of another one.
+    // A function inside the callsite of another one, which runs into it.
     finds(
         "entry f\n entry bad\n function f; nop; bad: function g; nop; nop; ret; end g; .size f, 4",
-        &[("callsite-duplicate", "bad")],
+        &[("callsite-duplicate", "bad"), ("falls-off", "f")],
     );
-    // Side by side.
-    passes("patchable f; end f\n patchable g; ret; end g");
+    // Side by side: that the first runs into the second is another matter.
+    finds("entry f\n function f; nop; end: nop; end f\n patchable g; ret; end g", &[("falls-off", "end")]);
 }
 
 #[test]
@@ -91,25 +92,25 @@ fn a_literal_can_be_read_in_one_piece() {
 
 #[test]
 fn no_branch_goes_into_the_middle_of_a_callsite() {
-    let into = |branch: &str| format!("patchable f; ret; end f\n function g; bad: {branch}; ret; end g");
-    let bad = [("callsite-entered", "bad")];
+    let into = |branch: &str| format!("patchable f; ret; end f\n framed g; bad: {branch}; leave; end g");
+    let bad = [("callsite-entered", "bad"), ("jump-inside", "bad")];
     finds(&into("bl f + 4"), &bad);
-    finds(&into("cbz x0, f + 4"), &bad);
-    finds("patchable f; bad: b.eq f + 4; ret; end f", &bad);
+    finds("patchable f; ret; end f\n patchable g; bad: cbz x0, f + 4; ret; end g", &bad);
+    finds("patchable f; bad: b.eq f + 4; ret; end f", &bad[..1]);
     // To the literal.
-    finds(".balign 8\n entry f - 8\n lit: nop; nop; function f; nop; nop; ret; end f\n bad: bl lit + 4", &bad);
+    let literal = ".balign 8\n entry f - 8\n literal: nop; nop; function f; nop; nop; ret; end f";
+    finds(&format!("{literal}\n framed g; bad: bl literal + 4; leave; end g"), &bad[..1]);
     // To the callsite as a whole, behind it, and from another section.
-    passes(&into("cbz x0, f"));
+    passes(&into("bl f"));
     passes("patchable f; again: cbnz x0, again; ret; end f");
-    passes(
-        "entry f\n function f; bti c; nop; nop; ret; end f\n .section .text.g,\"ax\"\n function g; bl f + 4; ret; end g",
-    );
+    let other = ".section .text.g,\"ax\"\n framed g; bl f + 4; leave; end g";
+    passes(&format!("entry f\n function f; bti c; nop; nop; ret; end f\n {other}"));
 }
 
 #[test]
 fn a_finding_says_where_and_what_to_do_and_how_it_was_found() {
     with_findings("patchable f; ret; end f\n function g; cbz x0, f + 4; ret; end g", |program, findings| {
-        let [finding] = findings else { panic!("{findings:#?}") };
+        let finding = findings.iter().find(|finding| finding.rule == Rule::CallsiteEntered).unwrap();
         assert_eq!(finding.at.display(program).to_string(), "g+0x0 (.text+0xc)");
         assert!(finding.text.contains("the callsite of f; branch to the function's entry"), "{}", finding.text);
         assert_eq!(program.place(finding.path[0].at).to_string(), "f+0x4 (.text+0x4)");

@@ -2,6 +2,7 @@
 //! objects.
 
 mod callsites;
+mod stack;
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
