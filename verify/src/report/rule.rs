@@ -44,6 +44,10 @@ pub enum Rule {
     NotFollowed,
     /// All instructions of a function can be reached, but for padding.
     Unreachable,
+    /// x9 to x17 and the flags are dead at each callsite.
+    LiveAtCallsite,
+    /// Nothing is kept in x9 to x17 or the flags over a call of a function that can be patched.
+    KeptOverCall,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -59,7 +63,7 @@ pub enum Level {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -79,6 +83,8 @@ impl Rule {
         Self::FallsOff,
         Self::NotFollowed,
         Self::Unreachable,
+        Self::LiveAtCallsite,
+        Self::KeptOverCall,
         Self::WaiverUnused,
     ];
 
@@ -104,6 +110,8 @@ impl Rule {
             Self::FallsOff => "falls-off",
             Self::NotFollowed => "not-followed",
             Self::Unreachable => "unreachable",
+            Self::LiveAtCallsite => "live-at-callsite",
+            Self::KeptOverCall => "kept-over-call",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -146,6 +154,12 @@ impl Rule {
                 "show the bound of the jump's table, or waive it; until then nothing behind it is proven"
             }
             Self::Unreachable => "remove them, or mark what is data in assembly as data",
+            Self::LiveAtCallsite => {
+                "let the function read it after it has written it, or exclude the function from patching"
+            }
+            Self::KeptOverCall => {
+                "keep it in x19 to x28 or on the stack; compile without inter-procedural register allocation (-fno-ipa-ra)"
+            }
             Self::WaiverUnused => "remove the waiver",
         }
     }

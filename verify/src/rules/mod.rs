@@ -4,6 +4,7 @@
 //! another's findings.
 
 mod callsites;
+mod registers;
 mod sites;
 mod stack;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
     let sites = Sites::of(flow.program());
     let mut findings = callsites::check(flow, &sites);
     findings.extend(stack::check(flow, cfi));
+    findings.extend(registers::check(flow, &sites));
     findings
 }

@@ -74,6 +74,11 @@ impl Sites {
         self.of_function.iter().map(|(function, callsite)| (*function, *callsite))
     }
 
+    /// Whether no function can be patched.
+    pub fn is_empty(&self) -> bool {
+        self.of_function.is_empty()
+    }
+
     /// Whether an instruction is the engine's own, and so never patched.
     pub(super) fn is_engines(&self, address: TextAddr) -> bool {
         self.engine.contains(&address.get())

@@ -96,7 +96,7 @@ fn no_branch_goes_into_the_middle_of_a_callsite() {
     let bad = [("callsite-entered", "bad"), ("jump-inside", "bad")];
     finds(&into("bl f + 4"), &bad);
     finds("patchable f; ret; end f\n patchable g; bad: cbz x0, f + 4; ret; end g", &bad);
-    finds("patchable f; bad: b.eq f + 4; ret; end f", &bad[..1]);
+    finds("patchable f; bad: cbz x0, f + 4; ret; end f", &bad[..1]);
     // To the literal.
     let literal = ".balign 8\n entry f - 8\n literal: nop; nop; function f; nop; nop; ret; end f";
     finds(&format!("{literal}\n framed g; bad: bl literal + 4; leave; end g"), &bad[..1]);

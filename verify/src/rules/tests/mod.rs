@@ -2,6 +2,7 @@
 //! objects.
 
 mod callsites;
+mod registers;
 mod stack;
 
 use std::io::Write as _;
