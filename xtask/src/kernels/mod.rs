@@ -5,6 +5,7 @@
 //! is about that kernel. Nothing here knows one by its name.
 
 pub(crate) mod build;
+pub(crate) mod c;
 pub(crate) mod console;
 #[cfg(test)]
 mod integration;
