@@ -524,19 +524,44 @@
 //! [`Engine::forget`](crate::Engine::forget).
 //!
 //! # Kernels in C
-//! The engine is Rust; a kernel of C links it as a static library of its own making: a crate of type `staticlib` that
-//! has the platform (its methods call your C), a panic handler, and an `extern "C"` function for each thing that C
-//! shall ask for. The C is compiled by GCC or Clang with the flags of step 2; also with `-mno-outline-atomics`, where
-//! no libgcc is linked.
+//! The engine is Rust; a kernel of C links it as a static library, which one command makes for the kernel's target, with its
+//! header and the linker fragment:
 //!
+//! ```text
+//! cargo fentry staticlib --target aarch64-unknown-none-softfloat --out lib
+//! aarch64-linux-gnu-gcc -c -ffreestanding -mgeneral-regs-only -mno-outline-atomics -fpatchable-function-entry=2 -Ilib main.c
+//! aarch64-linux-gnu-ld --defsym=__fentry_symbols_room=64K -T lib/fentry.ld -T kernel.ld *.o lib/libfentry.a -o kernel.elf
+//! cargo fentry symbols --in-place kernel.elf
+//! ```
+//!
+//! (`--bti` for a kernel that is compiled so.) The library needs no allocator. The contract of each function stands in the
+//! header, `fentry.h`; `examples/minimal-c` is the smallest such kernel, in which 38 lines are there for fentry:
+//!
+//! ```c
+//! static const struct fentry_platform platform = {
+//!     FENTRY_PLATFORM_INIT,
+//!     .context_base = { FENTRY_BASE_REGISTER_TPIDR_EL1, 0 },
+//!     .map_alias = map_alias,
+//!     .synchronize_cpus = fentry_one_cpu_synchronize,
+//!     .quiesce = fentry_one_cpu_quiesce,
+//!     .console = console,
+//!     .panic = panic,
+//! };
+//! static struct fentry_ops watch = { FENTRY_OPS_INIT, .callback = watched };
+//! const struct fentry_rule rules[] = { FENTRY_RULE("disk_*"), FENTRY_RULE("!disk_poll") };
+//! enum fentry_error error = fentry_register(&watch, rules, 2, NULL);
+//! ```
+//!
+//! - *Errors* are numbers with names (`fentry_error_name`); the whole of one, with the rule or the address, goes to the
+//!   platform's console.
 //! - *Floating point.* The library's target must be what the kernel is: `aarch64-unknown-none-softfloat` for
-//!   `-mgeneral-regs-only`. A softfloat library in a kernel that uses q0 to q7 would not save them.
+//!   `-mgeneral-regs-only`. A softfloat library in a kernel that uses q0 to q7 would not save them: init refuses it.
 //! - *`--gc-sections`.* [Not with GCC before 13](#the-linker).
-//! - *The library* is compiled without the flags of step 2: then nothing of it is ever traced. With them, the fragment
-//!   gathers the engine out of it all the same, but not your own functions around it.
-//! - *A kernel's own `memcpy` and `memset`*, which the engine may call as well, get
-//!   `__attribute__((patchable_function_entry(0)))`.
+//! - *Never traced* are functions marked `FENTRY_NOTRACE`: the kernel's own `memcpy` and `memset`, which the engine may call as
+//!   well, and [what else is never traced](#what-is-never-traced). Nothing of the library is ever traced.
+//! - *Clones.* GCC makes `f.constprop.0` and `f.isra.0` of a function `f`: a rule for `f` leaves them out, `f*` takes them.
 //! - *Interrupts and tasks* are as in steps 8 to 10; names are those of C.
+//! - *Not for C yet*: the module loader, direct trampolines, counts for each function, the flight recorder, `CpuRounds`.
 //!
 //! # Where modules may be
 //! Calls reach everywhere: where B and BL don't, the loader puts a veneer between. Addresses reach as far as the

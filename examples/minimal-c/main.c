@@ -34,7 +34,9 @@ static void check(int is_right, const char *what)
     }
 }
 
-/* integration: what fentry asks of a kernel, and init */
+/* What fentry asks of a kernel, and init. */
+
+/* integration */
 
 #include "fentry.h"
 

@@ -1,5 +1,6 @@
 //! What the library says, and how it ends: through two functions of the kernel's.
 
+use super::error::fentry_error;
 use super::platform::KERNEL;
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
@@ -19,6 +20,12 @@ impl Write for Console {
 pub(super) fn say(text: fmt::Arguments<'_>) {
     // A console has no errors.
     let _ = Console.write_fmt(text);
+}
+
+/// Prints the whole of an error, and gives its number.
+pub(super) fn told<E: fmt::Display + Into<fentry_error>>(error: E) -> fentry_error {
+    say(format_args!("fentry: {error}\n"));
+    error.into()
 }
 
 impl Log for Console {

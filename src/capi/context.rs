@@ -1,9 +1,7 @@
 //! What belongs to one thread of execution, or to one CPU, in memory of the kernel's.
 
 use super::error::fentry_error;
-use super::from_c::word;
-use super::{engine, from_c};
-use crate::address::TextAddr;
+use super::from_c::{self, word};
 use crate::context::shadow::ShadowFrames;
 use crate::context::{ContextLevel, Interrupted, TraceContext};
 use crate::record::CpuArea;
@@ -82,7 +80,7 @@ impl fentry_trace_context {
     /// # Safety
     ///
     /// 1. As for [`inner`](Self::inner); and it stays for `'a`.
-    unsafe fn of<'a>(trace: *const Self) -> Result<&'a TraceContext, fentry_error> {
+    pub(super) unsafe fn of<'a>(trace: *const Self) -> Result<&'a TraceContext, fentry_error> {
         // SAFETY: 1. our caller's promise.
         let inner = unsafe { Self::inner(trace) };
         // SAFETY: null, or one that `fentry_trace_context_init` has made, which stays by our caller's promise.
@@ -274,22 +272,6 @@ pub unsafe extern "C" fn fentry_leave(
 pub unsafe extern "C" fn fentry_in_callback(trace: *const fentry_trace_context) -> bool {
     // SAFETY: 1. Our caller's promise.
     unsafe { fentry_trace_context::of(trace) }.is_ok_and(TraceContext::in_callback)
-}
-
-/// Returns whether a thread of this context that is interrupted at `pc` (ELR_EL1) is quiescent: inside no callback, and not on
-/// its way to one. Waits for nothing, so it may be called in interrupt handlers. True before init, and for NULL.
-///
-/// # Safety
-///
-/// `trace` is NULL or a context.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn fentry_is_quiescent(trace: *const fentry_trace_context, pc: u64) -> bool {
-    // SAFETY: 1. Our caller's promise.
-    let context = unsafe { fentry_trace_context::of(trace) };
-    match (engine(), context) {
-        (Ok(engine), Ok(context)) => engine.is_quiescent(context, TextAddr::new(pc)),
-        _ => true,
-    }
 }
 
 /// What a context has counted.

@@ -1,5 +1,7 @@
 //! Init, and what concerns the engine as a whole.
 
+use super::console::told;
+use super::context::fentry_trace_context;
 use super::error::fentry_error;
 use super::platform::{FENTRY_MAX_LEFT_OUT, KERNEL, fentry_platform, fentry_range};
 use super::{console, engine, from_c};
@@ -117,7 +119,7 @@ unsafe fn init_engine(platform: &'static fentry_platform) -> Result<InitReport, 
     let left_out = unsafe { core::slice::from_raw_parts(left_out.as_ptr(), left_out.len()) };
     let image = image.leave_out(left_out);
     // SAFETY: 1. and 2. our caller's promises 2 and 4. 3. The engine is a static.
-    unsafe { engine.init(image) }.map_err(fentry_error::of)
+    unsafe { engine.init(image) }.map_err(told)
 }
 
 /// # Safety
@@ -132,6 +134,22 @@ unsafe fn linked_image() -> Option<Image> {
 #[cfg(not(target_os = "none"))]
 unsafe fn linked_image() -> Option<Image> {
     super::host::image()
+}
+
+/// Returns whether a thread of this context that is interrupted at `pc` (ELR_EL1) is quiescent: inside no callback, and not on
+/// its way to one. Waits for nothing, so it may be called in interrupt handlers. True before init, and for NULL.
+///
+/// # Safety
+///
+/// `trace` is NULL or a context.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fentry_is_quiescent(trace: *const fentry_trace_context, pc: u64) -> bool {
+    // SAFETY: 1. Our caller's promise.
+    let context = unsafe { fentry_trace_context::of(trace) };
+    match (engine(), context) {
+        (Ok(engine), Ok(context)) => engine.is_quiescent(context, TextAddr::new(pc)),
+        _ => true,
+    }
 }
 
 /// Writes how many callsites' text is as the engine believes.
@@ -213,7 +231,7 @@ pub unsafe extern "C" fn fentry_forget(range: *const fentry_range, functions: *m
     // SAFETY: our caller's promise.
     let Some(range) = (unsafe { range.as_ref() }) else { return fentry_error::NullPointer };
     let range = TextRange::new(TextAddr::new(range.start), TextAddr::new(range.end));
-    let done = engine().and_then(|engine| engine.forget(range).map_err(fentry_error::of));
+    let done = engine().and_then(|engine| engine.forget(range).map_err(told));
     // SAFETY: 1. Our caller's promise.
     fentry_error::from_result(done.map(|found| unsafe { from_c::write_if_wanted(functions, found) }))
 }

@@ -1,9 +1,7 @@
 //! Errors as numbers, each with its name and a text. What was found, with its values, goes to the console.
 
-use super::console;
 use crate::engine::{InitError, RegisterError};
 use core::ffi::{CStr, c_char};
-use core::fmt::Display;
 
 /// Why something was not done. Nothing has changed then, unless the function's own description says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,12 +177,6 @@ impl fentry_error {
         (fentry_error::NotFound, c"FENTRY_ERROR_NOT_FOUND", c"there is no function, or no name for it"),
         (fentry_error::WriteFailed, c"FENTRY_ERROR_WRITE_FAILED", c"the bytes of a dump could not be written"),
     ];
-
-    /// Prints the whole of an error to the console, and gives its number.
-    pub(super) fn of<E: Display + Copy + Into<Self>>(error: E) -> Self {
-        console::say(format_args!("fentry: {error}\n"));
-        error.into()
-    }
 
     /// What C is given for a result.
     pub(super) fn from_result(result: Result<(), Self>) -> Self {

@@ -14,12 +14,14 @@ use core::ffi::{c_char, c_void};
 ///
 /// A function is selected if a rule that selects matches it, or if there is none, and no rule that takes away does. As text:
 ///
+/// ```text
 ///     disk_read      the functions of exactly this name
 ///     disk_*         the functions whose whole name matches: `*` is any characters, `?` one, `[a-z]` one of these, `[!a-z]`
 ///                    one of the others, and `\` takes the next character as it is
 ///     "TEXT"         (with the quotes) a name, whatever characters it has
 ///     0x40201000     the function whose entry holds this address
 ///     !RULE          takes away what RULE matches
+/// ```
 ///
 /// Rules by name need the kernel's symbol table.
 #[derive(Clone, Copy, Debug)]

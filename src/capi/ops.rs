@@ -3,6 +3,7 @@
 //! The engine's own [`Ops`] stands at the start of a `fentry_ops`, in words that C sees as opaque. So the stubs hand a C
 //! callback the address of its `fentry_ops` as they hand a Rust one that of its `Ops`, and call it without anything between.
 
+use super::console::told;
 use super::error::fentry_error;
 use super::filter::{fentry_rule, with_filter};
 use super::regs::fentry_regs;
@@ -83,7 +84,7 @@ pub struct fentry_call {
     pub ticks: u64,
     /// How many hooked calls this one is inside of.
     pub depth: u64,
-    /// The results: x[0] to x[7]. What is written to x[0] is what the caller gets.
+    /// The results: `x[0]` to `x[7]`. What is written to `x[0]` is what the caller gets.
     pub regs: *mut fentry_regs,
     /// What the entry handler has left; zeros where there is none.
     pub data: [u64; 2],
@@ -309,7 +310,7 @@ pub unsafe extern "C" fn fentry_register(
     let registered = unsafe { Checked::new(ops) }.and_then(|ops| {
         ops.register(|engine, ops| {
             // SAFETY: 1. Our caller's promise.
-            unsafe { with_filter(rules, count, |filter| engine.register(ops, filter).map_err(fentry_error::of)) }
+            unsafe { with_filter(rules, count, |filter| engine.register(ops, filter).map_err(told)) }
         })
     });
     // SAFETY: 1. Our caller's promise.
@@ -331,7 +332,7 @@ pub unsafe extern "C" fn fentry_unregister(ops: *mut fentry_ops, functions: *mut
     let done = unsafe { Checked::new(ops) }.and_then(|ops| {
         let engine = engine()?;
         let own = ops.ops().ok_or(fentry_error::NotRegistered)?;
-        let found = engine.unregister(own).map_err(fentry_error::of)?;
+        let found = engine.unregister(own).map_err(told)?;
         ops.state().store(GONE, Ordering::Release);
         Ok(found)
     });
@@ -360,7 +361,7 @@ pub unsafe extern "C" fn fentry_set_filter(
         let engine = engine()?;
         let own = ops.ops().ok_or(fentry_error::NotRegistered)?;
         // SAFETY: 1. Our caller's promise.
-        unsafe { with_filter(rules, count, |filter| engine.set_filter(own, filter).map_err(fentry_error::of)) }
+        unsafe { with_filter(rules, count, |filter| engine.set_filter(own, filter).map_err(told)) }
     });
     // SAFETY: 1. Our caller's promise.
     fentry_error::from_result(done.map(|found| unsafe { from_c::write_if_wanted(functions, found) }))

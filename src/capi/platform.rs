@@ -347,7 +347,7 @@ fn has_landing_pads() -> bool {
     {
         use crate::callsite::BTI_C;
         const PACIASP: u32 = 0xd503_233f;
-        let function = super::engine::fentry_init as *const ();
+        let function = fentry_one_cpu_synchronize as *const ();
         // SAFETY: this crate's own code, which is mapped readable as all text is (`Image::linked`, 1), and aligned.
         let first = unsafe { function.cast::<u32>().read_volatile() };
         first == BTI_C || first == PACIASP

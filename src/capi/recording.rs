@@ -1,5 +1,6 @@
 //! Recording sessions: the tracers' rings in memory of the kernel's, and the dump that `cargo fentry trace` reads.
 
+use super::console::told;
 use super::error::fentry_error;
 use super::filter::with_options;
 use super::platform::KERNEL;
@@ -295,12 +296,14 @@ unsafe fn make_profile(recording: &fentry_recording) -> *mut Profile {
 /// Starts a session: the tracer and the functions that a command line's words ask for, recorded where `recording` says. Writes
 /// the number of functions to `functions`, if that is not NULL. Returns are hooked where threads have shadow stacks.
 ///
+/// ```text
 ///     tracer=graph       calls with their nesting, durations and results (the default)
 ///     tracer=function    calls with their callers
 ///     tracer=profile     only how often each function was called and how long it took
 ///     filter=RULE        the functions, as `struct fentry_rule` has them as text; several times
 ///     depth=N            of the graph, calls that are inside less than N others
 ///     args=N             of the function tracer, the first N arguments, 8 at most
+/// ```
 ///
 /// Other words are the kernel's own, so that it can hand over its whole command line.
 ///
@@ -344,7 +347,7 @@ unsafe fn start(recording: *const fentry_recording, line: *const c_char) -> Resu
         // SAFETY: 1. checked; our caller's promise, and no session uses it.
         PROFILE.store(unsafe { make_profile(recording) }, Ordering::Release);
         RECORDING.store(core::ptr::from_ref(recording).cast_mut(), Ordering::Release);
-        SESSION.start(engine, options).map_err(fentry_error::of)
+        SESSION.start(engine, options).map_err(told)
     })
 }
 
@@ -357,7 +360,7 @@ unsafe fn start(recording: *const fentry_recording, line: *const c_char) -> Resu
 /// `functions` is NULL or a place for a number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fentry_session_stop(functions: *mut usize) -> fentry_error {
-    let stopped = engine().and_then(|engine| SESSION.stop(engine).map_err(fentry_error::of));
+    let stopped = engine().and_then(|engine| SESSION.stop(engine).map_err(told));
     // SAFETY: 1. Our caller's promise.
     fentry_error::from_result(stopped.map(|found| unsafe { from_c::write_if_wanted(functions, found) }))
 }

@@ -11,7 +11,7 @@ use core::mem::offset_of;
 /// - `pc`, by an ops with FENTRY_OPS_IPMODIFY only: where execution goes on, a function of the same signature;
 /// - `lr`: the address that the function returns to. In a probe's entry handler that has no effect.
 ///
-/// At a function's exit, x[0] to x[7] are its results, and nothing else may be written.
+/// At a function's exit, `x[0]` to `x[7]` are its results, and nothing else may be written.
 #[derive(Debug)]
 #[repr(C)]
 pub struct fentry_regs {

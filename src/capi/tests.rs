@@ -1,11 +1,13 @@
 //! The functions as C calls them, on a simulated machine: there is one engine, so one test goes through its life.
 
 use super::context::{
-    fentry_context_counts, fentry_enter, fentry_in_callback, fentry_interrupted, fentry_is_quiescent, fentry_leave,
-    fentry_level, fentry_trace_context, fentry_trace_context_counts, fentry_trace_context_init,
+    fentry_context_counts, fentry_enter, fentry_in_callback, fentry_interrupted, fentry_leave, fentry_level,
+    fentry_trace_context, fentry_trace_context_counts, fentry_trace_context_init,
     fentry_trace_context_set_shadow_stack,
 };
-use super::engine::{fentry_check_text, fentry_forget, fentry_init, fentry_report, fentry_text_check};
+use super::engine::{
+    fentry_check_text, fentry_forget, fentry_init, fentry_is_quiescent, fentry_report, fentry_text_check,
+};
 use super::error::fentry_error as Error;
 use super::filter::fentry_rule;
 use super::ops::{

@@ -26,6 +26,8 @@ pub(crate) fn make(root: &Path) -> Result<String> {
 
 /// The header's comments without what only rustdoc understands.
 fn in_c_s_words(text: &str) -> String {
+    let is_fence = |line: &&str| line.trim_start().starts_with("* ```");
+    let text: String = text.split_inclusive('\n').filter(|line| !is_fence(line)).collect();
     text.replace(" * # Safety\n", " * Safety:\n").replace('`', "")
 }
 
@@ -45,6 +47,7 @@ mod tests {
     use std::fmt::Write as _;
     use std::mem::{align_of, offset_of};
     use std::process::Command;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use cargo_fentry::left_out::leave_out;
     use fentry::capi::context::*;
@@ -57,7 +60,6 @@ mod tests {
     use fentry::capi::regs::*;
     use fentry::capi::symbols::fentry_symbol;
 
-    use super::*;
     use crate::kernels::modules::C_COMPILERS;
     use crate::kernels::workspace::Workspace;
 
@@ -161,7 +163,10 @@ mod tests {
 
     /// Compiles a source as this language with each compiler that there is, and these flags besides.
     fn compile(workspace: &Workspace, language: &str, source: &str, flags: &[&str]) {
-        let directory = std::env::temp_dir().join(format!("fentry-header-{}-{language}", std::process::id()));
+        // Each its own: tests run at the same time.
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("fentry-header-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("source.c");
         std::fs::write(&file, source).unwrap();
