@@ -1097,6 +1097,17 @@ enum fentry_error fentry_init(const struct fentry_platform *platform,
                               struct fentry_report *report);
 
 /**
+ * Returns whether a thread of this context that is interrupted at pc (ELR_EL1) is quiescent: inside no callback, and not on
+ * its way to one. Waits for nothing, so it may be called in interrupt handlers. True before init, and for NULL.
+ *
+ * Safety:
+ *
+ * trace is NULL or a context.
+ */
+bool fentry_is_quiescent(const struct fentry_trace_context *trace,
+                         uint64_t pc);
+
+/**
  * Writes how many callsites' text is as the engine believes.
  *
  * Errors: NOT_INITIALISED, NULL_POINTER.
@@ -1259,17 +1270,6 @@ enum fentry_error fentry_leave(struct fentry_trace_context *trace,
  * trace is NULL or a context.
  */
 bool fentry_in_callback(const struct fentry_trace_context *trace);
-
-/**
- * Returns whether a thread of this context that is interrupted at pc (ELR_EL1) is quiescent: inside no callback, and not on
- * its way to one. Waits for nothing, so it may be called in interrupt handlers. True before init, and for NULL.
- *
- * Safety:
- *
- * trace is NULL or a context.
- */
-bool fentry_is_quiescent(const struct fentry_trace_context *trace,
-                         uint64_t pc);
 
 /**
  * Writes what a context has counted to counts.
