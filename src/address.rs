@@ -56,6 +56,7 @@ impl fmt::Debug for TextAddr {
 
 /// A half-open range of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct TextRange {
     /// The first address inside.
     pub start: TextAddr,

@@ -39,6 +39,7 @@
 //!   as it was ([`text`]); an ops is released once no CPU and no task can be inside its callback, also where kernel code is
 //!   preempted ([`Platform::quiesce`]);
 //! - loadable modules, placed anywhere in the address space (`module`, a feature that needs a heap);
+//! - kernels in C: a static library and its header (`capi`, a feature);
 //! - tests on a host: the engine runs on a simulated machine (`fakes`, a feature).
 //!
 //! # It does not support
@@ -55,6 +56,7 @@
 //! to this list); a test stands in the room of what it tests and may use all.
 //!
 //! ```text
+//! capi/       the same for kernels in C: what include/fentry.h declares
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
 //! engine/     which callsite calls what, now: registration, sets, plans, regions
@@ -81,6 +83,8 @@ extern crate alloc;
 
 mod address;
 pub mod callsite;
+#[cfg(feature = "capi")]
+pub mod capi;
 pub mod context;
 pub mod engine;
 #[cfg(any(test, feature = "fakes"))]
@@ -118,6 +122,10 @@ pub use ops::{Ops, OpsFlags};
 pub use platform::Platform;
 pub use record::CpuArea;
 pub use symbols::Symbols;
+
+/// The C header `include/fentry.h`, for tools that write it where a kernel is compiled (a feature).
+#[cfg(feature = "fragment")]
+pub const C_HEADER: &str = include_str!("../include/fentry.h");
 
 /// The linker fragment `examples/fentry.ld`, for tools that show it or write it where a kernel is linked (a feature).
 #[cfg(feature = "fragment")]

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`doctor`] | says whether a kernel's functions can be traced and, if not, what to change |
 //! | [`symbols`] | makes a kernel's symbol table |
+//! | [`staticlib`] | builds the library for kernels in C |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
 //! | [`verify`] | follows every function without running it |
 //! | [`pieces`] | prints the linker fragment and the guide |
@@ -27,6 +28,7 @@ mod names;
 pub mod pieces;
 pub mod progress;
 pub mod qemu;
+pub mod staticlib;
 pub mod symbols;
 pub mod trace;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use cargo_fentry::doctor::{self, DoctorArgs};
 use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
+use cargo_fentry::staticlib::{self, StaticlibArgs};
 use cargo_fentry::symbols::{self, SymbolsArgs};
 use cargo_fentry::trace::{self, TraceArgs};
 use cargo_fentry::verify::{self, VerifyArgs};
@@ -24,6 +25,7 @@ enum Task {
     Guide(GuideArgs),
     LinkerScript(LinkerScriptArgs),
     Doctor(DoctorArgs),
+    Staticlib(StaticlibArgs),
     Symbols(SymbolsArgs),
     Trace(TraceArgs),
     Verify(VerifyArgs),
@@ -46,6 +48,7 @@ fn run() -> Result<ExitCode> {
         Task::Guide(args) => pieces::guide(&args).map(|()| true)?,
         Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| true)?,
         Task::Doctor(args) => doctor::run(&args)?,
+        Task::Staticlib(args) => staticlib::run(&args).map(|()| true)?,
         Task::Symbols(args) => symbols::run(&args).map(|()| true)?,
         Task::Trace(args) => trace::run(&args, Path::new(TRACES)).map(|()| true)?,
         Task::Verify(args) => verify::run(&args)?,

@@ -239,7 +239,10 @@ pub fn run(args: &SymbolsArgs) -> Result<()> {
     let kept = Kept::symbols().but(args.section.as_deref(), args.symbols.as_ref());
     match &args.output {
         Some(output) => write_object(&args.image, output, &kept),
-        None => fill(&args.image, &kept),
+        None => {
+            println!("{}", fill(&args.image, &kept)?);
+            Ok(())
+        }
     }
 }
 
@@ -261,7 +264,11 @@ pub fn write_object(image: &Path, output: &Path, kept: &Kept) -> Result<()> {
 }
 
 /// Makes the table of an image and writes it into the image's own room, if it fits there; otherwise the file stays as it is.
-pub(crate) fn fill(image: &Path, kept: &Kept) -> Result<()> {
+///
+/// # Errors
+///
+/// The image has no functions or no room, or too little; the error says how much is needed.
+pub fn fill(image: &Path, kept: &Kept) -> Result<Filled> {
     let (filling, functions, left_out) = {
         let data = image::map(image)?;
         let contents = read_image_with(&data, kept).with_context(|| format!("cannot use {}", image.display()))?;
@@ -284,9 +291,26 @@ pub(crate) fn fill(image: &Path, kept: &Kept) -> Result<()> {
         Ok(())
     };
     write().with_context(|| format!("cannot write {}", image.display()))?;
-    println!("{}: {functions} functions, {table_len} bytes of {room} at {at:#x}", image.display());
-    left_out.iter().for_each(|left_out| println!("note: {left_out}"));
-    Ok(())
+    Ok(Filled { image: image.to_owned(), functions, table_len, room, at, left_out })
+}
+
+/// A table that was written into an image's room. `Display` says what, and where.
+#[derive(Clone, Debug)]
+pub struct Filled {
+    image: PathBuf,
+    functions: usize,
+    table_len: usize,
+    room: u64,
+    at: u64,
+    left_out: Vec<LeftOut>,
+}
+
+impl fmt::Display for Filled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { image, functions, table_len, room, at, left_out } = self;
+        write!(f, "{}: {functions} functions, {table_len} bytes of {room} at {at:#x}", image.display())?;
+        left_out.iter().try_for_each(|left_out| write!(f, "\nnote: {left_out}"))
+    }
 }
 
 /// What to write into an image.

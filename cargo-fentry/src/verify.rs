@@ -1,29 +1,31 @@
-//! `cargo fentry verify`: follows every function of an arm64 kernel or module without running it, and says what could not be
-//! followed.
+//! `cargo fentry verify`: proves an arm64 kernel or module safe to trace and to unwind without running it, and says what is
+//! not, and what could not be followed.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use fentry_verify::flow::Why;
-use fentry_verify::{Cfi, Flow, Image, NoReturn, Program};
+use fentry_verify::report::{At, Level};
+use fentry_verify::{Cfi, Flow, FunctionId, Image, NoReturn, Program, Report, Rule, Waivers, rules};
 use rustc_demangle::demangle;
+use serde_json::{Value, json};
 
 use crate::image;
 use crate::progress::Step;
 
-/// How many places of each kind are listed.
+/// How many findings of one rule are shown, and how many instructions from which control could not be followed.
 const LISTED: usize = 20;
 
-/// Follow every function of an arm64 ELF image or object, and say what could not be followed
+/// Prove an arm64 ELF image or object safe to trace and to unwind, without running it
 ///
 /// Reads the instructions: where control goes, and where the caller's registers are at each instruction. Exits with failure
-/// if the file can't be read.
+/// if a rule is broken and not waived, or if the file can't be read.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo fentry verify path/to/kernel.elf\n  cargo fentry verify module.o --no-return kernel.names"
+    after_help = "Examples:\n  cargo fentry verify path/to/kernel.elf --waivers verify.waivers\n  cargo fentry verify module.o --no-return kernel.names"
 )]
 pub struct VerifyArgs {
     /// The linked image or relocatable object, not stripped
@@ -31,37 +33,149 @@ pub struct VerifyArgs {
     /// A file of names, one a line: functions of other files that never return
     #[arg(long, value_name = "FILE")]
     no_return: Option<PathBuf>,
-    /// List every place that could not be followed or where paths disagree, not only the first ones
+    /// A file of waivers, one a line: a rule, a function or an address, ` -- `, and the reason
+    #[arg(long, value_name = "FILE")]
+    waivers: Option<PathBuf>,
+    /// Tell of this rule only
+    #[arg(long, value_name = "RULE", value_parser = rule)]
+    rule: Option<Rule>,
+    /// Tell of this function only
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+    /// List every finding and everything that could not be followed, not only the first of it
     #[arg(long)]
     all: bool,
 }
 
-/// Follows the image, and prints the summary.
+fn rule(id: &str) -> Result<Rule, String> {
+    Rule::of_id(id).ok_or_else(|| format!("the rules are {}", Rule::ALL.map(Rule::id).join(", ")))
+}
+
+/// Verifies the image, and prints what was found. Returns whether nothing was that is not waived.
 pub fn run(args: &VerifyArgs) -> Result<bool> {
     let data = image::map(&args.image)?;
     if !data.starts_with(b"\x7fELF") {
         anyhow::bail!(image::what_else(&data));
     }
     let no_return = match &args.no_return {
-        Some(path) => {
-            let names = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            NoReturn::parse(&names)
-        }
+        Some(path) => NoReturn::parse(&read(path)?),
         None => NoReturn::default(),
     };
-    let step = Step::start(format!("following {}", args.image.display()));
+    let waivers = match &args.waivers {
+        Some(path) => Waivers::parse(&read(path)?).with_context(|| format!("cannot use {}", path.display()))?,
+        None => Waivers::default(),
+    };
+    let step = Step::start(format!("verifying {}", args.image.display()));
     let image = Image::parse(&data).with_context(|| format!("cannot verify {}", args.image.display()))?;
     let program = Program::new(image);
     step.note("control flow");
     let flow = Flow::follow(&program, &no_return);
     step.note("frames");
     let cfi = Cfi::of(&flow);
+    step.note("rules");
+    let mut report = Report::new(&program, rules::check(&flow, &cfi), &waivers, &demangled);
+    if let Some(name) = &args.function {
+        if !program.functions().any(|function| is_named(&program, function, name)) {
+            anyhow::bail!("there is no function {name}");
+        }
+        report.retain(|finding| finding.is_at(name, &program, &demangled));
+    }
+    report.retain(|finding| args.rule.is_none_or(|rule| finding.rule == rule));
     step.finish(&format!("{} functions", program.functions().count()));
-    print!(
-        "{}",
-        Summary { program: &program, flow: &flow, cfi: &cfi, listed: if args.all { usize::MAX } else { LISTED } }
-    );
-    Ok(true)
+    let listed = if args.all { usize::MAX } else { LISTED };
+    if args.json {
+        println!("{:#}", json(&program, &report));
+    } else {
+        print!("{}", Findings { program: &program, report: &report, listed });
+        if args.function.is_none() && args.rule.is_none() {
+            print!("{}", Summary { program: &program, flow: &flow, cfi: &cfi, listed });
+        }
+    }
+    Ok(report.unwaived().all(|finding| finding.rule.level() != Level::Defect))
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A symbol's name without the hash that changes with each build.
+fn demangled(name: &str) -> String {
+    format!("{:#}", demangle(name))
+}
+
+fn is_named(program: &Program<'_>, function: FunctionId, name: &str) -> bool {
+    let symbols = program.function(function).symbols();
+    symbols.iter().map(|symbol| program.symbol(*symbol).name).any(|symbol| symbol == name || demangled(symbol) == name)
+}
+
+/// Where a finding is, with the function's name as the language has it.
+fn place(program: &Program<'_>, at: At) -> String {
+    let place = at.display(program).to_string();
+    let At::Insn(id) = at else { return place };
+    let Some(name) = program.function_of(id).map(|function| program.name(function)) else { return place };
+    place.replacen(name, &demangled(name), 1)
+}
+
+/// The findings, for people.
+struct Findings<'a> {
+    program: &'a Program<'a>,
+    report: &'a Report,
+    listed: usize,
+}
+
+impl fmt::Display for Findings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { program, report, listed } = *self;
+        let mut counts: BTreeMap<Rule, usize> = BTreeMap::new();
+        for finding in report.unwaived() {
+            let count = counts.entry(finding.rule).or_default();
+            *count += 1;
+            // Of what only traces lack, the number is told, unless everything is asked for.
+            let is_shown = *count <= listed && (finding.rule.level() == Level::Defect || listed == usize::MAX);
+            if !is_shown {
+                continue;
+            }
+            writeln!(f, "{}: {}", finding.rule, place(program, finding.at))?;
+            writeln!(f, "    {}", finding.text)?;
+            for step in &finding.path {
+                writeln!(f, "    {}: {}: {}", place(program, At::Insn(step.at)), program.insn(step.at), step.text)?;
+            }
+        }
+        let waived = report.all().filter(|(_, reason)| reason.is_some()).count();
+        for (rule, count) in &counts {
+            let level = if rule.level() == Level::Defect { "" } else { ", which only traces show" };
+            writeln!(f, "{count:6}  {rule}{level}")?;
+        }
+        writeln!(f, "{:6}  findings, and {waived} waived", counts.values().sum::<usize>())
+    }
+}
+
+/// The findings, for machines.
+fn json(program: &Program<'_>, report: &Report) -> Value {
+    let symbol = |at: At| match at {
+        At::Insn(id) => program.function_of(id).map(|function| program.name(function)),
+        At::Address(_) | At::Waiver(_) => None,
+    };
+    let findings = report.all().map(|(finding, waived)| {
+        let path = finding.path.iter().map(|step| {
+            let at = At::Insn(step.at);
+            json!({ "address": at.address(program), "place": place(program, at), "text": step.text })
+        });
+        json!({
+            "rule": finding.rule.id(),
+            "level": match finding.rule.level() { Level::Defect => "defect", Level::Trace => "trace" },
+            "symbol": symbol(finding.at),
+            "address": finding.at.address(program),
+            "place": place(program, finding.at),
+            "text": finding.text,
+            "path": path.collect::<Vec<_>>(),
+            "waived": waived,
+        })
+    });
+    json!({ "findings": findings.collect::<Vec<_>>() })
 }
 
 /// What was followed and what was not.

@@ -73,27 +73,62 @@ fn verify_refuses_what_is_no_image_and_follows_what_is_one() {
         assert!(said(&output).contains("not for arm64"), "{}", said(&output));
     }
     let file = std::env::temp_dir().join(format!("fentry-verify-command-{}.o", std::process::id()));
-    std::fs::write(&file, object_with_a_function()).unwrap();
+    std::fs::write(&file, object_of([0x0400_0000, 0xd65f_03c0])).unwrap();
     let output = run(&["verify", file.to_str().unwrap()]);
     std::fs::remove_file(&file).unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("not-followed: f+0x0 (.text+0x0)"), "{}", said(&output));
     assert!(said(&output).contains("functions     1, and 0 parts of them; 0 never return"), "{}", said(&output));
     assert!(said(&output).contains("instructions  2 in functions, 1 followed"), "{}", said(&output));
     assert!(said(&output).contains("f 0x100000000: the instruction 0x04000000 is not known"), "{}", said(&output));
 }
 
-/// An object with one function: an instruction of SVE's, and RET.
-fn object_with_a_function() -> Vec<u8> {
+#[test]
+fn verify_fails_while_a_finding_is_not_waived() {
+    let file = |end: &str| std::env::temp_dir().join(format!("fentry-verify-waived-{}.{end}", std::process::id()));
+    let (object, waivers) = (file("o"), file("waivers"));
+    let with = |args: &[&str]| run(&[&["verify", object.to_str().unwrap()], args].concat());
+    let waived = |text: &str| {
+        std::fs::write(&waivers, text).unwrap();
+        with(&["--waivers", waivers.to_str().unwrap()])
+    };
+    // Two NOPs that no entry names.
+    std::fs::write(&object, object_of([0xd503_201f, 0xd503_201f, 0xd65f_03c0])).unwrap();
+    let output = with(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("callsite-missing: f+0x0 (.text+0x0)"), "{}", said(&output));
+    let output = with(&["--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let finding = &json["findings"][0];
+    assert_eq!((output.status.code(), &finding["rule"]), (Some(1), &"callsite-missing".into()));
+    assert_eq!((&finding["symbol"], &finding["address"]), (&"f".into(), &".text+0x0".into()));
+    let output = waived("callsite-missing f -- it is never traced");
+    assert!(output.status.success() && said(&output).contains("0  findings, and 1 waived"), "{}", said(&output));
+    // Nothing else may be asked for than there is; nothing else is told than was asked for.
+    assert!(with(&["--rule", "callsite-stray"]).status.success());
+    assert!(!with(&["--rule", "callsite"]).status.success() && !with(&["--function", "g"]).status.success());
+    assert_eq!(with(&["--function", "f", "--rule", "callsite-missing"]).status.code(), Some(1));
+    // A waiver says why, and is needed.
+    let output = waived("callsite-missing f");
+    assert!(!output.status.success() && said(&output).contains("line 1: "), "{}", said(&output));
+    let output = waived("callsite-missing f -- it is never traced\ncallsite-stray f -- nor this");
+    assert!(!output.status.success() && said(&output).contains("line 2 of the waivers"), "{}", said(&output));
+    std::fs::remove_file(&object).unwrap();
+    std::fs::remove_file(&waivers).unwrap();
+}
+
+/// An object with one function of these instructions.
+fn object_of<const N: usize>(words: [u32; N]) -> Vec<u8> {
     use object::write::{Object, StandardSection, Symbol, SymbolSection};
     use object::{Architecture, BinaryFormat, Endianness, SymbolFlags, SymbolKind, SymbolScope};
     let mut object = Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
     let text = object.section_id(StandardSection::Text);
-    let words = [0x0400_0000_u32, 0xd65f_03c0].map(u32::to_le_bytes).concat();
+    let words = words.map(u32::to_le_bytes).concat();
     object.append_section_data(text, &words, 4);
     object.add_symbol(Symbol {
         name: b"f".to_vec(),
         value: 0,
-        size: 8,
+        size: words.len() as u64,
         kind: SymbolKind::Text,
         scope: SymbolScope::Dynamic,
         weak: false,

@@ -2,10 +2,14 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=kernel.ld");
+    // integration
     println!("cargo:rerun-if-changed=../fentry.ld");
+    // end of integration
     if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "none") {
         let here = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
+        // integration
         println!("cargo:rustc-link-arg-bins=-T{here}/../fentry.ld");
+        // end of integration
         println!("cargo:rustc-link-arg-bins=-T{here}/kernel.ld");
     }
 }

@@ -132,6 +132,13 @@ impl FtraceRegs<'_> {
         FtraceRegs { saved: self.saved, call: PhantomData }
     }
 
+    /// The registers' address, for C. They are used through it only as long as the view is borrowed.
+    #[cfg(feature = "capi")]
+    #[inline]
+    pub(crate) const fn as_ptr(&mut self) -> NonNull<SavedRegs> {
+        self.saved
+    }
+
     #[inline]
     pub(crate) const fn saved(&self) -> &SavedRegs {
         // SAFETY: the type's invariant; `self` is borrowed as long as the reference lives.

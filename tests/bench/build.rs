@@ -37,7 +37,10 @@ generated_functions:
 /// What is changed of the repository's linker script: the callsites of all other code are dropped, so that the engine
 /// has exactly as many as were asked for.
 const SCRIPT_CHANGES: [(&str, &str); 2] = [
-    ("KEEP(*(__patchable_function_entries))", "KEEP(*libgenerated-*.rlib:*(__patchable_function_entries))"),
+    (
+        "KEEP(*(EXCLUDE_FILE(*.rcgu.o) __patchable_function_entries))\n        *(__patchable_function_entries)",
+        "KEEP(*libgenerated-*.rlib:*(__patchable_function_entries))",
+    ),
     ("/DISCARD/ : {", "/DISCARD/ : {\n        *(__patchable_function_entries)"),
 ];
 

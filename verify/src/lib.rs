@@ -35,6 +35,8 @@
 //! The folders of `src/` are the architecture. A room uses only the rooms below it.
 //!
 //! ```text
+//! rules/      the validators: what must hold of every function that may be traced and unwound
+//! report/     what validators find, and what of it is waived
 //! proof/      what compilers say of their frames, and programs to ask them about (feature `proof`)
 //! cfi/        where the caller's registers are, at each instruction; how two such states differ
 //! flow/       where control goes: jump tables, calls that do not come back, what could not be followed
@@ -49,9 +51,12 @@ pub mod image;
 pub mod program;
 #[cfg(any(test, feature = "proof"))]
 pub mod proof;
+pub mod report;
+pub mod rules;
 pub mod value;
 
 pub use cfi::Cfi;
 pub use flow::{Flow, NoReturn};
 pub use image::{Image, ImageError};
 pub use program::{FunctionId, InsnId, Program, SectionId};
+pub use report::{Finding, Report, Rule, Waivers};

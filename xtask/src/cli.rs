@@ -25,7 +25,7 @@ use crate::test::stress::{self, StressArgs};
 use crate::test::suite::{self, Selection};
 use crate::test::{host, loader};
 use crate::trace::{self, TraceArgs};
-use crate::{bench, corpus, insn_proof, setup};
+use crate::{bench, corpus, header, insn_proof, setup};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ enum Task {
     Test(TestArgs),
     /// Check formatting, clippy (for the host and for arm64) and documentation
     Check,
+    /// Make include/fentry.h anew of src/capi
+    Header,
     Miri(MiriArgs),
     Build(BuildArgs),
     Qemu(QemuArgs),
@@ -207,6 +209,7 @@ pub(crate) fn run() -> Result<ExitCode> {
             let source = setup::run(&workspace, None)?;
             Ok(exit_code(host::check(&workspace, Some(&source))?.is_empty()))
         }
+        Task::Header => header::write(&Workspace::load()?.root).map(|()| ExitCode::SUCCESS),
         Task::Miri(args) => suite::run_miri(&Workspace::load()?, args.filter.as_deref()).map(exit_code),
         Task::Build(args) => build(&args),
         Task::Qemu(args) => boot(args),

@@ -6,6 +6,7 @@
 mod bench;
 mod cli;
 mod corpus;
+mod header;
 mod insn_proof;
 mod kernels;
 mod llvm;

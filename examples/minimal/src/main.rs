@@ -1,22 +1,26 @@
 //! The smallest kernel that traces one of its own functions: it prints who called `greet`, with which arguments.
 //!
 //! What it takes to add fentry to a kernel is marked with numbers: 1 the compiler's flags (`.cargo/config.toml` of this
-//! repository), 2 the linker fragment (`build.rs`), 3 the platform, 4 the base register, 5 init, 6 the first trace. The rest
-//! is what any kernel has: an entry point, page tables, a console, a panic handler.
+//! repository), 2 the linker fragment (`build.rs`), 3 the platform, 4 the base register, 5 init, 6 the first trace; between
+//! lines that say `integration` and `end of integration`, since a test counts them. The rest is what any kernel has: an
+//! entry point, page tables, a console, a panic handler.
 #![no_std]
 #![no_main]
 
 use aarch64_rt::{ExceptionHandlers, InitialPagetable, entry, exception_handlers, initial_pagetable};
-use core::arch::asm;
 use core::fmt::{self, Write};
 use core::hint::black_box;
-use core::mem::offset_of;
 use core::panic::PanicInfo;
+use qemu_exit::QEMUExit;
+
+// integration
+use core::arch::asm;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use fentry::callsite::Layout;
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
 use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TextRange, TraceContext};
-use qemu_exit::QEMUExit;
+// end of integration
 
 // The page tables: three blocks of 1 GiB. Nothing is both writable and executable.
 const VALID: usize = 1 | 1 << 10; // a block that was accessed
@@ -33,6 +37,7 @@ initial_pagetable!({
     InitialPagetable(gibibytes)
 });
 
+// integration
 /// 3. What fentry asks of a kernel.
 struct OneCpu;
 
@@ -59,16 +64,25 @@ unsafe impl Platform for OneCpu {
 
 static PLATFORM: OneCpu = OneCpu;
 static ENGINE: Engine = Engine::new(&PLATFORM);
+// end of integration
 
 /// 4. What this kernel keeps for its CPU, among it the engine's own words.
 #[repr(C)]
 struct Cpu {
     number: u32,
+    // integration
     trace: TraceContext,
+    // end of integration
 }
 
-static CPU: Cpu = Cpu { number: 0, trace: TraceContext::new() };
+static CPU: Cpu = Cpu {
+    number: 0,
+    // integration
+    trace: TraceContext::new(),
+    // end of integration
+};
 
+// integration
 /// 6. What is called at each entry of `greet`.
 static WATCH: Ops = Ops::new(watch);
 
@@ -83,6 +97,7 @@ extern "C" fn watch(ip: TextAddr, parent_ip: TextAddr, _ops: &'static Ops, regs:
         Err(_) => say(format_args!("  {ip} ({times}, {volume}) <- {parent_ip}")),
     }
 }
+// end of integration
 
 #[inline(never)]
 extern "C" fn greet(times: u64, volume: u64) -> u64 {
@@ -96,6 +111,7 @@ fn party() -> u64 {
 
 entry!(main);
 fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
+    // integration
     // SAFETY: nothing else uses the register, and `CPU` lives for ever.
     unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const CPU, options(nostack, preserves_flags)) };
 
@@ -108,9 +124,12 @@ fn main(_: u64, _: u64, _: u64, _: u64) -> ! {
 
     let function = TextAddr::new((greet as *const ()).addr() as u64);
     ENGINE.register(&WATCH, &Filter::new(&[Rule::address(function)])).expect("registration");
+    // end of integration
     say(format_args!("traced:"));
     let sum = party();
+    // integration
     ENGINE.unregister(&WATCH).expect("the ops is registered");
+    // end of integration
     say(format_args!("not traced:"));
     assert_eq!(party(), sum);
     say(format_args!("  the same result: {sum}"));

@@ -175,6 +175,12 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         writer.finish()
     }
 
+    /// Whether it has begun, or is beginning.
+    #[cfg(feature = "capi")]
+    pub(crate) fn has_begun(&self) -> bool {
+        self.tracer.load(Ordering::Relaxed) != NONE
+    }
+
     fn running(&self) -> Option<Tracer> {
         let number = self.tracer.load(Ordering::Relaxed);
         Tracer::ALL.into_iter().find(|tracer| *tracer as u8 == number)

@@ -96,11 +96,15 @@ impl fmt::Display for Options<'_> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { tracer: Tracer::Graph, rules: ArrayVec::new(), depth: usize::MAX, arguments: 0 }
+        Self::NONE
     }
 }
 
 impl<'a> Options<'a> {
+    /// What no words ask for.
+    pub(crate) const NONE: Self =
+        Self { tracer: Tracer::Graph, rules: ArrayVec::new_const(), depth: usize::MAX, arguments: 0 };
+
     /// Reads what these words ask for, as [`words`](super::words) divides a line; of two that contradict each other, the
     /// later one.
     ///
@@ -108,11 +112,17 @@ impl<'a> Options<'a> {
     ///
     /// The first word that begins as one of the session's own and goes on wrong.
     pub fn parse(words: impl IntoIterator<Item = &'a str>) -> Result<Self, OptionError<'a>> {
-        let mut options = Self::default();
-        for word in words {
-            options.take(word).map_err(|cause| OptionError { word, cause })?;
-        }
+        let mut options = Self::NONE;
+        options.read(words)?;
         Ok(options)
+    }
+
+    /// Reads what these words ask for into options that are there already, since they are large.
+    pub(crate) fn read(&mut self, words: impl IntoIterator<Item = &'a str>) -> Result<(), OptionError<'a>> {
+        for word in words {
+            self.take(word).map_err(|cause| OptionError { word, cause })?;
+        }
+        Ok(())
     }
 
     fn take(&mut self, word: &'a str) -> Result<(), OptionCause> {

@@ -182,12 +182,18 @@ impl State {
     pub(super) fn lost_in(&self, joined: &Self) -> Vec<Difference> {
         // A frame of which x29 tells may have any size: alloca.
         let is_told_by_fp = matches!(self.fp, Fp::Frame(_)) && self.fp == joined.fp;
-        self.compare(
+        let mut lost = self.compare(
             joined,
             |one, other| one.is_none() || one == other || is_told_by_fp,
             |one, other| one == Fp::Other || one == other,
             |one, other| !one.is_known() || one.agrees(&other),
-        )
+        );
+        // A call has changed LR on one path: the return address is still where both have it, signed as before.
+        let is_alike = |keys: (Option<Key>, Option<Key>), other: (Option<Key>, Option<Key>)| {
+            keys.0.or(keys.1) == other.0.or(other.1)
+        };
+        lost.retain(|lost| !matches!(lost, Difference::Signature { here, there } if is_alike(*here, *there)));
+        lost
     }
 
     fn compare(

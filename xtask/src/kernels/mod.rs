@@ -5,7 +5,10 @@
 //! is about that kernel. Nothing here knows one by its name.
 
 pub(crate) mod build;
+pub(crate) mod c;
 pub(crate) mod console;
+#[cfg(test)]
+mod integration;
 pub(crate) mod linker;
 pub(crate) mod modules;
 pub(crate) mod toolchain;

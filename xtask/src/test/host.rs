@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use cargo_fentry::left_out::LEFT_OUT;
 use cargo_fentry::progress::Step;
 
+use crate::header;
 use crate::kernels::toolchain::{self, RustSource, cargo, kernel_cargo};
 use crate::kernels::variant::HARD_FLOAT;
 use crate::kernels::workspace::{KernelKind, Workspace};
@@ -24,18 +25,23 @@ enum By {
     Cargo(fn(&Workspace, Option<&RustSource>) -> Option<Command>),
     /// Our own check of the crates' imports.
     Rooms,
+    /// Whether the C header is what the crate says.
+    Header,
 }
 
-/// The folders of the crates whose first page has an order of rooms.
-const WITH_ROOMS: [&str; 2] = ["", "verify/"];
+/// The folders of the crates whose first page has an order of rooms, and whether files of one room may import each other in
+/// circles: the checker's still do.
+const WITH_ROOMS: [(&str, bool); 2] = [("", false), ("verify/", true)];
 
 /// Every check, the quickest first.
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 10] = [
     Check { what: "formatting", component: Some("fmt"), by: By::Cargo(formatting) },
     Check { what: "imports between the rooms", component: None, by: By::Rooms },
+    Check { what: "the C header", component: None, by: By::Header },
     Check { what: "clippy for the host", component: Some("clippy"), by: By::Cargo(clippy_host) },
     Check { what: "clippy without features", component: Some("clippy"), by: By::Cargo(clippy_bare) },
     Check { what: "clippy of the fakes alone", component: Some("clippy"), by: By::Cargo(clippy_fakes) },
+    Check { what: "clippy of the C interface alone", component: Some("clippy"), by: By::Cargo(clippy_capi) },
     Check { what: "clippy for arm64", component: Some("clippy"), by: By::Cargo(clippy_arm64) },
     Check { what: "clippy of the examples", component: Some("clippy"), by: By::Cargo(clippy_examples) },
     Check { what: "documentation", component: None, by: By::Cargo(documentation) },
@@ -106,8 +112,8 @@ impl Check {
             }
             By::Rooms => {
                 let mut counts = Vec::new();
-                for crate_with_rooms in WITH_ROOMS {
-                    match rooms::check(&workspace.root.join(crate_with_rooms))? {
+                for (crate_with_rooms, may_circle) in WITH_ROOMS {
+                    match rooms::check(&workspace.root.join(crate_with_rooms), may_circle)? {
                         Verdict::Holds(count) => counts.push(count),
                         Verdict::Broken(wrong) => {
                             let lines: String =
@@ -118,6 +124,10 @@ impl Check {
                 }
                 Ok(Outcome::Good(format!("good ({})", counts.join("; "))))
             }
+            By::Header => Ok(match header::check(&workspace.root)? {
+                None => Outcome::Good("good".to_owned()),
+                Some(wrong) => Outcome::Wrong(wrong),
+            }),
         }
     }
 }
@@ -158,10 +168,18 @@ fn clippy_fakes(workspace: &Workspace, _source: Option<&RustSource>) -> Option<C
     Some(command)
 }
 
+/// Clippy of the crate as a kernel in C has it, but for the host.
+fn clippy_capi(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Command> {
+    let features = ["--no-default-features", "--features", "capi"];
+    let mut command = in_root(workspace, &["clippy", "--quiet", "--locked", "-p", "fentry"]);
+    command.args(features).args(["--", "-D", "warnings"]);
+    Some(command)
+}
+
 /// Clippy of what is built for arm64, in a target directory of its own: the crate, the boot tests, their modules.
 fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
     let mut cargo = clippy_kernels(workspace, source?, KernelKind::BootTest);
-    cargo.args(["--package", "fentry", "--lib"]);
+    cargo.args(["--package", "fentry", "--lib", "--features", "fentry/capi"]);
     for module in &workspace.modules {
         cargo.args(["--package", module]);
     }

@@ -12,10 +12,12 @@ use cargo_fentry::qemu::{self, Boot, Outcome};
 
 use crate::bench;
 use crate::kernels::build::{self, Image};
+use crate::kernels::c;
 use crate::kernels::console::{self, Verdict};
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::Variant;
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
+use crate::test::c_kernels;
 use crate::test::host::{self, Count, Tested};
 use crate::test::miri;
 use crate::test::packages;
@@ -48,7 +50,7 @@ pub(crate) struct Selection {
 }
 
 /// A line of the summary.
-struct Row {
+pub(super) struct Row {
     what: String,
     count: Count,
     took: Duration,
@@ -57,8 +59,12 @@ struct Row {
 }
 
 impl Row {
-    fn new(what: impl Into<String>, count: Count, took: Duration) -> Self {
+    pub(super) fn new(what: impl Into<String>, count: Count, took: Duration) -> Self {
         Self { what: what.into(), count, took, left_out: Vec::new() }
+    }
+
+    pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
+        Self { left_out, ..self }
     }
 }
 
@@ -141,7 +147,8 @@ pub(crate) fn boots_any(workspace: &Workspace, selection: &Selection) -> bool {
     has_packages(selection)
         || selection.variants.iter().any(|variant| {
             let traces = traced_kernels(workspace, variant, selection).next().is_some();
-            traces || !kernels_for(workspace, variant, selection).is_empty()
+            let in_c = c::kernels_for(workspace, variant, selection.filter.as_deref()).next().is_some();
+            traces || in_c || !kernels_for(workspace, variant, selection).is_empty()
         })
 }
 
@@ -156,6 +163,9 @@ pub(crate) fn list(workspace: &Workspace, selection: &Selection) {
     }
     for variant in &selection.variants {
         for kernel in kernels_for(workspace, variant, selection) {
+            println!("{variant}: {}", kernel.name);
+        }
+        for kernel in c::kernels_for(workspace, variant, selection.filter.as_deref()) {
             println!("{variant}: {}", kernel.name);
         }
         for _ in traced_kernels(workspace, variant, selection) {
@@ -195,6 +205,7 @@ fn boot_all(workspace: &Workspace, source: &RustSource, selection: &Selection) -
             }
             // What is traced is an example, and built by now.
             if kind == KernelKind::Example {
+                rows.extend(c_kernels::boot(workspace, source, variant, selection));
                 for (kernel, functions) in traced_kernels(workspace, variant, selection) {
                     rows.push(check_traces(workspace, source, variant, kernel, functions));
                 }

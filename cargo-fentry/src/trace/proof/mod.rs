@@ -31,14 +31,28 @@ pub fn missing_readers() -> Vec<&'static str> {
 ///
 /// The dump can't be read, or something does not hold.
 pub fn check(dump: &Path, image: &Path, directory: &Path, left_out: &[&str]) -> Result<BTreeMap<String, u64>> {
-    check_counts(&std::fs::read(dump)?)?;
-    let trace = record::read(dump, &record::functions_of(image)?)?;
-    check_balance(&trace)?;
+    let trace = read(dump, image)?;
     // A profile has no events to export.
     if trace.profile.is_empty() {
         check_formats(&trace, directory, left_out)?;
     }
     Ok(calls_by_name(&trace))
+}
+
+/// Checks the dump itself, and gives how often each function was called.
+///
+/// # Errors
+///
+/// As [`check`].
+pub fn calls(dump: &Path, image: &Path) -> Result<BTreeMap<String, u64>> {
+    read(dump, image).map(|trace| calls_by_name(&trace))
+}
+
+fn read(dump: &Path, image: &Path) -> Result<Trace> {
+    check_counts(&std::fs::read(dump)?)?;
+    let trace = record::read(dump, &record::functions_of(image)?)?;
+    check_balance(&trace)?;
+    Ok(trace)
 }
 
 /// How often each function was called.

@@ -107,3 +107,17 @@ fn a_loop_that_probes_a_frame_ends_where_it_was_meant_to() {
     assert_eq!(states[5].sp(), Some(0x4000));
     assert!(states[7].is_as_at_entry());
 }
+
+#[test]
+fn a_call_on_one_path_does_not_lose_a_signed_return_address() {
+    // paciasp; stp x29, x30, [sp, #-16]!; mov x29, sp; cbz x0, +8; blr x0; ldp x29, x30, [sp], #16; retaa
+    let words = [0xd503_233f, 0xa9bf_7bfd, 0x9100_03fd, 0xb400_0040, 0xd63f_0000, 0xa8c1_7bfd, 0xd65f_0bff];
+    with(&words, |cfi| {
+        assert_eq!(cfi.conflicts(), []);
+        let meet = cfi.state(InsnId::new(5)).unwrap();
+        assert_eq!((meet.lr_key(), meet.saved_lr_key()), (None, Some(Key::A)));
+    });
+    // paciasp on one of the paths only.
+    let words = [0xb400_0040, 0xd503_233f, 0xa9bf_7bfd, 0xa8c1_7bfd, RET];
+    assert!(with(&words, |cfi| !cfi.conflicts().is_empty()));
+}

@@ -1,0 +1,306 @@
+//! Registers at callsites: an enabled callsite, and the stub that it calls, change x9 to x17 and the flags.
+//!
+//! AAPCS64 6.1.1 lets a callee do that, and compilers that know a callee may still rely on what it does not do (inter-procedural
+//! register allocation). So both sides are proven:
+//!
+//! - a function that can be patched reads none of them at its entry, by liveness against the direction of control;
+//! - nobody keeps a value in one of them over a call of such a function, or of one that calls such a function in its turn.
+//!
+//! A call is taken to change none of them, and to read what its callee reads at its entry: a value that somebody keeps over a
+//! call is seen for what it is. An unknown instruction is taken to read none; a function with one is told of as not followed.
+//!
+//! # What does not count as a read
+//! Compilers copy what has no value: the payload of an enum's variant that has none lies in a register that was never written
+//! on that path, and is stored all the same. Such a read has a path on which the register was written since the last call, for
+//! the variants that have a payload. So a read counts only where no such path leads to it. What is kept over a call on one
+//! path and written behind it on another is therefore not found.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use fentry::insn::{Insn, Reg, Width};
+
+use super::sites::Sites;
+use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
+use crate::program::{FunctionId, InsnId, Program};
+use crate::report::{At, Finding, Rule, Step};
+
+/// x9 to x17 in bits 9 to 17, the flags in bit 0.
+type Set = u32;
+
+const REGISTERS: Set = 0x3fe00;
+const FLAGS: Set = 1;
+
+pub(super) fn check(flow: &Flow<'_>, sites: &Sites) -> Vec<Finding> {
+    if sites.is_empty() {
+        return Vec::new();
+    }
+    let solved = Solved::of(flow);
+    let changes = solved.changing(flow.program(), sites);
+    let mut findings = Vec::new();
+    for (function, callsite) in sites.functions() {
+        let live = solved.at_entry(function);
+        let Some(at) = flow.program().at(callsite.mov_addr()).filter(|_| live != 0) else { continue };
+        let what = format!("{} at its callsite, which changes them", names(live, "live"));
+        let path = solved.readers(flow, at, live);
+        findings.push(Finding::new(Rule::LiveAtCallsite, At::Insn(at), what).by(path));
+    }
+    for (function, kept) in &solved.kept {
+        for Kept { call, behind, live } in kept {
+            let onward = flow.onward(*call);
+            let Some(callee) = onward.call else { continue };
+            let name = match callee {
+                Callee::Function(callee) if changes.contains(&callee) => flow.program().name(callee),
+                Callee::Inside(_) | Callee::Function(_) | Callee::Outside(_) => continue,
+                Callee::External(name) => name,
+                Callee::Register(_) => "whatever a register says",
+            };
+            let of = flow.program().name(*function);
+            let what = format!("{} by {of} over this call of {name}, which may change them", names(*live, "kept"));
+            findings
+                .push(Finding::new(Rule::KeptOverCall, At::Insn(*call), what).by(solved.readers(flow, *behind, *live)));
+        }
+    }
+    findings
+}
+
+/// A call over which something is kept.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    call: InsnId,
+    /// The instruction to which it comes back.
+    behind: InsnId,
+    live: Set,
+}
+
+/// What is known of all functions.
+#[derive(Debug, Default)]
+struct Solved {
+    /// What is live at functions' entries, where that is anything.
+    at_entry: HashMap<FunctionId, Set>,
+    kept: HashMap<FunctionId, Vec<Kept>>,
+    callers: HashMap<FunctionId, HashSet<FunctionId>>,
+    /// Functions that call what is not known.
+    open: HashSet<FunctionId>,
+}
+
+impl Solved {
+    /// Solves functions until none of their callees' entries changes any more. Sets only grow, so this ends.
+    fn of(flow: &Flow<'_>) -> Self {
+        let mut solved = Self::default();
+        let mut to_do: Vec<FunctionId> = flow.program().functions().collect();
+        while let Some(function) = to_do.pop() {
+            let live = solved.solve(flow, function);
+            if live != solved.at_entry(function) {
+                solved.at_entry.insert(function, live);
+                to_do.extend(solved.callers.get(&function).into_iter().flatten());
+            }
+        }
+        solved
+    }
+
+    fn at_entry(&self, function: FunctionId) -> Set {
+        self.at_entry.get(&function).copied().unwrap_or(0)
+    }
+
+    /// What is live at the function's entry; notes whom it calls, and what it keeps.
+    fn solve(&mut self, flow: &Flow<'_>, function: FunctionId) -> Set {
+        let body = Body::of(flow, function);
+        let mut live = vec![0; body.blocks.len()];
+        let mut to_do: Vec<usize> = (0..live.len()).collect();
+        while let Some(block) = to_do.pop() {
+            let before = self.before(&body, &live, block, |_, _| {});
+            if before != live[block] {
+                live[block] = before;
+                to_do.extend(&body.graph.blocks()[block].before);
+            }
+        }
+        let mut kept = Vec::new();
+        for block in 0..live.len() {
+            self.before(&body, &live, block, |line, live| {
+                if let (Some(behind), 1..) = (line.comes_back_to, live) {
+                    kept.push(Kept { call: line.id, behind, live });
+                }
+            });
+        }
+        for callee in body.lines().flat_map(|line| &line.callees) {
+            self.callers.entry(*callee).or_default().insert(function);
+        }
+        if body.lines().any(|line| line.is_open) {
+            self.open.insert(function);
+        }
+        // Solved again, it may keep more.
+        self.kept.insert(function, kept);
+        live.get(body.graph.entry()).copied().unwrap_or(0)
+    }
+
+    /// What is live before a block, by what is live before others; `each` is told what is live behind each instruction.
+    fn before(&self, body: &Body, live: &[Set], block: usize, mut each: impl FnMut(&Line, Set)) -> Set {
+        let mut now = body.graph.blocks()[block].after.iter().fold(0, |all, after| all | live[*after]);
+        for line in body.blocks[block].iter().rev() {
+            each(line, now);
+            now = self.reads(line) | (now & !line.writes);
+        }
+        now
+    }
+
+    /// What an instruction reads, and the callee that it goes to, of what was not just written.
+    fn reads(&self, line: &Line) -> Set {
+        let by_callees = line.callees.iter().fold(0, |all, callee| all | self.at_entry(*callee));
+        (line.reads | by_callees) & !line.fresh
+    }
+
+    /// The functions that can be patched, and those that may come to call one of them.
+    fn changing(&self, program: &Program<'_>, sites: &Sites) -> HashSet<FunctionId> {
+        let patchable = sites.functions().map(|(function, _)| function);
+        let mut to_do: Vec<FunctionId> = patchable.chain(self.open.iter().copied()).collect();
+        let mut changing = HashSet::new();
+        while let Some(function) = to_do.pop() {
+            let function = program.parent(function);
+            if changing.insert(function) {
+                to_do.extend(self.callers.get(&function).into_iter().flatten());
+            }
+        }
+        changing
+    }
+
+    /// Where the values are read that are live at an instruction, each with one reader.
+    fn readers(&self, flow: &Flow<'_>, from: InsnId, live: Set) -> Vec<Step> {
+        let Some(function) = flow.program().function_of(from) else { return Vec::new() };
+        let body = Body::of(flow, flow.program().parent(function));
+        let lines: HashMap<InsnId, &Line> = body.lines().map(|line| (line.id, line)).collect();
+        let bits = (0..Set::BITS).map(|bit| 1 << bit).filter(|bit| live & bit != 0);
+        bits.filter_map(|bit| {
+            let mut seen = HashSet::new();
+            let mut to_do = VecDeque::from([from]);
+            while let Some(id) = to_do.pop_front() {
+                let line = lines.get(&id)?;
+                if self.reads(line) & bit != 0 {
+                    return Some(Step::new(id, names(bit, "read here")));
+                }
+                if line.writes & bit == 0 {
+                    to_do.extend(flow.onward(id).successors().filter(|next| seen.insert(*next)));
+                }
+            }
+            None
+        })
+        .collect()
+    }
+}
+
+/// A function's instructions, as far as they matter here.
+#[derive(Debug)]
+struct Body {
+    graph: Graph,
+    /// As many as the graph has.
+    blocks: Vec<Vec<Line>>,
+}
+
+/// What one instruction does.
+#[derive(Debug)]
+struct Line {
+    id: InsnId,
+    reads: Set,
+    writes: Set,
+    /// What was written on some path that leads here, with no call since.
+    fresh: Set,
+    /// Whom it calls, or jumps to at the end.
+    callees: Vec<FunctionId>,
+    /// Whether it goes to what is not known.
+    is_open: bool,
+    /// The instruction behind, if it is a call that comes back.
+    comes_back_to: Option<InsnId>,
+}
+
+impl Body {
+    fn of(flow: &Flow<'_>, function: FunctionId) -> Self {
+        let graph = flow.graph(function);
+        let line = |id: InsnId| {
+            let insn = flow.program().insn(id);
+            let onward = flow.onward_by(id, &insn.effects());
+            let mut line = Line {
+                id,
+                reads: reads(&insn),
+                writes: writes(&insn),
+                fresh: 0,
+                callees: Vec::new(),
+                is_open: false,
+                comes_back_to: onward.next.filter(|_| onward.call.is_some()),
+            };
+            for callee in callees_of(&onward) {
+                match callee {
+                    Callee::Function(callee) => line.callees.push(callee),
+                    Callee::Register(_) | Callee::External(_) => line.is_open = true,
+                    Callee::Inside(_) | Callee::Outside(_) => {}
+                }
+            }
+            line
+        };
+        let insns = |block: &Block| {
+            let (start, end) = (*block.insns.start(), *block.insns.end());
+            flow.program().from(start).take_while(move |id| *id <= end)
+        };
+        let blocks = graph.blocks().iter().map(|block| insns(block).map(line).collect()).collect();
+        let mut body = Self { graph, blocks };
+        body.find_fresh();
+        body
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.blocks.iter().flatten()
+    }
+
+    fn find_fresh(&mut self) {
+        let mut before = vec![0; self.blocks.len()];
+        let mut to_do: Vec<usize> = (0..before.len()).collect();
+        while let Some(block) = to_do.pop() {
+            let mut now = before[block];
+            for line in &mut self.blocks[block] {
+                line.fresh = now;
+                now = if line.comes_back_to.is_some() { 0 } else { now | line.writes };
+            }
+            for after in &self.graph.blocks()[block].after {
+                if now & !before[*after] != 0 {
+                    before[*after] |= now;
+                    to_do.push(*after);
+                }
+            }
+        }
+    }
+}
+
+/// What is called, or jumped to at the end.
+fn callees_of<'a>(onward: &Onward<'a>) -> impl Iterator<Item = Callee<'a>> + use<'a> {
+    let siblings = onward.exits.into_iter().flatten().filter_map(|exit| match exit {
+        Exit::Sibling(callee) => Some(callee),
+        _ => None,
+    });
+    onward.call.into_iter().chain(siblings)
+}
+
+fn reads(insn: &Insn) -> Set {
+    let effects = insn.effects();
+    match insn {
+        Insn::Unknown { .. } => 0,
+        _ => effects.reads.bits() & REGISTERS | if effects.reads_flags { FLAGS } else { 0 },
+    }
+}
+
+fn writes(insn: &Insn) -> Set {
+    let effects = insn.effects();
+    match insn {
+        Insn::Unknown { .. } => 0,
+        _ => effects.writes.bits() & REGISTERS | if effects.writes_flags { FLAGS } else { 0 },
+    }
+}
+
+/// `x9 is live`, `x9, x10 and the flags are live`.
+fn names(set: Set, how: &str) -> String {
+    let registers = (9..=17).filter(|number| set >> number & 1 == 1);
+    let mut names: Vec<String> =
+        registers.filter_map(|number| Some(Reg::x(number)?.name(Width::X).to_string())).collect();
+    if set & FLAGS != 0 {
+        names.push("the flags".to_owned());
+    }
+    let is_one = names.len() == 1 && set & FLAGS == 0;
+    format!("{} {} {how}", names.join(", "), if is_one { "is" } else { "are" })
+}

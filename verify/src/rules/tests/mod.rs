@@ -1,0 +1,120 @@
+//! Defects, put into assembly on purpose, and what comes near to being one. An assembler that we did not write makes the
+//! objects.
+
+mod callsites;
+mod registers;
+mod stack;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::flow::{Flow, NoReturn};
+use crate::image::Image;
+use crate::program::Program;
+use crate::report::{At, Finding};
+use crate::{Cfi, rules};
+
+/// Assemblers, each with what it needs to be told.
+const ASSEMBLERS: [(&str, &[&str]); 2] = [
+    ("aarch64-linux-gnu-as", &["-march=armv8.5-a"]),
+    ("llvm-mc", &["--triple=aarch64", "--mattr=+v8.5a", "--filetype=obj"]),
+];
+
+/// What every source may use: functions, and the compiler's callsites.
+const MACROS: &str = "
+    .macro function name
+    .type \\name, %function
+    \\name:
+    .endm
+    .macro end name
+    .size \\name, . - \\name
+    .endm
+    .macro entry place
+    .pushsection __patchable_function_entries, \"aw\", %progbits
+    .balign 8
+    .quad \\place
+    .popsection
+    .endm
+    .macro patchable name
+    .balign 4
+    entry 99f
+    function \\name
+    99: nop
+    nop
+    .endm
+    .macro framed name
+    patchable \\name
+    stp x29, x30, [sp, #-32]!
+    mov x29, sp
+    .endm
+    .macro leave
+    ldp x29, x30, [sp], #32
+    ret
+    .endm
+    .text
+";
+
+/// Assembles a source. Without an assembler it says so, loudly, and gives `None`.
+fn assemble(source: &str) -> Option<Vec<u8>> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let is_there = |(name, _): &&(&str, _)| Command::new(name).arg("--version").output().is_ok();
+    let Some((assembler, options)) = ASSEMBLERS.iter().find(is_there) else {
+        let test = std::thread::current();
+        let line = format!(
+            "LEFT OUT: {}: neither aarch64-linux-gnu-as nor llvm-mc is installed\n",
+            test.name().unwrap_or_default()
+        );
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return None;
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let object = std::env::temp_dir().join(format!("fentry-verify-rules-{}-{number}.o", std::process::id()));
+    let mut command = Command::new(assembler);
+    command.args(*options).arg("-o").arg(&object).arg("-").stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    running.stdin.take().unwrap().write_all(format!("{MACROS}{source}").as_bytes()).unwrap();
+    let ran = running.wait_with_output().unwrap();
+    assert!(ran.status.success(), "{source}\n{}", String::from_utf8_lossy(&ran.stderr));
+    let bytes = std::fs::read(&object).unwrap();
+    std::fs::remove_file(&object).unwrap();
+    Some(bytes)
+}
+
+/// Looks at everything that is found in a source, or at nothing where it can't be assembled.
+fn with_findings(source: &str, look: impl FnOnce(&Program<'_>, &[Finding])) {
+    let Some(object) = assemble(source) else { return };
+    let program = Program::new(Image::parse(&object).unwrap());
+    let flow = Flow::follow(&program, &NoReturn::default());
+    let findings = rules::check(&flow, &Cfi::of(&flow));
+    look(&program, &findings);
+}
+
+/// The address of a source's symbol.
+fn address(program: &Program<'_>, name: &str) -> u64 {
+    let symbol = program.image().symbols().iter().find(|symbol| symbol.name == name);
+    symbol.unwrap_or_else(|| panic!("there is no {name}")).address
+}
+
+/// Asserts that a source breaks these rules, each at this symbol, and no other.
+#[track_caller]
+fn finds(source: &str, expected: &[(&str, &str)]) {
+    with_findings(source, |program, findings| {
+        let at = |finding: &Finding| match finding.at {
+            At::Insn(id) => program.address(id).get(),
+            At::Address(address) => address,
+            At::Waiver(_) => 0,
+        };
+        let mut found: Vec<_> = findings.iter().map(|finding| (finding.rule.id(), at(finding))).collect();
+        let mut expected: Vec<_> = expected.iter().map(|(rule, symbol)| (*rule, address(program, symbol))).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{source}\n{findings:#?}");
+    });
+}
+
+/// Asserts that nothing is found.
+#[track_caller]
+fn passes(source: &str) {
+    finds(source, &[]);
+}
