@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fentry::insn::Change;
 use gimli::{BaseAddresses, CfaRule, DebugFrame, EhFrame, LittleEndian, RegisterRule, UnwindContext, UnwindSection};
 use object::{Object as _, ObjectSection as _};
 use thiserror::Error;
@@ -50,9 +51,10 @@ pub struct Compared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Explanation {
     /// Their rows contradict each other: on the way here there is an instruction of which their claim is right, and that
-    /// changes nothing of what is claimed; of the one behind it they claim something else. GCC does this in epilogues of frames
-    /// that are larger than LDP reaches, where it says of all registers at once that they are restored, and LLVM where a
-    /// prologue is in two blocks.
+    /// changes nothing of what is claimed; of the one behind it they claim something else. Or it adds to SP, and they claim the
+    /// same distance from SP behind it. GCC does this in epilogues of frames that are larger than LDP reaches, where it says of
+    /// all registers at once that they are restored; LLVM where a prologue is in two blocks, and where it has made one
+    /// post-indexed load of a load and the end of the frame.
     Contradiction,
     /// The register is said to be on the stack, below SP, where an interrupt may write; and it is restored already. LLVM does
     /// this between the last load and AUTIASP.
@@ -152,6 +154,11 @@ pub fn compare(file: &[u8], no_return: &NoReturn) -> Result<Compared, ProofError
 
 type Row = gimli::UnwindTableRow<usize>;
 
+/// Whether two rows say the same of the CFA, by SP.
+fn is_by_sp(one: &Row, other: &Row) -> bool {
+    matches!(one.cfa(), CfaRule::RegisterAndOffset { register: gimli::Register(31), .. }) && one.cfa() == other.cfa()
+}
+
 /// Whether a row says that the return address is signed (AADWARF64 4.1, RA_SIGN_STATE).
 fn is_signed(row: &Row) -> bool {
     matches!(row.register(RA_SIGN_STATE), RegisterRule::Constant(state) if state & 1 == 1)
@@ -199,6 +206,11 @@ impl Comparing<'_> {
                 }
             }
         }
+    }
+
+    /// Whether an instruction adds to SP.
+    fn moves_sp(&self, id: InsnId) -> bool {
+        matches!(self.flow.program().insn(id).effects().sp, Change::By(bytes) if bytes != 0)
     }
 
     /// The instructions that can be before each of a function's.
@@ -250,7 +262,11 @@ impl Comparing<'_> {
                     if seen.insert(*from) {
                         to_do.push(*from);
                     }
-                } else if self.cfi.state(to).is_some_and(|state| claim.is_same(at, state)) {
+                } else if self.cfi.state(to).is_some_and(|state| claim.is_same(at, state))
+                    || (claim == Claim::Cfa
+                        && self.moves_sp(*from)
+                        && row_of.get(&to).is_some_and(|to| is_by_sp(row, to)))
+                {
                     return Some(Explanation::Contradiction);
                 }
             }

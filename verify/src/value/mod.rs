@@ -13,6 +13,7 @@
 mod joining;
 mod machine;
 mod refining;
+mod result;
 mod slots;
 mod step;
 mod table;
