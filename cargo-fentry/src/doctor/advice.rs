@@ -80,7 +80,7 @@ sets after it with lld; GNU ld puts them behind such assignments too, up to the 
 `. = .;` before the symbol)";
 
 pub(super) const INCLUDED: &str = "\
-sections are then not where your script says. GNU ld takes a script with an INSERT that another INCLUDEs for an addition to its
+sections may then lie elsewhere than your script says. GNU ld takes a script with an INSERT that another INCLUDEs for an addition to its
 default one: give examples/fentry.ld by a -T of its own, before that of your script (lld takes it both ways)";
 
 pub(super) const EXECUTABLE: &str = "\
