@@ -80,8 +80,9 @@ sets after it with lld; GNU ld puts them behind such assignments too, up to the 
 `. = .;` before the symbol)";
 
 pub(super) const INCLUDED: &str = "\
-sections may then lie elsewhere than your script says. GNU ld takes a script with an INSERT that another INCLUDEs for an addition to its
-default one: give examples/fentry.ld by a -T of its own, before that of your script (lld takes it both ways)";
+sections may then lie elsewhere than your script says. GNU ld takes a script with an INSERT that another INCLUDEs for an
+addition to its default one: give examples/fentry.ld by a -T of its own, before that of your script (lld takes it both
+ways)";
 
 pub(super) const EXECUTABLE: &str = "\
 callsites call into it: put .text.fentry beside .text, into a segment with the flags R E (examples/fentry.ld does; with PHDRS,
