@@ -27,7 +27,8 @@
 //! # It supports
 //! - kernels at EL1 or EL2 compiled by rustc, Clang or GCC with `-fpatchable-function-entry=2` or `=4,2`, with or without
 //!   BTI, pointer authentication and kCFI, hard-float or softfloat ([`callsite`] has the forms);
-//! - any number of ops up to 128, each with a filter by name, glob and address that can be changed while it is registered
+//! - any number of ops up to 128 (1,024 with the feature `many-ops`), in [memory](engine::EngineMemory) for as many as you
+//!   say, each with a filter by name, glob and address that can be changed while it is registered
 //!   ([`filter`], [`symbols`]); a callsite pays for its own ops only;
 //! - callbacks that see the arguments or every register, and may change arguments and where the call goes ([`context::regs`]);
 //! - hooks at a function's return, with its result and the time that it took ([`ops::Probe`]);
@@ -78,7 +79,7 @@
 #[cfg(any(test, feature = "fakes"))]
 extern crate std;
 
-#[cfg(feature = "module")]
+#[cfg(any(feature = "module", not(target_os = "none")))]
 extern crate alloc;
 
 mod address;

@@ -187,7 +187,8 @@ impl fentry_error {
 impl From<InitError> for fentry_error {
     fn from(error: InitError) -> Self {
         match error {
-            InitError::AlreadyDone => Self::AlreadyInitialised,
+            // The library's engine is alone, unless Rust in the same kernel has one in the same memory.
+            InitError::AlreadyDone | InitError::MemoryInUse => Self::AlreadyInitialised,
             InitError::Table(_) => Self::Callsites,
             InitError::Symbols(_) => Self::Symbols,
             InitError::ContextOffset(_) => Self::ContextOffset,
@@ -204,8 +205,8 @@ impl From<RegisterError> for fentry_error {
             RegisterError::NotInitialised => Self::NotInitialised,
             RegisterError::AlreadyRegistered => Self::AlreadyRegistered,
             RegisterError::NotRegistered => Self::NotRegistered,
-            RegisterError::TooManyOps => Self::TooManyOps,
-            RegisterError::TooManySets => Self::TooManySets,
+            RegisterError::TooManyOps { .. } => Self::TooManyOps,
+            RegisterError::TooManySets { .. } => Self::TooManySets,
             RegisterError::Permanent => Self::Permanent,
             RegisterError::NotDirect => Self::NotDirect,
             RegisterError::NoCpuArea => Self::NoCpuArea,

@@ -5,7 +5,7 @@ use super::error::RegisterError;
 use super::members::Member;
 use super::plan::Plan;
 use super::region::Region;
-use super::registry::Registry;
+use super::registry::{Failed, Registry};
 use super::sets::StubError;
 use super::veneers::{VeneerError, Veneers};
 use crate::callsite::table::CallsiteRecord;
@@ -20,7 +20,7 @@ impl Plan<'_> {
     /// An ops that was leaving has its exits handled again before the first entry is. It goes on leaving if this fails,
     /// unless some callsites have it for good, which could not be put back.
     #[inline]
-    pub(super) fn give(mut self, number: usize, selected: usize) -> Result<usize, RegisterError> {
+    pub(super) fn give(mut self, number: usize, selected: usize) -> Result<usize, Failed> {
         let quarantined_before = self.registry.newly_quarantined;
         let was_leaving = self.registry.members.get_mut(number).is_some_and(Member::rejoin);
         let done = self.execute(Some(number));
@@ -29,15 +29,14 @@ impl Plan<'_> {
             members.get_mut(number).into_iter().for_each(Member::leave);
         }
         let fewer = *newly_quarantined > quarantined_before;
-        done.map_err(|failed| self.registry.take_failure(failed))?;
+        done?;
         Ok(if fewer { self.registry.callsites_calling(number) } else { selected })
     }
 
     /// Carries out the plan. `wanted` is the ops whose callsites are the purpose, if they are.
     #[inline]
-    pub(super) fn carry_out(mut self, wanted: Option<usize>) -> Result<(), RegisterError> {
-        let done = self.execute(wanted);
-        done.map_err(|failed| self.registry.take_failure(failed))
+    pub(super) fn carry_out(mut self, wanted: Option<usize>) -> Result<(), Failed> {
+        self.execute(wanted)
     }
 
     // Its steps are functions of their own, so that what one has on the stack is not there under the next.
@@ -61,8 +60,8 @@ impl Plan<'_> {
         // SAFETY: 1. our caller's first promise. 2. The second; stubs and veneers are reclaimed after quiescence only, and that
         // a direct trampoline is complete and stays is `Ops::direct`'s caller's promise.
         let written = unsafe { registry.poke().apply_live(&*registry) };
-        let Registry { regions, sets, history, machine, .. } = registry;
         let Err(error) = written else {
+            let Registry { regions, sets, history, .. } = registry;
             history.batches += 1;
             for region in regions {
                 history.changes += region.commit(sets);
@@ -70,40 +69,30 @@ impl Plan<'_> {
             self.is_carried_out = true;
             return Ok(());
         };
-        if matches!(error.undone, Undone::AllBut(_)) {
-            regions.iter_mut().for_each(|region| region.resync_from_text(sets, *machine));
-        }
-        Err(self.registry.text_failure(error))
+        Err(registry.write_failure(&error))
     }
 }
 
-/// Something failed; [`Registry::take_failure`] has what. An error is large, and on the way up through the steps each would
-/// have room for it on the stack, most of them for several.
-#[derive(Debug)]
-pub(super) struct Failed(());
-
 impl Registry {
+    /// A batch was not carried out, or in part only.
     #[cold]
     #[inline(never)]
-    fn fail(&mut self, error: RegisterError) -> Failed {
-        self.failure = Some(error);
-        Failed(())
-    }
-
-    /// What failed.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn take_failure(&mut self, _: Failed) -> RegisterError {
-        self.failure.take().unwrap_or(RegisterError::NotInitialised)
+    fn write_failure(&mut self, error: &PokeError) -> Failed {
+        if matches!(error.undone, Undone::AllBut(_)) {
+            let Self { regions, sets, machine, .. } = &mut *self;
+            regions.iter_mut().for_each(|region| region.resync_from_text(sets, *machine));
+        }
+        self.text_failure(error)
     }
 
     #[cold]
     #[inline(never)]
-    fn text_failure(&mut self, error: PokeError) -> Failed {
+    fn text_failure(&mut self, error: &PokeError) -> Failed {
+        let error = *error;
         self.history.failures += 1;
         // No one function is to blame for a CPU that doesn't answer.
         let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
-        self.fail(RegisterError::Text { error, function })
+        self.fail(|| RegisterError::Text { error, function })
     }
 
     #[cold]
@@ -115,13 +104,13 @@ impl Registry {
             StubError::Text(error) => RegisterError::Text { error, function: None },
             StubError::TooLong { bytes } => RegisterError::StubTooLong { bytes },
         };
-        self.fail(error)
+        self.fail(|| error)
     }
 
     #[cold]
     #[inline(never)]
     fn veneer_failure(&mut self, error: VeneerError) -> Failed {
-        self.fail(match error {
+        self.fail(|| match error {
             VeneerError::Full(room) => RegisterError::NoRoom { room },
             VeneerError::Reach(error) => RegisterError::Stub(error),
             VeneerError::Text(error) => RegisterError::Text { error, function: None },
@@ -131,13 +120,17 @@ impl Registry {
     /// Makes the stubs and veneers that the planned changes need, and checks that the callsites reach them.
     #[inline(never)]
     fn prepare(&mut self) -> Result<(), Failed> {
+        if let Some(needed) = self.sets.needed() {
+            return Err(self.fail(|| RegisterError::TooManySets { needed }));
+        }
         let poke = self.poke();
-        let Some(env) = self.stub_env.as_ref() else { return Err(self.fail(RegisterError::NotInitialised)) };
+        let Some(env) = self.stub_env.as_ref() else { return Err(self.fail(|| RegisterError::NotInitialised)) };
         let is_planned = |set| self.regions.iter().any(|region| region.plans(set));
         if !self.sets.make_stubs(&self.members, env, poke, is_planned) {
             return Err(self.stub_failure());
         }
-        self.make_veneers(poke)
+        self.make_veneers(poke)?;
+        self.check_reach()
     }
 
     #[inline(never)]
@@ -147,9 +140,14 @@ impl Registry {
                 return Err(self.veneer_failure(error));
             }
         }
+        Ok(())
+    }
+
+    #[inline(never)]
+    fn check_reach(&mut self) -> Result<(), Failed> {
         match self.regions.iter().try_for_each(|region| region.check_reach(&self.sets)) {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(RegisterError::OutOfReach(error))),
+            Err(error) => Err(self.fail(|| RegisterError::OutOfReach(error))),
         }
     }
 
@@ -166,7 +164,7 @@ impl Registry {
             left -= 1;
             let would_be_nowhere = |number| self.plans_for(number) && !self.would_have(number);
             if left == 0 || wanted.is_some_and(would_be_nowhere) {
-                return Err(self.text_failure(error));
+                return Err(self.text_failure(&error));
             }
             for region in &mut self.regions {
                 self.newly_quarantined += region.quarantine(&self.sets, self.machine);

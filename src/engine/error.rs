@@ -18,6 +18,9 @@ pub enum InitError {
     /// The engine is already initialised.
     #[error("The engine is already initialised")]
     AlreadyDone,
+    /// Another engine has taken the [memory](crate::engine::EngineMemory) that this one was given.
+    #[error("Another engine has the memory that this one was given")]
+    MemoryInUse,
     /// The callsite section can't be used at all.
     #[error("{0}")]
     Table(#[source] TableError),
@@ -57,12 +60,19 @@ pub enum RegisterError {
     /// This ops is not registered.
     #[error("The ops is not registered")]
     NotRegistered,
-    /// As many ops are registered as an engine can hold.
-    #[error("The engine has as many ops registered as it can hold")]
-    TooManyOps,
-    /// The callsites would have more different sets of ops between them than an engine can hold.
-    #[error("The callsites have as many different sets of ops as the engine can hold")]
-    TooManySets,
+    /// The engine has [memory](crate::engine::EngineMemory) for fewer ops.
+    #[error("The engine has memory for fewer ops: it would have {needed}")]
+    TooManyOps {
+        /// How many there would be.
+        needed: usize,
+    },
+    /// The engine has [memory](crate::engine::EngineMemory) for fewer different sets of ops than callsites would have between
+    /// them.
+    #[error("The engine has memory for fewer sets of ops than its callsites would have: {needed}, with the empty one")]
+    TooManySets {
+        /// How many there would be, with the empty one and those that the change passes through.
+        needed: usize,
+    },
     /// This ops was made to stay.
     #[error("The ops is permanent")]
     Permanent,

@@ -4,8 +4,10 @@ use super::Engine;
 use super::error::InitError;
 use super::image::Image;
 use super::left_out::LeftOut;
+use super::memory::Memory;
 use super::region::Region;
 use super::registry::Registry;
+use super::stub_text::StubText;
 use crate::callsite::WordChange;
 use crate::callsite::table::InitCounts;
 use crate::insn::{EncodeError, UImm};
@@ -33,7 +35,7 @@ pub struct InitReport {
 impl Engine {
     /// Makes every callsite of the image ready, and prepares the stubs to find the platform's trace contexts.
     ///
-    /// Takes up to 4 KiB of [stack](Self#stack).
+    /// Takes up to 3 KiB of [stack](Self#stack).
     ///
     /// # Errors
     ///
@@ -57,6 +59,7 @@ impl Engine {
         if let Some(error) = image.damage {
             return Err(InitError::Symbols(error));
         }
+        registry.take_memory(self.memory, &self.stub_text)?;
         let counts = registry.add_image(&image)?;
         // SAFETY: 1. our caller's first promise.
         if let Err(error) = unsafe { registry.make_ready(image.stubs) } {
@@ -83,7 +86,8 @@ impl Registry {
     #[inline(never)]
     fn add_image(&mut self, image: &Image) -> Result<InitCounts, InitError> {
         let (table, mut counts) = Region::table_of(image, self.machine).map_err(InitError::Table)?;
-        self.regions.push(Region::of_image(image, table));
+        let is_added = self.regions.push(Region::of_image(image, table));
+        debug_assert!(is_added, "there is a place for the image");
         let Some(region) = self.regions.first_mut() else { return Ok(counts) };
         let left_out = if image.left_out.is_empty() { Ok(()) } else { region.leave_out(image.left_out, &mut counts) };
         let result = match left_out {
@@ -96,13 +100,23 @@ impl Registry {
         result.map(|()| counts)
     }
 
+    /// Takes the memory for tables, unless an init that has failed did so: what is taken stays this engine's.
+    #[inline(never)]
+    fn take_memory(&mut self, memory: &'static dyn Memory, shown: &StubText) -> Result<(), InitError> {
+        if !self.has_memory {
+            memory.give_to(self, shown)?;
+            self.has_memory = true;
+        }
+        Ok(())
+    }
+
     /// Removes the image's region again: its section is as it was, but for the order.
     #[cold]
     #[inline(never)]
     fn remove_image(&mut self) {
-        self.regions.drain(..).for_each(|region| {
+        while let Some(region) = self.regions.pop() {
             let _ = region.table.dissolve();
-        });
+        }
     }
 
     /// Writes what init writes, and notes what stubs are made with.

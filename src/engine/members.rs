@@ -1,18 +1,16 @@
 //! The members: ops that are registered.
 //!
-//! Each has a number below [`MAX_OPS`], so that a set of them is a word of bits.
+//! Each has a number below the most that there can be, so that a set of them is a [`Mask`].
 
 use super::error::RegisterError;
+use super::mask::Mask;
 use super::spans::Spans;
 #[cfg(feature = "module")]
 use crate::address::TextRange;
 use crate::filter::Filter;
-use crate::ops::{Action, HookId, MAX_OPS, Ops, OpsFlags};
+use crate::ops::{Action, HookId, Ops, OpsFlags};
 use crate::record::COUNTERS;
-use arrayvec::ArrayVec;
-
-/// A set of members: a bit for each number.
-pub(super) type Mask = u128;
+use crate::stub::SliceVec;
 
 /// Where a member is in its life.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +49,7 @@ pub(super) struct KeptFilter;
 
 /// What is kept of a filter. With modules this allocates: before the engine is locked.
 #[cfg(feature = "module")]
+#[inline(never)]
 pub(super) fn keep(filter: &Filter<'_>) -> KeptFilter {
     filter.to_owned()
 }
@@ -92,19 +91,21 @@ impl Member {
 
 /// All members.
 pub(super) struct Members {
-    members: [Option<Member>; MAX_OPS],
+    members: &'static mut [Option<Member>],
     /// No number from here on is taken.
     end: usize,
     /// The numbers that are taken, in the order in which members at one callsite are called: that of their registration.
-    order: ArrayVec<u8, MAX_OPS>,
+    order: SliceVec<u16>,
     /// Of both together, a callsite can have one member.
     ipmodify: Mask,
     direct: Mask,
 }
 
 impl Members {
-    pub(super) const EMPTY: Self =
-        Self { members: [const { None }; MAX_OPS], end: 0, order: ArrayVec::new_const(), ipmodify: 0, direct: 0 };
+    /// None yet. All of `members` are none, and `order` has as many places.
+    pub(super) const fn new(members: &'static mut [Option<Member>], order: SliceVec<u16>) -> Self {
+        Self { members, end: 0, order, ipmodify: Mask::EMPTY, direct: Mask::EMPTY }
+    }
 
     /// Finds the number of an ops that is registered.
     pub(super) fn find(&self, ops: &Ops) -> Option<usize> {
@@ -127,28 +128,37 @@ impl Members {
         filter: KeptFilter,
     ) -> Result<usize, RegisterError> {
         let free = self.members[..self.end].iter().position(Option::is_none).unwrap_or(self.end);
-        let place = self.members.get_mut(free).ok_or(RegisterError::TooManyOps)?;
-        let bit = 1 << free;
+        let needed = self.members.len() + 1;
+        let place = self.members.get_mut(free).ok_or(RegisterError::TooManyOps { needed })?;
         if ops.flags().contains(OpsFlags::IPMODIFY) {
-            self.ipmodify |= bit;
+            self.ipmodify = self.ipmodify.with(free);
         }
         if matches!(action, Action::Direct(_)) {
-            self.direct |= bit;
+            self.direct = self.direct.with(free);
         }
         *place = Some(Member { ops, action, counter: None, hook: None, life, spans: Spans::EMPTY, filter });
-        self.order.push(free as u8);
+        let is_ordered = self.order.push(free as u16);
+        debug_assert!(is_ordered, "there is a place for each member");
         self.end = self.end.max(free + 1);
         Ok(free)
     }
 
-    /// Removes a member.
-    pub(super) fn remove(&mut self, number: usize) -> Option<Member> {
-        let member = self.members.get_mut(number)?.take();
-        self.order.retain(|other| usize::from(*other) != number);
-        self.ipmodify &= !(1 << number);
-        self.direct &= !(1 << number);
+    /// Removes a member, if there is one of this number.
+    #[inline]
+    pub(super) fn remove(&mut self, number: usize) {
+        let Some(place) = self.members.get_mut(number) else { return };
+        *place = None;
+        self.put_out_of_order(number);
+        self.ipmodify = self.ipmodify.without(number);
+        self.direct = self.direct.without(number);
         self.end = self.members[..self.end].iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        member
+    }
+
+    #[inline(never)]
+    fn put_out_of_order(&mut self, number: usize) {
+        if let Some(place) = self.order.iter().position(|other| usize::from(*other) == number) {
+            self.order.remove(place);
+        }
     }
 
     /// Gives the ops of this number a counter in each CPU's area, if one is free.
@@ -175,16 +185,22 @@ impl Members {
         self.members[..self.end].iter().enumerate().filter_map(|(number, member)| Some((number, member.as_ref()?)))
     }
 
+    /// All members, to change.
+    #[cfg(feature = "module")]
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.members[..self.end].iter_mut().flatten()
+    }
+
     /// The members of a set, in the order in which they are called.
     pub(super) fn in_order(&self, set: Mask) -> impl Iterator<Item = &Member> {
         let numbers = self.order.iter().map(|number| usize::from(*number));
-        numbers.filter(move |number| set >> number & 1 == 1).filter_map(|number| self.get(number))
+        numbers.filter(move |number| set.has(*number)).filter_map(|number| self.get(number))
     }
 
     /// Whether the set has two members that can't be at one callsite: of those that change where execution goes on, and of
     /// direct trampolines, a callsite can have one.
-    pub(super) const fn exclude_each_other(&self, set: Mask) -> bool {
-        (set & (self.ipmodify | self.direct)).count_ones() > 1
+    pub(super) fn exclude_each_other(&self, set: &Mask) -> bool {
+        set.count_in(&self.ipmodify, &self.direct) > 1
     }
 
     /// Gives an ops a second number, with another action but its place in the order: callsites are moved from the one to
@@ -222,7 +238,7 @@ impl Members {
     pub(super) fn reclaim(&mut self, some_has: impl Fn(usize) -> bool) {
         for number in 0..self.end {
             if self.get(number).is_some_and(|member| member.life == Life::Superseded) && !some_has(number) {
-                drop(self.remove(number));
+                self.remove(number);
             }
         }
     }

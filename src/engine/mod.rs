@@ -1,6 +1,6 @@
 //! Which callsite calls what, now: registration, planning, and the record of what was done.
 //!
-//! Up to 128 ops are registered, each with a filter of its own; a callsite must pay for its own ops only, changing thousands
+//! A hundred ops and more are registered, each with a filter of its own; a callsite must pay for its own ops only, changing thousands
 //! of callsites must need no memory, and what fails half-way must leave nothing behind. So a callsite holds no list of ops.
 //! Callsites with the same ops share a *set*, and the set has one stub, made for just those ops. A callsite's record in the
 //! table holds two sets' numbers: the one that it has now, and the one that it shall have next. The second is the plan:
@@ -43,7 +43,9 @@ mod hits;
 mod image;
 mod init;
 mod left_out;
+mod mask;
 mod members;
+mod memory;
 #[cfg(feature = "module")]
 mod modules;
 mod names;
@@ -66,6 +68,7 @@ pub use hits::FunctionHits;
 pub use image::Image;
 pub use init::InitReport;
 pub use left_out::LeftOut;
+pub use memory::EngineMemory;
 #[cfg(feature = "module")]
 pub use show::ModuleStatus;
 pub use show::{OpsStatus, Statistics, Status, TextCheck};
@@ -80,6 +83,9 @@ use crate::symbols::Symbols;
 #[cfg(not(target_os = "none"))]
 use crate::text::Machine;
 use core::fmt;
+#[cfg(target_os = "none")]
+use memory::DEFAULT;
+use memory::Memory;
 use registry::{Registry, RegistryGuard};
 use stub_text::StubText;
 
@@ -92,11 +98,12 @@ use stub_text::StubText;
 /// batch is then undone when the platform's timeout expires.
 ///
 /// # Stack
-/// Optimised, no method but [`init`](Self::init) takes more than 2 KiB of stack, and `init` takes 4 KiB at most; what the
+/// Optimised, no method but [`init`](Self::init) takes more than 1,792 bytes of stack, and `init` takes 3 KiB at most; what the
 /// platform's methods, a logger and closures take comes on top. Without optimisation it is more, and so it is where modules
 /// are loaded.
 pub struct Engine {
     platform: &'static dyn Platform,
+    memory: &'static dyn Memory,
     state: spin::Mutex<Registry>,
     /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
@@ -105,18 +112,40 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Makes an engine that runs on this kernel's own CPU.
+    /// Makes an engine that runs on this kernel's own CPU, with room for 128 ops, in memory that a kernel has once: one
+    /// engine made so can be initialised.
     #[cfg(target_os = "none")]
     pub const fn new(platform: &'static dyn Platform) -> Self {
-        let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
-        Self { platform, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+        Self::new_in(platform, &DEFAULT)
     }
 
-    /// Makes an engine that runs on any machine, such as one of `fakes`.
+    /// Makes an engine that runs on this kernel's own CPU, with as much room as `memory` has.
+    #[cfg(target_os = "none")]
+    pub const fn new_in<const OPS: usize, const SETS: usize, const REGIONS: usize>(
+        platform: &'static dyn Platform,
+        memory: &'static EngineMemory<OPS, SETS, REGIONS>,
+    ) -> Self {
+        let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
+        Self { platform, memory, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+    }
+
+    /// Makes an engine that runs on any machine, such as one of `fakes`, with room for 128 ops: memory of its own, which
+    /// stays allocated for ever.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, machine));
-        Self { platform, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+        Self { platform, memory: &memory::Heap, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+    }
+
+    /// Makes an engine that runs on any machine, with as much room as `memory` has.
+    #[cfg(not(target_os = "none"))]
+    pub const fn with_machine_in<const OPS: usize, const SETS: usize, const REGIONS: usize>(
+        platform: &'static dyn Platform,
+        machine: &'static dyn Machine,
+        memory: &'static EngineMemory<OPS, SETS, REGIONS>,
+    ) -> Self {
+        let state = spin::Mutex::new(Registry::new(platform, machine));
+        Self { platform, memory, state, symbols: spin::Once::new(), stub_text: StubText::new() }
     }
 
     /// Returns the kernel's symbols, as init was given them.

@@ -10,18 +10,15 @@ use super::names::Origin;
 use super::plan::Plan;
 use super::region::Region;
 use super::registry::Registry;
-use super::sets::SetError;
 use super::veneers::Veneers;
 use crate::address::TextRange;
 use crate::callsite::table::{Encoding, Slots, Table};
 use crate::callsite::veneer::reaches;
 use crate::filter::Filter;
 use crate::module::regions::{NewRegion, NotRemoved, RegionCause, RegionError, RegionToken, Regions};
-use crate::ops::MAX_OPS;
 use crate::symbols::OwnedSymbols;
 use crate::text::TextWord;
 use alloc::string::String;
-use arrayvec::ArrayVec;
 
 /// Traces modules.
 ///
@@ -41,8 +38,9 @@ unsafe impl Regions for Engine {
         if registry.stub_env.is_none() {
             return Err(refuse(RegionCause::NotInitialised));
         }
-        if registry.regions.is_full() {
-            return Err(refuse(RegionCause::TooManyRegions));
+        let needed = registry.regions.len() + 1;
+        if needed > registry.regions.capacity() {
+            return Err(refuse(RegionCause::TooManyRegions { needed }));
         }
         if !text.start.is_aligned() || !new.veneers.start.is_aligned() {
             return Err(refuse(RegionCause::Misaligned));
@@ -61,8 +59,8 @@ unsafe impl Regions for Engine {
         match registry.apply_filters(place) {
             Ok(()) => Ok(token),
             Err(cause) => {
-                let mut region = registry.regions.remove(place);
                 registry.remove_stub_range(veneers, &self.stub_text);
+                let Some(mut region) = registry.regions.remove(place) else { return Err(refuse(cause)) };
                 region.clear(text, &mut registry.sets);
                 // Where the platform fails a second time, they stay ready.
                 // SAFETY: 1. our caller's third promise: nor is the text executed if this returns an error.
@@ -122,7 +120,8 @@ impl Registry {
     fn apply_filters(&mut self, place: usize) -> Result<(), RegionCause> {
         let mut plan = Plan::new(self);
         plan.add_region(place)?;
-        Ok(plan.carry_out(None)?)
+        let done = plan.carry_out(None);
+        Ok(self.told(done)?)
     }
 
     /// Takes the ops away from the callsites of a module's region, and then removes the region; returns the room of its
@@ -134,11 +133,12 @@ impl Registry {
         let refuse = |cause| RegionError { text, cause };
         let mut plan = Plan::new(self);
         plan.clear_region(place).map_err(|refused| refuse(refused.into()))?;
-        plan.carry_out(None).map_err(|error| refuse(error.into()))?;
+        let done = plan.carry_out(None);
+        self.told(done).map_err(|error| refuse(error.into()))?;
         // Nobody executes the text any more, whatever is written there.
         self.regions[place].clear(text, &mut self.sets);
         self.quiesce_and_reclaim().map_err(|error| refuse(RegionCause::NotQuiescent(error)))?;
-        Ok(self.regions.remove(place).veneer_room())
+        Ok(self.regions.remove(place).map_or(TextRange::EMPTY, |region| region.veneer_room()))
     }
 }
 
@@ -147,9 +147,8 @@ impl Plan<'_> {
     fn add_region(&mut self, place: usize) -> Result<(), Refused> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let region = &mut regions[place];
-        let taking = members.iter().filter(|(_, member)| member.takes_region(region.text));
-        let taking: ArrayVec<usize, MAX_OPS> = taking.map(|(number, _)| number).collect();
-        for (number, member) in taking.iter().filter_map(|number| Some((*number, members.get(*number)?))) {
+        let text = region.text;
+        for (number, member) in members.iter().filter(|(_, member)| member.takes_region(text)) {
             let mut change = SetChange::adding(sets, members, number);
             member.filter.with(|filter| region.plan_filter(filter, &mut change)).transpose()?;
             if member.hook.is_some() {
@@ -159,8 +158,8 @@ impl Plan<'_> {
             }
         }
         let planned = region.planned_text();
-        for number in taking {
-            members.get_mut(number).into_iter().for_each(|member| member.spans.add(planned));
+        for member in members.iter_mut().filter(|member| member.takes_region(text)) {
+            member.spans.add(planned);
         }
         Ok(())
     }
@@ -173,11 +172,8 @@ impl Plan<'_> {
 }
 
 impl From<Refused> for RegionCause {
-    fn from(Refused { function, error }: Refused) -> Self {
-        match error {
-            SetError::Conflict => Self::Conflict { function },
-            SetError::Full => Self::TooManySets,
-        }
+    fn from(Refused { function }: Refused) -> Self {
+        Self::Conflict { function }
     }
 }
 
@@ -186,7 +182,7 @@ impl From<RegisterError> for RegionCause {
         match error {
             RegisterError::NotInitialised => Self::NotInitialised,
             RegisterError::Conflict { function, .. } => Self::Conflict { function },
-            RegisterError::TooManySets => Self::TooManySets,
+            RegisterError::TooManySets { needed } => Self::TooManySets { needed },
             RegisterError::NoRoom { room } => Self::NoRoom { room },
             RegisterError::Stub(error) => Self::Stub(error),
             RegisterError::OutOfReach(error) => Self::OutOfReach(error),
@@ -196,7 +192,7 @@ impl From<RegisterError> for RegionCause {
             // Said of an ops and its filter, and no ops is registered here.
             RegisterError::AlreadyRegistered
             | RegisterError::NotRegistered
-            | RegisterError::TooManyOps
+            | RegisterError::TooManyOps { .. }
             | RegisterError::Permanent
             | RegisterError::NotDirect
             | RegisterError::NoCpuArea

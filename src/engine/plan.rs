@@ -7,9 +7,8 @@
 use super::change::{Refused, SetChange};
 use super::error::RegisterError;
 use super::region::Region;
-use super::registry::Registry;
+use super::registry::{Failed, Registry};
 use super::selection::ReturnsTwice;
-use super::sets::SetError;
 use super::spans::Spans;
 use crate::address::TextRange;
 use crate::filter::{Filter, Pattern, Rule, Sign};
@@ -44,10 +43,29 @@ impl<'r> Plan<'r> {
     }
 
     /// Plans the ops of this number for every callsite that the filter selects; returns how many those are.
-    pub(super) fn add(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+    #[inline(never)]
+    pub(super) fn add(&mut self, number: usize, filter: &Filter<'_>) -> Result<usize, Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
-        let selected = select(regions, filter, &mut SetChange::adding(sets, members, number));
-        let selected = selected.map_err(|error| match error {
+        let selected = match select(regions, filter, &mut SetChange::adding(sets, members, number)) {
+            Ok(selected) => selected,
+            Err(error) => return Err(self.selection_failure(error, filter)),
+        };
+        if let Some(needed) = self.registry.sets.needed() {
+            return Err(self.registry.fail(|| RegisterError::TooManySets { needed }));
+        }
+        let count = selected - self.leave_out_returning_twice(number, filter, selected)?;
+        self.check_counters(number)?;
+        if count == 0 && !filter.awaits_module() {
+            return Err(self.registry.fail(|| RegisterError::EmptySelection));
+        }
+        self.note_spans(number);
+        Ok(count)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn selection_failure(&mut self, error: SelectError, filter: &Filter<'_>) -> Failed {
+        let error = match error {
             SelectError::NothingSelected(rule) | SelectError::NothingTakenAway(rule)
                 if filter.rules().get(rule).is_some_and(|rule| self.lacks_names(rule)) =>
             {
@@ -55,15 +73,9 @@ impl<'r> Plan<'r> {
             }
             SelectError::NothingSelected(rule) => RegisterError::NothingSelected { rule },
             SelectError::NothingTakenAway(rule) => RegisterError::NothingTakenAway { rule },
-            SelectError::Refused(refused) => self.error_of(refused),
-        })?;
-        let count = selected - self.leave_out_returning_twice(number, filter, selected)?;
-        self.check_counters(number)?;
-        if count == 0 && !filter.awaits_module() {
-            return Err(RegisterError::EmptySelection);
-        }
-        self.note_spans(number);
-        Ok(count)
+            SelectError::Refused(refused) => return self.refusal(refused),
+        };
+        self.registry.fail(|| error)
     }
 
     /// Whether a rule asks for a name where nothing has any.
@@ -75,39 +87,34 @@ impl<'r> Plan<'r> {
     }
 
     /// Plans that no callsite has the ops of this number; returns how many lose it.
-    pub(super) fn remove(&mut self, number: usize) -> Result<usize, RegisterError> {
+    pub(super) fn remove(&mut self, number: usize) -> Result<usize, Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let Some(spans) = members.get(number).map(|member| &member.spans) else { return Ok(0) };
         let planned = plan_spans(regions, spans, &mut SetChange::removing(sets, members, number));
-        planned.map_err(|refused| self.error_of(refused))
+        planned.map_err(|refused| self.refusal(refused))
     }
 
     /// Plans the successor for every callsite that has the ops of this number.
-    pub(super) fn replace(&mut self, number: usize, successor: usize) -> Result<(), RegisterError> {
+    pub(super) fn replace(&mut self, number: usize, successor: usize) -> Result<(), Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let Some(spans) = members.get(number).map(|member| &member.spans) else { return Ok(()) };
         let planned = plan_spans(regions, spans, &mut SetChange::replacing(sets, members, number, successor));
-        planned.map_err(|refused| self.error_of(refused))?;
+        planned.map_err(|refused| self.refusal(refused))?;
         self.note_spans(successor);
         Ok(())
     }
 
     /// Plans that no callsite of which a part is inside `range` has any ops.
-    pub(super) fn clear(&mut self, range: TextRange) -> Result<(), RegisterError> {
+    pub(super) fn clear(&mut self, range: TextRange) -> Result<(), Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let mut change = SetChange::clearing(sets, members);
         let planned = regions.iter_mut().try_for_each(|region| region.plan_within(range, &mut change));
-        planned.map_err(|refused| self.error_of(refused))
+        planned.map_err(|refused| self.refusal(refused))
     }
 
     /// Removes the functions whose returns can't be hooked from the plan of `count` changes, if the ops of this number hooks
     /// returns; returns how many planned changes that removes.
-    fn leave_out_returning_twice(
-        &mut self,
-        number: usize,
-        filter: &Filter<'_>,
-        count: usize,
-    ) -> Result<usize, RegisterError> {
+    fn leave_out_returning_twice(&mut self, number: usize, filter: &Filter<'_>, count: usize) -> Result<usize, Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         if members.get(number).is_none_or(|member| member.hook.is_none()) {
             return Ok(0);
@@ -120,25 +127,30 @@ impl<'r> Plan<'r> {
         let mut change = SetChange::removing(sets, members, number);
         let mut left_out = 0;
         for region in regions {
-            left_out += region.plan_returning_twice(filter, &mut change)?;
+            match region.plan_returning_twice(filter, &mut change) {
+                Ok(here) => left_out += here,
+                Err(ReturnsTwice { function, name }) => {
+                    return Err(self.registry.fail(|| RegisterError::ReturnsTwice { function, name }));
+                }
+            }
         }
         Ok(left_out)
     }
 
     /// Checks that every callsite that is planned to have the ops of this number has a counter, if the ops needs one.
-    fn check_counters(&self, number: usize) -> Result<(), RegisterError> {
+    fn check_counters(&mut self, number: usize) -> Result<(), Failed> {
         let Registry { regions, members, sets, .. } = &*self.registry;
         let Some(Action::CountCallsites(hits)) = members.get(number).map(|member| member.action) else {
             return Ok(());
         };
-        for region in regions {
+        let uncounted = regions.iter().find_map(|region| {
             let mut planned = region.planned_callsites().filter(|(next, _)| sets.has(*next, number));
-            if let Some((_, callsite)) = planned.find(|(_, callsite)| !hits.covers(callsite.call_addr())) {
-                let function = callsite.function();
-                return Err(RegisterError::NoCounter { function, name: self.registry.name(function) });
-            }
-        }
-        Ok(())
+            planned.find(|(_, callsite)| !hits.covers(callsite.call_addr()))
+        });
+        let Some((_, callsite)) = uncounted else { return Ok(()) };
+        let function = callsite.function();
+        let name = self.registry.name(function);
+        Err(self.registry.fail(|| RegisterError::NoCounter { function, name }))
     }
 
     /// Adds where the planned changes are to where this ops's callsites are.
@@ -149,17 +161,11 @@ impl<'r> Plan<'r> {
         }
     }
 
-    fn error_of(&self, Refused { function, error }: Refused) -> RegisterError {
-        match error {
-            SetError::Conflict => RegisterError::Conflict { function, name: self.registry.name(function) },
-            SetError::Full => RegisterError::TooManySets,
-        }
-    }
-}
-
-impl From<ReturnsTwice> for RegisterError {
-    fn from(ReturnsTwice { function, name }: ReturnsTwice) -> Self {
-        Self::ReturnsTwice { function, name }
+    #[cold]
+    #[inline(never)]
+    fn refusal(&mut self, Refused { function }: Refused) -> Failed {
+        let name = self.registry.name(function);
+        self.registry.fail(|| RegisterError::Conflict { function, name })
     }
 }
 

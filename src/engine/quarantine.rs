@@ -7,7 +7,7 @@ use super::Engine;
 use super::error::RegisterError;
 use super::plan::Plan;
 use super::region::Region;
-use super::registry::Registry;
+use super::registry::{Failed, Registry};
 use super::sets::Sets;
 use crate::address::TextRange;
 use crate::callsite::State;
@@ -47,16 +47,24 @@ impl Engine {
     /// [`RegisterError`]: the text must stay. With [`RegisterError::NotQuiescent`] the callsites have lost their ops already.
     pub fn forget(&self, range: TextRange) -> Result<usize, RegisterError> {
         let mut registry = self.lock();
-        if registry.stub_env.is_none() {
-            return Err(RegisterError::NotInitialised);
+        let done = registry.forget(range);
+        registry.told(done)
+    }
+}
+
+impl Registry {
+    #[inline(never)]
+    fn forget(&mut self, range: TextRange) -> Result<usize, Failed> {
+        if self.stub_env.is_none() {
+            return Err(self.fail(|| RegisterError::NotInitialised));
         }
-        let mut plan = Plan::new(&mut registry);
+        let mut plan = Plan::new(self);
         plan.clear(range)?;
         plan.carry_out(None)?;
-        let Registry { regions, sets, .. } = &mut *registry;
+        let Self { regions, sets, .. } = &mut *self;
         regions.iter_mut().for_each(|region| region.clear(range, sets));
-        registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent)?;
-        Ok(registry.regions.iter_mut().map(|region| region.forget(range)).sum())
+        self.quiesce_and_reclaim().map_err(|error| self.fail(|| RegisterError::NotQuiescent(error)))?;
+        Ok(self.regions.iter_mut().map(|region| region.forget(range)).sum())
     }
 }
 

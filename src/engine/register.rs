@@ -2,9 +2,9 @@
 
 use super::Engine;
 use super::error::RegisterError;
-use super::members::{Member, keep};
+use super::members::{KeptFilter, Member, keep};
 use super::plan::Plan;
-use super::registry::{Registry, RegistryGuard};
+use super::registry::{Failed, Registry};
 use crate::address::TextAddr;
 use crate::filter::Filter;
 use crate::ops::{Action, HookId, Ops, OpsFlags};
@@ -16,38 +16,18 @@ impl Engine {
     ///
     /// Several ops at one function are called in the order of their registration.
     ///
-    /// Takes up to 2 KiB of [stack](Engine#stack).
+    /// Takes up to 1,792 bytes of [stack](Engine#stack).
     ///
     /// # Errors
     ///
     /// [`RegisterError`]; no callsite has changed then, unless it says so. Where some have, or where a CPU was not seen
     /// quiescent after callsites had been changed and put back, `ops` stays registered and must be unregistered.
     pub fn register(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
-        let (mut registry, number) = self.admit(ops, filter)?;
-        let added = Added { registry: &mut registry, number };
-        let mut plan = Plan::new(added.registry);
-        let selected = plan.add(number, filter)?;
-        let count = plan.give(number, selected)?;
-        added.keep();
-        // The stubs that these callsites had with other ops may be waited for another time as well.
-        let _ = registry.reclaim_unused();
-        Ok(count)
-    }
-
-    /// Makes `ops` a member without callsites. A function of its own, so that nothing of it is on the stack later.
-    #[inline(never)]
-    fn admit(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<(RegistryGuard<'_>, usize), RegisterError> {
         // Before the lock: with modules this allocates.
         let kept = keep(filter);
         let mut registry = self.lock();
-        if registry.stub_env.is_none() {
-            return Err(RegisterError::NotInitialised);
-        }
-        if registry.members.find(ops).is_some() {
-            return Err(RegisterError::AlreadyRegistered);
-        }
-        let number = registry.add_member(ops, kept)?;
-        Ok((registry, number))
+        let done = registry.register(ops, filter, kept);
+        registry.told(done)
     }
 
     /// Unregisters `ops`, and waits until no CPU is inside its callback; returns how many functions it had.
@@ -60,27 +40,8 @@ impl Engine {
     /// changed.
     pub fn unregister(&self, ops: &'static Ops) -> Result<usize, RegisterError> {
         let mut registry = self.lock();
-        registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
-        if ops.flags().contains(OpsFlags::PERMANENT) {
-            return Err(RegisterError::Permanent);
-        }
-        let mut count = 0;
-        // Where a trampoline was replaced in part only, there are two.
-        while let Some(number) = registry.members.find(ops) {
-            let mut plan = Plan::new(&mut registry);
-            count += plan.remove(number)?;
-            // Every CPU fetches something else afterwards. One that fetched the BL before may still be between it and the
-            // callback's end.
-            plan.carry_out(None)?;
-            // Not before: as long as entries are seen, so are exits. From here on those lack theirs that are under way.
-            registry.members.get_mut(number).into_iter().for_each(Member::leave);
-            registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent)?;
-            let mut numbers = registry.members.superseded(ops).chain([number]);
-            numbers.try_for_each(|number| registry.ensure_unused(number))?;
-            drop(numbers);
-            registry.remove_member(number);
-        }
-        Ok(count)
+        let done = registry.unregister(ops);
+        registry.told(done)
     }
 
     /// Changes the functions for which `ops` is registered to those that `filter` selects; returns their number.
@@ -93,15 +54,8 @@ impl Engine {
         // Before the lock: with modules this allocates.
         let kept = keep(filter);
         let mut registry = self.lock();
-        let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
-        let mut plan = Plan::new(&mut registry);
-        plan.remove(number)?;
-        let selected = plan.add(number, filter)?;
-        let count = plan.give(number, selected)?;
-        if let Some(old) = registry.members.get_mut(number) {
-            old.filter = kept;
-        }
-        registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent).map(|()| count)
+        let done = registry.set_filter(ops, filter, kept);
+        registry.told(done)
     }
 
     /// Changes the trampoline that the callsites of `ops`, which was made by [`Ops::direct`], call, and waits until no CPU is
@@ -118,19 +72,120 @@ impl Engine {
     /// As for [`Ops::direct`].
     pub unsafe fn modify_direct(&self, ops: &'static Ops, trampoline: TextAddr) -> Result<(), RegisterError> {
         let mut registry = self.lock();
-        let number = registry.members.find(ops).ok_or(RegisterError::NotRegistered)?;
-        if !matches!(ops.action(), Action::Direct(_)) {
-            return Err(RegisterError::NotDirect);
+        let done = registry.modify_direct(ops, trampoline);
+        registry.told(done)
+    }
+}
+
+// The same without the lock, each a function of its own that returns no more than that it failed: so neither an error nor what
+// a step needed is on the stack under the next one.
+impl Registry {
+    #[inline(never)]
+    fn register(&mut self, ops: &'static Ops, filter: &Filter<'_>, kept: KeptFilter) -> Result<usize, Failed> {
+        let number = self.admit(ops, kept)?;
+        let added = Added { registry: self, number };
+        let mut plan = Plan::new(added.registry);
+        let selected = plan.add(number, filter)?;
+        let count = plan.give(number, selected)?;
+        added.keep();
+        // The stubs that these callsites had with other ops may be waited for another time as well.
+        let _ = self.reclaim_unused();
+        Ok(count)
+    }
+
+    /// Makes `ops` a member without callsites.
+    #[inline(never)]
+    fn admit(&mut self, ops: &'static Ops, kept: KeptFilter) -> Result<usize, Failed> {
+        if self.stub_env.is_none() {
+            return Err(self.fail(|| RegisterError::NotInitialised));
         }
-        let successor = registry.members.add_successor(number, Action::Direct(trampoline))?;
-        let added = Added { registry: &mut registry, number: successor };
+        if self.members.find(ops).is_some() {
+            return Err(self.fail(|| RegisterError::AlreadyRegistered));
+        }
+        self.add_member(ops, kept).map_err(|error| self.fail(|| error))
+    }
+
+    #[inline(never)]
+    fn unregister(&mut self, ops: &'static Ops) -> Result<usize, Failed> {
+        let mut number = self.registered(ops)?;
+        if ops.flags().contains(OpsFlags::PERMANENT) {
+            return Err(self.fail(|| RegisterError::Permanent));
+        }
+        let mut count = 0;
+        loop {
+            let mut plan = Plan::new(self);
+            count += plan.remove(number)?;
+            // Every CPU fetches something else afterwards. One that fetched the BL before may still be between it and the
+            // callback's end.
+            plan.carry_out(None)?;
+            // Not before: as long as entries are seen, so are exits. From here on those lack theirs that are under way.
+            self.members.get_mut(number).into_iter().for_each(Member::leave);
+            self.settle()?;
+            let mut numbers = self.members.superseded(ops).chain([number]);
+            if let Some(callsites) = numbers.find_map(|number| self.callsites_left(number)) {
+                drop(numbers);
+                return Err(self.fail(|| RegisterError::Quarantined { callsites }));
+            }
+            drop(numbers);
+            self.remove_member(number);
+            // Where a trampoline was replaced in part only, there are two.
+            number = match self.members.find(ops) {
+                Some(another) => another,
+                None => return Ok(count),
+            };
+        }
+    }
+
+    #[inline(never)]
+    fn set_filter(&mut self, ops: &'static Ops, filter: &Filter<'_>, kept: KeptFilter) -> Result<usize, Failed> {
+        let number = self.registered(ops)?;
+        let mut plan = Plan::new(self);
+        plan.remove(number)?;
+        let selected = plan.add(number, filter)?;
+        let count = plan.give(number, selected)?;
+        if let Some(old) = self.members.get_mut(number) {
+            old.filter = kept;
+        }
+        self.settle().map(|()| count)
+    }
+
+    #[inline(never)]
+    fn modify_direct(&mut self, ops: &'static Ops, trampoline: TextAddr) -> Result<(), Failed> {
+        let number = self.registered(ops)?;
+        if !matches!(ops.action(), Action::Direct(_)) {
+            return Err(self.fail(|| RegisterError::NotDirect));
+        }
+        let successor = self.members.add_successor(number, Action::Direct(trampoline));
+        let successor = successor.map_err(|error| self.fail(|| error))?;
+        let added = Added { registry: self, number: successor };
         let mut plan = Plan::new(added.registry);
         plan.replace(number, successor)?;
         plan.carry_out(Some(successor))?;
         added.keep();
-        registry.members.supersede(number, successor);
-        registry.quiesce_and_reclaim().map_err(RegisterError::NotQuiescent)?;
-        registry.ensure_unused(number)
+        self.members.supersede(number, successor);
+        self.settle()?;
+        match self.callsites_left(number) {
+            None => Ok(()),
+            Some(callsites) => Err(self.fail(|| RegisterError::Quarantined { callsites })),
+        }
+    }
+
+    /// The number of an ops that is registered.
+    fn registered(&mut self, ops: &Ops) -> Result<usize, Failed> {
+        match self.members.find(ops) {
+            Some(number) => Ok(number),
+            None => Err(self.fail(|| RegisterError::NotRegistered)),
+        }
+    }
+
+    /// Waits until no CPU is in what no callsite calls any more, and reclaims it.
+    fn settle(&mut self) -> Result<(), Failed> {
+        self.quiesce_and_reclaim().map_err(|error| self.fail(|| RegisterError::NotQuiescent(error)))
+    }
+
+    /// How many callsites still have the ops of this number, as those that are quarantined may, if any have.
+    fn callsites_left(&self, number: usize) -> Option<usize> {
+        Some(self.sets.callsites_with(number)).filter(|callsites| *callsites > 0)
     }
 }
 

@@ -6,22 +6,14 @@ use super::region::Region;
 use super::sets::Sets;
 use super::stub_text::StubText;
 use crate::address::{TextAddr, TextRange};
-use crate::ops::{Action, ExitHandler, HookId, Ops};
-use crate::platform::{MAX_STUB_RANGES, Platform};
-use crate::stub::StubEnv;
+use crate::ops::{Action, ExitHandler, HookId, MAX_OPS, Ops};
+use crate::platform::Platform;
+use crate::stub::{SliceVec, StubEnv};
 use crate::text::{Cpu, TextPoke};
-use arrayvec::ArrayVec;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::Ordering;
 
-/// The most regions that an engine holds: the kernel's image, and for each module its text and, while it starts, its init
-/// text.
-pub(super) const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
-
-// Each region's veneers, the room for stubs, and the linked stubs' two.
-const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + 3);
-
-/// What the engine knows. Never moved: with room for many regions, ops and sets it is too large for a kernel's stack.
+/// What the engine knows.
 pub(super) struct Registry {
     pub(super) platform: &'static dyn Platform,
     pub(super) machine: Cpu,
@@ -30,10 +22,12 @@ pub(super) struct Registry {
     /// # Invariants
     ///
     /// In the order of their addresses, and none overlaps another.
-    pub(super) regions: ArrayVec<Region, MAX_REGIONS>,
+    pub(super) regions: SliceVec<Region>,
     /// Where a thread may be on its way to a callback: what [`StubText`] shows to those who don't
     /// have the lock.
-    pub(super) stub_ranges: ArrayVec<TextRange, MAX_STUB_RANGES>,
+    pub(super) stub_ranges: SliceVec<TextRange>,
+    /// Whether these, members and sets have memory; empty before.
+    pub(super) has_memory: bool,
     pub(super) members: Members,
     pub(super) sets: Sets,
     pub(super) history: History,
@@ -51,6 +45,11 @@ pub(super) struct History {
     pub(super) failures: u64,
 }
 
+/// Something failed; [`Registry::told`] has what. An error is large, and on the way up through the steps each would
+/// have room for it on the stack, most of them for several.
+#[derive(Debug)]
+pub(super) struct Failed(());
+
 impl Registry {
     /// Makes one without regions and members.
     pub(super) const fn new(platform: &'static dyn Platform, machine: Cpu) -> Self {
@@ -58,14 +57,35 @@ impl Registry {
             platform,
             machine,
             stub_env: None,
-            regions: ArrayVec::new_const(),
-            stub_ranges: ArrayVec::new_const(),
-            members: Members::EMPTY,
-            sets: Sets::EMPTY,
+            regions: SliceVec::new(&mut []),
+            stub_ranges: SliceVec::new(&mut []),
+            has_memory: false,
+            members: Members::new(&mut [], SliceVec::new(&mut [])),
+            sets: Sets::without_memory(),
             history: History { batches: 0, changes: 0, failures: 0 },
             failure: None,
             newly_quarantined: 0,
         }
+    }
+
+    /// Notes what failed. It is made here, so that no caller has room for it.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn fail(&mut self, error: impl FnOnce() -> RegisterError) -> Failed {
+        self.failure = Some(error());
+        Failed(())
+    }
+
+    /// What the engine's caller is told: with what failed.
+    #[inline(never)]
+    pub(super) fn told<T>(&mut self, done: Result<T, Failed>) -> Result<T, RegisterError> {
+        done.map_err(|failed| self.take_failure(failed))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_failure(&mut self, _: Failed) -> RegisterError {
+        self.failure.take().unwrap_or(RegisterError::NotInitialised)
     }
 
     pub(super) fn poke(&self) -> TextPoke<'static> {
@@ -89,7 +109,7 @@ impl Registry {
                 member.hook = Some(hook);
             }
             if let Err(error) = hooked {
-                drop(self.members.remove(number));
+                self.members.remove(number);
                 return Err(error);
             }
         }
@@ -99,7 +119,8 @@ impl Registry {
     /// Takes the number away again. No CPU can be inside a stub that was made for this ops any more.
     pub(super) fn remove_member(&mut self, number: usize) {
         debug_assert!(!self.sets.some_has(number), "its stub holds the ops");
-        let Some(Member { ops, counter, hook, .. }) = self.members.remove(number) else { return };
+        let Some(&Member { ops, counter, hook, .. }) = self.members.get(number) else { return };
+        self.members.remove(number);
         if let Some(hook) = hook {
             ops.hook.store(0, Ordering::Relaxed);
             hook.give_back();
@@ -114,8 +135,8 @@ impl Registry {
     pub(super) fn add_stub_range(&mut self, range: TextRange, shown: &StubText) {
         if !range.is_empty() {
             shown.add(range);
-            let added = self.stub_ranges.try_push(range);
-            debug_assert!(added.is_ok(), "there is a place for each region's veneers, and for the stubs");
+            let is_added = self.stub_ranges.push(range);
+            debug_assert!(is_added, "there is a place for each region's veneers, and for the stubs");
         }
     }
 
@@ -123,14 +144,8 @@ impl Registry {
     #[cfg(feature = "module")]
     pub(super) fn remove_stub_range(&mut self, range: TextRange, shown: &StubText) {
         shown.remove(range);
-        self.stub_ranges.retain(|other| *other != range);
-    }
-
-    /// Fails if a callsite still has the ops of this number, as one that is quarantined may.
-    pub(super) fn ensure_unused(&self, number: usize) -> Result<(), RegisterError> {
-        match self.sets.callsites_with(number) {
-            0 => Ok(()),
-            callsites => Err(RegisterError::Quarantined { callsites }),
+        if let Some(place) = self.stub_ranges.iter().position(|other| *other == range) {
+            self.stub_ranges.remove(place);
         }
     }
 
@@ -148,7 +163,7 @@ impl Registry {
 
 /// Takes a hook for an ops: what its frames are known by.
 fn take_hook(ops: &'static Ops, exit: ExitHandler) -> Result<HookId, RegisterError> {
-    let hook = HookId::take(ops, exit).ok_or(RegisterError::TooManyOps)?;
+    let hook = HookId::take(ops, exit).ok_or(RegisterError::TooManyOps { needed: MAX_OPS + 1 })?;
     // It has one where another engine has it.
     if ops.hook.compare_exchange(0, hook.get(), Ordering::Relaxed, Ordering::Relaxed).is_err() {
         hook.give_back();
@@ -198,7 +213,18 @@ impl Drop for RegistryGuard<'_> {
 
 impl Drop for QuarantineLog {
     fn drop(&mut self) {
-        let Self(callsites @ 1..) = self else { return };
+        if self.0 > 0 {
+            self.warn();
+        }
+    }
+}
+
+impl QuarantineLog {
+    /// Apart, so that what it formats with is not on the stack of every operation.
+    #[cold]
+    #[inline(never)]
+    fn warn(&self) {
+        let Self(callsites) = self;
         log::warn!("fentry: {callsites} callsites quarantined: their text was written by somebody else");
     }
 }

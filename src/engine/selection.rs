@@ -5,7 +5,7 @@
 use super::change::{Refused, SetChange};
 use super::names::Aliases;
 use super::region::Region;
-use super::sets::SetError;
+use super::sets::Conflict;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{CallsiteRecord, Planned, Table};
 use crate::filter::{Filter, Pattern, Rule};
@@ -210,6 +210,6 @@ fn function(table: &Table, index: usize) -> Option<TextAddr> {
 }
 
 /// Makes the error of the callsite at `index`.
-fn refused(table: &Table, index: usize, error: SetError) -> Refused {
-    Refused { function: function(table, index).unwrap_or(TextAddr::new(0)), error }
+fn refused(table: &Table, index: usize, _: Conflict) -> Refused {
+    Refused { function: function(table, index).unwrap_or(TextAddr::new(0)) }
 }

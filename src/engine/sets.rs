@@ -4,31 +4,47 @@
 //! selected callsite; what S becomes is worked out once, whatever the number of callsites. A set that no callsite has any
 //! more keeps its stub until no CPU can be inside it: [`Sets::reclaim`] is called after quiescence.
 
-use super::members::{Mask, Members};
+use super::mask::Mask;
+use super::members::Members;
 use crate::address::TextAddr;
 use crate::callsite::table::SetId;
 use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
-use crate::ops::{Action, MAX_OPS, Ops};
-use crate::stub::{Code, FramelessPart, LANDING_PAD_BYTES, StubBlock, StubEnv, StubPlan, StubRoom};
+use crate::ops::{Action, Ops};
+use crate::stub::{
+    Code, CodeMemory, FramelessPart, LANDING_PAD_BYTES, SliceVec, StubBlock, StubEnv, StubPlan, StubRoom,
+};
 use crate::text::{PokeError, TextPoke};
-use arrayvec::ArrayVec;
+use core::mem::MaybeUninit;
 
-/// The most sets that callsites can have between them at a time, with the empty one.
-const MAX_SETS: usize = 512;
+/// The most sets that callsites can have between them at a time, with the empty one: as many as a record has numbers for.
+pub(super) const MAX_SETS: usize = SetId::COUNT;
 
 /// A set of ops.
 #[derive(Clone, Copy)]
-struct Set {
+pub(super) struct Set {
     /// # Invariants
     ///
-    /// Zero for [`SetId::NONE`], and where there is no set.
+    /// Empty for [`SetId::NONE`], and where there is no set.
     members: Mask,
     /// How many callsites have it.
     callsites: u32,
     stub: Option<Stub>,
     /// What it becomes, and by which change; see [`Sets::changed`].
     becomes: (u32, SetId),
+}
+
+impl Set {
+    pub(super) const NOTHING: Self = Self { members: Mask::EMPTY, callsites: 0, stub: None, becomes: (0, SetId::NONE) };
+
+    /// Makes it one of these members, without a stub. Field by field, which the whole of it at once is not: that is a `memcpy`.
+    #[inline]
+    fn renew(&mut self, members: Mask) {
+        self.members = members;
+        self.callsites = 0;
+        self.stub = None;
+        self.becomes = (0, SetId::NONE);
+    }
 }
 
 /// Where a set's callsites go.
@@ -42,21 +58,33 @@ struct Stub {
 
 /// How a set is changed.
 #[derive(Clone, Copy)]
-pub(super) struct Membership {
-    pub(super) without: Mask,
-    pub(super) with: Mask,
-    /// Sets that lack one of these stay as they are.
-    pub(super) only_with: Mask,
+pub(super) enum Membership {
+    With(usize),
+    Without(usize),
+    /// Sets without the first stay as they are.
+    Replaced {
+        number: usize,
+        successor: usize,
+    },
+    None,
 }
 
-/// Why there is no such set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SetError {
-    /// Two of its members exclude each other.
-    Conflict,
-    /// There are too many sets.
-    Full,
+impl Membership {
+    /// What becomes of a set with these members.
+    fn of(self, members: Mask) -> Mask {
+        match self {
+            Self::With(number) => members.with(number),
+            Self::Without(number) => members.without(number),
+            Self::Replaced { number, successor } if members.has(number) => members.without(number).with(successor),
+            Self::Replaced { .. } => members,
+            Self::None => Mask::EMPTY,
+        }
+    }
 }
+
+/// There is no such set: two of its members exclude each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conflict;
 
 /// Why a set has no stub.
 pub(super) enum StubError {
@@ -68,21 +96,32 @@ pub(super) enum StubError {
 
 /// All sets.
 pub(super) struct Sets {
-    sets: [Set; MAX_SETS],
+    sets: &'static mut [Set],
     /// No set has this number or a higher one.
     end: usize,
     /// The change that is being planned.
     change: u32,
+    /// For how many that are planned there is no place: such a plan can't be carried out.
+    missing: usize,
     pub(super) room: StubRoom,
     draft: Draft,
 }
 
 impl Sets {
-    const NOTHING: Set = Set { members: 0, callsites: 0, stub: None, becomes: (0, SetId::NONE) };
+    /// The empty set only. All of `sets` are [`NOTHING`](Set::NOTHING).
+    pub(super) const fn new(sets: &'static mut [Set], room: StubRoom, draft: Draft) -> Self {
+        Self { sets, end: 1, change: 0, missing: 0, room, draft }
+    }
 
-    /// The empty set only.
-    pub(super) const EMPTY: Self =
-        Self { sets: [Self::NOTHING; MAX_SETS], end: 1, change: 0, room: StubRoom::EMPTY, draft: Draft::EMPTY };
+    /// Without memory for any but the empty one.
+    pub(super) const fn without_memory() -> Self {
+        Self::new(&mut [], StubRoom::new(&mut []), Draft::without_memory())
+    }
+
+    /// All but the empty one.
+    fn used(&self) -> &[Set] {
+        self.sets.get(1..self.end).unwrap_or_default()
+    }
 
     /// Begins a change: what [`changed`](Self::changed) has worked out before is forgotten.
     pub(super) fn begin_change(&mut self) {
@@ -91,53 +130,65 @@ impl Sets {
 
     /// Returns what `from` becomes by the change that was begun.
     #[inline]
-    pub(super) fn changed(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, SetError> {
+    pub(super) fn changed(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, Conflict> {
         match self.sets.get(from.number()).map(|set| set.becomes) {
             Some((change, becomes)) if change == self.change => Ok(becomes),
             _ => self.work_out(from, how, members),
         }
     }
 
-    fn work_out(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, SetError> {
-        let members_now = self.members(from);
-        let concerned = members_now & how.only_with == how.only_with;
-        let wanted = if concerned { members_now & !how.without | how.with } else { members_now };
-        let becomes = if wanted == 0 { SetId::NONE } else { self.find_or_add(wanted, members)? };
+    fn work_out(&mut self, from: SetId, how: Membership, members: &Members) -> Result<SetId, Conflict> {
+        let wanted = how.of(self.members(from));
+        let becomes = if wanted.is_empty() {
+            SetId::NONE
+        } else {
+            // Where there is no place, it goes on, to count all that would be needed.
+            self.find_or_add(wanted, members)?.unwrap_or_else(|| {
+                self.missing += 1;
+                from
+            })
+        };
         if let Some(set) = self.sets.get_mut(from.number()) {
             set.becomes = (self.change, becomes);
         }
         Ok(becomes)
     }
 
-    fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<SetId, SetError> {
+    fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<Option<SetId>, Conflict> {
         let mut free = None;
         for (number, set) in self.sets.iter().enumerate().take(self.end).skip(1) {
             if set.members == wanted {
-                return Ok(SetId::of(number));
+                return Ok(Some(SetId::of(number)));
             }
-            if set.members == 0 && free.is_none() {
+            if free.is_none() && set.members.is_empty() {
                 free = Some(number);
             }
         }
-        if members.exclude_each_other(wanted) {
-            return Err(SetError::Conflict);
+        if members.exclude_each_other(&wanted) {
+            return Err(Conflict);
         }
         let number = free.unwrap_or(self.end);
-        let set = self.sets.get_mut(number).ok_or(SetError::Full)?;
-        *set = Set { members: wanted, ..Self::NOTHING };
+        let Some(set) = self.sets.get_mut(number) else { return Ok(None) };
+        set.renew(wanted);
         self.end = self.end.max(number + 1);
-        Ok(SetId::of(number))
+        Ok(Some(SetId::of(number)))
+    }
+
+    /// How many there would have to be, with the empty one, for what is planned; if there are fewer.
+    #[inline]
+    pub(super) fn needed(&self) -> Option<usize> {
+        if self.missing > 0 { Some(1 + self.len() + self.missing) } else { None }
     }
 
     /// The members of a set.
     pub(super) fn members(&self, target: SetId) -> Mask {
-        self.sets.get(target.number()).map_or(0, |set| set.members)
+        self.sets.get(target.number()).map_or(Mask::EMPTY, |set| set.members)
     }
 
     /// Whether a set has the ops of this number.
     #[inline]
     pub(super) fn has(&self, set: SetId, number: usize) -> bool {
-        self.members(set) >> number & 1 == 1
+        self.sets.get(set.number()).is_some_and(|set| set.members.has(number))
     }
 
     /// Makes a stub for every set that has none and that a callsite shall have, as `is_planned` says; the others, which a
@@ -152,7 +203,7 @@ impl Sets {
     ) -> bool {
         let mut passed_through = false;
         for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
-            if set.members == 0 || set.stub.is_some() {
+            if set.members.is_empty() || set.stub.is_some() {
                 continue;
             }
             if is_planned(SetId::of(number)) {
@@ -188,17 +239,18 @@ impl Sets {
     fn drop_if(&mut self, condition: impl Fn(&Set) -> bool) {
         let mut end = 1;
         for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
-            if set.members != 0 && condition(set) {
+            if !set.members.is_empty() && condition(set) {
                 if let Some(stub) = set.stub {
                     self.room.give_back(stub.block);
                 }
-                *set = Self::NOTHING;
+                set.renew(Mask::EMPTY);
             }
-            if set.members != 0 {
+            if !set.members.is_empty() {
                 end = number + 1;
             }
         }
         self.end = end;
+        self.missing = 0;
         // What a set becomes may be one that is gone.
         self.begin_change();
     }
@@ -225,12 +277,12 @@ impl Sets {
 
     /// Whether there is a set that has the ops of this number.
     pub(super) fn some_has(&self, number: usize) -> bool {
-        self.sets[1..self.end].iter().any(|set| set.members >> number & 1 == 1)
+        self.used().iter().any(|set| set.members.has(number))
     }
 
     /// How many callsites have the ops of this number.
     pub(super) fn callsites_with(&self, number: usize) -> usize {
-        let with = self.sets[1..self.end].iter().filter(|set| set.members >> number & 1 == 1);
+        let with = self.used().iter().filter(|set| set.members.has(number));
         with.map(|set| set.callsites as usize).sum()
     }
 
@@ -241,12 +293,12 @@ impl Sets {
 
     /// Whether there is a set that no callsite has.
     pub(super) fn has_unused(&self) -> bool {
-        self.sets[1..self.end].iter().any(|set| set.members != 0 && set.callsites == 0)
+        self.used().iter().any(|set| !set.members.is_empty() && set.callsites == 0)
     }
 
     /// How many sets there are besides the empty one.
     pub(super) fn len(&self) -> usize {
-        self.sets[1..self.end].iter().filter(|set| set.members != 0).count()
+        self.used().iter().filter(|set| !set.members.is_empty()).count()
     }
 }
 
@@ -278,18 +330,41 @@ impl Destination {
     }
 }
 
-/// The stub that is being made. Too large for a kernel's stack.
-struct Draft {
-    parts: ArrayVec<FramelessPart, MAX_OPS>,
-    callbacks: ArrayVec<&'static Ops, MAX_OPS>,
+/// What a stub of so many members is made in. Too large for a kernel's stack.
+pub(super) struct DraftMemory<const OPS: usize> {
+    parts: [MaybeUninit<FramelessPart>; OPS],
+    callbacks: [MaybeUninit<&'static Ops>; OPS],
+    code: CodeMemory<OPS>,
+}
+
+impl<const OPS: usize> DraftMemory<OPS> {
+    pub(super) const UNINIT: Self =
+        Self { parts: [MaybeUninit::uninit(); OPS], callbacks: [MaybeUninit::uninit(); OPS], code: CodeMemory::UNINIT };
+}
+
+/// The stub that is being made.
+pub(super) struct Draft {
+    parts: SliceVec<FramelessPart>,
+    callbacks: SliceVec<&'static Ops>,
     code: Code,
     /// Why it could not be made.
     failure: Option<StubError>,
 }
 
 impl Draft {
-    const EMPTY: Self =
-        Self { parts: ArrayVec::new_const(), callbacks: ArrayVec::new_const(), code: Code::EMPTY, failure: None };
+    const fn without_memory() -> Self {
+        Self {
+            parts: SliceVec::new(&mut []),
+            callbacks: SliceVec::new(&mut []),
+            code: Code::without_memory(),
+            failure: None,
+        }
+    }
+
+    pub(super) const fn new<const OPS: usize>(memory: &'static mut DraftMemory<OPS>) -> Self {
+        let DraftMemory { parts, callbacks, code } = memory;
+        Self { parts: SliceVec::new(parts), callbacks: SliceVec::new(callbacks), code: code.code(), failure: None }
+    }
 
     /// Makes the stub of a set. In steps, so that what one has on the stack is not there under the next.
     #[inline(never)]
@@ -326,27 +401,33 @@ impl Draft {
         let Self { parts, callbacks, .. } = self;
         parts.clear();
         callbacks.clear();
-        let (mut direct, mut recorded, mut hooks_returns) = (None, None, false);
+        let (mut direct, mut recorded, mut hooks_returns, mut is_whole) = (None, None, false, true);
         for member in members.in_order(set) {
             match (member.action, env.cpu) {
-                (Action::Callback, _) => callbacks.push(member.ops),
+                (Action::Callback, _) => is_whole &= callbacks.push(member.ops),
                 (Action::Direct(trampoline), _) => direct = Some(trampoline),
-                (Action::Count, cpu) => parts.push(match cpu.zip(member.counter) {
-                    Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
-                    None => FramelessPart::Count(&member.ops.hits),
-                }),
-                (Action::CountCallsites(hits), _) => parts.push(FramelessPart::CountCallsite(hits)),
+                (Action::Count, cpu) => {
+                    is_whole &= parts.push(match cpu.zip(member.counter) {
+                        Some((base, counter)) => FramelessPart::CountOnCpu { base, counter },
+                        None => FramelessPart::Count(&member.ops.hits),
+                    });
+                }
+                (Action::CountCallsites(hits), _) => is_whole &= parts.push(FramelessPart::CountCallsite(hits)),
                 (Action::Return, _) => hooks_returns = true,
                 (Action::Record { arguments }, _) => recorded = recorded.max(Some(arguments)),
             }
         }
         if hooks_returns {
             // Last, so that the others see where the function really returns.
-            let hooks = members.in_order(set).filter(|member| matches!(member.action, Action::Return));
-            callbacks.extend(hooks.map(|member| member.ops));
+            for hook in members.in_order(set).filter(|member| matches!(member.action, Action::Return)) {
+                is_whole &= callbacks.push(hook.ops);
+            }
         }
         // Last, so that its time is near the call's.
-        parts.extend(recorded.zip(env.cpu).map(|(arguments, base)| FramelessPart::Record { base, arguments }));
+        if let Some((arguments, base)) = recorded.zip(env.cpu) {
+            is_whole &= parts.push(FramelessPart::Record { base, arguments });
+        }
+        debug_assert!(is_whole, "there is a place for as many as there can be members");
         direct
     }
 
@@ -354,7 +435,8 @@ impl Draft {
     #[inline(never)]
     fn generate(&mut self, direct: Option<TextAddr>, at: TextAddr, env: &StubEnv) {
         let Self { parts, callbacks, code, failure } = self;
-        let generated = StubPlan { parts, callbacks, direct }.code(code, at, env);
+        let plan = StubPlan { parts, callbacks, direct };
+        let generated = plan.code(code, at, env);
         *failure = generated.err().map(StubError::Reach);
     }
 

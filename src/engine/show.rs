@@ -2,7 +2,8 @@
 //! believes (Linux's `enabled_functions`, and more).
 
 use super::Engine;
-use super::members::{Mask, Members};
+use super::mask::Mask;
+use super::members::Members;
 #[cfg(feature = "module")]
 use super::names::Origin;
 use super::region::Region;
@@ -56,13 +57,12 @@ impl<'a> Status<'a> {
 impl fmt::Debug for Status<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { callsite, state, name, is_quarantined, set, .. } = self;
-        let ops = set.count_ones();
         f.debug_struct("Status")
             .field("callsite", callsite)
             .field("state", state)
             .field("name", name)
             .field("is_quarantined", is_quarantined)
-            .field("ops", &ops)
+            .field("ops", &set.len())
             .finish()
     }
 }

@@ -218,7 +218,7 @@ impl<'a> Class<'a> {
             None => (false, rest),
         };
         let from = rest.chars().next()?.len_utf8();
-        let end = rest.get(from..)?.find(']')? + from;
+        let end = rest.as_bytes().get(from..)?.iter().position(|byte| *byte == b']')? + from;
         let text = glob.get(..glob.len() - rest.len() + end + 1)?;
         Some(Self { text, members: rest.get(..end)?, negated })
     }

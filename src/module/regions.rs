@@ -91,9 +91,12 @@ pub enum RegionCause {
     /// The engine has not been initialised.
     #[error("the engine has not been initialised")]
     NotInitialised,
-    /// The engine has as many regions as it can hold.
-    #[error("there is no room for one more region")]
-    TooManyRegions,
+    /// The tracer has memory for fewer regions.
+    #[error("there is no memory for as many regions: there would be {needed}")]
+    TooManyRegions {
+        /// How many there would be.
+        needed: usize,
+    },
     /// The text, or the room for veneers, does not begin at an instruction.
     #[error("it does not begin at an instruction")]
     Misaligned,
@@ -121,9 +124,12 @@ pub enum RegionCause {
         /// The function.
         function: TextAddr,
     },
-    /// Its callsites would have more different sets of ops than the tracer can hold.
-    #[error("its callsites would have too many different sets of ops")]
-    TooManySets,
+    /// The tracer has memory for fewer different sets of ops than callsites would have.
+    #[error("there is no memory for as many different sets of ops as callsites would have: {needed}")]
+    TooManySets {
+        /// How many there would be, with the empty one.
+        needed: usize,
+    },
     /// There is no room for one more stub, or for one more veneer to a stub.
     #[error("the room for generated code at {room} is full")]
     NoRoom {

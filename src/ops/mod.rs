@@ -75,7 +75,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use direct::Trampoline;
 
 /// The most ops that are registered at a time.
-pub(crate) const MAX_OPS: usize = 128;
+pub(crate) const MAX_OPS: usize = if cfg!(feature = "many-ops") { 1024 } else { 128 };
 
 /// What the stubs call at an entry, with the call's frame, filled but for its time. It is returned, with [`DECLINED`] in its
 /// address to let the call go.

@@ -1,30 +1,61 @@
 //! Instructions in the making, with places that are filled in later, and literals behind them.
 
 use super::entry::Stubs;
+use super::slice_vec::SliceVec;
 use crate::address::TextAddr;
 use crate::callsite::veneer;
 use crate::insn::{
     AdrOffset, Branch, BranchOffset, Cond, CondOffset, DataImm, EncodeError, Insn, Literal, Memory, Reg, TestOffset,
     UImm, Width, Zero,
 };
-use crate::ops::{MAX_OPS, Ops, OpsFlags};
-use arrayvec::ArrayVec;
+use crate::ops::{Ops, OpsFlags};
+use core::mem::MaybeUninit;
 
-/// The most words of a stub; the parts' lengths are held to it where they are put together.
-pub(super) const MAX_WORDS: usize = 1297;
+/// The most words of a count, with its literal.
+pub(super) const COUNT_WORDS: usize = 9;
+/// The most words of a stub without what its members take as counts; the parts' lengths are held to it where they are put
+/// together.
+pub(super) const REST_WORDS: usize = 145;
 
-/// A stub's instructions and literals. Too large for a kernel's stack.
+/// What the longest stub of so many members is made in. Too large for a kernel's stack.
+pub(crate) struct CodeMemory<const OPS: usize> {
+    words: Words<OPS>,
+    literals: [MaybeUninit<(Placeholder, u64)>; OPS],
+}
+
+#[repr(C)]
+struct Words<const OPS: usize> {
+    counts: [[MaybeUninit<u32>; COUNT_WORDS]; OPS],
+    rest: [MaybeUninit<u32>; REST_WORDS],
+}
+
+impl<const OPS: usize> CodeMemory<OPS> {
+    pub(crate) const UNINIT: Self = Self {
+        words: Words { counts: [[MaybeUninit::uninit(); COUNT_WORDS]; OPS], rest: [MaybeUninit::uninit(); REST_WORDS] },
+        literals: [MaybeUninit::uninit(); OPS],
+    };
+
+    /// Makes code in it: nothing yet.
+    pub(crate) const fn code(&'static mut self) -> Code {
+        let words = (&raw mut self.words).cast::<MaybeUninit<u32>>();
+        // SAFETY: `Words` is words and nothing else, one after the other, and they are borrowed as long as it is.
+        let words = unsafe { core::slice::from_raw_parts_mut(words, size_of::<Words<OPS>>() / size_of::<u32>()) };
+        Code::new(SliceVec::new(words), SliceVec::new(&mut self.literals))
+    }
+}
+
+/// A stub's instructions and literals.
 ///
 /// Its methods are not inlined: a generator is a long row of them, and would have the stack of all at once.
 pub(crate) struct Code {
     at: TextAddr,
-    words: ArrayVec<u32, MAX_WORDS>,
+    words: SliceVec<u32>,
     /// Whether something was left out because there was no room for it.
     is_cut: bool,
     /// What could not be encoded first. Kept here, so that not each of the many steps has an error to return.
     failure: Option<EncodeError>,
     /// The parts' literals, which stand at the end, and where they are loaded.
-    literals: ArrayVec<(Placeholder, u64), MAX_OPS>,
+    literals: SliceVec<(Placeholder, u64)>,
 }
 
 /// The place of an instruction that is known only when what it leads to has a place.
@@ -32,14 +63,14 @@ pub(crate) struct Code {
 pub(super) struct Placeholder(usize);
 
 impl Code {
-    /// Nothing yet.
-    pub(crate) const EMPTY: Self = Self {
-        at: TextAddr::new(0),
-        words: ArrayVec::new_const(),
-        is_cut: false,
-        failure: None,
-        literals: ArrayVec::new_const(),
-    };
+    const fn new(words: SliceVec<u32>, literals: SliceVec<(Placeholder, u64)>) -> Self {
+        Self { at: TextAddr::new(0), words, is_cut: false, failure: None, literals }
+    }
+
+    /// Nothing, and no place for anything.
+    pub(crate) const fn without_memory() -> Self {
+        Self::new(SliceVec::new(&mut []), SliceVec::new(&mut []))
+    }
 
     pub(super) fn begin(&mut self, at: TextAddr) {
         self.at = at;
@@ -68,7 +99,9 @@ impl Code {
     #[cold]
     #[inline(never)]
     fn fail(&mut self, error: EncodeError) {
-        self.failure = self.failure.or(Some(error));
+        if self.failure.is_none() {
+            self.failure = Some(error);
+        }
     }
 
     /// Its words.
@@ -76,7 +109,7 @@ impl Code {
         &self.words
     }
 
-    /// Returns whether all of it is there, in no more than so many words. It should be: `MAX_WORDS` and
+    /// Returns whether all of it is there, in no more than so many words. It should be: [`CodeMemory`] and
     /// [`StubPlan::bytes`] hold the longest stub.
     pub(crate) fn fits(&self, words: usize) -> bool {
         !self.is_cut && self.words.len() <= words
@@ -88,16 +121,15 @@ impl Code {
     }
 
     pub(super) fn word(&mut self, word: u32) {
-        if self.words.try_push(word).is_err() {
+        if !self.words.push(word) {
             self.is_cut = true;
         }
     }
 
     #[inline(never)]
     pub(super) fn words_of(&mut self, words: &[u32]) {
-        if self.words.try_extend_from_slice(words).is_err() {
-            self.is_cut = true;
-        }
+        // One by one: a few words are not worth a `memcpy`.
+        words.iter().for_each(|word| self.word(*word));
     }
 
     #[inline(never)]
@@ -190,7 +222,7 @@ impl Code {
     /// LDR X10 of a number that will stand at the end.
     pub(super) fn load_x10(&mut self, value: u64) {
         let place = self.forward();
-        self.is_cut |= self.literals.try_push((place, value)).is_err();
+        self.is_cut |= !self.literals.push((place, value));
     }
 
     fn place_literals(&mut self) {
@@ -198,7 +230,7 @@ impl Code {
             self.align();
         }
         for number in 0..self.literals.len() {
-            let (place, value) = self.literals[number];
+            let Some((place, value)) = self.literals.get(number).copied() else { return };
             self.load_from(place, Reg::X10, self.here());
             self.literal(value);
         }
@@ -222,6 +254,7 @@ impl Code {
     }
 
     /// A list, and the jump to who walks it.
+    #[inline(never)]
     pub(super) fn list(&mut self, callbacks: &[&'static Ops], direct: Option<TextAddr>, stubs: &Stubs) {
         let all_registers = callbacks.iter().any(|ops| ops.flags().contains(OpsFlags::SAVE_REGS));
         let (list, walker) =

@@ -14,7 +14,7 @@
 //!
 //! The way back to the function takes three more, once for all parts.
 
-use super::code::Code;
+use super::code::{COUNT_WORDS, Code};
 use super::entry::mrs;
 use crate::insn::{
     AddSub, ArithShift, Atomic, AtomicOp, Barrier, BarrierOption, BitPos, BitmaskImm, Branch, CondOffset, DataImm,
@@ -27,8 +27,6 @@ use crate::record::flight::MAX_ARGUMENTS;
 use crate::record::hits::CallsiteHits;
 use core::sync::atomic::AtomicU64;
 
-/// The most words of a count, with its literal.
-pub(super) const COUNT_WORDS: usize = 9;
 /// The most words of a record, of which a stub has one.
 pub(super) const RECORD_WORDS: usize = 22;
 
@@ -55,6 +53,7 @@ impl FramelessPart {
     }
 
     /// Appends its instructions.
+    #[inline(never)]
     pub(super) fn generate(&self, code: &mut Code, atomics: bool) {
         match *self {
             Self::CountOnCpu { base, counter } => {

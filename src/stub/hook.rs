@@ -45,6 +45,7 @@ const STORE_HOOK_AND_SP: u32 = pair_at(PairAccess::StoreX, Reg::X15, Reg::X13, R
 const STORE_ADDRESSES: u32 = pair_at(PairAccess::StoreX, Reg::X9, Reg::X30, RegOrSp::X11, PairMode::Offset, 0);
 
 /// Appends the stub to `code`, which has its landing pad.
+#[inline(never)]
 pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let StubEnv { stubs, context: base, .. } = env;
     let context = Context { base: *base };

@@ -25,23 +25,25 @@ mod frame;
 mod hook;
 mod room;
 mod single;
+mod slice_vec;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use code::Code;
+pub(crate) use code::{Code, CodeMemory};
 pub(crate) use counting::FramelessPart;
 pub(crate) use entry::StubEnv;
 pub(crate) use room::{StubBlock, StubRoom};
+pub(crate) use slice_vec::SliceVec;
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
 use crate::insn::{Branch, EncodeError, Insn, Reg};
-use crate::ops::{Action, MAX_OPS, Ops, OpsFlags};
-use code::MAX_WORDS;
+use crate::ops::{Action, Ops, OpsFlags};
+use code::{COUNT_WORDS, REST_WORDS};
 
-// The longest stub: a member takes the most as a count.
+// The longest stub: a member takes the most as a count, and two words in a list.
 const _: () = assert!(
-    MAX_OPS * counting::COUNT_WORDS + counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= MAX_WORDS,
+    counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS && COUNT_WORDS >= 2,
     "a stub's code has no room"
 );
 

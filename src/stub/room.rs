@@ -5,8 +5,10 @@
 use crate::address::{TextAddr, TextRange};
 
 const UNIT: u64 = 16;
-/// The largest room that is used: 256 KiB. What is reserved beyond stays empty.
-const MAX_UNITS: usize = 16384;
+/// Units of a word of bits: 512 bytes.
+const BITS: usize = 32;
+/// As many units as a block has numbers for: 1 MiB. What is reserved beyond stays empty.
+const MAX_UNITS: usize = 1 << 16;
 
 /// The reserved text, and what of it is in use.
 pub(crate) struct StubRoom {
@@ -14,7 +16,7 @@ pub(crate) struct StubRoom {
     /// # Invariants
     ///
     /// A bit for each unit: set where a [`StubBlock`] that was not given back has it.
-    used: [u64; MAX_UNITS / 64],
+    used: &'static mut [u32],
 }
 
 /// A part of the room.
@@ -25,14 +27,17 @@ pub(crate) struct StubBlock {
 }
 
 impl StubRoom {
-    /// No room.
-    pub(crate) const EMPTY: Self = Self { text: TextRange::EMPTY, used: [0; MAX_UNITS / 64] };
+    /// No room yet, but words to note in which parts of it are in use: 512 bytes each.
+    pub(crate) const fn new(used: &'static mut [u32]) -> Self {
+        Self { text: TextRange::EMPTY, used }
+    }
 
-    /// The room in `text`, none of it in use. Its start is rounded up to a unit.
+    /// The room in `text`, none of it in use. Its start is rounded up to a unit; what is more than can be noted stays empty.
     pub(crate) fn set(&mut self, text: TextRange) {
         let start = TextAddr::new(text.start.get().next_multiple_of(UNIT));
-        self.text = TextRange::new(start, text.end);
-        self.used = [0; MAX_UNITS / 64];
+        let most = self.capacity() as i64 * UNIT as i64;
+        self.text = TextRange::new(start, text.end.min(start.offset(most)));
+        self.used.fill(0);
     }
 
     /// All of it.
@@ -41,7 +46,14 @@ impl StubRoom {
     }
 
     fn units(&self) -> usize {
-        usize::try_from(self.text.len() / UNIT).unwrap_or(MAX_UNITS).min(MAX_UNITS)
+        let most = self.capacity();
+        usize::try_from(self.text.len() / UNIT).unwrap_or(most).min(most)
+    }
+
+    /// The most units that are used, whatever is reserved.
+    const fn capacity(&self) -> usize {
+        let most = self.used.len() * BITS;
+        if most < MAX_UNITS { most } else { MAX_UNITS }
     }
 
     /// Takes a block of this many bytes, if there is one.
@@ -51,8 +63,8 @@ impl StubRoom {
         // The free units that were found last are `first..end`.
         let (mut first, mut end) = (0, 0);
         while end < units {
-            let rest = self.used[end / 64] >> (end % 64);
-            let left = 64 - end % 64;
+            let rest = self.used[end / BITS] >> (end % BITS);
+            let left = BITS - end % BITS;
             if rest & 1 == 1 {
                 end += (rest.trailing_ones() as usize).min(left);
                 first = end;
@@ -76,13 +88,13 @@ impl StubRoom {
     fn mark(&mut self, block: StubBlock, used: bool) {
         let (mut unit, end) = (usize::from(block.first), usize::from(block.first) + usize::from(block.units));
         while unit < end {
-            let count = (64 - unit % 64).min(end - unit);
-            let bits = u64::MAX >> (64 - count) << (unit % 64);
+            let count = (BITS - unit % BITS).min(end - unit);
+            let bits = u32::MAX >> (BITS - count) << (unit % BITS);
             // INVARIANT: the caller has just found the units free, or owned the block.
             if used {
-                self.used[unit / 64] |= bits;
+                self.used[unit / BITS] |= bits;
             } else {
-                self.used[unit / 64] &= !bits;
+                self.used[unit / BITS] &= !bits;
             }
             unit += count;
         }
@@ -108,12 +120,16 @@ impl StubRoom {
 mod tests {
     use super::{StubBlock, StubRoom};
     use crate::address::{TextAddr, TextRange};
-    use std::boxed::Box;
+    use std::vec;
     use std::vec::Vec;
     extern crate std;
 
-    fn room(bytes: u64) -> Box<StubRoom> {
-        let mut room = Box::new(StubRoom::EMPTY);
+    fn room(bytes: u64) -> StubRoom {
+        room_of(512, bytes)
+    }
+
+    fn room_of(words: usize, bytes: u64) -> StubRoom {
+        let mut room = StubRoom::new(vec![0; words].leak());
         room.set(TextRange::new(TextAddr::new(0x1000), TextAddr::new(0x1000 + bytes)));
         room
     }
@@ -132,6 +148,20 @@ mod tests {
         assert_eq!(room.take(97), None);
         assert_eq!(room.take(96).map(|block| room.start(block).get()), Some(0x1000 + 3 * 48));
         assert_eq!(room.used_bytes(), 4096 / 48 * 48);
+    }
+
+    #[test]
+    fn as_much_is_used_as_can_be_noted_and_no_more() {
+        // A word is for 512 bytes, and a block's number for no more than 1 MiB.
+        for (words, bytes) in [(0, 0), (1, 512), (3, 1536), (2047, 2047 * 512), (2048, 1 << 20), (16384, 1 << 20)] {
+            let mut room = room_of(words, 16 << 20);
+            let mut next = 0x1000;
+            while let Some(block) = room.take(256) {
+                assert_eq!(room.start(block).get(), next, "{words} words");
+                next += 256;
+            }
+            assert_eq!((next - 0x1000, room.text().len(), room.used_bytes() as u64), (bytes, bytes, bytes));
+        }
     }
 
     #[test]

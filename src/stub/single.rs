@@ -13,6 +13,7 @@ use core::mem::offset_of;
 pub(super) const MAX_BYTES: usize = 4 * (40 + 2 * SAVE_SIMD.len() + 10);
 
 /// Appends the stub to `code`, which has its landing pad.
+#[inline(never)]
 pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let StubEnv { stubs, context: base, .. } = env;
     let safe = ops.flags().contains(OpsFlags::RECURSION_SAFE);

@@ -63,10 +63,17 @@ impl Places for Contiguous {
         (0..self.bytes).step_by(4).map(|offset| self.word(offset)).try_for_each(each)
     }
 
-    fn for_each_place(&self, each: impl FnMut(TextWord)) {
-        let lines = (0..self.bytes.div_ceil(LINE_BYTES)).map(|line| line * LINE_BYTES);
+    #[inline]
+    fn for_each_place(&self, mut each: impl FnMut(TextWord)) {
+        let mut offset = 0;
+        while offset < self.bytes {
+            each(self.word(offset));
+            offset += LINE_BYTES;
+        }
         // The last line may begin anywhere before the end.
-        lines.chain(self.bytes.checked_sub(1)).map(|offset| self.word(offset)).for_each(each);
+        if let Some(last) = self.bytes.checked_sub(1) {
+            each(self.word(last));
+        }
     }
 }
 

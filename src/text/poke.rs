@@ -208,16 +208,20 @@ impl<'a> TextPoke<'a> {
     ///
     /// 1. The word before each of the batch's is inside mapped text as well.
     pub(crate) unsafe fn check_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
-        let verified = Words(batch).for_each_change(|change| {
+        let mut wrong = None;
+        let _ = Words(batch).for_each_change(|change| {
             // SAFETY: 1. a multiple of 4 from a word. 2. Our caller's promise.
             let at = unsafe { TextWord::new(change.at.addr().offset(-4)) };
             let places = [change, WordChange { at, old: MOV_X9_LR, new: MOV_X9_LR }];
-            let wrong = places
+            // Noted, not returned: each of the batch's loops would have room for it on the stack.
+            let found = places
                 .into_iter()
                 .find_map(|change| self.verify(change).err().map(|cause| undone(change.at.addr(), cause)));
-            wrong.map_or(ControlFlow::Continue(()), ControlFlow::Break)
+            let Some(error) = found else { return ControlFlow::Continue(()) };
+            wrong = Some(error);
+            ControlFlow::Break(())
         });
-        verified.break_value().map_or(Ok(()), Err)
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Changes text that any CPU may be executing meanwhile.
@@ -411,14 +415,18 @@ impl<'a> TextPoke<'a> {
         let mut window: Option<Window<'_>> = None;
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
-        let flow = places.for_each_word(|word| {
+        let mut failure = None;
+        let _ = places.for_each_word(|word| {
             let at = word.addr();
             let offset = at.get() & (ALIAS_BYTES - 1);
             let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
                 match Window::reopen_on(*self, &mut window, word) {
                     Ok(opened) => (page, alias) = (page_now, opened),
-                    Err(cause) => return ControlFlow::Break((at, cause)),
+                    Err(cause) => {
+                        failure = Some((at, cause));
+                        return ControlFlow::Break(());
+                    }
                 }
             }
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
@@ -429,10 +437,7 @@ impl<'a> TextPoke<'a> {
             unsafe { self.machine.store(place, word) };
             ControlFlow::Continue(())
         });
-        match flow {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(failure) => Err(failure),
-        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Checks that the old word is there.
@@ -449,32 +454,37 @@ impl<'a> TextPoke<'a> {
     /// As for [`apply`](Self::apply).
     #[inline(never)]
     unsafe fn write_all(&self, batch: &impl Batch<u32>) -> Result<usize, Stopped> {
-        let mut written = 0;
+        let (mut written, mut failure) = (0, None);
         let mut window: Option<Window<'_>> = None;
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
-        let flow = batch.for_each_change(|change| {
+        // What fails is noted, not returned: each of the batch's loops would have room for it on the stack.
+        let _ = batch.for_each_change(|change| {
             let at = change.at.addr();
             let offset = at.get() & (ALIAS_BYTES - 1);
             let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
                 match Window::reopen(*self, &mut window, page_now) {
                     Ok(opened) => (page, alias) = (page_now, opened),
-                    Err(error) => return ControlFlow::Break((at, PokeCause::Alias(error))),
+                    Err(error) => {
+                        failure = Some((at, PokeCause::Alias(error)));
+                        return ControlFlow::Break(());
+                    }
                 }
             }
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
             // SAFETY: 1. our caller's promise. 2. The window on this page is open, and its alias aligned.
             if let Err(found) = unsafe { self.write(place, change) } {
-                return ControlFlow::Break((at, self.cause_of(change.at, change.old, found)));
+                failure = Some((at, self.cause_of(change.at, change.old, found)));
+                return ControlFlow::Break(());
             }
             written += 1;
             ControlFlow::Continue(())
         });
-        match flow {
-            ControlFlow::Continue(()) => Ok(written),
-            ControlFlow::Break((at, cause)) => Err(Stopped { written, at, cause }),
+        match failure {
+            None => Ok(written),
+            Some((at, cause)) => Err(Stopped { written, at, cause }),
         }
     }
 

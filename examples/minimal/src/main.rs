@@ -18,6 +18,7 @@ use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use fentry::callsite::Layout;
+use fentry::engine::EngineMemory;
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
 use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TextRange, TraceContext};
 // end of integration
@@ -63,7 +64,9 @@ unsafe impl Platform for OneCpu {
 }
 
 static PLATFORM: OneCpu = OneCpu;
-static ENGINE: Engine = Engine::new(&PLATFORM);
+/// One ops is registered at a time, so callsites have that one or none. (`Engine::new` has room for 128.)
+static MEMORY: EngineMemory<1, 2> = EngineMemory::new();
+static ENGINE: Engine = Engine::new_in(&PLATFORM, &MEMORY);
 // end of integration
 
 /// 4. What this kernel keeps for its CPU, among it the engine's own words.

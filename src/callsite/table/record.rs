@@ -14,6 +14,8 @@ impl SetId {
     pub(crate) const NONE: Self = Self(0);
 
     const BITS: u32 = 14;
+    /// How many numbers there are.
+    pub(crate) const COUNT: usize = 1 << Self::BITS;
     const MASK: u32 = (1 << Self::BITS) - 1;
 
     /// The set of this number, below 2^14.

@@ -8,6 +8,7 @@ mod errors;
 mod exits;
 mod failure;
 mod init;
+mod memory;
 mod protocol;
 mod quarantine;
 mod random;

@@ -24,7 +24,7 @@ fn direct(trampoline: u64) -> &'static Ops {
 }
 
 /// What is to be seen of an engine, but for what is in its room and not in use.
-fn all_of(kernel: &FakeKernel, engine: &Engine) -> (Vec<u32>, (usize, usize), usize) {
+pub(super) fn all_of(kernel: &FakeKernel, engine: &Engine) -> (Vec<u32>, (usize, usize), usize) {
     (kernel.snapshot(), stubs_left(engine), engine.lock().members.iter().count())
 }
 
@@ -98,7 +98,7 @@ fn as_many_ops_as_there_are_numbers_and_no_more() {
         engine.register(ops, &Filter::ALL).unwrap();
     }
     let before = all_of(kernel, &engine);
-    assert_eq!(engine.register(ops(), &Filter::ALL), Err(RegisterError::TooManyOps));
+    assert_eq!(engine.register(ops(), &Filter::ALL), Err(RegisterError::TooManyOps { needed: 129 }));
     assert_eq!(all_of(kernel, &engine), before);
     engine.unregister(all[7]).unwrap();
     engine.register(ops(), &Filter::ALL).unwrap();
@@ -147,7 +147,7 @@ fn as_many_sets_as_there_are_numbers_and_no_more() {
     let before = all_of(kernel, &engine);
     assert_eq!(before.1.0, 511);
     let error = engine.register(ops(), &Filter::new(&[Rule::address(*one_more)]));
-    assert_eq!(error, Err(RegisterError::TooManySets));
+    assert_eq!(error, Err(RegisterError::TooManySets { needed: 513 }));
     assert_eq!(all_of(kernel, &engine), before);
 }
 

@@ -1,10 +1,12 @@
 //! Stubs with a register frame, as an assembler's text.
 
+use super::place;
 use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
 use crate::insn::{Branch, DataImm, Insn, Reg};
-use crate::ops::{Callback, EntryHandler, Exit, Ops, OpsFlags, Probe};
+use crate::ops::{Callback, EntryHandler, Exit, MAX_OPS, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
+use crate::stub::code::{COUNT_WORDS, REST_WORDS};
 use crate::stub::entry::{LinkedStub, Stubs};
 use crate::stub::{Code, StubEnv, StubPlan, hook as returning_stub};
 use core::mem::offset_of;
@@ -48,9 +50,9 @@ pub(super) fn env(context: ContextBase) -> StubEnv {
     StubEnv { stubs: stubs(), context, cpu: None, atomics: false }
 }
 
-fn code(callbacks: &[&'static Ops], direct: Option<TextAddr>, base: ContextBase) -> Box<Code> {
+fn code(callbacks: &[&'static Ops], direct: Option<TextAddr>, base: ContextBase) -> Code {
     let plan = StubPlan { parts: &[], callbacks, direct };
-    let mut code = Box::new(Code::EMPTY);
+    let mut code = place();
     plan.code(&mut code, at(0x100), &env(base)).unwrap();
     assert!(code.words().len() * 4 <= plan.bytes());
     code
@@ -197,9 +199,9 @@ fn a_trampoline_alone_is_a_jump() {
 
 #[test]
 fn a_stub_for_as_many_as_there_can_be_has_room() {
-    let all: Vec<_> = (0..crate::ops::MAX_OPS).map(|_| ops(NEAR, OpsFlags::empty())).collect();
+    let all: Vec<_> = (0..MAX_OPS).map(|_| ops(NEAR, OpsFlags::empty())).collect();
     let (_, literals) = text(&code(&all, Some(at(0x30_0000)), EL1), 3);
-    assert_eq!(literals.len(), crate::ops::MAX_OPS + 3);
+    assert_eq!(literals.len(), MAX_OPS + 3);
     assert!(literals[1..].iter().zip(&all).all(|(literal, ops)| *literal == address(ops)));
 }
 
@@ -209,7 +211,7 @@ fn what_is_out_of_reach_is_an_error() {
     far.skip = TextAddr::new(FAR);
     let callbacks = [ops(NEAR, OpsFlags::empty())];
     let plan = StubPlan { parts: &[], callbacks: &callbacks, direct: None };
-    assert!(plan.code(&mut Box::new(Code::EMPTY), at(0x100), &StubEnv { stubs: far, ..env(EL1) }).is_err());
+    assert!(plan.code(&mut place(), at(0x100), &StubEnv { stubs: far, ..env(EL1) }).is_err());
 }
 
 struct Empty<const ENTRY: bool>;
@@ -384,7 +386,7 @@ fn a_stub_that_is_cut_or_longer_than_its_room_does_not_fit() {
     let code = code(&[returning(None, OpsFlags::empty())], None, EL1);
     let words = code.words().len();
     assert!(code.fits(words) && !code.fits(words - 1));
-    let mut cut = Box::new(Code::EMPTY);
-    (0..=crate::stub::MAX_WORDS).for_each(|_| cut.word(0));
+    let mut cut = place();
+    (0..=MAX_OPS * COUNT_WORDS + REST_WORDS).for_each(|_| cut.word(0));
     assert!(!cut.fits(usize::MAX));
 }

@@ -6,12 +6,12 @@ mod recorder;
 
 extern crate std;
 
-use super::{Code, FramelessPart, StubEnv, StubPlan};
+use super::{Code, CodeMemory, FramelessPart, StubEnv, StubPlan};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::fakes::FakeText;
 use crate::insn::Insn;
-use crate::ops::{Ops, OpsFlags};
+use crate::ops::{MAX_OPS, Ops, OpsFlags};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::record::hits::CallsiteHits;
 use core::fmt::Write;
@@ -30,6 +30,11 @@ const CPU: ContextBase = ContextBase { register: BaseRegister::TpidrEl1, offset:
 const COUNT: FramelessPart = FramelessPart::CountOnCpu { base: CPU, counter: 2 };
 const AT: u64 = 0x4020_0000;
 
+/// Where a stub of any number of members is made.
+fn place() -> Code {
+    Box::leak(Box::new(CodeMemory::<MAX_OPS>::UNINIT)).code()
+}
+
 fn env(atomics: bool) -> StubEnv {
     let stubs = FakeText::new(0x4030_0000).build().stubs();
     let context = ContextBase { register: BaseRegister::SpEl0, offset: 0x10 };
@@ -37,7 +42,7 @@ fn env(atomics: bool) -> StubEnv {
 }
 
 fn words(plan: &StubPlan<'_>, atomics: bool, at: u64) -> Vec<u32> {
-    let mut code = Box::new(Code::EMPTY);
+    let mut code = place();
     plan.code(&mut code, TextAddr::new(at), &env(atomics)).unwrap();
     assert!(code.words().len() * 4 <= plan.bytes(), "{} words", code.words().len());
     code.words().to_vec()

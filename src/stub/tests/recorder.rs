@@ -27,10 +27,9 @@ use crate::insn::{Address, Atomic, AtomicOp, Branch, DataImm, DataReg, Insn, Mem
 use crate::platform::{BaseRegister, ContextBase};
 use crate::record::CpuArea;
 use crate::record::flight::{BUSY, FlightRecord, NEVER, Shared, WORDS, read};
-use crate::stub::{Code, FramelessPart, StubEnv, StubPlan};
+use crate::stub::{FramelessPart, StubEnv, StubPlan};
 use core::cell::RefCell;
 use core::sync::atomic::Ordering;
-use std::boxed::Box;
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
@@ -361,7 +360,7 @@ fn code(atomics: bool) -> Vec<u32> {
     let base = ContextBase { register: BaseRegister::TpidrEl1, offset: 0 };
     let env = StubEnv { stubs: FakeText::new(0x1000).build().stubs(), context: base, cpu: Some(base), atomics };
     let plan = StubPlan { parts: &[FramelessPart::Record { base, arguments: 4 }], callbacks: &[], direct: None };
-    let mut code = Box::new(Code::EMPTY);
+    let mut code = super::place();
     plan.code(&mut code, TextAddr::new(0x2000), &env).unwrap();
     // Without BTI C and the way back.
     let words = code.words();

@@ -5,6 +5,7 @@ use crate::kernel::{address, engine, init};
 use alloc::format;
 use core::fmt::Write as _;
 use core::hint::black_box;
+use fentry::engine::EngineMemory;
 use fentry::{Engine, Filter, FtraceRegs, Ops, Rule, TextAddr};
 use generated::COUNT;
 use support::memory::{Alias, use_alias};
@@ -114,5 +115,5 @@ pub(crate) fn memory() {
     assert_eq!(init().report.counts.refused, 0);
     tell_sized("memory-names", init().names_bytes as u32, COUNT);
     tell("memory-ops", size_of::<Ops>() as u32);
-    tell("memory-engine", size_of::<Engine>() as u32);
+    tell("memory-engine", (size_of::<Engine>() + size_of::<EngineMemory<128, 512, 128>>()) as u32);
 }

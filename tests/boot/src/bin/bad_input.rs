@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::hint::black_box;
 use fentry::callsite::{NOP, Refusal, TableError};
-use fentry::engine::{InitError, LinkedStub, RegisterError, Stubs};
+use fentry::engine::{EngineMemory, InitError, LinkedStub, RegisterError, Stubs};
 use fentry::text::{PokeCause, Undone};
 use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, TextAddr, TextRange};
 use support::memory::{self, Access};
@@ -147,7 +147,9 @@ fn a_section_that_is_mapped_read_only_is_an_error() {
     // SAFETY: one CPU.
     unsafe impl Sync for Pages {}
     static PAGES: Pages = Pages(UnsafeCell::new([0x5a5a; 2 * PAGE / 8]));
-    static OTHER: Engine = Engine::new(&PLATFORM);
+    // Of memory of its own: the usual one is for the other engine.
+    static MEMORY: EngineMemory<1, 2> = EngineMemory::new();
+    static OTHER: Engine = Engine::new_in(&PLATFORM, &MEMORY);
     let physical = PAGES.0.get().addr();
     let start = core::ptr::with_exposed_provenance_mut::<u64>(ELSEWHERE);
     let text = TextRange::new(TextAddr::new(memory::text().start as u64), TextAddr::new(memory::text().end as u64));
