@@ -133,7 +133,7 @@ impl fmt::Display for Findings<'_> {
         for finding in report.unwaived() {
             let count = counts.entry(finding.rule).or_default();
             *count += 1;
-            // Of what only traces lack, the number is told, unless everything is asked for.
+            // Of what is no defect, the number is told, unless everything is asked for.
             let is_shown = *count <= listed && (finding.rule.level() == Level::Defect || listed == usize::MAX);
             if !is_shown {
                 continue;
@@ -146,7 +146,11 @@ impl fmt::Display for Findings<'_> {
         }
         let waived = report.all().filter(|(_, reason)| reason.is_some()).count();
         for (rule, count) in &counts {
-            let level = if rule.level() == Level::Defect { "" } else { ", which only traces show" };
+            let level = match rule.level() {
+                Level::Defect => "",
+                Level::Trace => ", which only traces show",
+                Level::Unproven => ", which may be right",
+            };
             writeln!(f, "{count:6}  {rule}{level}")?;
         }
         writeln!(f, "{:6}  findings, and {waived} waived", counts.values().sum::<usize>())
@@ -166,7 +170,11 @@ fn json(program: &Program<'_>, report: &Report) -> Value {
         });
         json!({
             "rule": finding.rule.id(),
-            "level": match finding.rule.level() { Level::Defect => "defect", Level::Trace => "trace" },
+            "level": match finding.rule.level() {
+                Level::Defect => "defect",
+                Level::Trace => "trace",
+                Level::Unproven => "unproven",
+            },
             "symbol": symbol(finding.at),
             "address": finding.at.address(program),
             "place": place(program, finding.at),

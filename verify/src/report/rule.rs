@@ -48,6 +48,18 @@ pub enum Rule {
     LiveAtCallsite,
     /// Nothing is kept in x9 to x17 or the flags over a call of a function that can be patched.
     KeptOverCall,
+    /// Under BTI, what an indirect branch may go to begins with a landing pad that takes it.
+    LandingMissing,
+    /// Under BTI, a jump to a function by a register is by x16 or x17.
+    JumpRegister,
+    /// Under kCFI, a function whose address is taken has the hash of its type where callers look for it.
+    HashMissing,
+    /// Under kCFI, a caller looks for the hash that what it calls has, and where that is.
+    HashDiffers,
+    /// The room for generated stubs is empty in the image.
+    StubsRoom,
+    /// Code takes the address only of functions that could be called by a register, with landing pad and hash.
+    EntryUnproven,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -59,11 +71,13 @@ pub enum Level {
     Defect,
     /// A trace may lack a caller; nothing else goes wrong.
     Trace,
+    /// It may go wrong or not: what decides it can't be seen in the image.
+    Unproven,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 28] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -85,6 +99,12 @@ impl Rule {
         Self::Unreachable,
         Self::LiveAtCallsite,
         Self::KeptOverCall,
+        Self::LandingMissing,
+        Self::JumpRegister,
+        Self::HashMissing,
+        Self::HashDiffers,
+        Self::StubsRoom,
+        Self::EntryUnproven,
         Self::WaiverUnused,
     ];
 
@@ -112,6 +132,12 @@ impl Rule {
             Self::Unreachable => "unreachable",
             Self::LiveAtCallsite => "live-at-callsite",
             Self::KeptOverCall => "kept-over-call",
+            Self::LandingMissing => "landing-missing",
+            Self::JumpRegister => "jump-register",
+            Self::HashMissing => "hash-missing",
+            Self::HashDiffers => "hash-differs",
+            Self::StubsRoom => "stubs-room",
+            Self::EntryUnproven => "entry-unproven",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -160,6 +186,18 @@ impl Rule {
             Self::KeptOverCall => {
                 "keep it in x19 to x28 or on the stack; compile without inter-procedural register allocation (-fno-ipa-ra)"
             }
+            Self::LandingMissing => {
+                "begin it with BTI C (a table's target, BTI J; -mbranch-protection, -Zbranch-protection), or take its address out of the data"
+            }
+            Self::JumpRegister => "jump by x16 or x17",
+            Self::HashMissing => {
+                "compile it as its callers are (-fsanitize=kcfi, -fpatchable-function-entry), or take its address out of the data"
+            }
+            Self::HashDiffers => {
+                "compile both with the same -fpatchable-function-entry, and declare the function with the type that it has"
+            }
+            Self::StubsRoom => "leave __fentry_stubs_start to __fentry_stubs_stop to the engine",
+            Self::EntryUnproven => "if a register leads here it traps: begin it as compiled functions begin",
             Self::WaiverUnused => "remove the waiver",
         }
     }
@@ -168,6 +206,7 @@ impl Rule {
     pub const fn level(self) -> Level {
         match self {
             Self::CallWithoutRecord => Level::Trace,
+            Self::EntryUnproven => Level::Unproven,
             _ => Level::Defect,
         }
     }

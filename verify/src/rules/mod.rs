@@ -4,9 +4,13 @@
 //! another's findings.
 
 mod callsites;
+mod hashes;
+mod landing;
 mod registers;
+mod room;
 mod sites;
 mod stack;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -15,12 +19,20 @@ pub use sites::Sites;
 use crate::cfi::Cfi;
 use crate::flow::Flow;
 use crate::report::Finding;
+use hashes::Checks;
+use taken::Taken;
 
 /// Runs all validators.
 pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
-    let sites = Sites::of(flow.program());
+    let program = flow.program();
+    let sites = Sites::of(program);
+    let taken = Taken::of(program, &sites);
+    let checks = Checks::of(program);
     let mut findings = callsites::check(flow, &sites);
     findings.extend(stack::check(flow, cfi));
     findings.extend(registers::check(flow, &sites));
+    findings.extend(landing::check(flow, &taken));
+    findings.extend(hashes::check(flow, &taken, &checks));
+    findings.extend(room::check(program));
     findings
 }

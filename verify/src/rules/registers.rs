@@ -17,7 +17,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use fentry::insn::{Insn, Reg, Width};
+use fentry::insn::{DataImm, HalfWord, Insn, MoveWide, Reg, Width};
 
 use super::sites::Sites;
 use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
@@ -239,7 +239,17 @@ impl Body {
             let (start, end) = (*block.insns.start(), *block.insns.end());
             flow.program().from(start).take_while(move |id| *id <= end)
         };
-        let blocks = graph.blocks().iter().map(|block| insns(block).map(line).collect()).collect();
+        let lines = |block: &Block| {
+            let mut lines: Vec<Line> = insns(block).map(line).collect();
+            for at in 1..lines.len() {
+                let [first, second] = [at - 1, at].map(|at| flow.program().insn(lines[at].id));
+                if is_number_in_halves(&first, &second) {
+                    lines[at - 1].reads = 0;
+                }
+            }
+            lines
+        };
+        let blocks = graph.blocks().iter().map(lines).collect();
         let mut body = Self { graph, blocks };
         body.find_fresh();
         body
@@ -275,6 +285,18 @@ fn callees_of<'a>(onward: &Onward<'a>) -> impl Iterator<Item = Callee<'a>> + use
         _ => None,
     });
     onward.call.into_iter().chain(siblings)
+}
+
+/// Whether the second of two instructions overwrites all that the first has left of a register's old value: a number of 32
+/// bits in two MOVK, which is how LLVM's kCFI writes a hash.
+fn is_number_in_halves(first: &Insn, second: &Insn) -> bool {
+    let half = |insn: &Insn| match *insn {
+        Insn::DataImm(DataImm::MoveWide {
+            op: MoveWide::Keep, rd, at: at @ (HalfWord::W0 | HalfWord::W16), ..
+        }) => Some((rd, at)),
+        _ => None,
+    };
+    matches!((half(first), half(second)), (Some((one, half)), Some((other, rest))) if one == other && half != rest)
 }
 
 fn reads(insn: &Insn) -> Set {
