@@ -60,6 +60,10 @@ pub enum Rule {
     StubsRoom,
     /// Code takes the address only of functions that could be called by a register, with landing pad and hash.
     EntryUnproven,
+    /// A function with a variant procedure call standard has no callsite.
+    VariantPcs,
+    /// x18 is the platform's register in all of a program, or a temporary in all of it.
+    X18Live,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -77,7 +81,7 @@ pub enum Level {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -105,6 +109,8 @@ impl Rule {
         Self::HashDiffers,
         Self::StubsRoom,
         Self::EntryUnproven,
+        Self::VariantPcs,
+        Self::X18Live,
         Self::WaiverUnused,
     ];
 
@@ -138,6 +144,8 @@ impl Rule {
             Self::HashDiffers => "hash-differs",
             Self::StubsRoom => "stubs-room",
             Self::EntryUnproven => "entry-unproven",
+            Self::VariantPcs => "variant-pcs",
+            Self::X18Live => "x18-live",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -198,6 +206,10 @@ impl Rule {
             }
             Self::StubsRoom => "leave __fentry_stubs_start to __fentry_stubs_stop to the engine",
             Self::EntryUnproven => "if a register leads here it traps: begin it as compiled functions begin",
+            Self::VariantPcs => "compile it without NOPs (patchable_function_entry(0)): the engine refuses it",
+            Self::X18Live => {
+                "reserve x18 everywhere (-ffixed-x18, -Zfixed-x18, core included), or exclude the function from patching"
+            }
             Self::WaiverUnused => "remove the waiver",
         }
     }

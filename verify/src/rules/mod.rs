@@ -4,6 +4,7 @@
 //! another's findings.
 
 mod callsites;
+mod conventions;
 mod hashes;
 mod landing;
 mod registers;
@@ -20,6 +21,7 @@ use crate::cfi::Cfi;
 use crate::flow::Flow;
 use crate::report::Finding;
 use hashes::Checks;
+use registers::Solved;
 use taken::Taken;
 
 /// Runs all validators.
@@ -30,7 +32,11 @@ pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
     let checks = Checks::of(program);
     let mut findings = callsites::check(flow, &sites);
     findings.extend(stack::check(flow, cfi));
-    findings.extend(registers::check(flow, &sites));
+    if !sites.is_empty() {
+        let solved = Solved::of(flow);
+        findings.extend(registers::check(flow, &sites, &solved));
+        findings.extend(conventions::check(flow, &sites, &solved));
+    }
     findings.extend(landing::check(flow, &taken));
     findings.extend(hashes::check(flow, &taken, &checks));
     findings.extend(room::check(program));

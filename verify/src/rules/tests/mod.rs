@@ -2,6 +2,7 @@
 //! objects.
 
 mod callsites;
+mod conventions;
 mod hashes;
 mod landing;
 mod registers;
