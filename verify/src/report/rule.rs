@@ -64,6 +64,8 @@ pub enum Rule {
     VariantPcs,
     /// x18 is the platform's register in all of a program, or a temporary in all of it.
     X18Live,
+    /// No chain of calls takes more stack than there is.
+    StackDepth,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -81,7 +83,7 @@ pub enum Level {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -111,6 +113,7 @@ impl Rule {
         Self::EntryUnproven,
         Self::VariantPcs,
         Self::X18Live,
+        Self::StackDepth,
         Self::WaiverUnused,
     ];
 
@@ -146,6 +149,7 @@ impl Rule {
             Self::EntryUnproven => "entry-unproven",
             Self::VariantPcs => "variant-pcs",
             Self::X18Live => "x18-live",
+            Self::StackDepth => "stack-depth",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -210,6 +214,7 @@ impl Rule {
             Self::X18Live => {
                 "reserve x18 everywhere (-ffixed-x18, -Zfixed-x18, core included), or exclude the function from patching"
             }
+            Self::StackDepth => "make the frames on the way smaller, or the stack larger",
             Self::WaiverUnused => "remove the waiver",
         }
     }

@@ -59,6 +59,11 @@ impl Checks {
         });
         Self(checks.collect())
     }
+
+    /// The checks, each with the call behind it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (InsnId, &Check)> {
+        self.0.iter().map(|(call, check)| (*call, check))
+    }
 }
 
 impl Check {

@@ -3,8 +3,10 @@
 //! A validator is a function from what the rooms below know to [`Finding`]s. It keeps nothing, and none relies on
 //! another's findings.
 
+mod calls;
 mod callsites;
 mod conventions;
+mod depth;
 mod hashes;
 mod landing;
 mod registers;
@@ -15,6 +17,7 @@ mod taken;
 #[cfg(test)]
 mod tests;
 
+pub use depth::{Counted, Depth, Depths, Link, Unbounded};
 pub use sites::Sites;
 
 use crate::cfi::Cfi;

@@ -88,6 +88,11 @@ impl Taken {
         evidence.or(places.first().map(|at| Evidence { at: *at, is_call: false }))
     }
 
+    /// Whether a function's address is taken.
+    pub(super) fn has(&self, function: FunctionId) -> bool {
+        self.by.contains_key(&function)
+    }
+
     /// Notes a place that holds an address, if that is a function's.
     fn add(&mut self, program: &Program<'_>, address: u64, at: At) {
         if let Some(function) = function_at(program, TextAddr::new(address)) {

@@ -3,6 +3,7 @@
 
 mod callsites;
 mod conventions;
+mod depth;
 mod hashes;
 mod landing;
 mod registers;
