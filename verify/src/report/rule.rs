@@ -66,6 +66,12 @@ pub enum Rule {
     X18Live,
     /// No chain of calls takes more stack than there is.
     StackDepth,
+    /// Nothing that a stub calls outside of the recursion guard has a callsite, but in the engine's own text.
+    EngineTraced,
+    /// It is known whom a stub calls outside of the recursion guard.
+    EngineUnknown,
+    /// What the platform does while text is written has no callsite.
+    PlatformTraced,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -83,7 +89,7 @@ pub enum Level {
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -114,6 +120,9 @@ impl Rule {
         Self::VariantPcs,
         Self::X18Live,
         Self::StackDepth,
+        Self::EngineTraced,
+        Self::EngineUnknown,
+        Self::PlatformTraced,
         Self::WaiverUnused,
     ];
 
@@ -150,6 +159,9 @@ impl Rule {
             Self::VariantPcs => "variant-pcs",
             Self::X18Live => "x18-live",
             Self::StackDepth => "stack-depth",
+            Self::EngineTraced => "engine-traced",
+            Self::EngineUnknown => "engine-unknown",
+            Self::PlatformTraced => "platform-traced",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -215,6 +227,13 @@ impl Rule {
                 "reserve x18 everywhere (-ffixed-x18, -Zfixed-x18, core included), or exclude the function from patching"
             }
             Self::StackDepth => "make the frames on the way smaller, or the stack larger",
+            Self::EngineTraced => {
+                "gather it with the engine's own text (examples/fentry.ld), or compile it without NOPs"
+            }
+            Self::EngineUnknown => "if it can be traced, tracing it never ends: call it by name",
+            Self::PlatformTraced => {
+                "a callback that runs there must not wait for the engine: compile it without NOPs, or leave it out at init"
+            }
             Self::WaiverUnused => "remove the waiver",
         }
     }
@@ -223,7 +242,7 @@ impl Rule {
     pub const fn level(self) -> Level {
         match self {
             Self::CallWithoutRecord => Level::Trace,
-            Self::EntryUnproven => Level::Unproven,
+            Self::EntryUnproven | Self::EngineUnknown | Self::PlatformTraced => Level::Unproven,
             _ => Level::Defect,
         }
     }

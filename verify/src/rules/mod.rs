@@ -7,6 +7,7 @@ mod calls;
 mod callsites;
 mod conventions;
 mod depth;
+mod engine;
 mod hashes;
 mod landing;
 mod registers;
@@ -23,6 +24,7 @@ pub use sites::Sites;
 use crate::cfi::Cfi;
 use crate::flow::Flow;
 use crate::report::Finding;
+use calls::Calls;
 use hashes::Checks;
 use registers::Solved;
 use taken::Taken;
@@ -43,5 +45,6 @@ pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
     findings.extend(landing::check(flow, &taken));
     findings.extend(hashes::check(flow, &taken, &checks));
     findings.extend(room::check(program));
+    findings.extend(engine::check(flow, &sites, &Calls::of(flow, &taken, &checks)));
     findings
 }

@@ -4,6 +4,7 @@
 mod callsites;
 mod conventions;
 mod depth;
+mod engine;
 mod hashes;
 mod landing;
 mod registers;
