@@ -28,6 +28,7 @@ mod names;
 pub mod pieces;
 pub mod progress;
 pub mod qemu;
+mod stack;
 pub mod staticlib;
 pub mod symbols;
 pub mod trace;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::image;
 use crate::progress::Step;
+use crate::stack::Stack;
 
 /// How many findings of one rule are shown, and how many instructions from which control could not be followed.
 const LISTED: usize = 20;
@@ -25,7 +26,7 @@ const LISTED: usize = 20;
 /// if a rule is broken and not waived, or if the file can't be read.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo fentry verify path/to/kernel.elf --waivers verify.waivers\n  cargo fentry verify module.o --no-return kernel.names"
+    after_help = "Examples:\n  cargo fentry verify path/to/kernel.elf --waivers verify.waivers\n  cargo fentry verify module.o --no-return kernel.names\n  cargo fentry verify path/to/kernel.elf --stack-limit 16384 --entry kernel::main"
 )]
 pub struct VerifyArgs {
     /// The linked image or relocatable object, not stripped
@@ -42,6 +43,16 @@ pub struct VerifyArgs {
     /// Tell of this function only
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
+    /// Tell how deep the stack gets from each function with which a chain of calls begins: one that nobody is known to call,
+    /// or whose address is taken
+    #[arg(long)]
+    stack: bool,
+    /// Tell how deep it gets from this function
+    #[arg(long, value_name = "NAME")]
+    entry: Option<String>,
+    /// Fail where it gets deeper than so many bytes
+    #[arg(long, value_name = "BYTES")]
+    stack_limit: Option<u64>,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -76,22 +87,34 @@ pub fn run(args: &VerifyArgs) -> Result<bool> {
     step.note("frames");
     let cfi = Cfi::of(&flow);
     step.note("rules");
-    let mut report = Report::new(&program, rules::check(&flow, &cfi), &waivers, &demangled);
+    let mut findings = rules::check(&flow, &cfi);
+    let stack = if args.stack || args.entry.is_some() || args.stack_limit.is_some() {
+        step.note("stack");
+        let entry = args.entry.as_deref().map(|name| function(&program, name)).transpose()?;
+        Some(Stack::of(&flow, &cfi, entry))
+    } else {
+        None
+    };
+    if let (Some(stack), Some(limit)) = (&stack, args.stack_limit) {
+        findings.extend(stack.deeper_than(limit));
+    }
+    let mut report = Report::new(&program, findings, &waivers, &demangled);
     if let Some(name) = &args.function {
-        if !program.functions().any(|function| is_named(&program, function, name)) {
-            anyhow::bail!("there is no function {name}");
-        }
+        function(&program, name)?;
         report.retain(|finding| finding.is_at(name, &program, &demangled));
     }
     report.retain(|finding| args.rule.is_none_or(|rule| finding.rule == rule));
     step.finish(&format!("{} functions", program.functions().count()));
     let listed = if args.all { usize::MAX } else { LISTED };
     if args.json {
-        println!("{:#}", json(&program, &report));
+        println!("{:#}", json(&program, &report, stack.as_ref()));
     } else {
         print!("{}", Findings { program: &program, report: &report, listed });
         if args.function.is_none() && args.rule.is_none() {
             print!("{}", Summary { program: &program, flow: &flow, cfi: &cfi, listed });
+        }
+        if let Some(stack) = &stack {
+            print!("{}", stack.display(listed));
         }
     }
     Ok(report.unwaived().all(|finding| finding.rule.level() != Level::Defect))
@@ -102,8 +125,13 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// A symbol's name without the hash that changes with each build.
-fn demangled(name: &str) -> String {
+pub(crate) fn demangled(name: &str) -> String {
     format!("{:#}", demangle(name))
+}
+
+fn function(program: &Program<'_>, name: &str) -> Result<FunctionId> {
+    let found = program.functions().find(|function| is_named(program, *function, name));
+    found.with_context(|| format!("there is no function {name}"))
 }
 
 fn is_named(program: &Program<'_>, function: FunctionId, name: &str) -> bool {
@@ -112,7 +140,7 @@ fn is_named(program: &Program<'_>, function: FunctionId, name: &str) -> bool {
 }
 
 /// Where a finding is, with the function's name as the language has it.
-fn place(program: &Program<'_>, at: At) -> String {
+pub(crate) fn place(program: &Program<'_>, at: At) -> String {
     let place = at.display(program).to_string();
     let At::Insn(id) = at else { return place };
     let Some(name) = program.function_of(id).map(|function| program.name(function)) else { return place };
@@ -133,7 +161,7 @@ impl fmt::Display for Findings<'_> {
         for finding in report.unwaived() {
             let count = counts.entry(finding.rule).or_default();
             *count += 1;
-            // Of what only traces lack, the number is told, unless everything is asked for.
+            // Of what is no defect, the number is told, unless everything is asked for.
             let is_shown = *count <= listed && (finding.rule.level() == Level::Defect || listed == usize::MAX);
             if !is_shown {
                 continue;
@@ -146,7 +174,11 @@ impl fmt::Display for Findings<'_> {
         }
         let waived = report.all().filter(|(_, reason)| reason.is_some()).count();
         for (rule, count) in &counts {
-            let level = if rule.level() == Level::Defect { "" } else { ", which only traces show" };
+            let level = match rule.level() {
+                Level::Defect => "",
+                Level::Trace => ", which only traces show",
+                Level::Unproven => ", which may be right",
+            };
             writeln!(f, "{count:6}  {rule}{level}")?;
         }
         writeln!(f, "{:6}  findings, and {waived} waived", counts.values().sum::<usize>())
@@ -154,7 +186,7 @@ impl fmt::Display for Findings<'_> {
 }
 
 /// The findings, for machines.
-fn json(program: &Program<'_>, report: &Report) -> Value {
+fn json(program: &Program<'_>, report: &Report, stack: Option<&Stack<'_>>) -> Value {
     let symbol = |at: At| match at {
         At::Insn(id) => program.function_of(id).map(|function| program.name(function)),
         At::Address(_) | At::Waiver(_) => None,
@@ -166,7 +198,11 @@ fn json(program: &Program<'_>, report: &Report) -> Value {
         });
         json!({
             "rule": finding.rule.id(),
-            "level": match finding.rule.level() { Level::Defect => "defect", Level::Trace => "trace" },
+            "level": match finding.rule.level() {
+                Level::Defect => "defect",
+                Level::Trace => "trace",
+                Level::Unproven => "unproven",
+            },
             "symbol": symbol(finding.at),
             "address": finding.at.address(program),
             "place": place(program, finding.at),
@@ -175,7 +211,11 @@ fn json(program: &Program<'_>, report: &Report) -> Value {
             "waived": waived,
         })
     });
-    json!({ "findings": findings.collect::<Vec<_>>() })
+    let mut all = json!({ "findings": findings.collect::<Vec<_>>() });
+    if let Some(stack) = stack {
+        all["stack"] = stack.json();
+    }
+    all
 }
 
 /// What was followed and what was not.

@@ -117,6 +117,34 @@ fn verify_fails_while_a_finding_is_not_waived() {
     std::fs::remove_file(&waivers).unwrap();
 }
 
+#[test]
+fn verify_tells_how_deep_the_stack_gets_and_fails_where_that_is_too_deep() {
+    let object = std::env::temp_dir().join(format!("fentry-verify-stack-{}.o", std::process::id()));
+    let with = |args: &[&str]| run(&[&["verify", object.to_str().unwrap()], args].concat());
+    // stp x29, x30, [sp, #-32]!; mov x29, sp; blr x1; ldp x29, x30, [sp], #32; ret
+    let words = [0xa9be_7bfd, 0x9100_03fd, 0xd63f_0020, 0xa8c2_7bfd, 0xd65f_03c0];
+    std::fs::write(&object, object_of(words)).unwrap();
+    assert!(with(&[]).status.success() && !said(&with(&[])).contains("chain of calls"), "{}", said(&with(&[])));
+    let output = with(&["--stack"]);
+    assert!(output.status.success(), "{}", said(&output));
+    for line in
+        ["       32+        32+  f", "the deepest chain of calls:", "f+0x8 (.text+0x8): a register says what is called"]
+    {
+        assert!(said(&output).contains(line), "{line}\n{}", said(&output));
+    }
+    let json: serde_json::Value = serde_json::from_slice(&with(&["--entry", "f", "--json"]).stdout).unwrap();
+    let stack = &json["stack"][0];
+    assert_eq!((&stack["function"], &stack["bytes"], &stack["bounded"]), (&"f".into(), &32.into(), &false.into()));
+    assert_eq!((&stack["chain"][0]["bytes"], &stack["unknown"][0]["address"]), (&32.into(), &".text+0x8".into()));
+    assert!(with(&["--stack-limit", "32"]).status.success());
+    let output = with(&["--stack-limit", "31"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("stack-depth: f+0x0 (.text+0x0)"), "{}", said(&output));
+    assert!(said(&output).contains("it takes 32 bytes of stack at least, more than 31"), "{}", said(&output));
+    assert!(said(&with(&["--entry", "g"])).contains("there is no function g"));
+    std::fs::remove_file(&object).unwrap();
+}
+
 /// An object with one function of these instructions.
 fn object_of<const N: usize>(words: [u32; N]) -> Vec<u8> {
     use object::write::{Object, StandardSection, Symbol, SymbolSection};

@@ -7,6 +7,7 @@
 mod error;
 mod load;
 mod memory;
+mod property;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -147,6 +148,12 @@ impl<'data> Image<'data> {
     /// The symbols, by address.
     pub fn symbols(&self) -> &[Symbol<'data>] {
         &self.symbols
+    }
+
+    /// What lies between two symbols, if both are there.
+    pub fn between(&self, (start, stop): (&str, &str)) -> Option<Range<u64>> {
+        let address = |name| self.symbols.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
+        Some(address(start)?..address(stop)?)
     }
 
     /// The relocations, by address.

@@ -13,6 +13,7 @@
 mod build;
 mod function;
 mod insns;
+mod made;
 mod oddity;
 mod parts;
 #[cfg(test)]

@@ -48,6 +48,30 @@ pub enum Rule {
     LiveAtCallsite,
     /// Nothing is kept in x9 to x17 or the flags over a call of a function that can be patched.
     KeptOverCall,
+    /// Under BTI, what an indirect branch may go to begins with a landing pad that takes it.
+    LandingMissing,
+    /// Under BTI, a jump to a function by a register is by x16 or x17.
+    JumpRegister,
+    /// Under kCFI, a function whose address is taken has the hash of its type where callers look for it.
+    HashMissing,
+    /// Under kCFI, a caller looks for the hash that what it calls has, and where that is.
+    HashDiffers,
+    /// The room for generated stubs is empty in the image.
+    StubsRoom,
+    /// Code takes the address only of functions that could be called by a register, with landing pad and hash.
+    EntryUnproven,
+    /// A function with a variant procedure call standard has no callsite.
+    VariantPcs,
+    /// x18 is the platform's register in all of a program, or a temporary in all of it.
+    X18Live,
+    /// No chain of calls takes more stack than there is.
+    StackDepth,
+    /// Nothing that a stub calls outside of the recursion guard has a callsite, but in the engine's own text.
+    EngineTraced,
+    /// It is known whom a stub calls outside of the recursion guard.
+    EngineUnknown,
+    /// What the platform does while text is written has no callsite.
+    PlatformTraced,
     /// Each waiver is needed.
     WaiverUnused,
 }
@@ -59,11 +83,13 @@ pub enum Level {
     Defect,
     /// A trace may lack a caller; nothing else goes wrong.
     Trace,
+    /// It may go wrong or not: what decides it can't be seen in the image.
+    Unproven,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 34] = [
         Self::CallsiteMissing,
         Self::CallsiteStray,
         Self::CallsiteForm,
@@ -85,6 +111,18 @@ impl Rule {
         Self::Unreachable,
         Self::LiveAtCallsite,
         Self::KeptOverCall,
+        Self::LandingMissing,
+        Self::JumpRegister,
+        Self::HashMissing,
+        Self::HashDiffers,
+        Self::StubsRoom,
+        Self::EntryUnproven,
+        Self::VariantPcs,
+        Self::X18Live,
+        Self::StackDepth,
+        Self::EngineTraced,
+        Self::EngineUnknown,
+        Self::PlatformTraced,
         Self::WaiverUnused,
     ];
 
@@ -112,6 +150,18 @@ impl Rule {
             Self::Unreachable => "unreachable",
             Self::LiveAtCallsite => "live-at-callsite",
             Self::KeptOverCall => "kept-over-call",
+            Self::LandingMissing => "landing-missing",
+            Self::JumpRegister => "jump-register",
+            Self::HashMissing => "hash-missing",
+            Self::HashDiffers => "hash-differs",
+            Self::StubsRoom => "stubs-room",
+            Self::EntryUnproven => "entry-unproven",
+            Self::VariantPcs => "variant-pcs",
+            Self::X18Live => "x18-live",
+            Self::StackDepth => "stack-depth",
+            Self::EngineTraced => "engine-traced",
+            Self::EngineUnknown => "engine-unknown",
+            Self::PlatformTraced => "platform-traced",
             Self::WaiverUnused => "waiver-unused",
         }
     }
@@ -160,6 +210,30 @@ impl Rule {
             Self::KeptOverCall => {
                 "keep it in x19 to x28 or on the stack; compile without inter-procedural register allocation (-fno-ipa-ra)"
             }
+            Self::LandingMissing => {
+                "begin it with BTI C (a table's target, BTI J; -mbranch-protection, -Zbranch-protection), or take its address out of the data"
+            }
+            Self::JumpRegister => "jump by x16 or x17",
+            Self::HashMissing => {
+                "compile it as its callers are (-fsanitize=kcfi, -fpatchable-function-entry), or take its address out of the data"
+            }
+            Self::HashDiffers => {
+                "compile both with the same -fpatchable-function-entry, and declare the function with the type that it has"
+            }
+            Self::StubsRoom => "leave __fentry_stubs_start to __fentry_stubs_stop to the engine",
+            Self::EntryUnproven => "if a register leads here it traps: begin it as compiled functions begin",
+            Self::VariantPcs => "compile it without NOPs (patchable_function_entry(0)): the engine refuses it",
+            Self::X18Live => {
+                "reserve x18 everywhere (-ffixed-x18, -Zfixed-x18, core included), or exclude the function from patching"
+            }
+            Self::StackDepth => "make the frames on the way smaller, or the stack larger",
+            Self::EngineTraced => {
+                "gather it with the engine's own text (examples/fentry.ld), or compile it without NOPs"
+            }
+            Self::EngineUnknown => "if it can be traced, tracing it never ends: call it by name",
+            Self::PlatformTraced => {
+                "a callback that runs there must not wait for the engine: compile it without NOPs, or leave it out at init"
+            }
             Self::WaiverUnused => "remove the waiver",
         }
     }
@@ -168,6 +242,7 @@ impl Rule {
     pub const fn level(self) -> Level {
         match self {
             Self::CallWithoutRecord => Level::Trace,
+            Self::EntryUnproven | Self::EngineUnknown | Self::PlatformTraced => Level::Unproven,
             _ => Level::Defect,
         }
     }

@@ -1,7 +1,7 @@
 //! Registers at callsites: an enabled callsite, and the stub that it calls, change x9 to x17 and the flags.
 //!
 //! AAPCS64 6.1.1 lets a callee do that, and compilers that know a callee may still rely on what it does not do (inter-procedural
-//! register allocation). So both sides are proven:
+//! register allocation, `preserve_most`, `rust-cold`). So both sides are proven:
 //!
 //! - a function that can be patched reads none of them at its entry, by liveness against the direction of control;
 //! - nobody keeps a value in one of them over a call of such a function, or of one that calls such a function in its turn.
@@ -13,32 +13,33 @@
 //! Compilers copy what has no value: the payload of an enum's variant that has none lies in a register that was never written
 //! on that path, and is stored all the same. Such a read has a path on which the register was written since the last call, for
 //! the variants that have a payload. So a read counts only where no such path leads to it. What is kept over a call on one
-//! path and written behind it on another is therefore not found.
+//! path and written behind it on another looks the same. There the write before the call decides: no compiler writes what
+//! nobody reads. So such a value counts as kept where it was written before the call and not read until then.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use fentry::insn::{Insn, Reg, Width};
+use fentry::insn::{DataImm, HalfWord, Insn, MoveWide, Reg, Width};
 
 use super::sites::Sites;
 use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
 use crate::program::{FunctionId, InsnId, Program};
 use crate::report::{At, Finding, Rule, Step};
 
-/// x9 to x17 in bits 9 to 17, the flags in bit 0.
-type Set = u32;
+/// x9 to x18 in bits 9 to 18, the flags in bit 0.
+pub(super) type Set = u32;
 
-const REGISTERS: Set = 0x3fe00;
+const REGISTERS: Set = 0x7fe00;
 const FLAGS: Set = 1;
+/// The platform's register, which stubs leave alone.
+pub(super) const X18: Set = 1 << 18;
+/// What callsites and stubs change.
+const CHANGED: Set = REGISTERS & !X18 | FLAGS;
 
-pub(super) fn check(flow: &Flow<'_>, sites: &Sites) -> Vec<Finding> {
-    if sites.is_empty() {
-        return Vec::new();
-    }
-    let solved = Solved::of(flow);
+pub(super) fn check(flow: &Flow<'_>, sites: &Sites, solved: &Solved) -> Vec<Finding> {
     let changes = solved.changing(flow.program(), sites);
     let mut findings = Vec::new();
     for (function, callsite) in sites.functions() {
-        let live = solved.at_entry(function);
+        let live = solved.at_entry(function) & CHANGED;
         let Some(at) = flow.program().at(callsite.mov_addr()).filter(|_| live != 0) else { continue };
         let what = format!("{} at its callsite, which changes them", names(live, "live"));
         let path = solved.readers(flow, at, live);
@@ -74,7 +75,7 @@ struct Kept {
 
 /// What is known of all functions.
 #[derive(Debug, Default)]
-struct Solved {
+pub(super) struct Solved {
     /// What is live at functions' entries, where that is anything.
     at_entry: HashMap<FunctionId, Set>,
     kept: HashMap<FunctionId, Vec<Kept>>,
@@ -85,7 +86,7 @@ struct Solved {
 
 impl Solved {
     /// Solves functions until none of their callees' entries changes any more. Sets only grow, so this ends.
-    fn of(flow: &Flow<'_>) -> Self {
+    pub(super) fn of(flow: &Flow<'_>) -> Self {
         let mut solved = Self::default();
         let mut to_do: Vec<FunctionId> = flow.program().functions().collect();
         while let Some(function) = to_do.pop() {
@@ -98,29 +99,24 @@ impl Solved {
         solved
     }
 
-    fn at_entry(&self, function: FunctionId) -> Set {
+    pub(super) fn at_entry(&self, function: FunctionId) -> Set {
         self.at_entry.get(&function).copied().unwrap_or(0)
     }
 
     /// What is live at the function's entry; notes whom it calls, and what it keeps.
     fn solve(&mut self, flow: &Flow<'_>, function: FunctionId) -> Set {
         let body = Body::of(flow, function);
-        let mut live = vec![0; body.blocks.len()];
-        let mut to_do: Vec<usize> = (0..live.len()).collect();
-        while let Some(block) = to_do.pop() {
-            let before = self.before(&body, &live, block, |_, _| {});
-            if before != live[block] {
-                live[block] = before;
-                to_do.extend(&body.graph.blocks()[block].before);
+        let live = self.live(&body, Self::reads);
+        let copied = self.live(&body, Self::copies);
+        let mut kept: BTreeMap<InsnId, Kept> = BTreeMap::new();
+        let mut keep = |line: &Line, live| {
+            if let (Some(behind), 1..) = (line.comes_back_to, live) {
+                kept.entry(line.id).or_insert(Kept { call: line.id, behind, live: 0 }).live |= live;
             }
-        }
-        let mut kept = Vec::new();
+        };
         for block in 0..live.len() {
-            self.before(&body, &live, block, |line, live| {
-                if let (Some(behind), 1..) = (line.comes_back_to, live) {
-                    kept.push(Kept { call: line.id, behind, live });
-                }
-            });
+            self.before(&body, &live, block, Self::reads, |line, live| keep(line, live & CHANGED));
+            self.before(&body, &copied, block, Self::copies, |line, copied| keep(line, copied & line.unread & CHANGED));
         }
         for callee in body.lines().flat_map(|line| &line.callees) {
             self.callers.entry(*callee).or_default().insert(function);
@@ -129,24 +125,49 @@ impl Solved {
             self.open.insert(function);
         }
         // Solved again, it may keep more.
-        self.kept.insert(function, kept);
+        self.kept.insert(function, kept.into_values().collect());
         live.get(body.graph.entry()).copied().unwrap_or(0)
     }
 
+    /// What is live before each block, by what `reads` says of instructions.
+    fn live(&self, body: &Body, reads: fn(&Self, &Line) -> Set) -> Vec<Set> {
+        let mut live = vec![0; body.blocks.len()];
+        let mut to_do: Vec<usize> = (0..live.len()).collect();
+        while let Some(block) = to_do.pop() {
+            let before = self.before(body, &live, block, reads, |_, _| {});
+            if before != live[block] {
+                live[block] = before;
+                to_do.extend(&body.graph.blocks()[block].before);
+            }
+        }
+        live
+    }
+
     /// What is live before a block, by what is live before others; `each` is told what is live behind each instruction.
-    fn before(&self, body: &Body, live: &[Set], block: usize, mut each: impl FnMut(&Line, Set)) -> Set {
+    fn before(
+        &self,
+        body: &Body,
+        live: &[Set],
+        block: usize,
+        reads: fn(&Self, &Line) -> Set,
+        mut each: impl FnMut(&Line, Set),
+    ) -> Set {
         let mut now = body.graph.blocks()[block].after.iter().fold(0, |all, after| all | live[*after]);
         for line in body.blocks[block].iter().rev() {
             each(line, now);
-            now = self.reads(line) | (now & !line.writes);
+            now = reads(self, line) | (now & !line.writes);
         }
         now
     }
 
     /// What an instruction reads, and the callee that it goes to, of what was not just written.
     fn reads(&self, line: &Line) -> Set {
-        let by_callees = line.callees.iter().fold(0, |all, callee| all | self.at_entry(*callee));
-        (line.reads | by_callees) & !line.fresh
+        self.copies(line) & !line.fresh
+    }
+
+    /// The same of all, also where what is read may have no value.
+    fn copies(&self, line: &Line) -> Set {
+        line.callees.iter().fold(line.reads, |all, callee| all | self.at_entry(*callee))
     }
 
     /// The functions that can be patched, and those that may come to call one of them.
@@ -164,7 +185,7 @@ impl Solved {
     }
 
     /// Where the values are read that are live at an instruction, each with one reader.
-    fn readers(&self, flow: &Flow<'_>, from: InsnId, live: Set) -> Vec<Step> {
+    pub(super) fn readers(&self, flow: &Flow<'_>, from: InsnId, live: Set) -> Vec<Step> {
         let Some(function) = flow.program().function_of(from) else { return Vec::new() };
         let body = Body::of(flow, flow.program().parent(function));
         let lines: HashMap<InsnId, &Line> = body.lines().map(|line| (line.id, line)).collect();
@@ -174,7 +195,7 @@ impl Solved {
             let mut to_do = VecDeque::from([from]);
             while let Some(id) = to_do.pop_front() {
                 let line = lines.get(&id)?;
-                if self.reads(line) & bit != 0 {
+                if self.copies(line) & bit != 0 {
                     return Some(Step::new(id, names(bit, "read here")));
                 }
                 if line.writes & bit == 0 {
@@ -203,6 +224,8 @@ struct Line {
     writes: Set,
     /// What was written on some path that leads here, with no call since.
     fresh: Set,
+    /// What was written on all paths that lead here, with no call and no read since.
+    unread: Set,
     /// Whom it calls, or jumps to at the end.
     callees: Vec<FunctionId>,
     /// Whether it goes to what is not known.
@@ -222,6 +245,7 @@ impl Body {
                 reads: reads(&insn),
                 writes: writes(&insn),
                 fresh: 0,
+                unread: 0,
                 callees: Vec::new(),
                 is_open: false,
                 comes_back_to: onward.next.filter(|_| onward.call.is_some()),
@@ -239,9 +263,20 @@ impl Body {
             let (start, end) = (*block.insns.start(), *block.insns.end());
             flow.program().from(start).take_while(move |id| *id <= end)
         };
-        let blocks = graph.blocks().iter().map(|block| insns(block).map(line).collect()).collect();
+        let lines = |block: &Block| {
+            let mut lines: Vec<Line> = insns(block).map(line).collect();
+            for at in 1..lines.len() {
+                let [first, second] = [at - 1, at].map(|at| flow.program().insn(lines[at].id));
+                if is_number_in_halves(&first, &second) {
+                    lines[at - 1].reads = 0;
+                }
+            }
+            lines
+        };
+        let blocks = graph.blocks().iter().map(lines).collect();
         let mut body = Self { graph, blocks };
         body.find_fresh();
+        body.find_unread();
         body
     }
 
@@ -266,6 +301,36 @@ impl Body {
             }
         }
     }
+
+    fn find_unread(&mut self) {
+        let mut before = vec![Set::MAX; self.blocks.len()];
+        // Nothing was written before the entry, and what is not reached from there is not asked for.
+        if let Some(entry) = before.get_mut(self.graph.entry()) {
+            *entry = 0;
+        }
+        let mut to_do: Vec<usize> = vec![self.graph.entry()];
+        let mut is_seen = vec![false; self.blocks.len()];
+        while let Some(block) = to_do.pop() {
+            let Some(lines) = self.blocks.get_mut(block) else { return };
+            is_seen[block] = true;
+            let mut now = before[block];
+            for line in lines {
+                line.unread = now;
+                // The base that an access moves on is written by the way.
+                now = if line.comes_back_to.is_some() {
+                    0
+                } else {
+                    now & !line.reads | line.writes & !line.reads & !FLAGS
+                };
+            }
+            for after in &self.graph.blocks()[block].after {
+                if before[*after] & !now != 0 || !is_seen[*after] {
+                    before[*after] &= now;
+                    to_do.push(*after);
+                }
+            }
+        }
+    }
 }
 
 /// What is called, or jumped to at the end.
@@ -275,6 +340,18 @@ fn callees_of<'a>(onward: &Onward<'a>) -> impl Iterator<Item = Callee<'a>> + use
         _ => None,
     });
     onward.call.into_iter().chain(siblings)
+}
+
+/// Whether the second of two instructions overwrites all that the first has left of a register's old value: a number of 32
+/// bits in two MOVK, which is how LLVM's kCFI writes a hash.
+fn is_number_in_halves(first: &Insn, second: &Insn) -> bool {
+    let half = |insn: &Insn| match *insn {
+        Insn::DataImm(DataImm::MoveWide {
+            op: MoveWide::Keep, rd, at: at @ (HalfWord::W0 | HalfWord::W16), ..
+        }) => Some((rd, at)),
+        _ => None,
+    };
+    matches!((half(first), half(second)), (Some((one, half)), Some((other, rest))) if one == other && half != rest)
 }
 
 fn reads(insn: &Insn) -> Set {
@@ -295,7 +372,7 @@ fn writes(insn: &Insn) -> Set {
 
 /// `x9 is live`, `x9, x10 and the flags are live`.
 fn names(set: Set, how: &str) -> String {
-    let registers = (9..=17).filter(|number| set >> number & 1 == 1);
+    let registers = (9..=18).filter(|number| set >> number & 1 == 1);
     let mut names: Vec<String> =
         registers.filter_map(|number| Some(Reg::x(number)?.name(Width::X).to_string())).collect();
     if set & FLAGS != 0 {

@@ -35,6 +35,8 @@ pub struct Sites {
     pub(super) entries: Vec<(Entry, Taken)>,
     of_function: HashMap<FunctionId, Callsite>,
     engine: Range<u64>,
+    /// Where the entries are, those that were left out as well; by address.
+    at: Vec<u64>,
 }
 
 impl Sites {
@@ -45,9 +47,10 @@ impl Sites {
         let start = executable().map(|section| section.range.start).min().unwrap_or(0);
         let end = executable().map(|section| section.range.end).max().unwrap_or(0);
         let text = TextRange::new(TextAddr::new(start), TextAddr::new(end));
-        let engine = between(image, ENGINE).unwrap_or(0..0);
-        let mut sites = Self { entries: Vec::new(), of_function: HashMap::new(), engine };
+        let engine = image.between(ENGINE).unwrap_or(0..0);
+        let mut sites = Self { entries: Vec::new(), of_function: HashMap::new(), engine, at: Vec::new() };
         for entry in entries(image, text) {
+            sites.at.push(entry.at);
             if sites.engine.contains(&entry.names) {
                 continue;
             }
@@ -61,6 +64,7 @@ impl Sites {
             }
             sites.entries.push((entry, taken));
         }
+        sites.at.sort_unstable();
         sites
     }
 
@@ -72,6 +76,11 @@ impl Sites {
     /// The functions that can be patched, in no order.
     pub fn functions(&self) -> impl Iterator<Item = (FunctionId, Callsite)> {
         self.of_function.iter().map(|(function, callsite)| (*function, *callsite))
+    }
+
+    /// Whether an entry of the section is at this address.
+    pub(super) fn is_entry(&self, at: u64) -> bool {
+        self.at.binary_search(&at).is_ok()
     }
 
     /// Whether no function can be patched.
@@ -91,14 +100,8 @@ pub(super) fn function_at(program: &Program<'_>, at: TextAddr) -> Option<Functio
     program.function_of(id).filter(|function| program.function(*function).entry() == id)
 }
 
-/// What lies between two symbols, if both are there.
-fn between(image: &Image<'_>, (start, stop): (&str, &str)) -> Option<Range<u64>> {
-    let address = |name| image.symbols().iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-    Some(address(start)?..address(stop)?)
-}
-
 fn entries(image: &Image<'_>, text: TextRange) -> Vec<Entry> {
-    let by_symbols = ENDS.into_iter().find_map(|ends| between(image, ends)).filter(|range| !range.is_empty());
+    let by_symbols = ENDS.into_iter().find_map(|ends| image.between(ends)).filter(|range| !range.is_empty());
     let ranges: Vec<Range<u64>> = match by_symbols {
         Some(range) => vec![range],
         // In an object each section of functions may have its own.

@@ -2,6 +2,11 @@
 //! objects.
 
 mod callsites;
+mod conventions;
+mod depth;
+mod engine;
+mod hashes;
+mod landing;
 mod registers;
 mod stack;
 
@@ -20,6 +25,9 @@ const ASSEMBLERS: [(&str, &[&str]); 2] = [
     ("aarch64-linux-gnu-as", &["-march=armv8.5-a"]),
     ("llvm-mc", &["--triple=aarch64", "--mattr=+v8.5a", "--filetype=obj"]),
 ];
+
+/// Linkers that take an object and give an image.
+const LINKERS: [&str; 3] = ["aarch64-linux-gnu-ld", "ld.lld", "ld.lld-19"];
 
 /// What every source may use: functions, and the compiler's callsites.
 const MACROS: &str = "
@@ -81,13 +89,45 @@ fn assemble(source: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Looks at everything that is found in a source, or at nothing where it can't be assembled.
-fn with_findings(source: &str, look: impl FnOnce(&Program<'_>, &[Finding])) {
-    let Some(object) = assemble(source) else { return };
+/// Links an object at an address of its own, and keeps no relocations. Without a linker it says so, loudly, and gives `None`.
+fn link(object: &[u8]) -> Option<Vec<u8>> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let is_there = |name: &&&str| Command::new(name).arg("--version").output().is_ok();
+    let Some(linker) = LINKERS.iter().find(is_there) else {
+        let test = std::thread::current();
+        let line =
+            format!("LEFT OUT: {}: none of {} is installed\n", test.name().unwrap_or_default(), LINKERS.join(", "));
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        return None;
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let file =
+        |kind: &str| std::env::temp_dir().join(format!("fentry-verify-rules-{}-{number}.{kind}", std::process::id()));
+    let (from, to) = (file("linked.o"), file("elf"));
+    std::fs::write(&from, object).unwrap();
+    let ran = Command::new(linker).arg("-Ttext=0x40080000").arg("-o").arg(&to).arg(&from).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let image = std::fs::read(&to).unwrap();
+    [from, to].iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    Some(image)
+}
+
+/// Looks at a file that was followed, or at nothing where it could not be made.
+fn with_program(file: Option<Vec<u8>>, look: impl FnOnce(&Flow<'_>, &Cfi)) {
+    let Some(object) = file else { return };
     let program = Program::new(Image::parse(&object).unwrap());
     let flow = Flow::follow(&program, &NoReturn::default());
-    let findings = rules::check(&flow, &Cfi::of(&flow));
-    look(&program, &findings);
+    look(&flow, &Cfi::of(&flow));
+}
+
+/// Looks at everything that is found in a source.
+fn with_findings(source: &str, look: impl FnOnce(&Program<'_>, &[Finding])) {
+    with_findings_in(assemble(source), look);
+}
+
+/// The same of a file.
+fn with_findings_in(file: Option<Vec<u8>>, look: impl FnOnce(&Program<'_>, &[Finding])) {
+    with_program(file, |flow, cfi| look(flow.program(), &rules::check(flow, cfi)));
 }
 
 /// The address of a source's symbol.
@@ -99,7 +139,18 @@ fn address(program: &Program<'_>, name: &str) -> u64 {
 /// Asserts that a source breaks these rules, each at this symbol, and no other.
 #[track_caller]
 fn finds(source: &str, expected: &[(&str, &str)]) {
-    with_findings(source, |program, findings| {
+    finds_in(source, assemble(source), expected);
+}
+
+/// The same of the image that is linked of it.
+#[track_caller]
+fn finds_linked(source: &str, expected: &[(&str, &str)]) {
+    finds_in(source, assemble(source).and_then(|object| link(&object)), expected);
+}
+
+#[track_caller]
+fn finds_in(source: &str, file: Option<Vec<u8>>, expected: &[(&str, &str)]) {
+    with_findings_in(file, |program, findings| {
         let at = |finding: &Finding| match finding.at {
             At::Insn(id) => program.address(id).get(),
             At::Address(address) => address,
