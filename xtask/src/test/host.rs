@@ -9,7 +9,7 @@ use cargo_fentry::progress::Step;
 use crate::header;
 use crate::kernels::toolchain::{self, RustSource, cargo, kernel_cargo};
 use crate::kernels::variant::HARD_FLOAT;
-use crate::kernels::workspace::{KernelKind, Workspace};
+use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::rooms::{self, Verdict};
 
 /// One check, and the component of the toolchain that it needs.
@@ -33,8 +33,11 @@ enum By {
 /// circles: the checker's still do.
 const WITH_ROOMS: [(&str, bool); 2] = [("", false), ("verify/", true)];
 
+/// The package of the example that is no kernel of its own.
+const DEMO: &str = "demo";
+
 /// Every check, the quickest first.
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check { what: "formatting", component: Some("fmt"), by: By::Cargo(formatting) },
     Check { what: "imports between the rooms", component: None, by: By::Rooms },
     Check { what: "the C header", component: None, by: By::Header },
@@ -44,6 +47,7 @@ const CHECKS: [Check; 10] = [
     Check { what: "clippy of the C interface alone", component: Some("clippy"), by: By::Cargo(clippy_capi) },
     Check { what: "clippy for arm64", component: Some("clippy"), by: By::Cargo(clippy_arm64) },
     Check { what: "clippy of the examples", component: Some("clippy"), by: By::Cargo(clippy_examples) },
+    Check { what: "clippy of the demo", component: Some("clippy"), by: By::Cargo(clippy_demo) },
     Check { what: "documentation", component: None, by: By::Cargo(documentation) },
 ];
 
@@ -178,7 +182,7 @@ fn clippy_capi(workspace: &Workspace, _source: Option<&RustSource>) -> Option<Co
 
 /// Clippy of what is built for arm64, in a target directory of its own: the crate, the boot tests, their modules.
 fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
-    let mut cargo = clippy_kernels(workspace, source?, KernelKind::BootTest);
+    let mut cargo = clippy_kernels(workspace, source?, |kernel| kernel.kind == KernelKind::BootTest);
     cargo.args(["--package", "fentry", "--lib", "--features", "fentry/capi"]);
     for module in &workspace.modules {
         cargo.args(["--package", module]);
@@ -187,18 +191,26 @@ fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Co
     Some(cargo)
 }
 
-/// Clippy of the examples. Apart, because the features that the boot tests need are not theirs.
+/// Clippy of the examples that are kernels of their own. Apart, because the features that the boot tests need are not theirs.
 fn clippy_examples(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
-    let mut cargo = clippy_kernels(workspace, source?, KernelKind::Example);
+    let mut cargo =
+        clippy_kernels(workspace, source?, |kernel| kernel.kind == KernelKind::Example && kernel.package != DEMO);
     cargo.args(["--", "-D", "warnings"]);
     Some(cargo)
 }
 
-fn clippy_kernels(workspace: &Workspace, source: &RustSource, kind: KernelKind) -> Command {
+/// Clippy of the demo, which stands on the tests' support and has the crate with its features.
+fn clippy_demo(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
+    let mut cargo = clippy_kernels(workspace, source?, |kernel| kernel.package == DEMO);
+    cargo.args(["--", "-D", "warnings"]);
+    Some(cargo)
+}
+
+fn clippy_kernels(workspace: &Workspace, source: &RustSource, is_meant: fn(&Kernel) -> bool) -> Command {
     let mut cargo = kernel_cargo(workspace, source);
     cargo.args(["clippy", "--quiet", "--locked", "-Zbuild-std=core,alloc", "--target", HARD_FLOAT, "--target-dir"]);
     cargo.arg(workspace.target_dir.join("kernels/clippy"));
-    for kernel in workspace.kernels.iter().filter(|kernel| kernel.kind == kind) {
+    for kernel in workspace.kernels.iter().filter(|kernel| is_meant(kernel)) {
         cargo.args(["--package", &kernel.package, "--bin", &kernel.name]);
     }
     cargo
