@@ -3,7 +3,7 @@
 use fentry::insn::{DataImm, Insn};
 use object::elf;
 
-use super::{Jump, Jumps, Why};
+use super::jump::{Jump, Jumps, Why};
 use crate::image::SymbolKind;
 use crate::program::{FunctionId, Program};
 

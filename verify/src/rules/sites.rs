@@ -45,7 +45,7 @@ impl Sites {
         let start = executable().map(|section| section.range.start).min().unwrap_or(0);
         let end = executable().map(|section| section.range.end).max().unwrap_or(0);
         let text = TextRange::new(TextAddr::new(start), TextAddr::new(end));
-        let engine = between(image, ENGINE).unwrap_or(0..0);
+        let engine = image.between(ENGINE).unwrap_or(0..0);
         let mut sites = Self { entries: Vec::new(), of_function: HashMap::new(), engine };
         for entry in entries(image, text) {
             if sites.engine.contains(&entry.names) {
@@ -91,14 +91,8 @@ pub(super) fn function_at(program: &Program<'_>, at: TextAddr) -> Option<Functio
     program.function_of(id).filter(|function| program.function(*function).entry() == id)
 }
 
-/// What lies between two symbols, if both are there.
-fn between(image: &Image<'_>, (start, stop): (&str, &str)) -> Option<Range<u64>> {
-    let address = |name| image.symbols().iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address);
-    Some(address(start)?..address(stop)?)
-}
-
 fn entries(image: &Image<'_>, text: TextRange) -> Vec<Entry> {
-    let by_symbols = ENDS.into_iter().find_map(|ends| between(image, ends)).filter(|range| !range.is_empty());
+    let by_symbols = ENDS.into_iter().find_map(|ends| image.between(ends)).filter(|range| !range.is_empty());
     let ranges: Vec<Range<u64>> = match by_symbols {
         Some(range) => vec![range],
         // In an object each section of functions may have its own.
