@@ -286,7 +286,7 @@ static int a_platform_that_is_wrong_is_refused(void)
     REFUSED(platform.abi++, WRONG_VERSION);
     REFUSED(platform.abi |= 1u << 31, WRONG_VERSION);
     REFUSED(platform.abi ^= FENTRY_ABI_FLOAT, FLOAT_ABI);
-#ifndef __ARM_FEATURE_BTI_DEFAULT
+#ifndef LIBRARY_HAS_LANDING_PADS
     REFUSED(platform.abi |= FENTRY_ABI_BTI, BRANCH_TARGETS);
 #endif
     REFUSED(platform.flags = 1u << 7, BAD_VALUE);

@@ -79,6 +79,11 @@ __fentry_stubs_stop, or have the kernel use that. (INSERT AFTER .text puts them 
 sets after it with lld; GNU ld puts them behind such assignments too, up to the next one to the location counter: write
 `. = .;` before the symbol)";
 
+pub(super) const INCLUDED: &str = "\
+sections may then lie elsewhere than your script says. GNU ld takes a script with an INSERT that another INCLUDEs for an
+addition to its default one: give examples/fentry.ld by a -T of its own, before that of your script (lld takes it both
+ways)";
+
 pub(super) const EXECUTABLE: &str = "\
 callsites call into it: put .text.fentry beside .text, into a segment with the flags R E (examples/fentry.ld does; with PHDRS,
 add `:text`). A room that a segment ends with must have something to load, such as LONG(0), and more segments behind it may

@@ -30,6 +30,7 @@ pub(super) fn examine(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut 
     within_the_kernels_text(loaded, report);
     within_reach(loaded, callsites, report);
     names(loaded, report);
+    own_script_alone(loaded, report);
 }
 
 /// Whether a mangled name has the crate `fentry` in it, and not one whose name only ends like it.
@@ -146,6 +147,25 @@ fn within_reach(loaded: &Loaded<'_>, callsites: &[Callsite], report: &mut Report
         report.problem(format!("some callsites are {} MiB away from what they call", farthest >> 20), advice::REACH);
     } else {
         report.good(format!("every callsite is within reach of a BL: {} KiB at most", farthest.div_ceil(1024)));
+    }
+}
+
+/// Whether GNU ld has laid out the image by its default script too: that one's symbols are then where nothing is.
+fn own_script_alone(loaded: &Loaded<'_>, report: &mut Report) {
+    const BY_DEFAULT: [&str; 3] = ["_bss_end__", "__bss_end__", "__end__"];
+    let is_outside = |addr: u64| {
+        let mut loaded = loaded.sections.iter().filter(|section| section.is_allocated);
+        !loaded.any(|section| section.range().contains(&addr) || section.range().end == addr)
+    };
+    let ends: Option<Vec<u64>> = BY_DEFAULT.iter().map(|name| loaded.label(name)).collect();
+    if let Some(&[first, .., last]) = ends.as_deref()
+        && first == last
+        && is_outside(first)
+    {
+        report.problem(
+            format!("GNU ld has added its default script to the kernel's own: __end__ is {last:#x}, where nothing is"),
+            advice::INCLUDED,
+        );
     }
 }
 

@@ -106,6 +106,9 @@ fn flags_of(variant: &Variant) -> Vec<&'static str> {
     if variant.target == SOFT_FLOAT {
         flags.push("-mgeneral-regs-only");
     }
+    if has_landing_pads(variant) {
+        flags.push("-DLIBRARY_HAS_LANDING_PADS");
+    }
     if variant.hardening.contains(&Hardening::BtiPac) {
         flags.push("-mbranch-protection=standard");
     }
@@ -135,10 +138,15 @@ pub(crate) fn kernels_for(
     KERNELS.iter().filter(move |kernel| is_booted && kernel.has(workspace, filter))
 }
 
-/// Builds a variant's library: one for each target, with landing pads where any variant of the target needs them.
+/// Whether a variant's library has landing pads: where any variant of the target needs them.
+fn has_landing_pads(variant: &Variant) -> bool {
+    // Where nothing asks for them they do no harm, and one library less is built.
+    variant.target != SOFT_FLOAT
+}
+
+/// Builds a variant's library: one for each target.
 pub(crate) fn library(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<Built> {
-    // Where nothing asks for landing pads they do no harm, and one library less is built.
-    let bti = variant.target != SOFT_FLOAT;
+    let bti = has_landing_pads(variant);
     let library = Library {
         target: variant.target.to_owned(),
         bti,

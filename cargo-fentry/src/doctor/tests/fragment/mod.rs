@@ -342,6 +342,28 @@ fn the_wrong_order_stops_the_link() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+#[test]
+fn an_included_fragment_brings_gnu_ld_s_default_script_and_the_doctor_says_so() {
+    let dir = directory("included");
+    write_scripts(&dir);
+    let rust = Rust::compile(&dir, "2");
+    for linker in tools::linkers().0.into_iter().filter(|linker| tools::is_there(&linker.program.display().to_string()))
+    {
+        let mut command = Command::new(&linker.program);
+        command.args(linker.arguments).args((linker.maker == Maker::Llvm).then_some("-maarch64elf"));
+        command.current_dir(&dir).args(["-Tincluding.ld", "--entry=fentry_init"]);
+        let output = command.arg(&rust.archive).args(["-o", "image"]).output().unwrap();
+        assert!(output.status.success(), "{linker:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let report = examine(&std::fs::read(dir.join("image")).unwrap()).unwrap();
+        let what = "GNU ld has added its default script to the kernel's own";
+        match linker.maker {
+            Maker::Gnu => assert_problem(&report, what, "by a -T of its own"),
+            Maker::Llvm => assert!(!report.to_string().contains(what), "{linker:?}: {report}"),
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 /// Before a position-independent kernel has relocated itself, its section is empty, or (GNU ld) holds what is right at the
 /// linked address only. Init tells both from a table of which nothing fits, and succeeds afterwards.
 #[test]
