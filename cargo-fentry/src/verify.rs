@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+pub use fentry_verify::Waivers;
 use fentry_verify::flow::Why;
 use fentry_verify::report::{At, Level};
-use fentry_verify::{Cfi, Flow, FunctionId, Image, NoReturn, Program, Report, Rule, Waivers, rules};
+use fentry_verify::{Cfi, Finding, Flow, FunctionId, Image, NoReturn, Program, Report, Rule, rules};
 use rustc_demangle::demangle;
 use serde_json::{Value, json};
 
@@ -79,6 +80,7 @@ pub fn run(args: &VerifyArgs) -> Result<bool> {
         Some(path) => Waivers::parse(&read(path)?).with_context(|| format!("cannot use {}", path.display()))?,
         None => Waivers::default(),
     };
+    let waivers = waivers.with_engine();
     let step = Step::start(format!("verifying {}", args.image.display()));
     let image = Image::parse(&data).with_context(|| format!("cannot verify {}", args.image.display()))?;
     let program = Program::new(image);
@@ -120,6 +122,39 @@ pub fn run(args: &VerifyArgs) -> Result<bool> {
     Ok(report.unwaived().all(|finding| finding.rule.level() != Level::Defect))
 }
 
+/// What there is in one of many files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// How many functions it has.
+    pub functions: usize,
+    /// The defects that are not waived, each as `cargo fentry verify` prints it.
+    pub defects: Vec<String>,
+    /// The lines, counted from 1, of waivers that waive nothing in this file. They may be needed for another.
+    pub unused: Vec<usize>,
+}
+
+/// Verifies one of many files that have their waivers in common.
+///
+/// # Errors
+///
+/// The file can't be read, or is no ELF image or object for arm64 with its symbols.
+pub fn verify(path: &Path, waivers: &Waivers) -> Result<Verified> {
+    let data = image::map(path)?;
+    let image = Image::parse(&data).with_context(|| format!("cannot verify {}", path.display()))?;
+    let program = Program::new(image);
+    let flow = Flow::follow(&program, &NoReturn::default());
+    let report = Report::new(&program, rules::check(&flow, &Cfi::of(&flow)), waivers, &demangled);
+    let mut verified = Verified { functions: program.functions().count(), ..Verified::default() };
+    for finding in report.unwaived() {
+        match finding.at {
+            At::Waiver(line) => verified.unused.push(line),
+            _ if finding.rule.level() == Level::Defect => verified.defects.push(told(&program, finding).to_string()),
+            _ => {}
+        }
+    }
+    Ok(verified)
+}
+
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -147,6 +182,18 @@ pub(crate) fn place(program: &Program<'_>, at: At) -> String {
     place.replacen(name, &demangled(name), 1)
 }
 
+/// A finding, with the way to it.
+fn told<'a>(program: &'a Program<'a>, finding: &'a Finding) -> impl fmt::Display + 'a {
+    fmt::from_fn(move |f| {
+        writeln!(f, "{}: {}", finding.rule, place(program, finding.at))?;
+        writeln!(f, "    {}", finding.text)?;
+        for step in &finding.path {
+            writeln!(f, "    {}: {}: {}", place(program, At::Insn(step.at)), program.insn(step.at), step.text)?;
+        }
+        Ok(())
+    })
+}
+
 /// The findings, for people.
 struct Findings<'a> {
     program: &'a Program<'a>,
@@ -163,13 +210,8 @@ impl fmt::Display for Findings<'_> {
             *count += 1;
             // Of what is no defect, the number is told, unless everything is asked for.
             let is_shown = *count <= listed && (finding.rule.level() == Level::Defect || listed == usize::MAX);
-            if !is_shown {
-                continue;
-            }
-            writeln!(f, "{}: {}", finding.rule, place(program, finding.at))?;
-            writeln!(f, "    {}", finding.text)?;
-            for step in &finding.path {
-                writeln!(f, "    {}: {}: {}", place(program, At::Insn(step.at)), program.insn(step.at), step.text)?;
+            if is_shown {
+                write!(f, "{}", told(program, finding))?;
             }
         }
         let waived = report.all().filter(|(_, reason)| reason.is_some()).count();

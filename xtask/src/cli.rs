@@ -14,6 +14,7 @@ use cargo_fentry::symbols::{self, SymbolsArgs};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::cfi_proof::CfiProof;
 use crate::corpus::CorpusArgs;
 use crate::insn_proof::InsnProof;
 use crate::kernels::build;
@@ -23,9 +24,10 @@ use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::mutants::{self, MutantsArgs};
 use crate::test::stress::{self, StressArgs};
 use crate::test::suite::{self, Selection};
+use crate::test::verify::{self, VerifyArgs};
 use crate::test::{host, loader};
 use crate::trace::{self, TraceArgs};
-use crate::{bench, corpus, header, insn_proof, setup};
+use crate::{bench, cfi_proof, corpus, header, insn_proof, setup};
 
 /// fentry's one tool: it gets what is missing, builds kernels, boots them and looks into them.
 #[derive(Debug, Parser)]
@@ -52,11 +54,13 @@ enum Task {
     LinkerScript(LinkerScriptArgs),
     Symbols(SymbolsArgs),
     Doctor(DoctorArgs),
+    Verify(VerifyArgs),
     Stress(StressArgs),
     Mutants(MutantsArgs),
     Bench(BenchArgs),
     Trace(TraceArgs),
     InsnProof(InsnProof),
+    CfiProof(CfiProof),
     FuzzModule(FuzzModuleArgs),
     Corpus(CorpusArgs),
 }
@@ -225,11 +229,13 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Doctor(args) => doctor::run(&args).map(exit_code),
+        Task::Verify(args) => verify::run(&args).map(exit_code),
         Task::FuzzModule(args) => {
             loader::fuzz::run(&Workspace::load()?, args.seconds, args.seed).map(|()| ExitCode::SUCCESS)
         }
         Task::Corpus(args) => corpus::run(&args).map(exit_code),
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::CfiProof(args) => cfi_proof::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Guide(args) => pieces::guide(&args).map(|()| ExitCode::SUCCESS),
         Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::run(&args).map(|()| ExitCode::SUCCESS),

@@ -4,6 +4,7 @@
 //! table, and links again.
 
 mod bench;
+mod cfi_proof;
 mod cli;
 mod corpus;
 mod header;

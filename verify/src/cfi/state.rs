@@ -26,6 +26,8 @@ pub enum Fp {
     Callers,
     /// An address of the own frame: the CFA is so many bytes above.
     Frame(i64),
+    /// Zero: the chain of frame records ends here (AAPCS64 6.4.6).
+    End,
     /// Something else.
     Other,
 }
@@ -78,6 +80,7 @@ impl State {
         let fp = match known.register(RegOrSp::FP) {
             Value::Caller(CallerReg::FP, _) => Fp::Callers,
             Value::Frame(at) => at.checked_neg().map_or(Fp::Other, Fp::Frame),
+            Value::Const(0) => Fp::End,
             _ => Fp::Other,
         };
         let mut saved = [Saved::default(); CallerReg::COUNT];
@@ -185,7 +188,7 @@ impl State {
         let mut lost = self.compare(
             joined,
             |one, other| one.is_none() || one == other || is_told_by_fp,
-            |one, other| one == Fp::Other || one == other,
+            |one, other| matches!(one, Fp::End | Fp::Other) || one == other,
             |one, other| !one.is_known() || one.agrees(&other),
         );
         // A call has changed LR on one path: the return address is still where both have it, signed as before.
@@ -259,6 +262,7 @@ impl fmt::Display for Fp {
         match *self {
             Self::Callers => f.write_str("the caller's"),
             Self::Frame(bytes) => write!(f, "CFA - {bytes}"),
+            Self::End => f.write_str("zero"),
             Self::Other => f.write_str("something else"),
         }
     }

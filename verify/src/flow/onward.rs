@@ -3,7 +3,8 @@
 use fentry::insn::Flow as InsnFlow;
 use fentry::insn::{Effects, Exception, Insn, Reg, System};
 
-use super::{Jump, Jumps, NoReturn, Why};
+use super::jump::{Jump, Jumps, Why};
+use super::no_return::NoReturn;
 use crate::program::{Destination, FunctionId, InsnId, Program};
 
 /// Where control goes from an instruction.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::NotFollowed;
+use super::jump::NotFollowed;
 use super::onward::{Callee, Exit, Rules};
 use crate::program::{FunctionId, InsnId};
 

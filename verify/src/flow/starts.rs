@@ -2,7 +2,7 @@
 
 use object::elf;
 
-use super::{Jump, Jumps, Why};
+use super::jump::{Jump, Jumps, Why};
 use crate::image::SymbolKind;
 use crate::program::Program;
 

@@ -2,8 +2,8 @@
 
 use fentry::insn::{Hint, Insn, System};
 
+use super::jump::{Jump, Table, Why};
 use super::onward::Rules;
-use super::{Jump, Table, Why};
 use crate::program::{FunctionId, InsnId, Program};
 use crate::value::Shape;
 
@@ -18,8 +18,8 @@ pub(super) fn read(rules: &Rules<'_>, function: FunctionId, shape: Shape) -> Jum
     let Shape { table, log2_bytes, count, is_compared, .. } = shape;
     let count = match (count, rules.table_starts) {
         (Some(count), _) if is_compared => count,
-        (Some(count), None) => count,
-        (None, None) => return Jump::NotFollowed(Why::Unbounded { table }),
+        // What an index can be by its width is not what it is.
+        (_, None) => return Jump::NotFollowed(Why::Unbounded { table }),
         (count, Some(starts)) => {
             let next = starts.get(starts.partition_point(|start| *start <= table)).copied().unwrap_or(u64::MAX);
             let room = u32::try_from((next - table) >> log2_bytes).unwrap_or(u32::MAX);

@@ -245,6 +245,9 @@ fn a_table_that_no_index_is_compared_with_ends_by_the_layout() {
     let mut byte = LLVM_BYTES;
     (byte[1], byte[4]) = (NOP, 0x3940_0008);
     assert_eq!(table_of(&byte, &[4, 0, 2, 200], None), [9, 11, 13]);
+    // All 256 would lead into the function, and most are something else.
+    let bytes: Vec<u8> = [4, 0, 2].into_iter().chain([1; 300]).collect();
+    assert_eq!(table_of(&byte, &bytes, Some(3)), [9, 11, 13]);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::collections::BinaryHeap;
 use fentry::insn::Flow as InsnFlow;
 use fentry::insn::{Branch, Effects, Insn, Reg};
 
+use super::jump::{Jump, Jumps, Why};
 use super::onward::{Onward, Rules, Targets};
 use super::reach::comes_back;
-use super::{Jump, Jumps, Why, tables};
+use super::tables;
 use crate::program::{FunctionId, InsnId};
 use crate::value::{CallerReg, Context, Machine, Shapes, Value};
 
@@ -204,7 +205,7 @@ impl<'a> Walker<'a> {
                 if !comes_back(&self.rules, self.returns, callee) {
                     return;
                 }
-                known.after_call(id);
+                known.after_call(id, program);
             }
             let condition = match insn {
                 Insn::Branch(Branch::BCond { cond, .. }) if !cond.is_always() => Some(cond),

@@ -21,7 +21,18 @@ fn malformed(what: &'static str) -> impl Fn(object::read::Error) -> ImageError {
     move |cause| ImageError::Malformed { what, cause: cause.to_string() }
 }
 
-pub(super) fn load(data: &[u8]) -> Result<Image<'_>, ImageError> {
+impl<'data> Image<'data> {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// It is not a 64-bit little-endian ELF image or object for arm64, has no symbols, or contradicts itself.
+    pub fn parse(data: &'data [u8]) -> Result<Self, ImageError> {
+        load(data)
+    }
+}
+
+fn load(data: &[u8]) -> Result<Image<'_>, ImageError> {
     let header = header(data)?;
     let endian = LittleEndian;
     let kind = header.e_type(endian);
@@ -163,12 +174,14 @@ fn read_symbols<'data>(
             check_function(name, address, size, section)?;
         }
         let is_global = symbol.st_bind() != elf::STB_LOCAL;
+        let is_hidden = [elf::STV_HIDDEN, elf::STV_INTERNAL].contains(&symbol.st_visibility());
         symbols.push(Symbol {
             name,
             address,
             size,
             kind,
             is_global,
+            is_exported: is_global && !is_hidden,
             is_variant_pcs: symbol.st_other().0 & STO_AARCH64_VARIANT_PCS != 0,
             file: if is_global { 0 } else { file },
             section: section.index,

@@ -62,6 +62,8 @@ pub struct Symbol<'data> {
     pub kind: SymbolKind,
     /// Whether other files can refer to it.
     pub is_global: bool,
+    /// Whether other files can use it when they are linked dynamically, or loaded: it is global, and not hidden.
+    pub is_exported: bool,
     /// Whether it is marked as a function whose callers may rely on more registers than the AAPCS64 preserves
     /// (STO_AARCH64_VARIANT_PCS, AAELF64 5.5.1).
     pub is_variant_pcs: bool,
@@ -109,15 +111,6 @@ pub enum Target<'data> {
 }
 
 impl<'data> Image<'data> {
-    /// Reads a file.
-    ///
-    /// # Errors
-    ///
-    /// It is not a 64-bit little-endian ELF image or object for arm64, has no symbols, or contradicts itself.
-    pub fn parse(data: &'data [u8]) -> Result<Self, ImageError> {
-        load::load(data)
-    }
-
     /// Whether it is a relocatable object, such as a module, and not linked.
     pub fn is_relocatable(&self) -> bool {
         self.is_relocatable

@@ -11,14 +11,23 @@ use crate::image::{Image, Relocation, SymbolKind};
 /// How far before a function's entry its prefix NOPs are looked for.
 const MAX_PREFIX: u8 = 16;
 
-pub(super) fn build(image: Image<'_>) -> Program<'_> {
+impl<'data> Program<'data> {
+    /// Divides an image into functions and instructions.
+    pub fn new(image: Image<'data>) -> Self {
+        build(image)
+    }
+}
+
+fn build(image: Image<'_>) -> Program<'_> {
     let texts = texts_of(&image);
     let words = texts.last().map_or(0, |text| text.first + text.words);
     let marks = vec![Marks::default(); words as usize];
-    let mut program = Program { image, texts, marks, functions: Vec::new(), oddities: Vec::new(), has_hashes: false };
+    let (functions, owners, oddities) = (Vec::new(), Vec::new(), Vec::new());
+    let mut program = Program { image, texts, marks, functions, owners, oddities, has_hashes: false };
     mark_data(&mut program);
     mark_relocations(&mut program);
     find_functions(&mut program);
+    program.owners = owners_of(&program);
     parts::join(&mut program);
     program.has_hashes = has_hashes(&program);
     find_prefixes(&mut program);
@@ -142,6 +151,16 @@ fn find_functions(program: &mut Program<'_>) {
             is_sized: size > 0,
         });
     }
+}
+
+/// The function or part that each word is in.
+fn owners_of(program: &Program<'_>) -> Vec<Option<FunctionId>> {
+    let mut owners = vec![None; program.words()];
+    for (index, function) in program.functions.iter().enumerate() {
+        let range = function.range.start as usize..function.range.end as usize;
+        owners.get_mut(range).unwrap_or_default().fill(Some(FunctionId(index as u32)));
+    }
+    owners
 }
 
 fn candidates(program: &Program<'_>) -> Vec<Candidate> {

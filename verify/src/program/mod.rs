@@ -12,53 +12,28 @@
 
 mod build;
 mod function;
+mod functions;
+mod id;
 mod insns;
 mod made;
 mod oddity;
 mod parts;
+mod place;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::fmt;
 use std::ops::Range;
 
 use fentry::TextAddr;
 use fentry::insn::{Flow, Insn};
 
 pub use function::{Function, FunctionId, Landing};
+pub use id::{InsnId, SectionId, SymbolId};
 pub use insns::Insns;
 pub use oddity::Oddity;
+pub use place::PlaceName;
 
 use crate::image::{Image, Relocation, Symbol};
-
-/// The number of an instruction, or of a word of data among them. Numbers order as addresses do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InsnId(u32);
-
-/// The number of an executable section.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SectionId(u32);
-
-/// The number of a symbol, in [`Image::symbols`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SymbolId(u32);
-
-impl InsnId {
-    pub(crate) const fn new(index: u32) -> Self {
-        Self(index)
-    }
-
-    /// The number of words before it, in all executable sections.
-    pub const fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-impl fmt::Debug for InsnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
 
 /// An executable section.
 #[derive(Debug)]
@@ -95,6 +70,8 @@ pub struct Program<'data> {
     marks: Vec<Marks>,
     /// By address; none overlaps another.
     functions: Vec<Function>,
+    /// The function or part that each word is in.
+    owners: Vec<Option<FunctionId>>,
     oddities: Vec<Oddity>,
     has_hashes: bool,
 }
@@ -111,11 +88,6 @@ pub enum Destination<'data> {
 }
 
 impl<'data> Program<'data> {
-    /// Divides an image into functions and instructions.
-    pub fn new(image: Image<'data>) -> Self {
-        build::build(image)
-    }
-
     /// The image.
     pub fn image(&self) -> &Image<'data> {
         &self.image
@@ -265,33 +237,5 @@ impl<'data> Program<'data> {
     /// For a symbol of another program.
     pub fn symbol(&self, symbol: SymbolId) -> &Symbol<'data> {
         &self.image.symbols()[symbol.0 as usize]
-    }
-
-    /// Prints where an instruction is: `f+0x10`, with its address or, in an object, its section and offset.
-    pub fn place(&self, id: InsnId) -> PlaceName<'_> {
-        PlaceName { program: self, id }
-    }
-}
-
-/// Prints an instruction's place.
-#[derive(Clone, Copy, Debug)]
-pub struct PlaceName<'a> {
-    program: &'a Program<'a>,
-    id: InsnId,
-}
-
-impl fmt::Display for PlaceName<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { program, id } = *self;
-        if let Some(function) = program.function_of(id) {
-            let distance = program.address(id).get() - program.address(program.function(function).entry()).get();
-            write!(f, "{}+{distance:#x} ", program.name(function))?;
-        }
-        if program.image.is_relocatable() {
-            let text = program.text_of(id);
-            write!(f, "({}+{:#x})", text.name, 4 * (id.0 - text.first))
-        } else {
-            write!(f, "({})", program.address(id))
-        }
     }
 }

@@ -1,8 +1,6 @@
 //! What is odd about an image's symbols.
 
-use std::fmt;
-
-use super::{FunctionId, Program};
+use super::function::FunctionId;
 
 /// Something odd about the symbols, that does not keep the image from being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +17,4 @@ pub enum Oddity {
         /// Their function.
         function: FunctionId,
     },
-}
-
-impl Oddity {
-    /// Prints it with names.
-    pub fn display<'a>(self, program: &'a Program<'_>) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| match self {
-            Self::Overlap { first, second } => {
-                write!(f, "{} begins inside {}", program.name(second), program.name(first))
-            }
-            Self::Sizes { function } => {
-                write!(f, "symbols at {} have different sizes", program.name(function))
-            }
-        })
-    }
 }

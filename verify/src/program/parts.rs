@@ -7,8 +7,10 @@ use fentry::insn::Flow;
 
 /// What begins the part of a name that says that this is a piece of the function named before it.
 const SUFFIXES: [&str; 4] = [".cold", ".part.", ".__part.", ".unlikely"];
-/// The names that the machine outliner gives to what it takes out of functions.
-const OUTLINED: &str = "OUTLINED_FUNCTION_";
+/// How the names begin of what is taken out of functions, and which they do not name: by the machine outliner, and by linkers
+/// that put an instruction elsewhere, and a jump to it in its place, for an erratum of Cortex-A53 (843419 and 835769; lld, GNU
+/// ld).
+const TAKEN_OUT: [&str; 4] = ["OUTLINED_FUNCTION_", "__CortexA53843419_", "e843419@", "__erratum_835769_veneer_"];
 
 /// Who goes to a piece.
 #[derive(Default)]
@@ -27,10 +29,11 @@ pub(super) fn join(program: &mut Program<'_>) {
     if pieces.is_empty() {
         return;
     }
-    for (piece, referrers) in referrers(program, &pieces) {
-        if referrers.is_called {
-            continue;
-        }
+    let mut jumped_to: Vec<_> =
+        referrers(program, &pieces).into_iter().filter(|(_, referrers)| !referrers.is_called).collect();
+    // A cold part has lost instructions as well, and is to have its own parent by then.
+    jumped_to.sort_by_key(|(piece, _)| is_taken_out(program.name(*piece)));
+    for (piece, referrers) in jumped_to {
         let Some(parent) = parent_of(program, piece, &referrers.jump_from) else { continue };
         if parent != piece && program.function(parent).parent == parent && program.function(piece).parts.is_empty() {
             program.functions[piece.index()].parent = parent;
@@ -41,7 +44,11 @@ pub(super) fn join(program: &mut Program<'_>) {
 
 fn is_piece(program: &Program<'_>, function: FunctionId) -> bool {
     let name = program.name(function);
-    name.starts_with(OUTLINED) || split_from(name).is_some()
+    is_taken_out(name) || split_from(name).is_some()
+}
+
+fn is_taken_out(name: &str) -> bool {
+    TAKEN_OUT.iter().any(|begin| name.starts_with(begin))
 }
 
 /// The name of the function that a piece of this name was split off.
@@ -81,8 +88,8 @@ fn referrers(program: &Program<'_>, pieces: &BTreeMap<InsnId, FunctionId>) -> BT
     found
 }
 
-/// The function that a piece belongs to: that of its name, if that jumps there; and for what the outliner has taken out, whose
-/// name says nothing, the only one that does.
+/// The function that a piece belongs to: that of its name, if that jumps there; and for what was taken out, whose name says
+/// nothing, the only one that does.
 fn parent_of(program: &Program<'_>, piece: FunctionId, jump_from: &BTreeSet<FunctionId>) -> Option<FunctionId> {
     let up = |function: &FunctionId| program.function(*function).parent;
     let from: BTreeSet<FunctionId> = jump_from.iter().map(up).collect();

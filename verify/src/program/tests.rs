@@ -78,6 +78,20 @@ fn a_function_goes_on_in_its_cold_part() {
 }
 
 #[test]
+fn what_a_linker_put_elsewhere_for_an_erratum_is_part_of_the_function() {
+    // veneer: nop; b f.cold+4; f: b.eq f.cold; ret; f.cold: b veneer; b f+4
+    let words = [NOP, 0x1400_0004, 0x5400_0040, RET, 0x17ff_fffc, 0x17ff_fffe];
+    for veneer in ["__CortexA53843419_1008", "e843419@0001_00000012_8", "__erratum_835769_veneer_0"] {
+        // It stands before the cold part that it was taken from, and still is the function's.
+        let file = File::linked(&words).function(veneer, 0, 2).function("f", 2, 4).function("f.cold", 4, 6).write();
+        let program = Program::new(Image::parse(&file).unwrap());
+        let [f, cold, veneer] = ["f", "f.cold", veneer].map(|name| program.function_named(name).unwrap());
+        assert_eq!((program.parent(cold), program.parent(veneer)), (f, f));
+        assert_eq!(program.of_function(f).collect::<Vec<_>>(), [insns(2..6), insns(0..2)].concat());
+    }
+}
+
+#[test]
 fn sections_and_symbols_are_gone_through_both_ways_without_data() {
     let file = with_a_cold_part();
     let program = Program::new(Image::parse(&file).unwrap());

@@ -12,6 +12,12 @@ pub use waivers::{WaiverError, Waivers};
 
 use crate::program::{FunctionId, InsnId, Program};
 
+/// The ends of the engine's own text, as its linker fragment names them.
+const ENGINE: (&str, &str) = ("__fentry_text_start", "__fentry_text_stop");
+
+/// The place that is everywhere.
+const ANYWHERE: &str = "*";
+
 /// A place where a rule is broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -72,14 +78,24 @@ impl Finding {
         }
     }
 
-    /// Whether a function's name, or an address, names its place.
+    /// Whether a function's name, or an address, names its place. `*` at the name's start or end stands for anything.
     pub fn is_at(&self, place: &str, program: &Program<'_>, demangled: &dyn Fn(&str) -> String) -> bool {
         let names = |function: FunctionId| {
             let mut symbols = program.function(function).symbols().iter().map(|symbol| program.symbol(*symbol).name);
-            symbols.any(|name| name == place || demangled(name) == place)
+            symbols.any(|name| is_meant(place, name) || is_meant(place, &demangled(name)))
         };
         let is_in = self.function(program).is_some_and(|function| names(function) || names(program.parent(function)));
-        is_in || self.at.address(program).is_some_and(|address| address == place)
+        is_in || place == ANYWHERE || self.at.address(program).is_some_and(|address| address == place)
+    }
+}
+
+/// Whether a place names this function. `*` at its start or end stands for anything.
+fn is_meant(place: &str, name: &str) -> bool {
+    match (place.strip_prefix('*'), place.strip_suffix('*')) {
+        (Some(end), None) => name.ends_with(end),
+        (None, Some(start)) => name.starts_with(start),
+        (Some(_), Some(_)) => name.contains(place.trim_matches('*')),
+        (None, None) => name == place,
     }
 }
 
@@ -131,12 +147,15 @@ impl Report {
         demangled: &dyn Fn(&str) -> String,
     ) -> Self {
         let mut is_used = vec![false; waivers.all.len()];
+        // A module may have a trampoline of the engine's making.
+        let has_engine = program.image().between(ENGINE).is_some() || program.image().is_relocatable();
         let mut findings: Vec<_> = findings
             .into_iter()
             .map(|finding| {
                 let mut reason = None;
                 for (waiver, is_used) in waivers.all.iter().zip(&mut is_used) {
-                    if waiver.rule == finding.rule && finding.is_at(&waiver.place, program, demangled) {
+                    let holds = waiver.rule == finding.rule && (waiver.line.is_some() || has_engine);
+                    if holds && finding.is_at(&waiver.place, program, demangled) {
                         *is_used = true;
                         reason.get_or_insert_with(|| waiver.reason.clone());
                     }
@@ -145,8 +164,9 @@ impl Report {
             })
             .collect();
         for (waiver, _) in waivers.all.iter().zip(is_used).filter(|(_, is_used)| !is_used) {
+            let Some(line) = waiver.line else { continue };
             let what = format!("{} is not found at {}", waiver.rule, waiver.place);
-            findings.push((Finding::new(Rule::WaiverUnused, At::Waiver(waiver.line), what), None));
+            findings.push((Finding::new(Rule::WaiverUnused, At::Waiver(line), what), None));
         }
         findings.sort_by_key(|(finding, _)| (finding.at, finding.rule));
         Self { findings }

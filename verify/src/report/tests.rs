@@ -27,6 +27,10 @@ fn a_waiver_names_a_function_or_an_address() {
     assert_eq!(left(&linked, "callsite-form <kernel::g as Log>::log -- naked -- and more"), [at(1)]);
     assert_eq!(left(&linked, "callsite-form 0x1004 -- naked\ncallsite-form g -- too"), []);
     assert_eq!(left(&object, "callsite-form .text+0xc -- naked"), [at(1)]);
+    // `*` stands for the start or the end of a name, or for the whole file.
+    assert_eq!(left(&linked, "callsite-form <kernel::f* -- naked\ncallsite-form *f -- naked"), [at(3)]);
+    assert_eq!(left(&linked, "callsite-form *::g as * -- naked"), [at(1)]);
+    assert_eq!(left(&linked, "callsite-form * -- naked"), []);
 }
 
 #[test]
@@ -51,4 +55,25 @@ fn a_waiver_needs_a_rule_a_place_and_a_reason() {
     for rule in Rule::ALL {
         assert_eq!(Rule::of_id(rule.id()), Some(rule));
     }
+}
+
+#[test]
+fn the_engines_stubs_are_waived_where_the_engine_is() {
+    assert!(Waivers::parse(super::waivers::ENGINE).is_ok());
+    let left = |file: File| {
+        let bytes = file.function("fentry_return", 0, 2).function("x::__fentry_direct_trampoline", 2, 4).write();
+        let program = Program::new(Image::parse(&bytes).unwrap());
+        let found = |rule, at| Finding::new(rule, At::Insn(InsnId::new(at)), "it is wrong");
+        let found = [found(Rule::RegisterLost, 1), found(Rule::CallsiteForm, 1), found(Rule::ReturnRegister, 3)];
+        // That a line of those is not needed is no finding.
+        let waivers = Waivers::default().with_engine();
+        let report = Report::new(&program, found.to_vec(), &waivers, &|name: &str| name.to_owned());
+        report.unwaived().map(|finding| finding.rule.id()).collect::<Vec<_>>()
+    };
+    let linked = || File::linked(&[RET; 4]);
+    let with_engine = linked().symbol("__fentry_text_start", 0, 0, 0).symbol("__fentry_text_stop", 0, 16, 0);
+    assert_eq!(left(with_engine), ["callsite-form"]);
+    assert_eq!(left(File::object(&[RET; 4])), ["callsite-form"]);
+    // Somebody else's functions of those names.
+    assert_eq!(left(linked()), ["callsite-form", "register-lost", "return-register"]);
 }

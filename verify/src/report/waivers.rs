@@ -5,15 +5,22 @@
 //! callsite-entered     memcpy                     -- jumps behind its own NOPs, which it shares with memmove
 //! callsite-form        <kernel::Uart as Log>::log -- naked, and never traced
 //! callsite-entered     0x40081234                 -- ...
+//! return-register      kernel::trampolines::*     -- ...
 //! ```
-//! A place is a function, as the linker or as the language names it, or an instruction's address: in an object, its section
-//! and offset, `.text+0x20`.
+//! A place is a function, as the linker or as the language names it, `*` at the start or end of the name standing for anything;
+//! or an instruction's address: in an object, its section and offset, `.text+0x20`; or `*`, the whole file.
+//!
+//! What the engine's own stubs and trampolines need is waived here ([`Waivers::with_engine`]): every kernel with fentry has
+//! them, and none has to copy those lines.
 
 use thiserror::Error;
 
 use super::Rule;
 
-/// The waivers of one file.
+/// The waivers of the engine's stubs and trampolines.
+pub(super) const ENGINE: &str = include_str!("engine.waivers");
+
+/// The waivers of one file, or several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Waivers {
     pub(super) all: Vec<Waiver>,
@@ -22,8 +29,8 @@ pub struct Waivers {
 /// One waiver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Waiver {
-    /// Counted from 1.
-    pub(super) line: usize,
+    /// In the user's file, counted from 1; `None` for one of the engine's.
+    pub(super) line: Option<usize>,
     pub(super) rule: Rule,
     pub(super) place: String,
     pub(super) reason: String,
@@ -56,6 +63,15 @@ impl Waivers {
         let written = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
         Ok(Self { all: written.map(|(line, text)| waiver(line, text)).collect::<Result<_, _>>()? })
     }
+
+    /// Adds those of what the engine has in assembly. They hold in images that have the engine, and in modules, and need not
+    /// all be needed.
+    #[must_use]
+    pub fn with_engine(mut self) -> Self {
+        let engine = Self::parse(ENGINE).unwrap_or_default().all;
+        self.all.extend(engine.into_iter().map(|waiver| Waiver { line: None, ..waiver }));
+        self
+    }
 }
 
 fn waiver(line: usize, text: &str) -> Result<Waiver, WaiverError> {
@@ -68,6 +84,6 @@ fn waiver(line: usize, text: &str) -> Result<Waiver, WaiverError> {
     match (place.is_empty(), reason.is_empty()) {
         (true, _) => Err(WaiverError::NoPlace { line, rule }),
         (false, true) => Err(WaiverError::NoReason { line, rule, place }),
-        (false, false) => Ok(Waiver { line, rule, place, reason }),
+        (false, false) => Ok(Waiver { line: Some(line), rule, place, reason }),
     }
 }

@@ -15,6 +15,11 @@
 //! the variants that have a payload. So a read counts only where no such path leads to it. What is kept over a call on one
 //! path and written behind it on another looks the same. There the write before the call decides: no compiler writes what
 //! nobody reads. So such a value counts as kept where it was written before the call and not read until then.
+//!
+//! Where the path has been copied as well, the register seems to be live at the function's entry. It is if somebody gives the
+//! function something in it: so it counts where every direct call comes with the register written since the call before, or
+//! as the caller itself was given it. What calls by a pointer gives nothing in these registers, since it does not know whom it
+//! calls. In a relocatable object, other files' code may, which calls what the object exports.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
@@ -78,6 +83,8 @@ struct Kept {
 pub(super) struct Solved {
     /// What is live at functions' entries, where that is anything.
     at_entry: HashMap<FunctionId, Set>,
+    /// What of that nobody gives them.
+    not_given: HashMap<FunctionId, Set>,
     kept: HashMap<FunctionId, Vec<Kept>>,
     callers: HashMap<FunctionId, HashSet<FunctionId>>,
     /// Functions that call what is not known.
@@ -85,22 +92,58 @@ pub(super) struct Solved {
 }
 
 impl Solved {
-    /// Solves functions until none of their callees' entries changes any more. Sets only grow, so this ends.
+    /// Solves all functions, and those again that have to do with what turns out to be given to nobody.
     pub(super) fn of(flow: &Flow<'_>) -> Self {
         let mut solved = Self::default();
-        let mut to_do: Vec<FunctionId> = flow.program().functions().collect();
-        while let Some(function) = to_do.pop() {
-            let live = solved.solve(flow, function);
-            if live != solved.at_entry(function) {
-                solved.at_entry.insert(function, live);
-                to_do.extend(solved.callers.get(&function).into_iter().flatten());
-            }
+        solved.settle(flow, flow.program().functions().collect());
+        while solved.find_not_given(flow) {
+            let has_kept = solved.kept.iter().filter(|(_, kept)| !kept.is_empty()).map(|(function, _)| *function);
+            let again: HashSet<FunctionId> = solved.at_entry.keys().copied().chain(has_kept).collect();
+            solved.at_entry.clear();
+            solved.settle(flow, again.into_iter().collect());
         }
         solved
     }
 
+    /// Solves functions until none of their callees' entries changes any more. Sets only grow, so this ends.
+    fn settle(&mut self, flow: &Flow<'_>, mut to_do: Vec<FunctionId>) {
+        while let Some(function) = to_do.pop() {
+            let live = self.solve(flow, function);
+            if live != self.at_entry.get(&function).copied().unwrap_or(0) {
+                self.at_entry.insert(function, live);
+                to_do.extend(self.callers.get(&function).into_iter().flatten());
+            }
+        }
+    }
+
     pub(super) fn at_entry(&self, function: FunctionId) -> Set {
-        self.at_entry.get(&function).copied().unwrap_or(0)
+        self.at_entry.get(&function).map_or(0, |live| live & !self.not_given(function))
+    }
+
+    fn not_given(&self, function: FunctionId) -> Set {
+        self.not_given.get(&function).copied().unwrap_or(0)
+    }
+
+    /// Finds what is live at entries, and is given by no caller or not by each; returns whether that is more than before.
+    fn find_not_given(&mut self, flow: &Flow<'_>) -> bool {
+        let mut found = Vec::new();
+        for function in self.at_entry.keys().copied().filter(|function| self.at_entry(*function) != 0) {
+            let live = self.at_entry(function);
+            let callers = self.callers.get(&function);
+            let mut given = if callers.is_none() && !is_open(flow.program(), function) { 0 } else { Set::MAX };
+            for caller in callers.into_iter().flatten() {
+                let passed_on = !self.not_given(*caller);
+                let body = Body::of(flow, *caller);
+                let calls = body.lines().filter(|line| line.callees.contains(&function));
+                given = calls.fold(given, |given, line| given & (line.fresh | line.untouched & passed_on));
+            }
+            if live & !given != 0 {
+                found.push(function);
+            }
+        }
+        // A call that comes without one of them shows that the function has no convention of its own.
+        self.not_given.extend(found.iter().map(|function| (*function, Set::MAX)));
+        !found.is_empty()
     }
 
     /// What is live at the function's entry; notes whom it calls, and what it keeps.
@@ -208,6 +251,12 @@ impl Solved {
     }
 }
 
+/// Whether another file's code may call a function by its name.
+fn is_open(program: &Program<'_>, function: FunctionId) -> bool {
+    let mut symbols = program.function(function).symbols().iter().map(|symbol| program.symbol(*symbol));
+    program.image().is_relocatable() && symbols.any(|symbol| symbol.is_exported)
+}
+
 /// A function's instructions, as far as they matter here.
 #[derive(Debug)]
 struct Body {
@@ -226,6 +275,8 @@ struct Line {
     fresh: Set,
     /// What was written on all paths that lead here, with no call and no read since.
     unread: Set,
+    /// What is on some path as it was at the entry, with no call since.
+    untouched: Set,
     /// Whom it calls, or jumps to at the end.
     callees: Vec<FunctionId>,
     /// Whether it goes to what is not known.
@@ -246,6 +297,7 @@ impl Body {
                 writes: writes(&insn),
                 fresh: 0,
                 unread: 0,
+                untouched: 0,
                 callees: Vec::new(),
                 is_open: false,
                 comes_back_to: onward.next.filter(|_| onward.call.is_some()),
@@ -285,17 +337,24 @@ impl Body {
     }
 
     fn find_fresh(&mut self) {
-        let mut before = vec![0; self.blocks.len()];
+        let mut before = vec![(0, 0); self.blocks.len()];
+        if let Some((_, untouched)) = before.get_mut(self.graph.entry()) {
+            *untouched = REGISTERS | FLAGS;
+        }
         let mut to_do: Vec<usize> = (0..before.len()).collect();
         while let Some(block) = to_do.pop() {
-            let mut now = before[block];
+            let (mut fresh, mut untouched) = before[block];
             for line in &mut self.blocks[block] {
-                line.fresh = now;
-                now = if line.comes_back_to.is_some() { 0 } else { now | line.writes };
+                (line.fresh, line.untouched) = (fresh, untouched);
+                (fresh, untouched) = match line.comes_back_to {
+                    Some(_) => (0, 0),
+                    None => (fresh | line.writes, untouched & !line.writes),
+                };
             }
             for after in &self.graph.blocks()[block].after {
-                if now & !before[*after] != 0 {
-                    before[*after] |= now;
+                let known = before[*after];
+                before[*after] = (known.0 | fresh, known.1 | untouched);
+                if before[*after] != known {
                     to_do.push(*after);
                 }
             }

@@ -106,7 +106,9 @@ impl Checking<'_> {
 
     fn record(&mut self, id: InsnId, state: &State, effects: &Effects) {
         match (state.fp(), state.sp()) {
-            (Fp::Other, _) => {
+            // The start of a CPU or task, which nobody has called.
+            (Fp::End, _) if self.flow.never_returns(self.function) => {}
+            (Fp::End | Fp::Other, _) => {
                 self.find_once(Rule::FramePointer, id, "x29 is neither the caller's nor points into the own frame");
             }
             (Fp::Frame(at), Some(sp)) if sp < at => {

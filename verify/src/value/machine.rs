@@ -2,10 +2,10 @@
 
 use fentry::insn::{Reg, RegOrSp};
 
-use super::refining::{Bound, Compared};
+use super::compared::{Bound, Compared};
 use super::slots::Slots;
 use super::{CallerReg, Origin, Part, Value};
-use crate::program::InsnId;
+use crate::program::{InsnId, Program};
 
 /// What registers and stack hold before an instruction.
 #[derive(Clone, Debug)]
@@ -119,13 +119,13 @@ impl Machine {
     }
 
     /// Carries what is known over a call that comes back.
-    pub fn after_call(&mut self, call: InsnId) {
+    pub fn after_call(&mut self, call: InsnId, program: &Program<'_>) {
         for number in (0..19).chain([30]) {
             if let Some(reg) = RegOrSp::x(number) {
                 self.define(call, reg, false);
             }
         }
-        self.slots.forget_shared();
+        self.slots.forget_shared(program.image());
         self.compared = None;
     }
 }

@@ -10,6 +10,7 @@
 //! A callee keeps what the AAPCS64 says (6.1.1, 6.1.2): SP, x19 to x29, and d8 to d15. A store by a pointer of which nothing
 //! is known does not hit the places where the caller's registers were saved.
 
+mod compared;
 mod joining;
 mod machine;
 mod refining;

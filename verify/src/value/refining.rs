@@ -1,35 +1,10 @@
 //! What a comparison tells on each of the two paths behind it: how large an index can be, and that SP has become equal to a
 //! register, at the end of a loop that probes a large frame page by page.
 
-use fentry::insn::{AddSub, Cond, DataImm, DataReg, Extend, Flags, Insn, Reg, RegOrSp, RegSet, Width};
+use fentry::insn::{AddSub, Cond, DataImm, DataReg, Extend, Flags, Insn, Reg, RegOrSp, Width};
 
+use super::compared::{Bound, Compared, Side};
 use super::{Machine, Origin, Value};
-
-/// What the flags tell: the outcome of subtracting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Compared {
-    left: Side,
-    right: Side,
-    width: Width,
-}
-
-/// One side of a comparison, as it was then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Side {
-    register: Option<RegOrSp>,
-    value: Value,
-}
-
-/// The largest value that something can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Bound {
-    pub(super) origin: Origin,
-    max: u64,
-    /// By a comparison, and not by a width.
-    is_compared: bool,
-    /// Of all 64 bits, or of the low half alone.
-    is_whole: bool,
-}
 
 impl Compared {
     /// What an instruction compares, if it does.
@@ -57,25 +32,6 @@ impl Compared {
             }) if amount.get() == 0 => Self { left: or_sp(rn), right: general(rm), width: Width::X },
             _ => return None,
         })
-    }
-
-    /// The same after these registers have got other values.
-    pub(super) fn after_writes(mut self, writes: RegSet) -> Self {
-        for side in [&mut self.left, &mut self.right] {
-            side.register = side.register.filter(|reg| writes.bits() >> reg.number() & 1 == 0);
-        }
-        self
-    }
-
-    /// Whether a register is on one of its sides.
-    pub(super) fn is_of(&self, reg: RegOrSp) -> bool {
-        [self.left.register, self.right.register].contains(&Some(reg))
-    }
-
-    /// Whether a value of this origin is on one of its sides.
-    pub(super) fn has(&self, origin: Origin) -> bool {
-        let sides = [self.left.value.origin(), self.right.value.origin()];
-        sides.into_iter().flatten().any(|side| side.is_of_same(origin))
     }
 }
 

@@ -8,11 +8,9 @@ use fentry::insn::{
 use object::elf;
 
 use super::step::Context;
+use super::table::MAX_ELEMENTS;
 use super::{Machine, Part, Shape, Shapes, Value};
 use crate::program::InsnId;
-
-/// Larger tables are not believed.
-pub(super) const MAX_ELEMENTS: u64 = 1 << 16;
 
 impl Machine {
     /// What a register becomes that gets its value from registers and numbers alone.
@@ -121,6 +119,9 @@ impl Machine {
 
     fn by_registers(&self, data: DataReg, shapes: &mut Shapes) -> Option<(RegOrSp, Value)> {
         match data {
+            DataReg::Logical { op: LogicalOp::Orr, rd, rn: Reg::XZR, rm: Reg::XZR, .. } => {
+                Some((rd.or_sp()?, Value::Const(0)))
+            }
             DataReg::Logical { op: LogicalOp::Orr, rd, rn: Reg::XZR, rm, shift: Shift::Lsl, amount }
                 if amount.get() == 0 && amount.width() == Width::W =>
             {

@@ -1,6 +1,7 @@
 //! What the stack holds.
 
 use super::Value;
+use crate::image::Image;
 
 /// A place on the stack and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +53,16 @@ impl Slots {
         self.0.drain(..dead);
     }
 
-    /// What a pointer of which nothing is known may have overwritten: everything but what a function keeps for itself.
-    pub(super) fn forget_shared(&mut self) {
-        self.0.retain(|slot| matches!(slot.value, Value::Caller(..) | Value::Frame(_)));
+    /// What a pointer of which nothing is known may have overwritten: everything but what a function keeps for itself. That is
+    /// also where a table is, which compilers work out before a loop: an address of data that nobody writes.
+    pub(super) fn forget_shared(&mut self, image: &Image<'_>) {
+        let is_fixed =
+            |address| image.section_at(address).is_some_and(|section| !section.is_executable && !section.is_writable);
+        self.0.retain(|slot| match slot.value {
+            Value::Caller(..) | Value::Frame(_) => true,
+            Value::Const(address) => is_fixed(address),
+            _ => false,
+        });
     }
 
     /// Forgets the values that `is_stale` says.

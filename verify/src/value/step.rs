@@ -5,8 +5,8 @@ use fentry::insn::{
     RegOrSp, Signature, Width,
 };
 
-use super::refining::Compared;
-use super::result::MAX_ELEMENTS;
+use super::compared::Compared;
+use super::table::MAX_ELEMENTS;
 use super::{CallerReg, Machine, Shapes, Value};
 use crate::program::{InsnId, Program};
 
@@ -24,7 +24,7 @@ impl Machine {
     pub fn step(&mut self, id: InsnId, insn: &Insn, effects: &Effects, context: &mut Context<'_>) {
         let result = self.result(id, insn, effects, context);
         let compared = if effects.writes_flags { Compared::by(insn, self) } else { self.compared };
-        let loaded = self.access(insn, effects);
+        let loaded = self.access(insn, effects, context.program);
         let lr = self.signed(effects.signature);
         let is_narrow = is_narrow(insn);
         for number in numbers(effects.writes.bits()) {
@@ -53,7 +53,7 @@ impl Machine {
     }
 
     /// Carries out the memory side of an access: stores go to the stack's slots, and what is loaded from them is returned.
-    fn access(&mut self, insn: &Insn, effects: &Effects) -> [Option<(DataRegister, Value)>; 2] {
+    fn access(&mut self, insn: &Insn, effects: &Effects, program: &Program<'_>) -> [Option<(DataRegister, Value)>; 2] {
         let nothing = [None, None];
         let stores = match effects.memory {
             MemoryUse::None | MemoryUse::Maintenance => return nothing,
@@ -69,7 +69,7 @@ impl Machine {
         };
         let Some(at) = at else {
             if stores {
-                self.slots.forget_shared();
+                self.slots.forget_shared(program.image());
             }
             return nothing;
         };

@@ -9,6 +9,9 @@
 //!
 //! The number of elements is what the index is compared with before (`cmp`, `b.hi`), or at most what its width allows.
 
+/// Larger tables are not believed.
+pub(super) const MAX_ELEMENTS: u64 = 1 << 16;
+
 /// The number of a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShapeId(u32);

@@ -7,7 +7,7 @@ use crate::program::{InsnId, Program};
 
 /// What is known behind these instructions.
 fn after(words: &[u32]) -> Machine {
-    let file = File::linked(words).function("f", 0, words.len() as u64).write();
+    let file = File::linked(words).rodata(&[0; 16]).function("f", 0, words.len() as u64).write();
     let program = Program::new(Image::parse(&file).unwrap());
     let mut shapes = Shapes::default();
     let mut known = Machine::at_entry(InsnId::new(0), true);
@@ -40,4 +40,18 @@ fn what_lies_below_sp_is_forgotten() {
     // strb w0, [sp]: a store into the saved register.
     let damaged = after(&[0xa9bf_7bfd, 0x3900_03e0]);
     assert_eq!(damaged.stack().count(), 1);
+}
+
+/// GCC works a table's address out before a loop, and keeps it on the stack over the calls in it.
+#[test]
+fn where_a_table_is_stays_known_on_the_stack() {
+    // movz x1, #ADDRESS; str x1, [sp, #-16]!; str x0, [x2]; ldr x3, [sp]
+    let loaded = |address: u32| {
+        let known = after(&[0xd280_0001 | address << 5, 0xf81f_0fe1, 0xf900_0040, 0xf940_03e3]);
+        known.register(RegOrSp::X3)
+    };
+    assert_eq!(loaded(0x1108), Value::Const(0x1108));
+    // A number, or a function, may be what somebody else has the address of.
+    assert!(matches!(loaded(5), Value::Unknown | Value::Opaque(..)));
+    assert!(matches!(loaded(0x1000), Value::Unknown | Value::Opaque(..)));
 }

@@ -15,6 +15,10 @@ use crate::kernels::toolchain::{RustSource, kernel_cargo, toml_string};
 use crate::kernels::variant::{Profile, Variant};
 use crate::kernels::workspace::{Kernel, Workspace};
 
+/// In a kernel the profile `dev` optimises nothing. On the host, the same profile builds this program, which decodes every
+/// instruction of every kernel.
+const NOT_OPTIMISED: &str = "profile.dev.package.fentry.opt-level=0";
+
 /// A kernel that was built.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
@@ -76,6 +80,7 @@ fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernel
     if variant.profile == Profile::Release {
         cargo.arg("--release");
     }
+    cargo.args(["--config", NOT_OPTIMISED]);
     for config in config(variant, &linker::install(&workspace.program, &dir)?) {
         cargo.args(["--config", &config]);
     }
@@ -83,6 +88,14 @@ fn command(workspace: &Workspace, source: &RustSource, variant: &Variant, kernel
         cargo.args(["--package", &kernel.package, "--bin", &kernel.name]);
     }
     Ok(cargo)
+}
+
+/// The kernels of a variant that were built.
+pub(crate) fn built(workspace: &Workspace, variant: &Variant) -> Vec<PathBuf> {
+    let profile = if variant.profile == Profile::Release { "release" } else { "debug" };
+    let dir = workspace.target_dir.join("kernels").join(variant.name).join(variant.target).join(profile);
+    let kernels = workspace.kernels.iter().filter(|kernel| kernel.settings.variants.contains(variant));
+    kernels.map(|kernel| dir.join(&kernel.name)).filter(|image| image.is_file()).collect()
 }
 
 /// What a variant changes in cargo's configuration. Flags add to those of the configuration file.

@@ -163,6 +163,7 @@ pub(crate) fn library(workspace: &Workspace, source: &RustSource, variant: &Vari
 #[derive(Debug, Default)]
 pub(crate) struct Booted {
     pub(crate) verdict: Verdict,
+    pub(crate) images: Vec<PathBuf>,
     /// The compilers and linkers that were left out, with the reasons.
     pub(crate) left_out: Vec<String>,
 }
@@ -192,16 +193,34 @@ pub(crate) fn boot_all(
         }
         let what = format!("{compiler}-{:?}", tools.linker).to_lowercase();
         step.note(&what);
-        let directory =
-            workspace.target_dir.join("kernels/c").join(variant.name).join(format!("{}-{what}", kernel.name));
+        let directory = images_dir(workspace, variant).join(format!("{}-{what}", kernel.name));
         let found = build(workspace, kernel, library, compiler, &flags, tools.linker, &directory)
-            .and_then(|image| boot_one(kernel, &image, boot))
+            .and_then(|image| {
+                let found = boot_one(kernel, &image, boot);
+                booted.images.push(image);
+                found
+            })
             .with_context(|| format!("{} of {what}, in {}", kernel.name, directory.display()))?;
         booted.verdict.passed += found.passed;
         booted.verdict.failed += found.failed;
         booted.verdict.problems.extend(found.problems.into_iter().map(|problem| format!("{what}: {problem}")));
     }
     Ok(booted)
+}
+
+/// The directory with one for each kernel, compiler and linker.
+fn images_dir(workspace: &Workspace, variant: &Variant) -> PathBuf {
+    workspace.target_dir.join("kernels/c").join(variant.name)
+}
+
+/// The kernels of a variant that were built, by any compiler and linker.
+pub(crate) fn built(workspace: &Workspace, variant: &Variant) -> Vec<PathBuf> {
+    let directories = std::fs::read_dir(images_dir(workspace, variant)).into_iter().flatten().flatten();
+    let images = directories
+        .flat_map(|directory| KERNELS.map(|kernel| directory.path().join(kernel.name).with_extension("elf")));
+    let mut images: Vec<PathBuf> = images.filter(|image| image.is_file()).collect();
+    images.sort_unstable();
+    images
 }
 
 /// Compiles and links, and fills in the symbol table.

@@ -31,6 +31,15 @@ pub(crate) fn dir(workspace: &Workspace, variant: &Variant) -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// The modules of a variant that were built.
+pub(crate) fn built(workspace: &Workspace, variant: &Variant) -> Result<Vec<PathBuf>> {
+    let dir = dir(workspace, variant)?;
+    let entries = std::fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
+    let mut modules = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    modules.sort_unstable();
+    Ok(modules)
+}
+
 /// Why a module in C was not compiled.
 enum NotCompiled {
     /// The variant has no use for it.

@@ -37,11 +37,11 @@ pub(crate) enum Verdict {
     Holds(String),
 }
 
-/// Checks the crate at `root`, in which files of one room may import each other in circles or not.
-pub(crate) fn check(root: &Path, may_circle: bool) -> Result<Verdict> {
+/// Checks the crate at `root`.
+pub(crate) fn check(root: &Path) -> Result<Verdict> {
     let mut sources = Sources::new();
     read_folder(root, "src", &mut sources)?;
-    judge(&sources, may_circle)
+    judge(&sources)
 }
 
 fn read_folder(root: &Path, folder: &str, sources: &mut Sources) -> Result<()> {
@@ -58,7 +58,7 @@ fn read_folder(root: &Path, folder: &str, sources: &mut Sources) -> Result<()> {
     Ok(())
 }
 
-fn judge(sources: &Sources, may_circle: bool) -> Result<Verdict> {
+fn judge(sources: &Sources) -> Result<Verdict> {
     let tree = Tree::read(sources)?;
     let Some(plan) = Plan::read(&tree.first_page) else {
         return Ok(Verdict::Broken(vec![format!("{FIRST_PAGE} has no list of rooms")]));
@@ -67,9 +67,7 @@ fn judge(sources: &Sources, may_circle: bool) -> Result<Verdict> {
     let mut wrong = unlisted(&tree, &plan);
     wrong.extend(arrows.iter().filter_map(|arrow| upward(&tree, &plan, arrow)));
     arrows.retain(|arrow| !arrow.is_reexport);
-    if !may_circle {
-        wrong.extend(circles::all(&tree, &arrows));
-    }
+    wrong.extend(circles::all(&tree, &arrows));
     if !wrong.is_empty() {
         return Ok(Verdict::Broken(wrong));
     }

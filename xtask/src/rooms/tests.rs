@@ -12,7 +12,7 @@ fn first_page(rooms: &[&str], code: &str) -> String {
 fn wrong(first_page: &str, files: &[(&str, &str)]) -> Vec<String> {
     let files = files.iter().map(|(path, text)| (format!("src/{path}"), (*text).to_owned()));
     let sources: Sources = files.chain([("src/lib.rs".to_owned(), first_page.to_owned())]).collect();
-    match judge(&sources, false).unwrap() {
+    match judge(&sources).unwrap() {
         Verdict::Broken(wrong) => wrong,
         Verdict::Holds(_) => Vec::new(),
     }
@@ -41,17 +41,14 @@ fn imports_downward_are_counted() {
     ];
     let sources = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
     let counts = "3 rooms, 5 files, 3 arrows between files, 2 between rooms";
-    assert_eq!(judge(&sources, false).unwrap(), Verdict::Holds(counts.to_owned()));
+    assert_eq!(judge(&sources).unwrap(), Verdict::Holds(counts.to_owned()));
 }
 
 #[test]
 fn a_first_page_without_a_list_is_wrong() {
     for page in ["//! A crate.", "//! # The rooms\n//! are to come.\n//! # Use\n//! ```\n//! a\n//! ```"] {
         let sources = Sources::from([("src/lib.rs".to_owned(), page.to_owned())]);
-        assert_eq!(
-            judge(&sources, false).unwrap(),
-            Verdict::Broken(vec!["src/lib.rs has no list of rooms".to_owned()])
-        );
+        assert_eq!(judge(&sources).unwrap(), Verdict::Broken(vec!["src/lib.rs has no list of rooms".to_owned()]));
     }
 }
 
@@ -244,6 +241,6 @@ fn a_file_that_cannot_be_read_is_an_error() {
         (&[("src/lib.rs", "mod low;"), ("src/low.rs", "\nfn {")], "src/low.rs:2: cannot parse"),
     ] {
         let sources = files.iter().map(|&(path, text)| (path.to_owned(), text.to_owned())).collect();
-        assert_eq!(judge(&sources, false).unwrap_err().to_string(), error);
+        assert_eq!(judge(&sources).unwrap_err().to_string(), error);
     }
 }

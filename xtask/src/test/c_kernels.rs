@@ -1,6 +1,7 @@
 //! The part of the suite that is kernels in C.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use cargo_fentry::progress::Step;
@@ -14,8 +15,14 @@ use crate::kernels::workspace::Workspace;
 use crate::test::host::Count;
 use crate::test::suite::{Row, Selection};
 
-/// Builds a variant's kernels in C, each with several compilers and linkers, and boots them.
-pub(super) fn boot(workspace: &Workspace, source: &RustSource, variant: &Variant, selection: &Selection) -> Vec<Row> {
+/// Builds a variant's kernels in C, each with several compilers and linkers, and boots them. The images come to `images`.
+pub(super) fn boot(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    selection: &Selection,
+    images: &mut Vec<PathBuf>,
+) -> Vec<Row> {
     let kernels: Vec<_> = c::kernels_for(workspace, variant, selection.filter.as_deref()).collect();
     if kernels.is_empty() {
         return Vec::new();
@@ -31,7 +38,7 @@ pub(super) fn boot(workspace: &Workspace, source: &RustSource, variant: &Variant
     };
     step.finish("done");
     let boot = Boot { limit: Some(selection.limit), ..Boot::new(variant.cpu, 1) };
-    let boot_kernel = |kernel: &&CKernel| {
+    let mut boot_kernel = |kernel: &CKernel| {
         let what = format!("{variant}: {}", kernel.name);
         let (step, started) = (Step::start(what.clone()), Instant::now());
         let booted = c::boot_all(workspace, kernel, &library, variant, &boot, &step).unwrap_or_else(|error| {
@@ -48,8 +55,9 @@ pub(super) fn boot(workspace: &Workspace, source: &RustSource, variant: &Variant
             }
             step.finish_with("FAILED", &report);
         }
+        images.extend(booted.images);
         let left_out = booted.left_out.iter().map(|why| format!("{what}: {why}")).collect();
         Row::new(what, Count { passed, failed }, started.elapsed()).with_left_out(left_out)
     };
-    kernels.iter().map(boot_kernel).collect()
+    kernels.into_iter().map(&mut boot_kernel).collect()
 }

@@ -10,3 +10,4 @@ mod names;
 pub(crate) mod packages;
 pub(crate) mod stress;
 pub(crate) mod suite;
+pub(crate) mod verify;

@@ -1,6 +1,7 @@
 //! The whole suite: checks, host tests, and every kernel booted in every variant, with one summary.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -11,16 +12,19 @@ use cargo_fentry::progress::{Step, in_words};
 use cargo_fentry::qemu::{self, Boot, Outcome};
 
 use crate::bench;
+use crate::cfi_proof;
 use crate::kernels::build::{self, Image};
 use crate::kernels::c;
 use crate::kernels::console::{self, Verdict};
+use crate::kernels::modules;
 use crate::kernels::toolchain::RustSource;
-use crate::kernels::variant::Variant;
+use crate::kernels::variant::{VARIANTS, Variant};
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::c_kernels;
 use crate::test::host::{self, Count, Tested};
 use crate::test::miri;
 use crate::test::packages;
+use crate::test::verify::Verifier;
 use crate::trace::{self, proof::Proved};
 
 /// What runs without a boot.
@@ -30,6 +34,10 @@ const MIRI: &str = "Miri";
 const TRACE: &str = "trace";
 /// The name of what takes the packed crates elsewhere.
 const PACKAGES: &str = "packages";
+
+/// The kernel that is executed one instruction at a time, the variant, which signs return addresses, and how far.
+const STEPPED: (&str, &str) = ("minimal", "hardened42-release");
+const STEPS: u64 = 150_000;
 
 /// Tells what is wrong with what a kernel has printed.
 type Problems = fn(&[String]) -> Vec<String>;
@@ -61,6 +69,10 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(what: impl Into<String>, count: Count, took: Duration) -> Self {
         Self { what: what.into(), count, took, left_out: Vec::new() }
+    }
+
+    pub(super) fn has_passed(&self) -> bool {
+        self.count.failed == 0
     }
 
     pub(super) fn with_left_out(self, left_out: Vec<String>) -> Self {
@@ -198,19 +210,39 @@ fn boot_all(workspace: &Workspace, source: &RustSource, selection: &Selection) -
             }
         });
         let mut rows = Vec::new();
+        let (mut files, mut stepped) = (Vec::new(), None);
+        let mut verifier = Verifier::new(workspace).map_err(|error| {
+            eprintln!("error: nothing can be verified: {error:#}");
+            rows.push(Row::new("verifying", Count { passed: 0, failed: 1 }, Duration::ZERO));
+        });
         for (variant, kind, images) in to_boot {
             match images {
-                Ok(images) => rows.extend(boot_images(variant, &images, selection)),
+                Ok(images) => {
+                    rows.extend(boot_images(variant, &images, selection));
+                    files.extend(images.iter().map(|image| image.path.clone()));
+                    let image = images.iter().find(|image| (image.kernel.name.as_str(), variant.name) == STEPPED);
+                    stepped = image.map(|image| image.path.clone()).or(stepped);
+                    if images.iter().any(|image| image.kernel.settings.modules) {
+                        files.extend(modules::built(workspace, variant).unwrap_or_default());
+                    }
+                }
                 Err(row) => rows.push(row),
             }
             // What is traced is an example, and built by now.
             if kind == KernelKind::Example {
-                rows.extend(c_kernels::boot(workspace, source, variant, selection));
+                rows.extend(c_kernels::boot(workspace, source, variant, selection, &mut files));
+                rows.extend(stepped.take().map(|image: PathBuf| prove_frames(variant, &image)));
+                let files = std::mem::take(&mut files);
+                if let (Ok(verifier), false) = (&mut verifier, files.is_empty()) {
+                    rows.push(verifier.verify(format!("{variant}: verifying"), &files));
+                }
                 for (kernel, functions) in traced_kernels(workspace, variant, selection) {
                     rows.push(check_traces(workspace, source, variant, kernel, functions));
                 }
             }
         }
+        let is_all = selection.filter.is_none() && selection.variants.len() == VARIANTS.len();
+        rows.extend(verifier.ok().filter(|_| is_all).and_then(|verifier| verifier.unneeded()));
         rows
     })
 }
@@ -301,6 +333,24 @@ fn traced_kernels<'a>(
     let is_meant = move |kernel: &&Kernel| is_selected && kernel.settings.variants.contains(variant);
     let kernels = workspace.kernels.iter().filter(is_meant);
     kernels.filter_map(|kernel| Some((kernel, kernel.settings.traced.as_deref()?)))
+}
+
+/// Executes a kernel one instruction at a time, and compares its frames with what `verify` says of them.
+fn prove_frames(variant: &Variant, image: &Path) -> Row {
+    let what = format!("{variant}: frames, step by step");
+    let (step, started) = (Step::start(what.clone()), Instant::now());
+    let proof = cfi_proof::prove(image, variant.cpu, STEPS).and_then(|proof| proof.check().map(|()| proof.steps));
+    let count = match proof {
+        Ok(steps) => {
+            step.finish(&format!("{steps} instructions"));
+            Count { passed: 1, failed: 0 }
+        }
+        Err(error) => {
+            step.finish_with("FAILED", &format!("    {error:#}\n"));
+            Count { passed: 0, failed: 1 }
+        }
+    };
+    Row::new(what, count, started.elapsed())
 }
 
 /// Traces these functions of a kernel, and has the traces checked.

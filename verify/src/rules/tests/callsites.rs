@@ -86,6 +86,9 @@ fn a_literal_can_be_read_in_one_piece() {
     finds(&at("ret", "bti c; nop; nop; ret"), &bad);
     finds(&at("ret; ret; ret", "nop; nop; ret"), &bad);
     passes(&at("ret; ret", "nop; nop; ret"));
+    // The hash of its type comes first, and something compares it.
+    let with_hash = "nop; nop; ret; .pushsection .kcfi_traps,\"a\"; .word 0; .popsection";
+    passes(&at(".word 0x12345678", with_hash));
     // Without a literal any place will do.
     passes(".balign 8\n ret\n entry f\n function f; nop; nop; ret; end f");
 }

@@ -2,6 +2,7 @@
 //! objects.
 
 mod callsites;
+mod compiled;
 mod conventions;
 mod depth;
 mod engine;
@@ -32,6 +33,7 @@ const LINKERS: [&str; 3] = ["aarch64-linux-gnu-ld", "ld.lld", "ld.lld-19"];
 /// What every source may use: functions, and the compiler's callsites.
 const MACROS: &str = "
     .macro function name
+    .globl \\name
     .type \\name, %function
     \\name:
     .endm
@@ -63,17 +65,19 @@ const MACROS: &str = "
     .text
 ";
 
+/// Says, past the harness, that a test could not do its work.
+fn leave_out(why: &str) {
+    let test = std::thread::current();
+    let line = format!("LEFT OUT: {}: {why}\n", test.name().unwrap_or_default());
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}
+
 /// Assembles a source. Without an assembler it says so, loudly, and gives `None`.
 fn assemble(source: &str) -> Option<Vec<u8>> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let is_there = |(name, _): &&(&str, _)| Command::new(name).arg("--version").output().is_ok();
     let Some((assembler, options)) = ASSEMBLERS.iter().find(is_there) else {
-        let test = std::thread::current();
-        let line = format!(
-            "LEFT OUT: {}: neither aarch64-linux-gnu-as nor llvm-mc is installed\n",
-            test.name().unwrap_or_default()
-        );
-        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        leave_out("neither aarch64-linux-gnu-as nor llvm-mc is installed");
         return None;
     };
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);

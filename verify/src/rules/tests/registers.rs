@@ -17,6 +17,22 @@ fn nothing_that_a_callsite_changes_is_live_there() {
     passes(&with("cbz x0, 1f; mov x12, x0; b 2f; 1: mov x12, x1; 2: add x0, x0, x12"));
     // What has a value on one path only, as of an enum's variants, is copied on all.
     passes(&with("cbz x0, 1f; mov x12, x0; 1: str x12, [x1]"));
+    // A hash that is compared, as Clang and rustc write it for kCFI; half of one is not a number.
+    passes(&with("ldur w16, [x1, #-4]; movk w17, #7; movk w17, #9, lsl #16; cmp w16, w17; cset x0, eq"));
+    finds(&with("movk w17, #7; mov w0, w17"), &bad);
+    finds(&with("movk w17, #7; movk w17, #9; mov w0, w17"), &bad);
+    finds(&with("movk x17, #7; movk x17, #9, lsl #16; mov x0, x17"), &bad);
+    finds(&with("movk w17, #7; movk w16, #9, lsl #16; mov w0, w17"), &[("live-at-callsite", "bad")]);
+    // Given by whoever calls it; and by one of two callers only, so that it is nothing.
+    let called = |other: &str| {
+        format!(
+            "{}\n framed a; mov x9, x1; bl f; leave; end a\n framed b; bl c; {other}; bl f; leave; end b
+             patchable c; ret; end c",
+            with("mov x0, x9")
+        )
+    };
+    finds(&called("mov x9, x2"), &bad);
+    passes(&called("mov x10, x2"));
     // Where a result goes; the platform's register; the caller's.
     passes(&with("str x0, [x8]; mov x0, x18; add x0, x0, x19"));
     passes("function g; mov x0, x9; ret; end g");

@@ -1,4 +1,4 @@
-use super::{finds, passes};
+use super::{finds, passes, with_findings};
 
 /// A function that can be patched, with a frame of 32 bytes that the code may use; and one to call.
 fn framed(code: &str) -> String {
@@ -118,6 +118,15 @@ fn x29_is_used_for_nothing_else() {
 }
 
 #[test]
+fn only_what_never_returns_may_end_the_chain_of_records() {
+    passes("patchable f; mov x29, xzr; mov x30, xzr; 1: wfi; b 1b; end f");
+    passes("patchable f; mov x29, #0; b g; end f\n patchable g; brk #1; end g");
+    let lost = [("frame-pointer", "bad"), ("register-lost", "last")];
+    finds("patchable f; mov x29, xzr; bad: nop; last: ret; end f", &lost);
+    finds("patchable f; mov x29, x0; bad: brk #1; end f", &[("frame-pointer", "bad")]);
+}
+
+#[test]
 fn sp_is_a_multiple_of_16_where_it_must_be() {
     let bad = [("sp-misaligned", "bad")];
     finds(&framed("sub sp, sp, #8\n bad: bl g\n add sp, sp, #8"), &bad);
@@ -197,4 +206,23 @@ fn every_instruction_can_be_reached() {
     passes(&framed(
         "cbz x0, 1f\n bl dies\n 1:\n .pushsection .text.d,\"ax\"\n patchable dies; brk #1; end dies\n .popsection",
     ));
+}
+
+/// Linkers put the instruction that an erratum of Cortex-A53 forbids there into a veneer.
+#[test]
+fn a_veneer_for_an_erratum_is_in_the_middle_of_the_function_that_jumps_to_it() {
+    let source = |name: &str| {
+        let veneer = format!("ldr x19, [x0]\n b back\n .size \"{name}\", . - \"{name}\"");
+        let elsewhere =
+            format!(".pushsection .text.v,\"ax\"\n .type \"{name}\", %function\n \"{name}\": {veneer}\n .popsection");
+        framed(&format!("str x19, [sp, #16]\n b \"{name}\"\n back: bl g\n ldr x19, [sp, #16]\n {elsewhere}"))
+    };
+    for name in ["__CortexA53843419_40081004", "e843419@0001_00000012_1004", "__erratum_835769_veneer_0"] {
+        passes(&source(name));
+    }
+    let elsewhere = source("another_function");
+    with_findings(&elsewhere, |_, findings| {
+        let rules: Vec<&str> = findings.iter().map(|finding| finding.rule.id()).collect();
+        assert_eq!(rules, ["sibling-stack", "unreachable", "jump-inside", "sibling-stack"]);
+    });
 }
