@@ -8,11 +8,12 @@
 //! ```
 //!
 //! They are enforced where the file's GNU property note says that all of it has landing pads. Kernels' linker scripts often drop
-//! that note: then they are, where most functions whose address is taken begin with BTI C. PACIASP says nothing of it, since
+//! that note: then they are, where most of its own functions whose address is taken begin with BTI C. PACIASP says nothing of it, since
 //! return addresses can be signed without landing pads.
 
 use fentry::insn::{Flow as InsnFlow, Hint, Insn, Reg, System, Width};
 
+use super::sites::Sites;
 use super::taken::Taken;
 use crate::flow::{Callee, Exit, Flow, Table};
 use crate::program::{FunctionId, InsnId, Landing, Program};
@@ -21,9 +22,9 @@ use crate::report::{At, Finding, Rule, Step};
 /// Without the note, so many functions must have a landing pad for it to be meant.
 const MEANT: usize = 4;
 
-pub(super) fn check(flow: &Flow<'_>, taken: &Taken) -> Vec<Finding> {
+pub(super) fn check(flow: &Flow<'_>, sites: &Sites, taken: &Taken) -> Vec<Finding> {
     let program = flow.program();
-    if !is_enforced(program, taken) {
+    if !is_enforced(program, sites, taken) {
         return Vec::new();
     }
     let mut findings = entries(flow, taken);
@@ -34,8 +35,10 @@ pub(super) fn check(flow: &Flow<'_>, taken: &Taken) -> Vec<Finding> {
     findings
 }
 
-fn is_enforced(program: &Program<'_>, taken: &Taken) -> bool {
-    let landings = || taken.functions().map(|function| program.landing(function));
+fn is_enforced(program: &Program<'_>, sites: &Sites, taken: &Taken) -> bool {
+    // The engine may come as a library with landing pads for kernels that enforce them and for others.
+    let is_kernels = |function: &FunctionId| !sites.is_engines(program.address(program.function(*function).entry()));
+    let landings = || taken.functions().filter(is_kernels).map(|function| program.landing(function));
     let [pads, none] = [Landing::Bti, Landing::None].map(|kind| landings().filter(|landing| *landing == kind).count());
     program.image().is_marked_bti() || (pads >= MEANT && pads > none)
 }

@@ -42,7 +42,7 @@ pub fn check(flow: &Flow<'_>, cfi: &Cfi) -> Vec<Finding> {
         findings.extend(registers::check(flow, &sites, &solved));
         findings.extend(conventions::check(flow, &sites, &solved));
     }
-    findings.extend(landing::check(flow, &taken));
+    findings.extend(landing::check(flow, &sites, &taken));
     findings.extend(hashes::check(flow, &taken, &checks));
     findings.extend(room::check(program));
     findings.extend(engine::check(flow, &sites, &Calls::of(flow, &taken, &checks)));

@@ -8,6 +8,9 @@ const MARK: &str = "
     .popsection
 ";
 
+/// Where a linked image begins.
+const START: &str = ".globl _start, __fentry_text_start, __fentry_text_stop\n function _start; nop; ret; end _start\n";
+
 /// Data that holds a function's address.
 const HELD: &str = ".pushsection .data\n .balign 8\n .quad bad\n .popsection\n";
 
@@ -49,6 +52,10 @@ fn without_the_note_the_functions_own_landing_pads_say_that_they_are_enforced() 
     finds(&[four("bti c"), f("bad", "nop")].concat(), &[("landing-missing", "bad")]);
     passes(&[four("paciasp; autiasp"), f("other", "nop")].concat());
     passes(&[f("a", "bti c"), f("other", "nop")].concat());
+    // The engine's own say nothing of the kernel.
+    let engine = ["__fentry_text_start:\n", &four("bti c"), "__fentry_text_stop:\n"].concat();
+    finds_linked(&[START, &engine, &f("other", "nop")].concat(), &[]);
+    finds_linked(&[START, &four("bti c"), &f("bad", "nop")].concat(), &[("landing-missing", "bad")]);
 }
 
 #[test]
