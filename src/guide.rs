@@ -421,7 +421,8 @@
 //! # When it hangs
 //! A kernel that traces itself wrongly tends to stop without a word. In this order:
 //!
-//! 1. *Ask `cargo fentry doctor kernel.elf`.* It knows the linker's and the compiler's mistakes.
+//! 1. *Ask `cargo fentry doctor kernel.elf`.* It knows the linker's and the compiler's mistakes. `cargo fentry verify` then
+//!    follows every function: your assembly's too.
 //! 2. *A fault in a loop.* Do your vectors print ESR, ELR and FAR without calling what is traced? Look up ELR: in
 //!    `.text.fentry`, at an address that is not mapped (an instruction abort, FAR = ELR), it is step 3's table. Often
 //!    it is the first `memcpy`, since the engine's text has that too.
@@ -501,8 +502,8 @@
 //! | convention | live across the call, or at the entry | what becomes of it |
 //! |---|---|---|
 //! | `aarch64_vector_pcs`, SVE arguments | q8 to q23, or z and p | ELF marks the symbol (STO_AARCH64_VARIANT_PCS): refused, with the [reason](crate::callsite::Refusal::CallingConvention) |
-//! | Clang's `preserve_most` and `preserve_all` | x9 to x15; q8 to q31 too | nothing marks it: [leave it out](#what-is-never-traced) |
-//! | rustc's `extern "rust-cold"` | the same as `preserve_most` | nothing marks it: leave it out |
+//! | Clang's `preserve_most` and `preserve_all` | x9 to x15; q8 to q31 too | nothing marks it; `cargo fentry verify` names the callers: [leave it out](#what-is-never-traced) |
+//! | rustc's `extern "rust-cold"` | the same as `preserve_most` | the same |
 //! | nested functions of GCC | x18 at the entry | see below |
 //!
 //! Marks are seen where there are symbols: in the kernel by the table of step 7, in modules by their own. Without a
@@ -512,7 +513,8 @@
 //! theirs to put back, since a callback may return on another CPU than it was called on. But `aarch64-unknown-none`
 //! does not reserve it, and a callback that was compiled so may change it. If your kernel reserves x18, or has nested
 //! functions of GCC's that are traced, compile all of its Rust, `core` included, with `-Zfixed-x18`. `cargo fentry
-//! doctor` says whether there are functions that take a value in x18, and others that change it.
+//! doctor` says whether there are functions that take a value in x18, and others that change it; `cargo fentry verify` proves
+//! it by following every function.
 //!
 //! # Text that changes
 //! Where something else writes text as well, a debugger its breakpoints for example, a callsite whose text is not as
