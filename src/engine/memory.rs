@@ -182,7 +182,10 @@ impl<const OPS: usize, const SETS: usize, const REGIONS: usize> Memory for Engin
         shown.set_places(filled(shown_ranges.places(), Place::new));
         registry.members = Members::new(filled(members, || None), SliceVec::new(order));
         let room = StubRoom::new(filled(room, || 0));
-        registry.sets = Sets::new(filled(sets, || Set::NOTHING), room, Draft::new(draft));
+        let mut sets = SliceVec::new(sets);
+        let has_the_empty_one = sets.push(Set::NOTHING);
+        debug_assert!(has_the_empty_one, "there is a place for two at least");
+        registry.sets = Sets::new(sets, room, Draft::new(draft));
         Ok(())
     }
 }

@@ -96,9 +96,8 @@ pub(super) enum StubError {
 
 /// All sets.
 pub(super) struct Sets {
-    sets: &'static mut [Set],
-    /// No set has this number or a higher one.
-    end: usize,
+    /// By their numbers, up to the highest that one has; [`SetId::NONE`]'s is the first.
+    sets: SliceVec<Set>,
     /// The change that is being planned.
     change: u32,
     /// For how many that are planned there is no place: such a plan can't be carried out.
@@ -108,19 +107,19 @@ pub(super) struct Sets {
 }
 
 impl Sets {
-    /// The empty set only. All of `sets` are [`NOTHING`](Set::NOTHING).
-    pub(super) const fn new(sets: &'static mut [Set], room: StubRoom, draft: Draft) -> Self {
-        Self { sets, end: 1, change: 0, missing: 0, room, draft }
+    /// Of `sets`, there is the empty one only.
+    pub(super) const fn new(sets: SliceVec<Set>, room: StubRoom, draft: Draft) -> Self {
+        Self { sets, change: 0, missing: 0, room, draft }
     }
 
     /// Without memory for any but the empty one.
     pub(super) const fn without_memory() -> Self {
-        Self::new(&mut [], StubRoom::new(&mut []), Draft::without_memory())
+        Self::new(SliceVec::new(&mut []), StubRoom::new(&mut []), Draft::without_memory())
     }
 
     /// All but the empty one.
     fn used(&self) -> &[Set] {
-        self.sets.get(1..self.end).unwrap_or_default()
+        self.sets.get(1..).unwrap_or_default()
     }
 
     /// Begins a change: what [`changed`](Self::changed) has worked out before is forgotten.
@@ -156,7 +155,7 @@ impl Sets {
 
     fn find_or_add(&mut self, wanted: Mask, members: &Members) -> Result<Option<SetId>, Conflict> {
         let mut free = None;
-        for (number, set) in self.sets.iter().enumerate().take(self.end).skip(1) {
+        for (number, set) in self.sets.iter().enumerate().skip(1) {
             if set.members == wanted {
                 return Ok(Some(SetId::of(number)));
             }
@@ -167,10 +166,12 @@ impl Sets {
         if members.exclude_each_other(&wanted) {
             return Err(Conflict);
         }
-        let number = free.unwrap_or(self.end);
+        let number = free.unwrap_or(self.sets.len());
+        if number == self.sets.len() && !self.sets.push(Set::NOTHING) {
+            return Ok(None);
+        }
         let Some(set) = self.sets.get_mut(number) else { return Ok(None) };
         set.renew(wanted);
-        self.end = self.end.max(number + 1);
         Ok(Some(SetId::of(number)))
     }
 
@@ -202,7 +203,7 @@ impl Sets {
         is_planned: impl Fn(SetId) -> bool,
     ) -> bool {
         let mut passed_through = false;
-        for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
+        for (number, set) in self.sets.iter_mut().enumerate().skip(1) {
             if set.members.is_empty() || set.stub.is_some() {
                 continue;
             }
@@ -238,7 +239,7 @@ impl Sets {
 
     fn drop_if(&mut self, condition: impl Fn(&Set) -> bool) {
         let mut end = 1;
-        for (number, set) in self.sets.iter_mut().enumerate().take(self.end).skip(1) {
+        for (number, set) in self.sets.iter_mut().enumerate().skip(1) {
             if !set.members.is_empty() && condition(set) {
                 if let Some(stub) = set.stub {
                     self.room.give_back(stub.block);
@@ -249,7 +250,7 @@ impl Sets {
                 end = number + 1;
             }
         }
-        self.end = end;
+        self.sets.truncate(end);
         self.missing = 0;
         // What a set becomes may be one that is gone.
         self.begin_change();

@@ -74,8 +74,16 @@ impl<T> SliceVec<T> {
 
 impl<T: Copy> SliceVec<T> {
     pub(crate) const fn clear(&mut self) {
-        // INVARIANT: none is asked for.
-        self.len = 0;
+        self.truncate(0);
+    }
+
+    /// Removes all elements behind so many.
+    #[inline]
+    pub(crate) const fn truncate(&mut self, len: usize) {
+        // INVARIANT: of no more places than before.
+        if len < self.len {
+            self.len = len;
+        }
     }
 }
 
@@ -140,6 +148,10 @@ mod tests {
         assert!(vec.push(3) && !vec.push(4));
         vec[0] = 7;
         assert_eq!((&*vec, vec.len(), vec.capacity()), (&[7, 2, 3][..], 3, 3));
+        vec.truncate(4);
+        assert_eq!(vec.len(), 3);
+        vec.truncate(1);
+        assert_eq!(*vec, [7]);
         vec.clear();
         assert_eq!(*vec, []);
         let mut none = places::<_, 0>();
