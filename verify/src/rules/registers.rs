@@ -116,6 +116,7 @@ impl Solved {
         }
     }
 
+    /// What is live at a function's entry, and given to it.
     pub(super) fn at_entry(&self, function: FunctionId) -> Set {
         self.at_entry.get(&function).map_or(0, |live| live & !self.not_given(function))
     }
@@ -127,7 +128,7 @@ impl Solved {
     /// Finds what is live at entries, and is given by no caller or not by each; returns whether that is more than before.
     fn find_not_given(&mut self, flow: &Flow<'_>) -> bool {
         let mut found = Vec::new();
-        for function in self.at_entry.keys().copied().filter(|function| self.at_entry(*function) != 0) {
+        for function in self.at_entry.keys().copied().filter(|function| self.at_entry(*function) & CHANGED != 0) {
             let live = self.at_entry(function);
             let callers = self.callers.get(&function);
             let mut given = if callers.is_none() && !is_open(flow.program(), function) { 0 } else { Set::MAX };
@@ -137,12 +138,12 @@ impl Solved {
                 let calls = body.lines().filter(|line| line.callees.contains(&function));
                 given = calls.fold(given, |given, line| given & (line.fresh | line.untouched & passed_on));
             }
-            if live & !given != 0 {
+            if live & CHANGED & !given != 0 {
                 found.push(function);
             }
         }
         // A call that comes without one of them shows that the function has no convention of its own.
-        self.not_given.extend(found.iter().map(|function| (*function, Set::MAX)));
+        self.not_given.extend(found.iter().map(|function| (*function, CHANGED)));
         !found.is_empty()
     }
 

@@ -24,6 +24,8 @@ fn x18_is_everybodys_or_nobodys() {
     let late = "patchable bad; cbz x0, 1f; add x0, x18, #8; 1: ret; end bad\n";
     finds(&with(late, temporary), &bad);
     finds(&with("patchable bad; str x30, [x18], #8; ldr x9, [x18, #-8]!; ret; end bad\n", temporary), &bad);
+    // Which no caller gives it, since it has been there all along.
+    finds(&[&*with(taker, temporary), "framed caller; bl other; bl bad; leave; end caller"].concat(), &bad);
     // A temporary of everybody; the platform's of everybody; given to a callee; loaded for another task.
     passes(&with("patchable f; mov x18, x1; ldr x0, [x18]; ret; end f\n", temporary));
     passes(&with(taker, "ldr x1, [x18, #8]"));
