@@ -223,7 +223,14 @@ fn boot_all(workspace: &Workspace, source: &RustSource, selection: &Selection) -
                     let image = images.iter().find(|image| (image.kernel.name.as_str(), variant.name) == STEPPED);
                     stepped = image.map(|image| image.path.clone()).or(stepped);
                     if images.iter().any(|image| image.kernel.settings.modules) {
-                        files.extend(modules::built(workspace, variant).unwrap_or_default());
+                        match modules::built(workspace, variant) {
+                            Ok(modules) => files.extend(modules),
+                            Err(error) => {
+                                eprintln!("error: {variant}: the modules can't be verified: {error:#}");
+                                let what = format!("{variant}: finding the modules");
+                                rows.push(Row::new(what, Count { passed: 0, failed: 1 }, Duration::ZERO));
+                            }
+                        }
                     }
                 }
                 Err(row) => rows.push(row),
