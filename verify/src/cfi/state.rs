@@ -62,15 +62,6 @@ impl Saved {
     pub const fn is_known(&self) -> bool {
         self.is_kept || self.copy.is_some() || self.slot.is_some()
     }
-
-    /// Whether it is somewhere where both say that it is.
-    fn agrees(&self, other: &Self) -> bool {
-        let is_both_kept = self.is_kept && other.is_kept;
-        let is_same = |one, other| one == other && one;
-        let copy = is_same(self.copy.is_some(), other.copy.is_some()) && self.copy == other.copy;
-        let slot = is_same(self.slot.is_some(), other.slot.is_some()) && self.slot == other.slot;
-        is_both_kept || copy || slot
-    }
 }
 
 impl State {
@@ -189,7 +180,8 @@ impl State {
             joined,
             |one, other| one.is_none() || one == other || is_told_by_fp,
             |one, other| matches!(one, Fp::End | Fp::Other) || one == other,
-            |one, other| !one.is_known() || one.agrees(&other),
+            // Where paths have met it is only where it was on all of them.
+            |one, other| !one.is_known() || other.is_known(),
         );
         // A call has changed LR on one path: the return address is still where both have it, signed as before.
         let is_alike = |keys: (Option<Key>, Option<Key>), other: (Option<Key>, Option<Key>)| {

@@ -23,7 +23,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use fentry::insn::{DataImm, HalfWord, Insn, MoveWide, Reg, Width};
+use fentry::insn::{DataImm, HalfWord, Insn, MoveWide, Reg, RegSet, VRegSet, Width};
 
 use super::sites::Sites;
 use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
@@ -425,6 +425,8 @@ fn reads(insn: &Insn) -> Set {
 fn writes(insn: &Insn) -> Set {
     let effects = insn.effects();
     match insn {
+        // Data processing whose result is in no register has it in the flags: FCMPE, FCCMP.
+        Insn::Unknown { .. } if effects.writes == RegSet::EMPTY && effects.vector_writes == VRegSet::EMPTY => FLAGS,
         Insn::Unknown { .. } => 0,
         _ => effects.writes.bits() & REGISTERS | if effects.writes_flags { FLAGS } else { 0 },
     }

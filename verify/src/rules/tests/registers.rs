@@ -14,6 +14,10 @@ fn nothing_that_a_callsite_changes_is_live_there() {
     finds("entry bad\n function f; bad: nop; nop; b g; end f\n function g; mov x0, x16; ret; end g", &bad);
     passes(&with("mov x9, x0; mov x0, x9"));
     passes(&with("cmp x0, x1; cset x0, eq"));
+    // Which the model of instructions does not know.
+    passes(&with("fcmpe d0, #0.0; cset x0, eq"));
+    passes(&with("fcmp d0, d1; fccmpe d0, d1, #0, eq; cset x0, eq"));
+    finds(&with("fadd d0, d0, d1; cset x0, eq"), &bad);
     passes(&with("cbz x0, 1f; mov x12, x0; b 2f; 1: mov x12, x1; 2: add x0, x0, x12"));
     // What has a value on one path only, as of an enum's variants, is copied on all.
     passes(&with("cbz x0, 1f; mov x12, x0; 1: str x12, [x1]"));

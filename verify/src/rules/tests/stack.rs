@@ -168,6 +168,11 @@ fn paths_meet_with_the_same_frame() {
     );
     passes("patchable f; cbz x0, 1f; sub sp, sp, #16; b 2f; 1: sub sp, sp, #16; 2: add sp, sp, #16; ret; end f");
     passes("patchable f; 1: sub x0, x0, #16; cbnz x0, 1b; ret; end f");
+    // A variable that has no value yet is stored, which on one path is another copy of the caller's register.
+    passes(
+        "patchable f; stp x19, x20, [sp, #-48]!; str x19, [sp, #32]; cbz x0, 1f; str x0, [sp, #32]; mov x19, x1
+         1: ldr x0, [sp, #32]; ldp x19, x20, [sp], #48; ret; end f",
+    );
 }
 
 #[test]
