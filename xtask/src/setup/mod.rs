@@ -1,5 +1,6 @@
 //! What building and booting kernels needs beyond a Rust toolchain: found where it is, fetched where it is missing.
 
+pub(crate) mod debian;
 mod emulator;
 pub(crate) mod packages;
 mod rust_source;

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::debian::{Debian, Kind};
 use super::{quietly, show};
 use crate::kernels::toolchain::{self, RustSource, is_library};
 use crate::kernels::workspace::Workspace;
@@ -16,8 +17,6 @@ const NAMED_BY: &str = "FENTRY_RUST_SRC";
 
 /// Where Debian may have the package of a release that is not in its stable suite.
 const SUITES: [&str; 2] = ["trixie-backports", "unstable"];
-/// What signs Debian's package lists.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A way to the source. Each that fails says why before the next is tried.
 struct Way {
@@ -99,18 +98,12 @@ fn keep(place: &Place<'_>, named: &Path) -> Result<RustSource> {
     finished(place)
 }
 
-/// Fetches Debian's package with a configuration of its own, so that the system's is neither used up nor changed, and
-/// unpacks it without installing.
+/// Fetches Debian's package, and unpacks it without installing.
 fn by_debian(place: &Place<'_>) -> Result<RustSource> {
-    let mirror = debian_mirror()?;
-    ensure!(Path::new(KEYRING).is_file(), "there is no {KEYRING} to check the packages with");
     let work = place.workspace.target_dir.join("rust-src/apt");
-    for dir in ["lists/partial", "cache/archives/partial", "sources.d"] {
-        fs::create_dir_all(work.join(dir)).with_context(|| format!("cannot make {dir} in {}", work.display()))?;
-    }
     let mut why = String::new();
     for suite in SUITES {
-        match fetch_from(place, &work, &mirror, suite) {
+        match fetch_from(place, &work, suite) {
             Ok(source) => {
                 // Nothing but disk space is lost where this fails.
                 fs::remove_dir_all(&work).ok();
@@ -119,51 +112,21 @@ fn by_debian(place: &Place<'_>) -> Result<RustSource> {
             Err(error) => why.push_str(&format!("\n      {suite}: {error:#}")),
         }
     }
-    bail!("{mirror} does not have it:{why}")
+    bail!("Debian does not have it:{why}")
 }
 
-fn fetch_from(place: &Place<'_>, work: &Path, mirror: &str, suite: &str) -> Result<RustSource> {
-    let sources = work.join("sources.list");
-    fs::write(&sources, format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
-        .with_context(|| format!("cannot write {}", sources.display()))?;
-    let apt = |program: &str| {
-        let mut command = Command::new(program);
-        for (option, path) in [
-            ("Dir::Etc::sourcelist", sources.clone()),
-            ("Dir::Etc::sourceparts", work.join("sources.d")),
-            ("Dir::State::lists", work.join("lists")),
-            ("Dir::Cache", work.join("cache")),
-        ] {
-            command.arg("-o").arg(format!("{option}={}", path.display()));
-        }
-        command.args(["-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none", "-o", "Debug::NoLocking=1"]);
-        command.current_dir(work);
-        command
-    };
-    quietly(apt("apt-get").arg("update"), "reading the package list")?;
-    let listed = quietly(apt("apt-cache").args(["madison", "rust-src"]), "which versions are there")?;
+fn fetch_from(place: &Place<'_>, work: &Path, suite: &str) -> Result<RustSource> {
+    let debian = Debian::read(work, Kind::Binary, suite)?;
+    let listed = quietly(debian.apt("apt-cache").args(["madison", "rust-src"]), "which versions are there")?;
     let version = version_for(&listed, &place.release)
         .with_context(|| format!("it has no rust-src of release {}", place.release))?;
-    quietly(apt("apt-get").args(["download", &format!("rust-src={version}")]), "fetching the package")?;
+    quietly(debian.apt("apt-get").args(["download", &format!("rust-src={version}")]), "fetching the package")?;
 
     let kept = fresh_kept_dir(place)?;
     let package = find_file(work, OsStr::new("deb")).context("apt-get left no package behind")?;
     quietly(Command::new("dpkg").arg("-x").arg(&package).arg(&kept), "unpacking the package")?;
     take_library(&kept)?;
     finished(place)
-}
-
-/// The first Debian mirror among the machine's own package sources.
-fn debian_mirror() -> Result<String> {
-    let mut targets = Command::new("apt-get");
-    targets.args(["indextargets", "--no-release-info", "--format", "$(REPO_URI)", "Created-By: Packages"]);
-    let listed = quietly(&mut targets, "which mirrors does this machine use")?;
-    mirror_in(&listed).context("this machine's package sources name no Debian mirror")
-}
-
-fn mirror_in(listed: &str) -> Option<String> {
-    let is_debian = |uri: &&str| uri.trim_end_matches('/').ends_with("/debian");
-    listed.lines().map(str::trim).find(is_debian).map(str::to_owned)
 }
 
 /// The version of the package that holds `release`, out of `name | version | where` lines.
@@ -242,12 +205,5 @@ mod tests {
         assert_eq!(version_for(listed, "1.95.0"), Some("1.95.0+dfsg1-2~bpo13+1"));
         assert_eq!(version_for(listed, "1.9"), None);
         assert_eq!(version_for("", "1.95.0"), None);
-    }
-
-    #[test]
-    fn the_mirror_is_one_of_debian_s_packages() {
-        let listed = "https://packages.example/apt/\nhttp://m.example/debian-security/\nhttp://m.example/debian/\n";
-        assert_eq!(mirror_in(listed).as_deref(), Some("http://m.example/debian/"));
-        assert_eq!(mirror_in("http://m.example/ubuntu/\n"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! What must hold, and the commands that show it: the whole suite, and its parts that can go on for longer.
 
 mod c_kernels;
+mod c_library;
 pub(crate) mod host;
 pub(crate) mod loader;
 pub(crate) mod miri;

@@ -15,6 +15,7 @@ use clap::Args;
 use crate::kernels::variant::VARIANTS;
 use crate::kernels::workspace::Workspace;
 use crate::kernels::{build, c, modules};
+use crate::test::c_library;
 use crate::test::host::Count;
 use crate::test::suite::Row;
 
@@ -27,10 +28,16 @@ const WAIVERS: &str = "tests/verify.waivers";
 /// Does what `cargo fentry verify` does, with the waivers of tests/verify.waivers, to all kernels and modules that `build` and
 /// `test` have built, or to some files.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo xtask verify\n  cargo xtask verify kernel.elf module.o")]
+#[command(
+    after_help = "Examples:\n  cargo xtask verify\n  cargo xtask verify kernel.elf module.o\n  cargo xtask verify \
+                        --c-library"
+)]
 pub(crate) struct VerifyArgs {
     /// The linked images and relocatable objects [default: all that were built]
     files: Vec<PathBuf>,
+    /// A C library instead: fetch Debian's source of musl, compile all of it with callsites, link it, and verify that
+    #[arg(long, conflicts_with = "files")]
+    c_library: bool,
 }
 
 /// Verifies files, and keeps in mind which waivers no file has needed.
@@ -148,6 +155,9 @@ fn all<'a>(files: &'a [PathBuf], waivers: &str, step: &Step) -> Vec<(&'a Path, R
 /// `cargo xtask verify`: says whether nothing was found.
 pub(crate) fn run(args: &VerifyArgs) -> Result<bool> {
     let workspace = Workspace::load()?;
+    if args.c_library {
+        return c_library::run(&workspace);
+    }
     let mut verifier = Verifier::new(&workspace)?;
     let mut groups: Vec<(String, Vec<PathBuf>)> = Vec::new();
     if args.files.is_empty() {
