@@ -89,6 +89,15 @@ fn a_literal_can_be_read_in_one_piece() {
     // The hash of its type comes first, and something compares it.
     let with_hash = "nop; nop; ret; .pushsection .kcfi_traps,\"a\"; .word 0; .popsection";
     passes(&at(".word 0x12345678", with_hash));
+    // And where nothing does, each function has one.
+    let module = |one: &str, other: &str| {
+        let function = |name: &str, before: &str| {
+            format!(".balign 8\n {before}\n entry {name} - 8\n nop; nop\n function {name}; nop; nop; ret; end {name}\n")
+        };
+        [function("f", one), function("g", other)].concat()
+    };
+    passes(&module(".word 0x12345678", ".word 0x9abcdef0"));
+    finds(&module(".word 0x12345678", ".word 0"), &[("callsite-alignment", "f"), ("callsite-alignment", "g")]);
     // Without a literal any place will do.
     passes(".balign 8\n ret\n entry f\n function f; nop; nop; ret; end f");
 }
