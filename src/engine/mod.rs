@@ -1,7 +1,8 @@
 //! Which callsite calls what, now: registration, planning, and the record of what was done.
 //!
-//! A hundred ops and more are registered, each with a filter of its own; a callsite must pay for its own ops only, changing thousands
-//! of callsites must need no memory, and what fails half-way must leave nothing behind. So a callsite holds no list of ops.
+//! A hundred ops and more are registered, each with a filter of its own; a callsite must pay for its own ops only, changing
+//! thousands of callsites must need no memory, and what fails half-way must leave nothing behind. So a callsite holds no list
+//! of ops.
 //! Callsites with the same ops share a *set*, and the set has one stub, made for just those ops. A callsite's record in the
 //! table holds two sets' numbers: the one that it has now, and the one that it shall have next. The second is the plan:
 //!

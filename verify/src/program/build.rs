@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use fentry::insn::{Exception, Hint, Insn, System};
+use fentry::insn::{Hint, Insn};
 use object::elf;
 
 use super::{Function, FunctionId, InsnId, Marks, Oddity, Program, SymbolId, Text, parts};
@@ -181,16 +181,9 @@ fn candidates(program: &Program<'_>) -> Vec<Candidate> {
         .collect()
 }
 
-/// Whether some caller compares a hash: Clang's check ends in a BRK that says which registers it used (Linux,
-/// arch/arm64/include/asm/brk-imm.h, CFI_BRK_IMM_BASE), and objects list those checks in a section.
+/// Whether some caller compares a hash. Objects list those checks in a section.
 fn has_hashes(program: &Program<'_>) -> bool {
-    let is_check = |id: InsnId| match program.insn(id) {
-        Insn::System(System::Exception { kind: Exception::Brk, imm }) => imm.get() & 0xfc00 == 0x8000,
-        _ => false,
-    };
-    // BRK: the rest of the word is its number.
-    let is_brk = |id: &InsnId| program.word(*id) & 0xffe0_001f == 0xd420_0000;
-    program.image.section_named(".kcfi_traps").is_some() || program.all().filter(is_brk).any(is_check)
+    program.image.section_named(".kcfi_traps").is_some() || program.hash_checks().next().is_some()
 }
 
 /// Finds the NOPs before each function, and the hash before those.

@@ -25,7 +25,7 @@ pub(crate) mod tests;
 use std::ops::Range;
 
 use fentry::TextAddr;
-use fentry::insn::{Flow, Insn};
+use fentry::insn::{Exception, Flow, Insn, System};
 
 pub use function::{Function, FunctionId, Landing};
 pub use id::{InsnId, SectionId, SymbolId};
@@ -101,6 +101,19 @@ impl<'data> Program<'data> {
     /// Whether its callers compare the hashes of functions' types (kCFI).
     pub fn has_hashes(&self) -> bool {
         self.has_hashes
+    }
+
+    /// The BRKs that checks of hashes end in, each with its number, which says what registers the check used (Linux,
+    /// arch/arm64/include/asm/brk-imm.h, CFI_BRK_IMM_BASE).
+    pub(crate) fn hash_checks(&self) -> impl Iterator<Item = (InsnId, u32)> + '_ {
+        // BRK: the rest of the word is its number.
+        let brks = self.all().filter(|id| self.word(*id) & 0xffe0_001f == 0xd420_0000);
+        brks.filter_map(|id| match self.insn(id) {
+            Insn::System(System::Exception { kind: Exception::Brk, imm }) if imm.get() & 0xfc00 == 0x8000 => {
+                Some((id, imm.get()))
+            }
+            _ => None,
+        })
     }
 
     /// How many instructions and words of data the executable sections have.

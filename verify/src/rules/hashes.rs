@@ -14,9 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use fentry::insn::{
-    Branch, Cond, DataImm, DataRegister, Exception, Insn, MemoryUse, MoveWide, Place, Reg, System, Width,
-};
+use fentry::insn::{Branch, Cond, DataImm, DataRegister, Insn, MemoryUse, MoveWide, Place, Reg, Width};
 
 use super::sites::function_at;
 use super::taken::Taken;
@@ -24,10 +22,6 @@ use crate::flow::Flow;
 use crate::program::{FunctionId, InsnId, Program};
 use crate::report::{At, Finding, Rule, Step};
 use crate::value::Value;
-
-/// What the number of a check's BRK has beside the registers (Linux, arch/arm64/include/asm/brk-imm.h, CFI_BRK_IMM_BASE).
-const BRK_BASE: u32 = 0x8000;
-const BRK_MASK: u32 = 0xfc00;
 
 /// A check before a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +45,9 @@ impl Checks {
         if !program.has_hashes() {
             return Self::default();
         }
-        // BRK: the rest of the word is its number.
-        let may_be = |id: &InsnId| program.word(*id) & 0xffe0_001f == 0xd420_0000;
-        let checks = program.all().filter(may_be).filter_map(|brk| {
+        let checks = program.hash_checks().filter_map(|(brk, number)| {
             let call = program.next_in_section(brk)?;
-            Some((call, Check::before(program, brk)?))
+            Some((call, Check::before(program, brk, number)?))
         });
         Self(checks.collect())
     }
@@ -67,14 +59,9 @@ impl Checks {
 }
 
 impl Check {
-    /// The check that ends in this BRK.
-    fn before(program: &Program<'_>, brk: InsnId) -> Option<Self> {
-        let (by, hash_in) = match program.insn(brk) {
-            Insn::System(System::Exception { kind: Exception::Brk, imm }) if imm.get() & BRK_MASK == BRK_BASE => {
-                (Reg::x((imm.get() & 31) as u8)?, Reg::x((imm.get() >> 5 & 31) as u8)?)
-            }
-            _ => return None,
-        };
+    /// The check that ends in this BRK of this number.
+    fn before(program: &Program<'_>, brk: InsnId, number: u32) -> Option<Self> {
+        let (by, hash_in) = (Reg::x((number & 31) as u8)?, Reg::x((number >> 5 & 31) as u8)?);
         let mut before = program.before(brk).rev();
         let Insn::Branch(Branch::BCond { cond: Cond::Eq, .. }) = program.insn(before.next()?) else { return None };
         before.next()?;
