@@ -6,6 +6,10 @@
 //! An [`UnwindTable`] says, for each instruction of the kernel, where the caller is. `cargo fentry verify` makes it of the
 //! linked image, by following every function; no compiler's debug information is believed.
 //!
+//! [`Unwinder`] walks by such tables and says of each frame whether it is truly the caller of the one before: it compares what
+//! a row says of x29 with what is there, and looks for the call before each return address. Of the engine's own stubs, which
+//! are partly generated while the kernel runs, it knows by following their instructions.
+//!
 //! # The rows
 //! A [`Row`] holds before its instruction. The canonical frame address (CFA) is what SP was at the function's entry, and so
 //! what it is in the caller behind the call (AADWARF64 4.4).
@@ -45,11 +49,14 @@
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
 mod header;
+mod own;
 mod records;
 mod row;
 mod table;
 #[cfg(test)]
 mod tests;
+mod unwinder;
+mod verdict;
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use encode::{Piece, UnwindEncodeError, encode};
@@ -57,3 +64,5 @@ pub use header::UnwindTableError;
 pub use records::Frames;
 pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 pub use table::UnwindTable;
+pub use unwinder::{Stacks, Unwinder};
+pub use verdict::{Doubt, FoundBy, Frame};
