@@ -111,7 +111,7 @@ fn examine(args: &VerifyArgs) -> Result<(bool, Option<UnwindTable>)> {
     step.note("frames");
     let cfi = Cfi::of(&flow);
     let is_wanted = args.unwind_table.is_some() || args.unwind_in_place;
-    let table = is_wanted.then(|| UnwindTable::of(&flow, &cfi, &data, args.unwind_in_place)).transpose()?;
+    let table = is_wanted.then(|| UnwindTable::of(&flow, &cfi)).transpose()?;
     step.note("rules");
     let mut findings = rules::check(&flow, &cfi);
     let stack = if args.stack || args.entry.is_some() || args.stack_limit.is_some() {

@@ -8,11 +8,12 @@ use core::cmp::Reverse;
 
 use thiserror::Error;
 
-use super::header::Header;
+use super::header::{BLOCK, Header};
 use super::row::{ROW_LEN, Row, Unknown, to_bytes};
+use super::table::MAX_ENTRIES;
 
-/// The most entries of a list, whose number is one byte in a narrow one.
-const MAX_ENTRIES: usize = 255;
+/// A row, and from how many words behind the piece's start on it holds.
+type RowFrom = (u32, Result<Row, Unknown>);
 
 /// A piece of text: a function, a part of one, or a gap between two. It ends where the next one starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Piece {
     /// Its first address, as linked.
     pub start: u64,
     /// What holds from how many words behind its start on, ascending from 0.
-    pub rows: Vec<(u32, Result<Row, Unknown>)>,
+    pub rows: Vec<RowFrom>,
 }
 
 /// Why pieces do not make a table.
@@ -38,11 +39,12 @@ pub enum UnwindEncodeError {
     TooLarge,
 }
 
-/// Makes a table of pieces that end at `end`, to be linked at address `anchor` (0 where that isn't known).
+/// Makes a table of pieces that end at `end`, to be read at this address. [`UnwindTable::parse`](super::UnwindTable::parse)
+/// reads one that was made for address 0.
 ///
 /// # Errors
 /// Where they are out of order or too large; see [`UnwindEncodeError`].
-pub fn encode(pieces: &[Piece], end: u64, anchor: u64) -> Result<Vec<u8>, UnwindEncodeError> {
+pub fn encode(pieces: &[Piece], end: u64, address: u64) -> Result<Vec<u8>, UnwindEncodeError> {
     let base = pieces.first().map_or(0, |piece| piece.start);
     let text_len = pieces.first().map_or(Ok(0), |_| u32::try_from(end.wrapping_sub(base)));
     let text_len = text_len.map_err(|_| UnwindEncodeError::TooLarge)?;
@@ -76,8 +78,7 @@ pub fn encode(pieces: &[Piece], end: u64, anchor: u64) -> Result<Vec<u8>, Unwind
     let width = if lists_len / 2 <= usize::from(u16::MAX) { 2 } else { 4 };
     let number = |count: usize| u32::try_from(count).map_err(|_| UnwindEncodeError::TooLarge);
     let header = Header {
-        base,
-        anchor,
+        base: base.wrapping_sub(address),
         text_len,
         pieces: number(pieces.len())?,
         rows: number(rows.len())?,
@@ -86,8 +87,13 @@ pub fn encode(pieces: &[Piece], end: u64, anchor: u64) -> Result<Vec<u8>, Unwind
         width,
     };
     let mut table = header.to_bytes().to_vec();
+    for block in 0..header.blocks() {
+        let first = pieces.partition_point(|piece| piece.start - base < block * BLOCK);
+        table.extend(number(first)?.to_le_bytes());
+    }
     for piece in &pieces {
-        table.extend(number((piece.start - base) as usize)?.to_le_bytes());
+        let words = (piece.start - base) % BLOCK / 4;
+        table.extend((words as u16).to_le_bytes());
     }
     for (is_narrow, place) in places {
         let place = number((if is_narrow { place } else { wide_at + place }) / 2)?;
@@ -117,21 +123,28 @@ fn split(pieces: &[Piece], end: u64) -> Result<Vec<Short>, UnwindEncodeError> {
         if !ascends || !is_within || piece.rows[0].0 != 0 || !piece.start.is_multiple_of(4) {
             return Err(error);
         }
-        let mut first = None;
-        for (at, row) in &piece.rows {
-            let within = first.and_then(|first: u32| u16::try_from(at - first).ok());
-            let has_room = short.last().is_some_and(|short| short.entries.len() < MAX_ENTRIES);
-            match (within.filter(|_| has_room), short.last_mut()) {
-                (Some(within), Some(short)) => short.entries.push((within, to_bytes(*row))),
-                _ => {
-                    first = Some(*at);
-                    short
-                        .push(Short { start: piece.start + 4 * u64::from(*at), entries: [(0, to_bytes(*row))].into() });
-                }
-            }
+        let (near, far) = (parts(&piece.rows, u8::MAX.into()), parts(&piece.rows, u16::MAX.into()));
+        // A wide list takes two bytes more for each entry, a part four for itself and two for its first entry.
+        let parts = if 3 * (near.len() - far.len()) < piece.rows.len() { near } else { far };
+        for part in parts {
+            let first = part.first().map_or(0, |(at, _)| *at);
+            let entries = part.iter().map(|(at, row)| ((at - first) as u16, to_bytes(*row))).collect();
+            short.push(Short { start: piece.start + 4 * u64::from(first), entries });
         }
     }
     Ok(short)
+}
+
+/// Rows in parts that reach over so many words at most, and are short enough for a list.
+fn parts(mut rows: &[RowFrom], reach: u32) -> Vec<&[RowFrom]> {
+    let mut parts = Vec::new();
+    while let Some((first, _)) = rows.first() {
+        let near = rows.partition_point(|(at, _)| at - first <= reach);
+        let (part, rest) = rows.split_at(near.min(MAX_ENTRIES));
+        parts.push(part);
+        rows = rest;
+    }
+    parts
 }
 
 /// Lists, each once.

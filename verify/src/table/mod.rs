@@ -76,13 +76,13 @@ impl Rows {
         self.functions
     }
 
-    /// The table, to be linked at address `anchor` (0 where that isn't known).
+    /// The table, to be read at this address.
     ///
     /// # Errors
     ///
     /// The text is too large.
-    pub fn encode(&self, anchor: u64) -> Result<Vec<u8>, UnwindEncodeError> {
-        encode(&self.pieces, self.end, anchor)
+    pub fn encode(&self, address: u64) -> Result<Vec<u8>, UnwindEncodeError> {
+        encode(&self.pieces, self.end, address)
     }
 
     /// The first instruction of which a table says something else than the state does, if there is one: what the reader finds
