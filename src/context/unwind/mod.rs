@@ -59,16 +59,20 @@ mod row;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+mod unplaced;
 mod unwinder;
 mod verdict;
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
-pub use encode::{Piece, UnwindEncodeError, encode};
+pub use encode::{Piece, TextSection, UnwindEncodeError, encode, encode_unplaced};
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use header::BASE_AT;
 pub use header::UnwindTableError;
 pub use records::Frames;
 pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 pub use table::UnwindTable;
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+pub use unplaced::{Unplaced, UnplacedError};
 pub use unwinder::{Stacks, Unwinder};
 pub use verdict::{Doubt, FoundBy, Frame};

@@ -174,6 +174,13 @@ impl<'a> UnwindTable<'a> {
         UnwindTable::in_room(room, start.addr() as u64)
     }
 
+    /// A table that `parse` has checked before; `None` where it can't have.
+    #[cfg(feature = "module")]
+    pub(crate) fn checked(bytes: &'a [u8]) -> Option<Self> {
+        // INVARIANT: nothing of it has changed since: our caller's business.
+        Self::split(bytes, 0).ok()
+    }
+
     /// The arrays of a table, of the lengths that its header says.
     fn split(bytes: &'a [u8], address: u64) -> Result<Self, UnwindTableError> {
         let header = Header::of(bytes)?;

@@ -1,7 +1,12 @@
-//! The kernel's unwind table, made of a linked image: as an object file to link, or filled in where the image has room.
+//! The kernel's unwind table, made of a linked image: as an object file to link, or filled in where the image has room; and a
+//! module's, put into the object.
 //!
 //! `cargo fentry symbols --unwind` makes it beside the symbol table, and `cargo fentry verify` since it has followed every
 //! function anyway.
+
+mod module;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::path::Path;
@@ -11,6 +16,8 @@ use fentry::context::unwind::{BASE_AT, UnwindTable as Table, UnwindTableError};
 use fentry_verify::image::Symbol;
 use fentry_verify::table::Rows;
 use fentry_verify::{Cfi, Flow, NoReturn, Program};
+
+pub use module::ModuleTable;
 
 use crate::image;
 use crate::kept::{Distance, Filling, Kept, Tables, ToLink, object_of};
@@ -53,7 +60,7 @@ impl UnwindTable {
         let linked = flow.program().image();
         ensure!(
             !linked.is_relocatable(),
-            "an unwind table is made of a linked image: the addresses of a relocatable object are not known yet"
+            "an unwind table to link is made of a linked image: a module's is put into the object, by --unwind-in-place"
         );
         let rows = Rows::of(flow, cfi);
         ensure!(rows.functions() != 0, "there are no symbols of functions: give the image as it was before strip");
