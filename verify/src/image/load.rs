@@ -253,6 +253,10 @@ fn read_relocations<'data>(
                 _ => offset,
             };
             let symbol = rela.r_sym(endian, false) as usize;
+            if link.0 == 0 && symbol != 0 && !placed.is_relocatable {
+                // Linux throws .dynsym away, and what is left here is of symbols that have a value already.
+                continue;
+            }
             let target = target_of(&symbols, placed, symbol)?.ok_or_else(|| ImageError::RelocationSymbol {
                 section: placed.name(applied_to).to_owned(),
                 number,
