@@ -86,8 +86,14 @@ impl Module<'_> {
         self.stub_veneers
     }
 
+    /// Returns the room for all veneers, of which that for those to stubs is the first part; empty where the module has no text.
+    pub fn veneers(&self) -> TextRange {
+        let text = self.range(Segment::Text);
+        self.stub_veneers.map_or(TextRange::EMPTY, |first| TextRange::new(first.start, text.end))
+    }
+
     /// Returns the table by which an [`Unwinder`](crate::context::unwind::Unwinder) walks through the module's functions; none
-    /// where the object has none. It says nothing of init text and of veneers.
+    /// where the object has none. It says nothing of init text and of [`veneers`](Self::veneers).
     ///
     /// It is borrowed of the list of modules. So whoever walks keeps every module from being unloaded, and the text that the
     /// table is about stays mapped; and where a walk can't have the list, as in a fault that came while a module was loaded,

@@ -78,7 +78,7 @@ impl ModuleTable {
         let mut header = *Header::parse(data)?;
         let table = header.sections(LittleEndian, data)?;
         let symbols = table.iter().position(|section| section.sh_type(LittleEndian) == elf::SHT_SYMTAB);
-        let strings = header.section_strings_index(LittleEndian, data)? as usize;
+        let SectionIndex(strings) = header.section_strings_index(LittleEndian, data)?;
         let mut names = table.section(SectionIndex(strings))?.data(LittleEndian, data)?.to_vec();
         let relocations = self.relocations(&table, data)?;
 
@@ -102,8 +102,8 @@ impl ModuleTable {
 
         file.resize(file.len().next_multiple_of(8), 0);
         header.e_shoff.set(LittleEndian, file.len() as u64);
-        // As many as don't fit into the header's own field are told by the first section (System V ABI, "ELF Header").
-        let count = u16::try_from(sections.len()).ok().filter(|count| *count < elf::SHN_LORESERVE.0);
+        // As many as SHN_LORESERVE or more are told by the first section (System V ABI, "ELF Header").
+        let count = u16::try_from(sections.len()).ok().filter(|count| *count < 0xff00);
         let first = sections.first_mut().context("it has no sections")?;
         first.sh_size.set(LittleEndian, if count.is_none() { table.len() as u64 + 2 } else { 0 });
         header.e_shnum.set(LittleEndian, count.unwrap_or(0));

@@ -171,6 +171,22 @@ fn each_part_of_a_damaged_table_is_named() {
 }
 
 #[test]
+fn a_list_that_would_take_long_to_check_is_refused() {
+    let rows: [Result<Row, Unknown>; 2] =
+        [16, 32].map(|size| Ok(row(Cfa::Sp(size), FpHolds::Other, None, ReturnAddress::Lr)));
+    let rows = (0..255).map(|at| (300 * at, rows[at as usize % 2])).collect();
+    let bytes = encode(&[Piece { start: BASE, rows }], BASE + 4 * 80_000, 0).unwrap();
+    assert!(UnwindTable::parse(&bytes).is_ok());
+    // One entry more than it has, which are all that a list may have.
+    let (wide, end) = (bytes.windows(2).rposition(|two| two == [255, 0]).unwrap(), bytes.len());
+    let mut longer = bytes.clone();
+    longer[wide..wide + 2].copy_from_slice(&256_u16.to_le_bytes());
+    longer.extend([0xff, 0xff, 0, 0]);
+    longer[28..32].copy_from_slice(&(4 * 256_u32).to_le_bytes());
+    assert_eq!((end - wide, UnwindTable::parse(&longer).unwrap_err()), (4 * 255, UnwindTableError::List { index: 0 }));
+}
+
+#[test]
 fn a_room_holds_a_table_or_nothing() {
     let (mut bytes, _) = small();
     assert_eq!(UnwindTable::in_room(&[0; 100], 0).unwrap_err(), UnwindTableError::Absent);

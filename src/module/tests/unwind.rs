@@ -46,6 +46,7 @@ fn each_section_has_its_rows_where_the_loader_has_put_it() {
     assert!(start.abs_diff(end) < 64);
     // The loader's veneers are not its business.
     assert_eq!(table.row(TextAddr::new(end)), Err(Unknown::NoText));
+    assert_eq!((module.veneers().start.get(), module.veneers().end), (end, text.end));
     assert_eq!(std::format!("{:?}", table.text()), std::format!("{:?}", module.unwind_table().unwrap().text()));
     // SAFETY: as above.
     unsafe { modules.unload(id) }.unwrap();
