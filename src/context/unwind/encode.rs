@@ -57,10 +57,7 @@ pub fn encode(pieces: &[Piece], end: u64, address: u64) -> Result<Vec<u8>, Unwin
         let first = pieces.partition_point(|piece| piece.start - base < block * BLOCK);
         table.extend(number(first)?.to_le_bytes());
     }
-    for piece in &pieces {
-        let words = (piece.start - base) % BLOCK / 4;
-        table.extend((words as u16).to_le_bytes());
-    }
+    table.extend(pieces.iter().map(|piece| ((piece.start - base) % BLOCK / 4) as u8));
     table.extend(encoded.rest);
     Ok(table)
 }

@@ -18,8 +18,8 @@ const LISTS_LEN_AT: usize = 28;
 const WIDE_AT: usize = 32;
 const WIDTH_AT: usize = 36;
 pub(super) const HEADER_LEN: usize = 40;
-/// The bytes of text that have one entry in the index of pieces: as many words as two bytes can count.
-pub(super) const BLOCK: u64 = 4 << 16;
+/// The bytes of text that have one entry in the index of pieces: as many words as one byte can count.
+pub(super) const BLOCK: u64 = 4 << 8;
 
 /// What is wrong with an unwind table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -158,7 +158,7 @@ impl Header {
 
     /// How long the whole table is.
     pub(super) fn table_len(&self) -> u64 {
-        let pieces = u64::from(self.pieces) * u64::from(2 + self.width);
+        let pieces = u64::from(self.pieces) * u64::from(1 + self.width);
         let rows = u64::from(self.rows) * ROW_LEN as u64;
         HEADER_LEN as u64 + 4 * self.blocks() + pieces + rows + u64::from(self.lists_len)
     }

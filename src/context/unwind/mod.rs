@@ -24,7 +24,7 @@
 //!
 //! # The table's form
 //! All numbers are little-endian. `n` is the number of pieces of text, `s` that of different rows, `r` the length of the lists,
-//! `k` that of blocks of text, of 256 KiB each.
+//! `k` that of blocks of text, of 1 KiB each.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -38,7 +38,7 @@
 //! | 4 | where the wide lists begin among the lists |
 //! | 4 | `w`, 2 or 4: the width of a list's place |
 //! | 4 `k` | for each block, the number of the first piece that starts in it or behind |
-//! | 2 `n` | where each piece starts, in words from its block's start, ascending; it ends where the next one starts |
+//! | `n` | where each piece starts, in words from its block's start, ascending; it ends where the next one starts |
 //! | `w n` | the place of each piece's list, in units of two bytes |
 //! | 10 `s` | the rows |
 //! | `r` | the lists: of a narrow one a byte for how many entries it has, one for the first one's row, and then for each other one a byte for how many words it begins behind the piece's start, and one for its row; of a wide one, two bytes for each of these. None has more than 255 entries |
@@ -66,9 +66,7 @@ mod verdict;
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 pub use encode::{Piece, TextSection, UnwindEncodeError, encode, encode_unplaced};
-#[cfg(any(test, feature = "fakes", feature = "module"))]
-pub use header::BASE_AT;
-pub use header::UnwindTableError;
+pub use header::{BASE_AT, UnwindTableError};
 pub use records::Frames;
 pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 pub use table::UnwindTable;

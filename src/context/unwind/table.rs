@@ -23,7 +23,7 @@ pub struct UnwindTable<'a> {
     /// Of each block of text, the first piece that starts in it or behind.
     index: &'a [[u8; 4]],
     /// Where each piece starts, in words behind its block's start.
-    starts: &'a [[u8; 2]],
+    starts: &'a [u8],
     places: Places<'a>,
     rows: &'a [[u8; ROW_LEN]],
     lists: &'a [u8],
@@ -193,7 +193,7 @@ impl<'a> UnwindTable<'a> {
     fn of_arrays(header: Header, arrays: &'a [u8], address: u64) -> Option<Self> {
         let Header { base, text_len, pieces, rows, lists_len, wide, width } = header;
         let (index, rest) = arrays.split_at_checked(4 * header.blocks() as usize)?;
-        let (starts, rest) = rest.split_at_checked(2 * pieces as usize)?;
+        let (starts, rest) = rest.split_at_checked(pieces as usize)?;
         let (places, rest) = rest.split_at_checked(width as usize * pieces as usize)?;
         let (rows, lists) = rest.split_at_checked(ROW_LEN * rows as usize)?;
         let places = match width {
@@ -202,7 +202,7 @@ impl<'a> UnwindTable<'a> {
         };
         (lists.len() == lists_len as usize).then_some(Self {
             index: index.as_chunks().0,
-            starts: starts.as_chunks().0,
+            starts,
             places,
             rows: rows.as_chunks().0,
             lists,
@@ -250,7 +250,7 @@ impl<'a> UnwindTable<'a> {
 
     /// Where a piece of this block starts, in bytes from the text's start.
     fn start_in(&self, block: usize, piece: usize) -> Option<u32> {
-        let words = u16::from_le_bytes(*self.starts.get(piece)?);
+        let words = *self.starts.get(piece)?;
         u32::try_from(block as u64 * BLOCK + 4 * u64::from(words)).ok()
     }
 
@@ -288,17 +288,21 @@ impl<'a> UnwindTable<'a> {
         let (block, words) = ((u64::from(offset) / BLOCK) as usize, u64::from(offset) % BLOCK / 4);
         let first = self.pieces_before(block);
         let in_block = self.starts.get(first..self.pieces_before(block + 1))?;
-        let after = first + in_block.partition_point(|start| u64::from(u16::from_le_bytes(*start)) <= words);
+        let after = first + in_block.partition_point(|start| u64::from(*start) <= words);
         let piece = after.checked_sub(1)?;
-        // One that reaches in from before starts in the last block that has no more pieces before it.
-        let block = if after > first { block } else { self.block_of(piece)? };
+        // Or else it reaches in from before.
+        let block = if after > first { block } else { self.block_of(piece, block)? };
         let start = self.start_in(block, piece)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
         from_bytes(*self.rows.get(list.row((offset - start) / 4)?)?)
     }
 
-    /// The block that a piece starts in.
-    fn block_of(&self, piece: usize) -> Option<usize> {
+    /// The block that a piece starts in: the last one that has no more pieces before it, which is before this one.
+    fn block_of(&self, piece: usize, before: usize) -> Option<usize> {
+        // Few functions reach over more than two.
+        if let Some(block) = before.checked_sub(1).filter(|block| self.pieces_before(*block) <= piece) {
+            return Some(block);
+        }
         self.index.partition_point(|first| u32::from_le_bytes(*first) as usize <= piece).checked_sub(1)
     }
 

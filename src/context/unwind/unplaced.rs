@@ -152,7 +152,7 @@ impl<'a> Unplaced<'a> {
             }
         }
         (blocks..header.blocks()).for_each(|_| table.extend(header.pieces.to_le_bytes()));
-        table.extend(offsets().flat_map(|offset| ((offset % BLOCK / 4) as u16).to_le_bytes()));
+        table.extend(offsets().map(|offset| (offset % BLOCK / 4) as u8));
         table.extend(self.rest);
         UnwindTable::parse(&table)?;
         Ok(table)

@@ -11,6 +11,8 @@ use std::vec::Vec;
 
 const FAR: u64 = KERNEL + 0x1000_0000;
 
+type Sections = Vec<(SectionId, TextSection)>;
+
 /// A section of so many words, of which the first has no frame yet and the others have one of so many bytes.
 fn section(maker: &mut Maker, name: &str, words: usize, frame: u32) -> (SectionId, TextSection) {
     let id = maker.section(name, SectionKind::Text, elf::SHF_ALLOC | elf::SHF_EXECINSTR);
@@ -20,7 +22,7 @@ fn section(maker: &mut Maker, name: &str, words: usize, frame: u32) -> (SectionI
     (id, TextSection { pieces, end: 4 * words as u64 })
 }
 
-fn sections(maker: &mut Maker) -> Vec<(SectionId, TextSection)> {
+fn sections(maker: &mut Maker) -> Sections {
     [("one", 3, 16), ("two", 70_000, 32), ("three", 20, 48)]
         .map(|(name, words, frame)| section(maker, name, words, frame))
         .into()
@@ -66,7 +68,7 @@ fn a_module_without_a_table_has_none() {
 
 #[test]
 fn what_is_about_other_places_than_the_modules_text_is_refused() {
-    let refused = |change: &dyn Fn(&mut Maker, &mut Vec<(SectionId, TextSection)>)| {
+    let refused = |change: &dyn Fn(&mut Maker, &mut Sections)| {
         let mut maker = Maker::new();
         let mut sections = sections(&mut maker);
         change(&mut maker, &mut sections);
@@ -84,12 +86,12 @@ fn what_is_about_other_places_than_the_modules_text_is_refused() {
     // Beyond the text's end, and into the next section.
     assert_eq!(at(refused(&|_, sections| sections[2].1.end += 4096)), 2);
     assert_eq!(at(refused(&|_, sections| sections[0].1.end += 64)), 1);
-    let data = |maker: &mut Maker, sections: &mut Vec<(SectionId, TextSection)>| {
+    let data = |maker: &mut Maker, sections: &mut Sections| {
         sections[1].0 = maker.object.section_id(StandardSection::Data);
         maker.object.append_section_data(sections[1].0, &[0; 64], 8);
     };
     assert_eq!(at(refused(&data)), 1);
-    let init = |maker: &mut Maker, sections: &mut Vec<(SectionId, TextSection)>| {
+    let init = |maker: &mut Maker, sections: &mut Sections| {
         sections[2].0 = maker.init_text();
         maker.words(sections[2].0, &[RET; 20]);
     };
