@@ -247,10 +247,24 @@ impl<'a> UnwindTable<'a> {
         self.find(pc).unwrap_or(Err(Unknown::NoText))
     }
 
-    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+    /// The piece of text that has `pc`, and how far into the text that is.
+    fn locate(&self, pc: TextAddr) -> Option<(usize, u32)> {
         let offset = u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)?;
         let after = self.starts.partition_point(|start| u32::from_le_bytes(*start) <= offset);
-        let piece = after.checked_sub(1)?;
+        Some((after.checked_sub(1)?, offset))
+    }
+
+    /// The function, the part of one, or the gap that has `pc`.
+    pub(super) fn piece(&self, pc: TextAddr) -> Option<TextRange> {
+        let (piece, _) = self.locate(pc)?;
+        let start = u32::from_le_bytes(*self.starts.get(piece)?);
+        let end = self.starts.get(piece + 1).map_or(self.text_len, |end| u32::from_le_bytes(*end));
+        let at = |offset: u32| TextAddr::new(self.base).offset(offset.into());
+        Some(TextRange::new(at(start), at(end)))
+    }
+
+    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+        let (piece, offset) = self.locate(pc)?;
         let start = u32::from_le_bytes(*self.starts.get(piece)?);
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
         from_bytes(*self.rows.get(list.row((offset - start) / 4)?)?)
