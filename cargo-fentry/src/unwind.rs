@@ -8,11 +8,35 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use fentry::context::unwind::{UnwindTable as Table, UnwindTableError};
 use fentry_verify::table::{Rows, Sizes};
-use fentry_verify::{Cfi, Flow};
+use fentry_verify::{Cfi, Flow, Image, NoReturn, Program};
 use object::{Object, ObjectSymbol};
 
 use crate::image;
 use crate::kept::{Filling, Kept, Tables};
+
+/// Fills in the unwind table of an image that was linked with room for one. Returns whether it was.
+///
+/// # Errors
+///
+/// There is too little room, or the image can't be followed.
+pub fn fill_in(path: &Path) -> Result<bool> {
+    let table = table_for_room(path)?;
+    // The file is no longer in use.
+    table.map_or(Ok(false), |table| table.fill(path).map(|()| true))
+}
+
+fn table_for_room(path: &Path) -> Result<Option<UnwindTable>> {
+    let data = image::map(path)?;
+    let parsed = image::parse(&data)?;
+    let address = |name: &str| parsed.symbol_by_name(name).map(|symbol| symbol.address());
+    let kept = Kept::unwind();
+    if address(&kept.start) == address(&kept.stop) {
+        return Ok(None);
+    }
+    let program = Program::new(Image::parse(&data).with_context(|| format!("cannot follow {}", path.display()))?);
+    let flow = Flow::follow(&program, &NoReturn::default());
+    UnwindTable::of(&flow, &Cfi::of(&flow), &data, true).map(Some)
+}
 
 /// An image's unwind table. `Display` says how large it is, beside other forms of the same.
 #[derive(Debug)]
