@@ -285,6 +285,28 @@ impl OwnText {
         }
         None
     }
+
+    /// What is where before the instruction at `pc` of a direct trampoline, which its user has written; `None` where that can't be
+    /// told. What it is made of is not known, so it is followed only where no branch goes back.
+    pub(super) fn trampoline_state(
+        trampoline: TextRange,
+        pc: TextAddr,
+        word: impl Fn(TextAddr) -> u32,
+    ) -> Option<StubState> {
+        // A table may tell of a long function in parts. Only its entry is a landing pad for calls.
+        if trampoline.len() < 4 || word(trampoline.start) != BTI_C {
+            return None;
+        }
+        let words = trampoline.len() / 4;
+        let goes_back = |index: u64| {
+            let flow = Insn::decode(word(trampoline.start.offset(4 * index as i64))).effects().flow;
+            matches!(flow, Flow::Jump(bytes) | Flow::CondJump(bytes) if bytes <= 0)
+        };
+        if words > MAX_WORDS || (0..words).any(goes_back) {
+            return None;
+        }
+        follow(trampoline.start, pc, |at| (at == trampoline.start).then_some(Contract::Entry), word)
+    }
 }
 
 /// Follows the words from `start` to `pc`.

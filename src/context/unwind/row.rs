@@ -47,6 +47,8 @@ pub enum FpHolds {
     Callers,
     /// The address so many bytes below the CFA: that of the frame record, once it is there.
     Frame(u32),
+    /// Zero, and nobody has called: a CPU's or a task's first code (AAPCS64 6.4.6). The rest of the row has no meaning.
+    End,
     /// Something else.
     Other,
 }
@@ -76,6 +78,14 @@ pub enum Unknown {
     NoReturnAddress,
     /// The frame is larger than a row can say.
     TooLarge,
+    /// An exception has led here, and nobody has called: what looks like a return address is what x30 happened to be.
+    Exception,
+}
+
+impl Row {
+    /// That of code that nobody has called.
+    pub const END: Self =
+        Self { cfa: Cfa::Sp(0), fp: FpHolds::End, saved_fp: None, return_address: ReturnAddress::Lr, is_signed: false };
 }
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
@@ -87,7 +97,8 @@ impl Row {
 }
 
 impl Unknown {
-    const ALL: [Self; 5] = [Self::NoText, Self::NotReached, Self::NoCfa, Self::NoReturnAddress, Self::TooLarge];
+    const ALL: [Self; 6] =
+        [Self::NoText, Self::NotReached, Self::NoCfa, Self::NoReturnAddress, Self::TooLarge, Self::Exception];
 }
 
 impl fmt::Display for Unknown {
@@ -98,6 +109,7 @@ impl fmt::Display for Unknown {
             Self::NoCfa => "the frame's size is not known here",
             Self::NoReturnAddress => "the return address is not known here",
             Self::TooLarge => "the frame is too large for the unwind table",
+            Self::Exception => "this is an exception's handler, which nobody has called",
         })
     }
 }
@@ -139,6 +151,7 @@ fn known_to_bytes(row: Row) -> Option<[u8; ROW_LEN]> {
         FpHolds::Callers => (0, 0),
         FpHolds::Frame(below) => (1, below),
         FpHolds::Other => (2, 0),
+        FpHolds::End => (3, 0),
     };
     flags |= fp << FP_AT;
     if row.saved_fp.is_some() {
@@ -169,6 +182,7 @@ pub(super) fn from_bytes(row: [u8; ROW_LEN]) -> Option<Result<Row, Unknown>> {
         (0, 0) => FpHolds::Callers,
         (1, below) => FpHolds::Frame(below),
         (2, 0) => FpHolds::Other,
+        (3, 0) => FpHolds::End,
         _ => return None,
     };
     let saved_fp = match (flags & FP_IS_SAVED != 0, saved_below) {
@@ -193,6 +207,9 @@ pub(super) fn from_bytes(row: [u8; ROW_LEN]) -> Option<Result<Row, Unknown>> {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.fp == FpHolds::End {
+            return f.write_str("x29 = 0, nobody has called");
+        }
         match self.cfa {
             Cfa::Sp(bytes) => write!(f, "CFA = sp + {bytes}")?,
             Cfa::Fp(bytes) => write!(f, "CFA = x29 + {bytes}")?,
@@ -200,7 +217,7 @@ impl fmt::Display for Row {
         match self.fp {
             FpHolds::Callers => f.write_str(", x29 the caller's")?,
             FpHolds::Frame(below) => write!(f, ", x29 = CFA - {below}")?,
-            FpHolds::Other => {}
+            FpHolds::End | FpHolds::Other => {}
         }
         if let Some(below) = self.saved_fp {
             write!(f, ", the caller's x29 at CFA - {below}")?;

@@ -283,26 +283,39 @@ impl<'a> UnwindTable<'a> {
         self.find(pc).unwrap_or(Err(Unknown::NoText))
     }
 
-    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+    /// The piece of text that has `pc`, where in the text it starts, and where `pc` is.
+    fn locate(&self, pc: TextAddr) -> Option<(usize, u32, u32)> {
         let offset = u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)?;
         let (block, words) = ((u64::from(offset) / BLOCK) as usize, u64::from(offset) % BLOCK / 4);
         let first = self.pieces_before(block);
         let in_block = self.starts.get(first..self.pieces_before(block + 1))?;
         let after = first + in_block.partition_point(|start| u64::from(*start) <= words);
         let piece = after.checked_sub(1)?;
-        // Or else it reaches in from before.
-        let block = if after > first { block } else { self.block_of(piece, block)? };
-        let start = self.start_in(block, piece)?;
+        // Or else it reaches in from before. Few functions reach over more than two blocks.
+        let block = match block.checked_sub(1) {
+            _ if after > first => block,
+            Some(before) if self.pieces_before(before) <= piece => before,
+            _ => self.block_of(piece)?,
+        };
+        Some((piece, self.start_in(block, piece)?, offset))
+    }
+
+    /// The function, the part of one, or the gap that has `pc`.
+    pub(super) fn piece(&self, pc: TextAddr) -> Option<TextRange> {
+        let (piece, start, _) = self.locate(pc)?;
+        let end = self.block_of(piece + 1).and_then(|block| self.start_in(block, piece + 1)).unwrap_or(self.text_len);
+        let at = |offset: u32| TextAddr::new(self.base).offset(offset.into());
+        Some(TextRange::new(at(start), at(end)))
+    }
+
+    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+        let (piece, start, offset) = self.locate(pc)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
         from_bytes(*self.rows.get(list.row((offset - start) / 4)?)?)
     }
 
-    /// The block that a piece starts in: the last one that has no more pieces before it, which is before this one.
-    fn block_of(&self, piece: usize, before: usize) -> Option<usize> {
-        // Few functions reach over more than two.
-        if let Some(block) = before.checked_sub(1).filter(|block| self.pieces_before(*block) <= piece) {
-            return Some(block);
-        }
+    /// The block that a piece starts in: the last one that has no more pieces before it.
+    fn block_of(&self, piece: usize) -> Option<usize> {
         self.index.partition_point(|first| u32::from_le_bytes(*first) as usize <= piece).checked_sub(1)
     }
 

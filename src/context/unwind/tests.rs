@@ -26,6 +26,7 @@ impl Random {
         match self.below(8) {
             0 => Err(Unknown::NotReached),
             1 => Err(Unknown::NoReturnAddress),
+            2 if size == 16 => Ok(Row::END),
             2 => Ok(row(Cfa::Sp(size), FpHolds::Other, None, ReturnAddress::Register(9))),
             3 => Ok(row(Cfa::Fp(size), FpHolds::Frame(size), Some(size), ReturnAddress::Saved(size - 8))),
             4 => Ok(row(Cfa::Sp(0), FpHolds::Callers, None, ReturnAddress::Lr)),

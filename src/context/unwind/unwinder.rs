@@ -1,16 +1,17 @@
 //! From a frame to its caller, with a verdict each time.
 
-use crate::address::TextAddr;
+use crate::address::{TextAddr, TextRange};
 use crate::callsite::MOV_X9_LR;
+use crate::callsite::veneer::ENTRY_BYTES;
 use crate::context::TraceContext;
 use crate::context::regs::{FtraceRegs, PtRegs};
 use crate::context::shadow::return_stub;
-use crate::insn::{Flow, Insn};
+use crate::insn::{Flow, Insn, MemoryUse, Reg};
 use core::fmt;
 use core::mem::offset_of;
 use core::ops::Range;
 
-use super::own::{Contract, Held, OwnText};
+use super::own::{Contract, Held, OwnText, StubState};
 use super::records::{Hooked, strip};
 use super::row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 use super::table::UnwindTable;
@@ -20,6 +21,7 @@ use super::verdict::{Doubt, FoundBy, Frame};
 const MAX_STACKS: u8 = 8;
 const FP: usize = 29;
 const LR: usize = 30;
+const X9: usize = 9;
 
 /// What an unwinder asks of a kernel.
 ///
@@ -100,6 +102,7 @@ pub struct Unwinder<'a> {
     stacks: &'a dyn Stacks,
     own: OwnText,
     hooked: Option<Hooked<'a>>,
+    veneers: &'a [TextRange],
     stack: Range<u64>,
     stacks_left: u8,
     next: Option<Position>,
@@ -130,11 +133,54 @@ impl<'a> Unwinder<'a> {
         Self::at(Position { found_by: FoundBy::Start, ..position }, tables, stacks, OwnText::linked())
     }
 
+    /// Walks from where this is called.
+    ///
+    /// # Safety
+    ///
+    /// 1. The tables are of text that is mapped where they say.
+    /// 2. This is used only until the function that calls this returns.
+    #[cfg(target_arch = "aarch64")]
+    #[inline(always)]
+    pub unsafe fn here(tables: &'a [UnwindTable<'a>], stacks: &'a dyn Stacks) -> Self {
+        let (lr, fp, sp, pc): (u64, u64, u64, u64);
+        // SAFETY: reads registers. x30 first, which may be one of those that are written.
+        unsafe {
+            core::arch::asm!(
+                "mov {lr}, x30",
+                "mov {fp}, x29",
+                "mov {sp}, sp",
+                "adr {pc}, .",
+                lr = out(reg) lr,
+                fp = out(reg) fp,
+                sp = out(reg) sp,
+                pc = out(reg) pc,
+                options(nomem, nostack, preserves_flags),
+            );
+        }
+        Self::at(
+            Position { found_by: FoundBy::Start, ..Position::resumed(pc, sp, fp, lr) },
+            tables,
+            stacks,
+            OwnText::linked(),
+        )
+    }
+
     fn at(next: Position, tables: &'a [UnwindTable<'a>], stacks: &'a dyn Stacks, own: OwnText) -> Self {
         // INVARIANT: named, or empty.
         let stack = stack_of(stacks, next.sp);
         let (doubt, is_complete) = (None, false);
-        Self { tables, stacks, own, hooked: None, stack, stacks_left: MAX_STACKS, next: Some(next), doubt, is_complete }
+        let (hooked, veneers, stacks_left, next) = (None, [].as_slice(), MAX_STACKS, Some(next));
+        Self { tables, stacks, own, hooked, veneers, stack, stacks_left, next, doubt, is_complete }
+    }
+
+    /// Knows veneers, of which no table tells: where modules have them, to functions and to stubs that a BL doesn't reach.
+    ///
+    /// # Safety
+    ///
+    /// 1. The ranges are of text that is mapped.
+    #[must_use]
+    pub unsafe fn with_veneers(self, rooms: &'a [TextRange]) -> Self {
+        Self { veneers: rooms, ..self }
     }
 
     /// Shows the real return addresses of calls whose return is hooked in this context.
@@ -170,8 +216,14 @@ impl<'a> Unwinder<'a> {
 
     /// An instruction, of text of which a table or the engine tells.
     fn insn(&self, at: TextAddr) -> Option<Insn> {
-        let is_text = at.is_aligned() && (self.own.contains(at) || self.row(at).is_ok());
-        is_text.then(|| Insn::decode(read_text(at)))
+        self.word(at).map(Insn::decode)
+    }
+
+    /// A word of such text.
+    fn word(&self, at: TextAddr) -> Option<u32> {
+        let is_code = |at| !matches!(self.row(at), Err(Unknown::NoText | Unknown::NotReached));
+        let is_text = at.is_aligned() && (self.own.contains(at) || is_code(at));
+        is_text.then(|| read_text(at))
     }
 
     fn is_call(&self, at: u64) -> bool {
@@ -203,23 +255,30 @@ impl<'a> Unwinder<'a> {
         if self.own.contains(place) {
             return self.off_stub(at);
         }
+        if let Some(room) = self.veneers.iter().find(|room| room.contains(place)) {
+            return self.off_veneer(at, *room);
+        }
         let row = self.row(place).map_err(|why| Doubt::NoRow { pc: place, why })?;
+        if row.fp == FpHolds::End {
+            self.compare_fp(at, 0);
+            return Ok(None);
+        }
+        // The call has overwritten x30.
         if at.is_called && row.return_address == ReturnAddress::Lr {
-            // The first code of all has put zero into x29, and has no caller. Of others the call has overwritten x30.
-            let is_first = row.fp == FpHolds::Other && row.saved_fp.is_none() && at.fp == 0;
-            return if is_first { Ok(None) } else { Err(Doubt::InRegister { pc: place }) };
+            return Err(Doubt::InRegister { pc: place });
         }
         let cfa = match (row.cfa, row.fp) {
             (Cfa::Sp(bytes), _) if at.is_sp_exact => at.sp.checked_add(bytes.into()),
             (Cfa::Fp(bytes), _) | (_, FpHolds::Frame(bytes)) => at.fp.checked_add(bytes.into()),
             _ => None,
         };
-        let cfa = self.cfa(cfa, at, !at.is_called)?;
+        let from = self.frame_start(&row, at)?;
+        let cfa = self.cfa(cfa, at, from, !at.is_called)?;
         if let FpHolds::Frame(below) = row.fp {
             self.compare_fp(at, cfa.wrapping_sub(below.into()));
         }
         let saved_fp = match row.saved_fp {
-            Some(below) => Some(self.read(cfa.wrapping_sub(below.into()), at.sp)?),
+            Some(below) => Some(self.read(cfa.wrapping_sub(below.into()), from)?),
             None => None,
         };
         let caller_fp = match (row.fp, saved_fp) {
@@ -230,7 +289,7 @@ impl<'a> Unwinder<'a> {
             (_, saved) => saved,
         };
         let found = match row.return_address {
-            ReturnAddress::Saved(below) => Some(self.read(cfa.wrapping_sub(below.into()), at.sp)?),
+            ReturnAddress::Saved(below) => Some(self.read(cfa.wrapping_sub(below.into()), from)?),
             ReturnAddress::Lr => at.register(LR),
             ReturnAddress::Register(number) => at.register(number.into()),
         };
@@ -239,7 +298,7 @@ impl<'a> Unwinder<'a> {
             return Ok(None);
         }
         let Some(caller_fp) = caller_fp else { return Err(Doubt::NoRow { pc: place, why: Unknown::NoReturnAddress }) };
-        if let Some(next) = self.behind_trampoline(&row, cfa, return_address, caller_fp, at.sp) {
+        if let Some(next) = self.behind_trampoline(at, cfa, return_address, caller_fp) {
             return Ok(Some(next));
         }
         self.caller(return_address, cfa, caller_fp, FoundBy::Table)
@@ -259,10 +318,29 @@ impl<'a> Unwinder<'a> {
         Ok(Some(Position::called(return_address, cfa, fp, found_by)))
     }
 
-    /// Checks where a frame ends.
-    fn cfa(&self, cfa: Option<u64>, at: &Position, may_be_empty: bool) -> Result<u64, Doubt> {
+    /// The address from which on a frame is read.
+    ///
+    /// A function that has put another stack in place still has its frame on the one before, and x29 there.
+    fn frame_start(&mut self, row: &Row, at: &Position) -> Result<u64, Doubt> {
+        if !matches!(row.cfa, Cfa::Fp(_)) || self.stack.contains(&at.fp) {
+            return Ok(at.sp);
+        }
+        self.change_stack(at.fp)?;
+        Ok(at.fp)
+    }
+
+    /// Goes on on the stack that has this SP.
+    fn change_stack(&mut self, sp: u64) -> Result<(), Doubt> {
+        self.stacks_left = self.stacks_left.checked_sub(1).ok_or(Doubt::TooManyStacks)?;
+        // INVARIANT: named, or empty.
+        self.stack = stack_of(self.stacks, sp);
+        Ok(())
+    }
+
+    /// Checks where a frame ends that is read from an address on.
+    fn cfa(&self, cfa: Option<u64>, at: &Position, from: u64, may_be_empty: bool) -> Result<u64, Doubt> {
         let cfa = cfa.ok_or(Doubt::StackPointer { pc: at.place(), cfa: at.sp })?;
-        let ascends = if may_be_empty { at.sp <= cfa } else { at.sp < cfa };
+        let ascends = if may_be_empty { from <= cfa } else { from < cfa };
         let is_right = ascends && self.stack.start <= cfa && cfa <= self.stack.end && cfa.is_multiple_of(16);
         if is_right { Ok(cfa) } else { Err(Doubt::StackPointer { pc: at.place(), cfa }) }
     }
@@ -273,16 +351,27 @@ impl<'a> Unwinder<'a> {
         }
     }
 
-    /// Off a direct trampoline that has the picture of a stub on its stack: the function whose callsite has called it.
-    ///
-    /// No compiler's frame looks so: the return address is stored below the caller's x29, and another one, x9, above.
-    fn behind_trampoline(&self, row: &Row, cfa: u64, resume: u64, fp: u64, from: u64) -> Option<Position> {
-        let is_picture = row.fp == FpHolds::Frame(112)
-            && row.saved_fp == Some(96)
-            && row.return_address == ReturnAddress::Saved(104);
-        let is_callsite = self.insn(TextAddr::new(resume.wrapping_sub(8))) == Some(Insn::decode(MOV_X9_LR));
-        let return_address = self.read(cfa.wrapping_sub(88), from).ok().filter(|_| is_picture && is_callsite)?;
-        Some(Position::resumed(resume, cfa, fp, return_address))
+    /// Off a direct trampoline, which a callsite has called: the function that has the callsite. The trampoline is followed as a
+    /// stub is, since no row tells of x9, where it was given the function's return address.
+    fn behind_trampoline(&self, at: &Position, cfa: u64, resume: u64, fp: u64) -> Option<Position> {
+        if !self.is_behind_callsite(resume) {
+            return None;
+        }
+        let place = at.place();
+        let trampoline = self.tables.iter().find_map(|table| table.piece(place))?;
+        let state = OwnText::trampoline_state(trampoline, place, read_text)?;
+        let is_same_frame = state.depth().is_some_and(|depth| at.is_sp_exact && at.sp.checked_add(depth) == Some(cfa));
+        let return_address = self.held(&state, Held::Return, at, cfa).ok().flatten().filter(|_| is_same_frame)?;
+        Some(Position::resumed(resume, cfa, fp, strip(return_address)))
+    }
+
+    /// A value that a stub holds: in memory before a register, since behind a call the register is gone.
+    fn held(&self, state: &StubState, held: Held, at: &Position, cfa: u64) -> Result<Option<u64>, Doubt> {
+        match state.slot(held) {
+            Some(below) => self.read(cfa.wrapping_sub(below), at.sp).map(Some),
+            None if held == Held::CallerFp && state.fp() == held => Ok(Some(at.fp)),
+            None => Ok(state.register(held).and_then(|number| at.register(number))),
+        }
     }
 
     /// Off a stub of the engine's.
@@ -291,16 +380,11 @@ impl<'a> Unwinder<'a> {
         let unknown = |why| Doubt::NoRow { pc: place, why };
         let state = self.own.state(place, read_text).ok_or(unknown(Unknown::NotReached))?;
         let depth = state.depth().filter(|_| at.is_sp_exact).ok_or(unknown(Unknown::NoCfa))?;
-        let cfa = self.cfa(at.sp.checked_add(depth), at, !at.is_called)?;
+        let cfa = self.cfa(at.sp.checked_add(depth), at, at.sp, !at.is_called)?;
         if let Held::Cfa(bytes) = state.fp() {
             self.compare_fp(at, cfa.wrapping_add_signed(bytes.into()));
         }
-        // Memory before a register: behind a call the register is gone.
-        let value = |held: Held| match state.slot(held) {
-            Some(below) => self.read(cfa.wrapping_sub(below), at.sp).map(Some),
-            None if held == Held::CallerFp && state.fp() == held => Ok(Some(at.fp)),
-            None => Ok(state.register(held).and_then(|number| at.register(number))),
-        };
+        let value = |held: Held| self.held(&state, held, at, cfa);
         let fp = value(Held::CallerFp)?.ok_or(unknown(Unknown::NoCfa))?;
         let returns = value(Held::Return)?.map(strip).filter(|address| *address != 0);
         let returns = returns.or_else(|| self.hooked.as_ref()?.of_sp(cfa));
@@ -316,6 +400,24 @@ impl<'a> Unwinder<'a> {
         }
     }
 
+    /// Off a veneer, which changes nothing but X16: as if its target had just been called.
+    fn off_veneer(&mut self, at: &Position, room: TextRange) -> Result<Option<Position>, Doubt> {
+        let place = at.place();
+        let unknown = Doubt::NoRow { pc: place, why: Unknown::NotReached };
+        let is_veneer = !at.is_called && is_veneer(place, room);
+        let return_address = at.register(LR).filter(|_| is_veneer).ok_or(unknown)?;
+        if self.is_behind_callsite(return_address) {
+            let returns = at.register(X9).ok_or(unknown)?;
+            return Ok(Some(Position::resumed(return_address, at.sp, at.fp, returns)));
+        }
+        self.caller(strip(return_address), at.sp, at.fp, FoundBy::Stub)
+    }
+
+    /// Whether a return address is that of a callsite's call.
+    fn is_behind_callsite(&self, return_address: u64) -> bool {
+        self.word(TextAddr::new(return_address.wrapping_sub(8))) == Some(MOV_X9_LR)
+    }
+
     /// Off an exception, whose saved registers are there.
     fn off_exception(&mut self, at: &Position, registers: u64) -> Result<Option<Position>, Doubt> {
         let mut regs = PtRegs { regs: [0; 31], sp: 0, pc: 0, pstate: 0 };
@@ -325,9 +427,7 @@ impl<'a> Unwinder<'a> {
         regs.sp = self.read(registers.wrapping_add(offset_of!(PtRegs, sp) as u64), at.sp)?;
         regs.pc = self.read(registers.wrapping_add(offset_of!(PtRegs, pc) as u64), at.sp)?;
         if !(registers < regs.sp && regs.sp <= self.stack.end) {
-            self.stacks_left = self.stacks_left.checked_sub(1).ok_or(Doubt::TooManyStacks)?;
-            // INVARIANT: named, or empty.
-            self.stack = stack_of(self.stacks, regs.sp);
+            self.change_stack(regs.sp)?;
         }
         Ok(Some(Position::of_regs(&regs, FoundBy::Exception)))
     }
@@ -351,10 +451,28 @@ fn stack_of(stacks: &dyn Stacks, sp: u64) -> Range<u64> {
     stacks.stack_around(sp).or_else(|| stacks.stack_around(sp.wrapping_sub(16))).unwrap_or(0..0)
 }
 
+/// Whether this is the place of an instruction of a veneer in this room: each up to the jump changes X16 only.
+fn is_veneer(at: TextAddr, room: TextRange) -> bool {
+    let entry = TextAddr::new(at.get() & !(ENTRY_BYTES - 1));
+    let is_inside = room.start <= entry && entry.offset(ENTRY_BYTES as i64) <= room.end;
+    if !at.is_aligned() || !is_inside {
+        return false;
+    }
+    for index in 0..ENTRY_BYTES as i64 / 4 {
+        let effects = Insn::decode(read_text(entry.offset(4 * index))).effects();
+        match effects.flow {
+            Flow::IndirectJump(Reg::X16) => return at <= entry.offset(4 * index),
+            Flow::Next if effects.memory == MemoryUse::None && effects.writes.bits() == 1 << 16 => {}
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// A word of text.
 fn read_text(at: TextAddr) -> u32 {
-    // SAFETY: text of which a table or the engine tells, aligned, and mapped by the promise made to `new`. It may be written
-    // meanwhile, hence volatile.
+    // SAFETY: text of which a table or the engine tells, or a room of veneers, aligned, and mapped by the promises made to `new`
+    // and `with_veneers`. It may be written meanwhile, hence volatile.
     unsafe { core::ptr::with_exposed_provenance::<u32>(at.get() as usize).read_volatile() }
 }
 

@@ -6,6 +6,7 @@
 //! | `registers*` | every register is, for the callee and for the caller, as if nothing had been called |
 //! | `returns*` | hooked returns: results, times, odd endings, load |
 //! | `live_*` | text changes under running CPUs, interrupts and preemption |
+//! | `unwind` | that walks by the unwind table tell the truth, at every instruction |
 //! | `bad_input` | what is not as it should be is refused, and never written |
 //! | `modules` | code that is loaded and unloaded |
 //! | `cost_*` | what all of it costs, in instructions |

@@ -8,16 +8,19 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use fentry::context::unwind::{
     Cfa as RowCfa, FpHolds, Piece, ReturnAddress, Row, TextSection, Unknown, UnwindEncodeError, UnwindTable, encode,
     encode_unplaced,
 };
+use fentry::insn;
 
 pub use sizes::Sizes;
 
 use crate::cfi::{Cfa, Cfi, Fp, State, StateId};
 use crate::flow::Flow;
-use crate::program::{InsnId, Program, SectionId};
+use crate::program::{FunctionId, InsnId, Program, SectionId};
 use crate::value::CallerReg;
 
 /// Words between functions that get a piece of their own where there are more: fewer are padding, NOPs before an entry, or a
@@ -37,7 +40,7 @@ impl Rows {
     /// The rows of every function of a linked image.
     pub fn of(flow: &Flow<'_>, cfi: &Cfi) -> Self {
         let mut rows = Self { pieces: Vec::new(), end: 0, functions: 0 };
-        let mut maker = Maker { cfi, last: None };
+        let mut maker = Maker::new(flow, cfi);
         for section in flow.program().sections() {
             rows.push_section(flow, section, &mut maker);
         }
@@ -94,7 +97,7 @@ impl Rows {
     /// is compared with what it was written from.
     pub fn differs_at(flow: &Flow<'_>, cfi: &Cfi, table: &UnwindTable<'_>) -> Option<InsnId> {
         let program = flow.program();
-        let mut maker = Maker { cfi, last: None };
+        let mut maker = Maker::new(flow, cfi);
         let in_functions = program.all().filter(|id| program.function_of(*id).is_some());
         in_functions.into_iter().find(|id| table.row(program.address(*id)) != maker.row(*id))
     }
@@ -116,7 +119,7 @@ impl SectionRows {
     /// The rows of every function of an object, but for what runs once: sections whose names start with `.init.`.
     pub fn of(flow: &Flow<'_>, cfi: &Cfi) -> Self {
         let program = flow.program();
-        let mut maker = Maker { cfi, last: None };
+        let mut maker = Maker::new(flow, cfi);
         let kept = program.sections().filter(|section| !program.section_name(*section).starts_with(".init."));
         let sections = kept.map(|section| {
             let mut rows = Rows { pieces: Vec::new(), end: 0, functions: 0 };
@@ -145,7 +148,7 @@ impl SectionRows {
     /// does.
     pub fn differs_at(&self, flow: &Flow<'_>, cfi: &Cfi, table: &UnwindTable<'_>) -> Option<InsnId> {
         let program = flow.program();
-        let mut maker = Maker { cfi, last: None };
+        let mut maker = Maker::new(flow, cfi);
         let words = self.sections.iter().flat_map(|(section, _)| program.of_section_with_data(*section));
         let mut in_functions = words.filter(|id| program.function_of(*id).is_some());
         in_functions.find(|id| table.row(program.address(*id)) != maker.row(*id))
@@ -154,13 +157,51 @@ impl SectionRows {
 
 /// Makes rows of states, most of which are the last one again.
 struct Maker<'a> {
+    flow: &'a Flow<'a>,
     cfi: &'a Cfi,
+    /// The functions that end by an exception's return, or by a jump to one that does.
+    handlers: HashSet<FunctionId>,
     last: Option<(StateId, Result<Row, Unknown>)>,
 }
 
-impl Maker<'_> {
+impl<'a> Maker<'a> {
+    fn new(flow: &'a Flow<'a>, cfi: &'a Cfi) -> Self {
+        let program = flow.program();
+        let function = |id| program.function_of(id).map(|function| program.parent(function));
+        let in_functions = program.all().filter_map(|id| Some((id, function(id)?)));
+        let (mut handlers, mut jumps) = (HashSet::new(), Vec::new());
+        for (id, from) in in_functions {
+            match program.insn(id).effects().flow {
+                insn::Flow::ExceptionReturn => drop(handlers.insert(from)),
+                insn::Flow::Jump(bytes) | insn::Flow::CondJump(bytes) => {
+                    let to = program.at(program.address(id).get().wrapping_add_signed(bytes).into()).and_then(function);
+                    jumps.extend(to.filter(|to| *to != from).map(|to| (from, to)));
+                }
+                _ => {}
+            }
+        }
+        // Whoever jumps to a handler is one: the vectors.
+        while let Some((from, _)) = jumps.iter().find(|(from, to)| handlers.contains(to) && !handlers.contains(from)) {
+            handlers.insert(*from);
+        }
+        Self { flow, cfi, handlers, last: None }
+    }
+
     fn row(&mut self, id: InsnId) -> Result<Row, Unknown> {
         let (number, state) = self.cfi.state_id(id).zip(self.cfi.state(id)).ok_or(Unknown::NotReached)?;
+        let function = self.flow.program().function_of(id).map(|function| self.flow.program().parent(function));
+        if function.is_some_and(|function| self.handlers.contains(&function)) {
+            return Err(Unknown::Exception);
+        }
+        // The first code of a CPU or task: it has said so (AAPCS64 6.4.6), and returns to nobody. Its own frame need not be known,
+        // if it has just put the stack in place. Who keeps the caller's x29 has a caller.
+        let is_outermost = || {
+            let never_returns = function.is_some_and(|function| self.flow.never_returns(function));
+            never_returns && !state.saved(CallerReg::FP).is_known()
+        };
+        if state.fp() == Fp::End && is_outermost() {
+            return Ok(Row::END);
+        }
         match self.last {
             Some((last, row)) if last == number => row,
             _ => self.last.insert((number, row_of(state))).1,

@@ -61,6 +61,30 @@ fn a_frame_is_found_where_it_begins_and_where_it_ends() {
 }
 
 #[test]
+fn nobody_has_called_the_first_code_nor_an_exception_s() {
+    let words = [
+        0xd280_001d, // start: mov x29, #0
+        0x9400_0003, // bl f
+        0x1400_0000, // b .
+        NOP,         //
+        0xd280_001d, // f: mov x29, #0, for its own purposes
+        RET,         //
+        0x1400_0001, // vector: b save
+        0xa9bf_7bfd, // save: stp x29, x30, [sp, #-16]!
+        0xa8c1_7bfd, // ldp x29, x30, [sp], #16
+        0xd69f_03e0, // eret
+    ];
+    let file = File::linked(&words).function("start", 0, 3).function("f", 4, 6);
+    let file = file.function("vector", 6, 7).function("save", 7, 10).write();
+    with(&file, |_, _, _, table| {
+        let at = |word: u64| table.row((TEXT + 4 * word).into());
+        assert_eq!((at(1), at(2)), (Ok(Row::END), Ok(Row::END)));
+        assert_eq!(at(5).map(|row| row.fp), Ok(FpHolds::Other));
+        assert_eq!(std::array::from_fn(|word| at(6 + word as u64)), [Err(Unknown::Exception); 4]);
+    });
+}
+
+#[test]
 fn functions_that_look_the_same_share_their_list() {
     let function = [0xa9be_7bfd, 0x9100_03fd, 0xa8c2_7bfd, RET];
     let mut file = File::linked(&function.repeat(300));

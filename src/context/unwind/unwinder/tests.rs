@@ -12,6 +12,8 @@ use std::vec;
 use std::vec::Vec;
 extern crate std;
 
+mod reliable;
+
 const NOP: u32 = 0xd503_201f;
 const BL: u32 = 0x9400_0010;
 const BLR: u32 = 0xd63f_0100;
@@ -32,14 +34,20 @@ struct World {
     stack: Box<[u128]>,
     /// The SP of the code that saves what was interrupted.
     handler: Option<u64>,
+    /// Where the stack is said to end, if not where it does.
+    stack_ends: Option<u64>,
+    /// Where another stack begins, if there are two.
+    split_at: Option<u64>,
 }
 
 // SAFETY: 1. The stack is this world's, which lives as long as a walk borrows it.
 unsafe impl Stacks for World {
     fn stack_around(&self, address: u64) -> Option<Range<u64>> {
-        let start = self.stack.as_ptr().expose_provenance() as u64;
-        let stack = start..start + size_of_val(&*self.stack) as u64;
-        stack.contains(&address).then_some(stack)
+        let whole = self.stack_range();
+        let end = self.stack_ends.unwrap_or(whole.end);
+        let middle = self.split_at.unwrap_or(whole.start);
+        let mut stacks = [whole.start..middle, middle..end].into_iter();
+        stacks.find(|stack| stack.contains(&address))
     }
 
     fn interrupted(&self, pc: TextAddr, sp: u64) -> Option<u64> {
@@ -64,16 +72,22 @@ fn rows(size: u32) -> Vec<(u32, Result<Row, Unknown>)> {
 
 impl World {
     fn new() -> Self {
+        let last = SIZES.len() - 1;
+        Self::with(last, rows(SIZES[last]))
+    }
+
+    /// With other rows for one of the functions.
+    fn with(function: usize, other: Vec<(u32, Result<Row, Unknown>)>) -> Self {
         let words: Vec<u32> = FIRST.into_iter().chain(SIZES.into_iter().flat_map(|_| WORDS)).collect();
         let text = words.into_boxed_slice();
         let start = text.as_ptr().expose_provenance() as u64;
-        let first = Row { fp: FpHolds::Other, ..row(0, FpHolds::Callers, None) };
-        let mut pieces = vec![Piece { start, rows: vec![(0, Ok(first)), (2, Err(Unknown::NotReached))] }];
+        let mut pieces = vec![Piece { start, rows: vec![(0, Ok(Row::END)), (2, Err(Unknown::NotReached))] }];
         for (index, size) in SIZES.into_iter().enumerate() {
             pieces.push(Piece { start: start + 16 + 24 * index as u64, rows: rows(size) });
         }
+        pieces[1 + function].rows = other;
         let table = encode(&pieces, start + size_of_val(&*text) as u64, 0).unwrap();
-        Self { text, table, stack: vec![0; 128].into_boxed_slice(), handler: None }
+        Self { text, table, stack: vec![0; 128].into_boxed_slice(), handler: None, stack_ends: None, split_at: None }
     }
 
     fn text_start(&self) -> u64 {
