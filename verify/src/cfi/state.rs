@@ -17,6 +17,7 @@ pub struct State {
     /// The keys that the return address in LR is signed with, and the one on the stack.
     lr_key: Option<Key>,
     saved_lr_key: Option<Key>,
+    shadow_depth: Option<i64>,
 }
 
 /// What x29 holds.
@@ -112,7 +113,7 @@ impl State {
             }
             below = Some((at, value));
         }
-        Self { sp, fp, other, saved, lr_key, saved_lr_key }
+        Self { sp, fp, other, saved, lr_key, saved_lr_key, shadow_depth: known.shadow_depth() }
     }
 
     /// How the canonical frame address follows: from SP where that is known, else from FP.
@@ -148,6 +149,12 @@ impl State {
     /// The key that the return address on the stack is signed with.
     pub fn saved_lr_key(&self) -> Option<Key> {
         self.saved_lr_key
+    }
+
+    /// How far the top of the shadow call stack is above where it was at the entry, in bytes, if the function has pushed its
+    /// return address there and this is known.
+    pub fn shadow_depth(&self) -> Option<i64> {
+        self.shadow_depth
     }
 
     /// Whether x29 points at a frame record: the caller's x29, and the return address behind it (AAPCS64 6.4.6).

@@ -1,5 +1,6 @@
 //! Reads the file's tables.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use object::LittleEndian;
@@ -53,7 +54,8 @@ fn load(data: &[u8]) -> Result<Image<'_>, ImageError> {
         return Err(ImageError::Stripped);
     }
     let relocations = read_relocations(&table, data, &placed)?;
-    let image = Image { is_relocatable, entry: header.e_entry(endian), sections, symbols, relocations };
+    let (type_hashes, entry) = (type_hashes(&names), header.e_entry(endian));
+    let image = Image { is_relocatable, entry, sections, symbols, relocations, type_hashes };
     if let Some(address) = image.entry()
         && !(image.section_at(address).is_some_and(|section| section.is_executable) && address.is_multiple_of(4))
     {
@@ -191,6 +193,15 @@ fn read_symbols<'data>(
     Ok(symbols)
 }
 
+fn type_hashes<'data>(table: &SymbolTable<'data, Header>) -> BTreeMap<&'data str, u32> {
+    let absolute = table.iter().filter(|symbol| symbol.st_shndx(LittleEndian) == elf::SHN_ABS);
+    let hashes = absolute.filter_map(|symbol| {
+        let name = std::str::from_utf8(symbol.name(LittleEndian, table.strings()).ok()?).ok()?;
+        Some((name.strip_prefix("__kcfi_typeid_")?, u32::try_from(symbol.st_value(LittleEndian)).ok()?))
+    });
+    hashes.collect()
+}
+
 /// `$x` and `$x.anything` (AAELF64 5.5.3).
 fn is_mapping(name: &str, mark: &str) -> bool {
     name.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -253,6 +264,10 @@ fn read_relocations<'data>(
                 _ => offset,
             };
             let symbol = rela.r_sym(endian, false) as usize;
+            if link.0 == 0 && symbol != 0 && !placed.is_relocatable {
+                // Linux throws .dynsym away, and what is left here is of symbols that have a value already.
+                continue;
+            }
             let target = target_of(&symbols, placed, symbol)?.ok_or_else(|| ImageError::RelocationSymbol {
                 section: placed.name(applied_to).to_owned(),
                 number,

@@ -14,6 +14,7 @@ pub(crate) mod tests;
 pub use error::ImageError;
 pub use memory::Pointer;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Where the first section of a relocatable object is placed. Nothing is placed below, so that no small number is an address.
@@ -30,6 +31,7 @@ pub struct Image<'data> {
     symbols: Vec<Symbol<'data>>,
     /// By address.
     relocations: Vec<Relocation<'data>>,
+    type_hashes: BTreeMap<&'data str, u32>,
 }
 
 /// An allocated section of at least one byte.
@@ -141,6 +143,12 @@ impl<'data> Image<'data> {
     /// The symbols, by address.
     pub fn symbols(&self) -> &[Symbol<'data>] {
         &self.symbols
+    }
+
+    /// The hash of a function's type, as files have it that take the function's address and do not define it: compilers name it
+    /// `__kcfi_typeid_` and the function, for those who write functions in assembly.
+    pub fn type_hash(&self, function: &str) -> Option<u32> {
+        self.type_hashes.get(function).copied()
     }
 
     /// What lies between two symbols, if both are there.

@@ -1,8 +1,6 @@
 //! Divides text into functions.
 
-use std::ops::Range;
-
-use fentry::insn::{Hint, Insn};
+use fentry::insn::{Exception, Hint, Insn, System};
 use object::elf;
 
 use super::{Function, FunctionId, InsnId, Marks, Oddity, Program, SymbolId, Text, parts};
@@ -29,8 +27,11 @@ fn build(image: Image<'_>) -> Program<'_> {
     find_functions(&mut program);
     program.owners = owners_of(&program);
     parts::join(&mut program);
-    program.has_hashes = has_hashes(&program);
     find_prefixes(&mut program);
+    if has_hashes(&program) {
+        program.has_hashes = true;
+        find_hashes(&mut program);
+    }
     program
 }
 
@@ -181,39 +182,73 @@ fn candidates(program: &Program<'_>) -> Vec<Candidate> {
         .collect()
 }
 
-/// Whether some caller compares a hash. Objects list those checks in a section.
-fn has_hashes(program: &Program<'_>) -> bool {
-    program.image.section_named(".kcfi_traps").is_some() || program.hash_checks().next().is_some()
-}
-
-/// Finds the NOPs before each function, and the hash before those.
+/// Finds the NOPs before each function.
 fn find_prefixes(program: &mut Program<'_>) {
     for index in 0..program.functions.len() {
-        let function = &program.functions[index];
-        if function.parent.index() != index {
-            continue;
+        if is_parent(program, index) {
+            let entry = program.functions[index].range.start;
+            let prefix = (floor(program, index)..entry).rev().take(MAX_PREFIX.into());
+            program.functions[index].prefix = prefix.take_while(|at| is_nop(program, *at)).count() as u8;
         }
-        let entry = function.range.start;
-        let limit = floor(program, index, entry);
-        let is_nop = |at: &u32| program.word(InsnId(*at)) == Insn::hint(Hint::NOP).encode();
-        let prefix = (limit.start..entry).rev().take(MAX_PREFIX.into()).take_while(is_nop).count() as u32;
-        let before = entry.checked_sub(prefix + 1).filter(|at| program.has_hashes && limit.contains(at));
-        // Padding is zero.
-        let hash = before.map(|at| (at, program.word(InsnId(at)))).filter(|(_, word)| *word != 0);
-        let function = &mut program.functions[index];
-        function.prefix = prefix as u8;
-        function.hash = hash.map(|(_, word)| word);
-        if let Some((at, _)) = hash {
+    }
+}
+
+/// Whether functions have hashes of their types: some caller compares one, or all that can be patched have a word before their
+/// prefix NOPs. A module may have only what others call.
+fn has_hashes(program: &Program<'_>) -> bool {
+    // Objects list the checks in a section.
+    if program.image.section_named(".kcfi_traps").is_some() || program.hash_checks().next().is_some() {
+        return true;
+    }
+    let is_patchable = |index: &usize| {
+        let function = &program.functions[*index];
+        let nops = program.after_landing(function.parent).0;
+        function.prefix == 2 && is_parent(program, *index) && is_nop(program, nops) && is_nop(program, nops + 1)
+    };
+    let mut patchable = (0..program.functions.len()).filter(is_patchable);
+    let has = |index| hash(program, index).is_some_and(|(_, word)| !is_trap(word));
+    // That one function has such a word may be by chance.
+    let first = patchable.next().is_some_and(has);
+    first && patchable.next().is_some_and(has) && patchable.all(has)
+}
+
+/// Finds the hash before each function's prefix NOPs. It is no instruction.
+fn find_hashes(program: &mut Program<'_>) {
+    for index in 0..program.functions.len() {
+        if let Some((at, word)) = hash(program, index).filter(|_| is_parent(program, index)) {
+            program.functions[index].hash = Some(word);
             program.marks[at as usize].0 |= Marks::DATA;
         }
     }
 }
 
-/// The words before a function that belong to no other one.
-fn floor(program: &Program<'_>, index: usize, entry: u32) -> Range<u32> {
+/// The word before a function's prefix NOPs, if it is of no other function. Padding is zero.
+fn hash(program: &Program<'_>, index: usize) -> Option<(u32, u32)> {
+    let function = &program.functions[index];
+    let at = function.range.start.checked_sub(u32::from(function.prefix) + 1)?;
+    let word = program.word(InsnId(at));
+    (floor(program, index) <= at && word != 0).then_some((at, word))
+}
+
+fn is_parent(program: &Program<'_>, index: usize) -> bool {
+    program.functions[index].parent.index() == index
+}
+
+fn is_nop(program: &Program<'_>, at: u32) -> bool {
+    program.word(InsnId(at)) == Insn::hint(Hint::NOP).encode()
+}
+
+/// What LLD pads text with.
+fn is_trap(word: u32) -> bool {
+    matches!(Insn::decode(word), Insn::System(System::Exception { kind: Exception::Brk, .. }))
+}
+
+/// The first of the words before a function that belong to no other one.
+fn floor(program: &Program<'_>, index: usize) -> u32 {
+    let entry = program.functions[index].range.start;
     let section = program.section_range(program.section_of(InsnId(entry))).start;
     let before = index.checked_sub(1).map_or(0, |before| program.functions[before].range.end);
-    section.max(before).min(entry)..entry
+    section.max(before).min(entry)
 }
 
 impl Relocation<'_> {

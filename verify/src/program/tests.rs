@@ -145,6 +145,24 @@ fn a_functions_first_instruction_is_found_behind_what_it_begins_with() {
 }
 
 #[test]
+fn a_module_that_compares_no_hash_has_them_where_all_its_functions_do() {
+    let module = |one: u32, other: u32| {
+        // f: nop; nop; ret, and g, each with a word and two NOPs before it.
+        let words = [one, NOP, NOP, NOP, NOP, RET, other, NOP, NOP, BTI_C, NOP, NOP, RET];
+        let file = File::linked(&words).function("f", 3, 6).function("g", 9, 13).write();
+        let program = Program::new(Image::parse(&file).unwrap());
+        let hashes: Vec<Option<u32>> = program.functions().map(|function| program.function(function).hash()).collect();
+        (program.has_hashes(), hashes, program.is_data(InsnId::new(6)))
+    };
+    assert_eq!(module(0x1234_5678, 0x9abc_def0), (true, vec![Some(0x1234_5678), Some(0x9abc_def0)], true));
+    // Padding: zero, or LLD's BRK.
+    for padding in [0, 0xd420_0020] {
+        assert_eq!(module(0x1234_5678, padding), (false, vec![None, None], false));
+        assert_eq!(module(padding, 0x1234_5678), (false, vec![None, None], false));
+    }
+}
+
+#[test]
 fn branches_go_where_their_relocation_says() {
     // bl .; b.eq +8; ret; br x1
     let file = File::object(&[0x9400_0000, 0x5400_0040, RET, 0xd61f_0020])

@@ -18,7 +18,7 @@ pub(super) fn check(flow: &Flow<'_>, sites: &Sites) -> Vec<Finding> {
     let mut findings = missing(program, sites);
     findings.extend(refused(program, sites));
     findings.extend(shared(program, sites));
-    findings.extend(misaligned(flow, sites));
+    findings.extend(misaligned(program, sites));
     findings.extend(entered(flow, sites));
     findings
 }
@@ -92,28 +92,18 @@ fn shared(program: &Program<'_>, sites: &Sites) -> Vec<Finding> {
         .collect()
 }
 
-fn misaligned(flow: &Flow<'_>, sites: &Sites) -> Vec<Finding> {
-    let program = flow.program();
+fn misaligned(program: &Program<'_>, sites: &Sites) -> Vec<Finding> {
     let is_misaligned = |(_, callsite): &(FunctionId, Callsite)| {
         matches!(callsite.form(), Form { prefix: Prefix::Literal, .. }) && callsite.literal().is_none()
     };
-    let misaligned = || sites.functions().filter(is_misaligned).map(|(function, _)| function);
-    // With kCFI compilers align the hash, which comes first and has four bytes: nobody can do anything about it. A module may
-    // compare none, and then a word before each of these functions tells of it, to which no path leads.
-    let has_hash = |function: FunctionId| {
-        let entry = program.address(program.function(function).entry()).get();
-        let at = TextAddr::new(entry.wrapping_sub(4 + 4 * NOPS as u64));
-        let is_code = program.at(at).is_some_and(|id| flow.is_reached(id));
-        let word = program.image().number_at(at.get(), 4).unwrap_or(0);
-        at.get().is_multiple_of(8) && word != 0 && !is_code
-    };
-    let are_hashes = || misaligned().count() > 1 && misaligned().all(has_hash);
-    if program.has_hashes() || are_hashes() {
+    // Compilers align the hash, which comes first and has four bytes: nobody can do anything about it.
+    if program.has_hashes() {
         return Vec::new();
     }
     let what = "the literal before it is not 8-byte aligned, and can't be written in one piece";
     let at = |function| At::Insn(program.function(function).entry());
-    misaligned().map(|function| Finding::new(Rule::CallsiteAlignment, at(function), what)).collect()
+    let misaligned = sites.functions().filter(is_misaligned);
+    misaligned.map(|(function, _)| Finding::new(Rule::CallsiteAlignment, at(function), what)).collect()
 }
 
 /// Branches to where half of a callsite, or a literal, would be executed.

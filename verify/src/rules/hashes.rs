@@ -92,8 +92,8 @@ fn kept_half(insn: &Insn, reg: Reg, shift: u32) -> Option<u32> {
 
 pub(super) fn check(flow: &Flow<'_>, taken: &Taken, checks: &Checks) -> Vec<Finding> {
     let program = flow.program();
-    let Some(distance) = distance(checks) else { return Vec::new() };
-    let mut findings = Vec::new();
+    let mut findings = named(program);
+    let Some(distance) = distance(checks) else { return findings };
     for (call, check) in &checks.0 {
         if check.distance != distance {
             let what = format!(
@@ -115,6 +115,24 @@ pub(super) fn check(flow: &Flow<'_>, taken: &Taken, checks: &Checks) -> Vec<Find
         findings.extend(evidence.map(|evidence| evidence.finding(program, Rule::HashMissing, function, &lacks)));
     }
     findings.extend(known(flow, checks));
+    findings
+}
+
+/// Functions whose hash is not what other files know by its name.
+fn named(program: &Program<'_>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for function in program.functions() {
+        let found = program.function(function);
+        let Some(has) = found.hash() else { continue };
+        let names = found.symbols().iter().map(|symbol| program.symbol(*symbol).name);
+        for (name, hash) in names.filter_map(|name| Some((name, program.image().type_hash(name)?))) {
+            if hash != has {
+                let what =
+                    format!("its hash is {has:#010x}, and __kcfi_typeid_{name}, by its callers' files, {hash:#010x}");
+                findings.push(Finding::new(Rule::HashDiffers, At::Insn(found.entry()), what));
+            }
+        }
+    }
     findings
 }
 

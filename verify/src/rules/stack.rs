@@ -176,7 +176,8 @@ impl Checking<'_> {
             Signature::Authenticated(key, _) => Some(key),
             Signature::Kept | Signature::Signed(..) | Signature::Stripped => None,
         };
-        let lost = lost(state, checked, reg == Reg::LR);
+        let mut lost = lost(state, checked, reg == Reg::LR);
+        lost.extend(pushed(state));
         if !lost.is_empty() {
             self.find(Rule::RegisterLost, id, lost.join(", "));
         }
@@ -188,7 +189,8 @@ impl Checking<'_> {
         if matches!(callee, Callee::Function(callee) if self.flow.never_returns(callee)) {
             return;
         }
-        let differs: Vec<String> = unbalanced(state).into_iter().chain(lost(state, None, true)).collect();
+        let differs: Vec<String> =
+            unbalanced(state).into_iter().chain(lost(state, None, true)).chain(pushed(state)).collect();
         if !differs.is_empty() {
             self.find(Rule::SiblingStack, id, format!("it jumps out of the function, and {}", differs.join(", ")));
         }
@@ -249,6 +251,12 @@ fn unbalanced(state: &State) -> Option<String> {
         Some(bytes) => Some(format!("SP is {} bytes higher than at the entry", bytes.unsigned_abs())),
         None => Some("it is not known that SP is what it was at the entry".to_owned()),
     }
+}
+
+/// Why the shadow call stack is not what it was at the entry.
+fn pushed(state: &State) -> Option<String> {
+    let depth = state.shadow_depth().filter(|depth| *depth != 0)?;
+    Some(format!("x18, the shadow call stack's top, is not what it was at the entry: {depth:+} bytes"))
 }
 
 /// The registers that are not what they were at the entry. `checked` is the key that LR's signature is checked with on the

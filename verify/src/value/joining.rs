@@ -17,6 +17,10 @@ impl Machine {
         is_less |= vectors != self.vectors;
         self.vectors = vectors;
         is_less |= self.slots.join(&other.slots);
+        if self.pushed != other.pushed && self.pushed.is_some() {
+            self.pushed = None;
+            is_less = true;
+        }
         is_less |= self.join_bounds(other);
         if self.compared != other.compared && self.compared.is_some() {
             self.compared = None;

@@ -15,6 +15,8 @@ pub struct Machine {
     /// A bit for each of d8 to d15 that has the caller's value.
     pub(super) vectors: u8,
     pub(super) slots: Slots,
+    /// What was pushed onto the shadow call stack, and where: a function pushes its return address, once.
+    pub(super) pushed: Option<(i64, Value)>,
     /// What the flags tell.
     pub(super) compared: Option<Compared>,
     pub(super) bounds: Vec<Bound>,
@@ -41,8 +43,18 @@ impl Machine {
             };
         }
         registers[31] = Value::Frame(0);
+        registers[18] = Value::ShadowTop(0);
         let (compared, bounds, version) = (None, Vec::new(), 0);
-        Self { version, registers, vectors: u8::MAX, slots: Slots::default(), compared, bounds, tells_apart }
+        Self {
+            version,
+            registers,
+            vectors: u8::MAX,
+            slots: Slots::default(),
+            pushed: None,
+            compared,
+            bounds,
+            tells_apart,
+        }
     }
 
     /// A number that is the same as long as nothing changes, from one instruction to the next, that a
@@ -74,6 +86,15 @@ impl Machine {
         reg.vector_index().is_some_and(|index| self.vectors >> index & 1 == 1)
     }
 
+    /// How far the top of the shadow call stack is above where it was at the entry, in bytes, if the function has pushed its
+    /// return address there.
+    pub fn shadow_depth(&self) -> Option<i64> {
+        match (self.pushed, self.registers[18]) {
+            (Some(_), Value::ShadowTop(at)) => Some(at),
+            _ => None,
+        }
+    }
+
     /// The places of the stack of which something is known, from the canonical frame address, upwards.
     pub fn stack(&self) -> impl DoubleEndedIterator<Item = (i64, Value)> + '_ {
         self.slots.iter()
@@ -81,7 +102,7 @@ impl Machine {
 
     /// Gives a register a value.
     pub(super) fn set(&mut self, reg: RegOrSp, value: Value) {
-        let is_told = |value| matches!(value, Value::Caller(..) | Value::Frame(_));
+        let is_told = |value| matches!(value, Value::Caller(..) | Value::Frame(_) | Value::ShadowTop(_));
         let place = &mut self.registers[usize::from(reg.number() & 31)];
         if (is_told(value) || is_told(*place)) && value != *place {
             self.version = self.version.wrapping_add(1);
@@ -120,7 +141,8 @@ impl Machine {
 
     /// Carries what is known over a call that comes back.
     pub fn after_call(&mut self, call: InsnId, program: &Program<'_>) {
-        for number in (0..19).chain([30]) {
+        let platform = self.pushed.is_none().then_some(18);
+        for number in (0..18).chain(platform).chain([30]) {
             if let Some(reg) = RegOrSp::x(number) {
                 self.define(call, reg, false);
             }

@@ -7,7 +7,8 @@
 //! joining, so that following loops ends.
 //!
 //! # What is assumed
-//! A callee keeps what the AAPCS64 says (6.1.1, 6.1.2): SP, x19 to x29, and d8 to d15. A store by a pointer of which nothing
+//! A callee keeps what the AAPCS64 says (6.1.1, 6.1.2): SP, x19 to x29, and d8 to d15; and x18, if the caller has pushed its
+//! return address there (`-fsanitize=shadow-call-stack`). A store by a pointer of which nothing
 //! is known does not hit the places where the caller's registers were saved.
 
 mod compared;
@@ -152,6 +153,8 @@ pub enum Value {
     Const(u64),
     /// The canonical frame address, which SP has at the function's entry, and so many bytes.
     Frame(i64),
+    /// The top of the shadow call stack, which x18 has at the function's entry where there is one, and so many bytes.
+    ShadowTop(i64),
     /// The caller's value of a register; for the return address, the key that it is signed with.
     Caller(CallerReg, Option<Key>),
     /// Read from a table of jumps.
@@ -167,6 +170,7 @@ impl Value {
             _ if bytes == 0 => self,
             Self::Const(value) => Self::Const(value.wrapping_add_signed(bytes)),
             Self::Frame(at) => at.checked_add(bytes).map_or(Self::Unknown, Self::Frame),
+            Self::ShadowTop(at) => at.checked_add(bytes).map_or(Self::Unknown, Self::ShadowTop),
             _ => Self::Unknown,
         }
     }

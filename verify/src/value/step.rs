@@ -60,18 +60,19 @@ impl Machine {
             MemoryUse::Load(_) => false,
             MemoryUse::Store(_) | MemoryUse::Update(_) => true,
         };
-        let at = match effects.place {
-            Place::Beside(base, bytes) => match self.register(base).plus(bytes) {
-                Value::Frame(at) => Some(at),
-                _ => None,
-            },
-            _ => None,
+        let place = match effects.place {
+            Place::Beside(base, bytes) => self.register(base).plus(bytes),
+            _ => Value::Unknown,
         };
-        let Some(at) = at else {
-            if stores {
-                self.slots.forget_shared(program.image());
+        let at = match place {
+            Value::Frame(at) => at,
+            Value::ShadowTop(at) => return [self.access_shadow(at, effects), None],
+            _ => {
+                if stores {
+                    self.slots.forget_shared(program.image());
+                }
+                return nothing;
             }
-            return nothing;
         };
         if stores {
             self.version = self.version.wrapping_add(1);
@@ -97,6 +98,28 @@ impl Machine {
                 nothing
             }
             _ => nothing,
+        }
+    }
+
+    /// The same for the shadow call stack, which has return addresses and nothing else.
+    fn access_shadow(&mut self, at: i64, effects: &Effects) -> Option<(DataRegister, Value)> {
+        let moved = effects.moved.filter(|moved| moved.bytes == 8 && moved.second.is_none());
+        self.version = self.version.wrapping_add(1);
+        match (effects.memory, moved) {
+            (MemoryUse::Load(_), Some(moved)) => {
+                let (_, value) = self.pushed.filter(|(place, _)| *place == at)?;
+                Some((moved.first, value))
+            }
+            (MemoryUse::Store(_), Some(moved)) => {
+                let value = self.stored(moved.first, moved.bytes);
+                self.pushed = matches!(value, Value::Caller(CallerReg::LR, _)).then_some((at, value));
+                None
+            }
+            (MemoryUse::Store(_) | MemoryUse::Update(_), _) => {
+                self.pushed = None;
+                None
+            }
+            _ => None,
         }
     }
 

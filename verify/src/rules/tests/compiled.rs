@@ -89,6 +89,19 @@ fn nothing_is_found_in_what_clang_compiles() {
     nothing_is_found_in_what_it_compiles(CLANG);
 }
 
+#[test]
+fn nothing_is_found_where_clang_keeps_a_shadow_call_stack() {
+    for level in ["-O0", "-O2"] {
+        let scs = ["-fsanitize=shadow-call-stack", "-ffixed-x18"];
+        let flags = [&[level, "-fpatchable-function-entry=2", "-fno-omit-frame-pointer"][..], &scs].concat();
+        let Some(object) = compile(CLANG, &flags, &source(7, 12, false)) else { return };
+        // ldr x30, [x18, #-8]!
+        assert!(object.as_chunks().0.contains(&0xf85f_8e5e_u32.to_le_bytes()), "{level}: nothing is kept on it");
+        let found = found(&object, is_defect);
+        assert!(found.is_empty(), "{level}: {found:#?}");
+    }
+}
+
 /// GCC knows which registers `leaf` leaves alone, and that it is to be patched only by an attribute.
 const KEPT: &str = "
     int table[8];

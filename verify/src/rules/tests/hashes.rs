@@ -57,6 +57,21 @@ fn a_check_wants_the_hash_that_its_callee_has() {
 }
 
 #[test]
+fn a_functions_hash_is_what_other_files_know_by_its_name() {
+    let typed = |name: &str, id: &str, hash: &str| {
+        let caller = caller("ldr x8, [x0]", 4, "0x1111");
+        [caller, callee(name, HASH), format!("\n .weak __kcfi_typeid_{id}\n .set __kcfi_typeid_{id}, {hash}\n")]
+            .concat()
+    };
+    let bad = [("hash-differs", "bad")];
+    finds(&typed("bad", "bad", "0x11112223"), &bad);
+    finds(&typed("bad", "bad", "0"), &bad);
+    finds(&typed("bad", "bad", "0x22221111"), &bad);
+    passes(&typed("good", "good", "0x11112222"));
+    passes(&typed("good", "other", "0x33334444"));
+}
+
+#[test]
 fn all_checks_look_at_the_same_distance() {
     let one = |name: &str, distance: u32| caller("ldr x8, [x0]", distance, "0x1111").replace(" f", &format!(" {name}"));
     let with = |distance: u32| {

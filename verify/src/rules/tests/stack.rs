@@ -47,6 +47,28 @@ fn registers_are_given_back_at_a_return() {
 }
 
 #[test]
+fn a_return_address_comes_back_from_the_shadow_call_stack() {
+    let with = |push: &str, pop: &str| {
+        format!(
+            "patchable f; {push}; stp x29, x30, [sp, #-16]!; mov x29, sp; bl g; ldp x29, x30, [sp], #16; {pop}
+             bad: ret; end f\n patchable g; ret; end g"
+        )
+    };
+    passes(&with("str x30, [x18], #8", "ldr x30, [x18, #-8]!"));
+    let bad = [("register-lost", "bad")];
+    finds(&with("str x30, [x18], #8", "nop"), &bad);
+    finds(&with("str x30, [x18], #8", "ldr x30, [x18, #-8]"), &bad);
+    finds(&with("str x30, [x18], #8", "ldr x30, [x18, #-16]!"), &bad);
+    finds(&with("str x29, [x18], #8", "ldr x30, [x18, #-8]!"), &bad);
+    finds(&with("nop", "ldr x30, [x18, #-8]!"), &bad);
+    // Signed on it; and where the frame is left by a jump.
+    passes("patchable f; paciasp; str x30, [x18], #8; mov x30, x0; ldr x30, [x18, #-8]!; autiasp; ret; end f");
+    passes("patchable f; str x30, [x18], #8; mov x30, x0; ldr x30, [x18, #-8]!; b g; end f\n patchable g; ret; end g");
+    let jumps = "patchable f; str x30, [x18], #8; bad: b g; end f\n patchable g; ret; end g";
+    finds(jumps, &[("sibling-stack", "bad")]);
+}
+
+#[test]
 fn a_function_returns_by_lr() {
     let bad = [("return-register", "bad")];
     finds("patchable f; mov x9, x30; bad: ret x9; end f", &bad);
