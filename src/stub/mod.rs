@@ -10,6 +10,7 @@
 //! |---|---|
 //! | nothing | a return to the function |
 //! | one callback for [`FtraceRegs`](crate::FtraceRegs) | saves, calls that callback, restores: no list, no load of a pointer |
+//! | one injection | the same, behind a test of whether this call is due, which saves nothing ([`due`]) |
 //! | one return hook | the same, and puts the return address on the shadow stack; without a handler at the entry it saves nothing |
 //! | several of these, or all registers | a list of them, and a jump to [`entry`]'s assembly |
 //! | a direct trampoline | a jump; where it is all of the set, for callsites whose BL doesn't reach the trampoline itself |
@@ -19,6 +20,7 @@
 
 mod code;
 mod counting;
+mod due;
 pub(crate) mod entry;
 pub(crate) mod exit;
 mod frame;
@@ -43,7 +45,9 @@ use code::{COUNT_WORDS, REST_WORDS};
 
 // The longest stub: a member takes the most as a count, and two words in a list.
 const _: () = assert!(
-    counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS && COUNT_WORDS >= 2,
+    counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS
+        && counting::RECORD_WORDS + due::WORDS + single::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS
+        && COUNT_WORDS >= 2,
     "a stub's code has no room"
 );
 
@@ -73,7 +77,7 @@ impl StubPlan<'_> {
         let is_live = |ops: &Ops| !ops.flags().contains(OpsFlags::SAVE_REGS);
         let rest = match (self.callbacks, self.direct) {
             ([only], None) if is_live(only) && matches!(only.action(), Action::Return) => hook::MAX_BYTES + 4,
-            ([only], None) if is_live(only) => single::MAX_BYTES + 4,
+            ([only], None) if is_live(only) => single::MAX_BYTES + 4 * (1 + due::WORDS),
             (callbacks, _) => (TAIL_WORDS + 2 * callbacks.len()) * 4,
         };
         rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4
@@ -93,7 +97,12 @@ impl StubPlan<'_> {
             ([], None) => code.words_of(&RETURN_TO_FUNCTION.map(Insn::encode)),
             ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs),
             ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env),
-            ([only], None) => single::generate(code, only, env),
+            ([only], None) => {
+                if matches!(only.action(), Action::Inject) {
+                    due::generate(code, only, env);
+                }
+                single::generate(code, only, env);
+            }
             (callbacks, direct) => code.list(callbacks, direct, &env.stubs),
         }
         code.end()
