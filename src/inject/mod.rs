@@ -25,7 +25,9 @@
 //!
 //! static NO_PAGES: Injection = Injection::new();
 //!
-//! NO_PAGES.attach(engine, [Injectable::find("my_kernel::pages::take")?])?;
+//! // SAFETY: the linker script is examples/fentry.ld.
+//! let list = unsafe { Injectable::linked() };
+//! NO_PAGES.attach(engine, [list.iter().find(|site| site.name() == "my_kernel::pages::take")?])?;
 //! NO_PAGES.set_interval(10);
 //! NO_PAGES.set_probability(100);
 //! ```

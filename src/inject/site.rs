@@ -31,8 +31,14 @@ impl Injectable {
     }
 
     /// The list of this kernel, in no particular order.
+    ///
+    /// # Safety
+    ///
+    /// 1. The linker script defines `__fentry_injectable_start` and `__fentry_injectable_stop` around the section
+    ///    `.fentry.injectable`, aligned to 8 bytes, and nothing but entries is in it.
+    /// 2. It is mapped readable, and does not change.
     #[cfg(target_os = "none")]
-    pub fn linked() -> &'static [Self] {
+    pub unsafe fn linked() -> &'static [Self] {
         unsafe extern "C" {
             static __fentry_injectable_start: u64;
             static __fentry_injectable_stop: u64;
@@ -40,19 +46,12 @@ impl Injectable {
         let start = (&raw const __fentry_injectable_start).cast::<Self>();
         let stop = &raw const __fentry_injectable_stop;
         let count = stop.addr().saturating_sub(start.addr()) / size_of::<Self>();
-        // SAFETY: the linker script puts these around what `injectable!` has put into the section, and nothing else is there:
-        // so many of them, which are never written.
+        // SAFETY: by our caller's promises, so many entries that can be read and never change.
         unsafe { core::slice::from_raw_parts(start, count) }
     }
 
-    /// The function of this name in the list of this kernel, as it was written there.
-    #[cfg(target_os = "none")]
-    pub fn find(name: &str) -> Option<&'static Self> {
-        Self::linked().iter().find(|site| site.name == name)
-    }
-
     /// The function's name, as it was written in the list.
-    pub const fn name(&self) -> &'static str {
+    pub const fn name(&self) -> &str {
         self.name
     }
 

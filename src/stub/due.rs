@@ -14,7 +14,7 @@ use crate::ops::{NEVER_DUE_BIT, Ops};
 use core::mem::offset_of;
 
 /// The most words that it takes, with its literal.
-pub(super) const WORDS: usize = 19;
+pub(super) const WORDS: usize = 18;
 
 /// Appends it to `code`, which has its landing pad. What comes behind is executed for the calls that are due.
 #[inline(never)]

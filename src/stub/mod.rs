@@ -77,7 +77,10 @@ impl StubPlan<'_> {
         let is_live = |ops: &Ops| !ops.flags().contains(OpsFlags::SAVE_REGS);
         let rest = match (self.callbacks, self.direct) {
             ([only], None) if is_live(only) && matches!(only.action(), Action::Return) => hook::MAX_BYTES + 4,
-            ([only], None) if is_live(only) => single::MAX_BYTES + 4 * (1 + due::WORDS),
+            ([only], None) if is_live(only) && matches!(only.action(), Action::Inject) => {
+                single::MAX_BYTES + 4 * (1 + due::WORDS)
+            }
+            ([only], None) if is_live(only) => single::MAX_BYTES + 4,
             (callbacks, _) => (TAIL_WORDS + 2 * callbacks.len()) * 4,
         };
         rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4

@@ -10,7 +10,7 @@ use crate::ops::{Action, Ops, OpsFlags};
 use core::mem::offset_of;
 
 /// The most bytes that it takes.
-pub(super) const MAX_BYTES: usize = 4 * (41 + 2 * SAVE_SIMD.len() + 10);
+pub(super) const MAX_BYTES: usize = 4 * (40 + 2 * SAVE_SIMD.len() + 10);
 
 /// Appends the stub to `code`, which has its landing pad.
 #[inline(never)]
