@@ -19,7 +19,8 @@ pub const MAX_SITES: usize = 32;
 /// What makes functions fail, and when (see [`inject`](super)).
 ///
 /// Like an ops, it is a `static`. At first nothing fails: its [probability](Self::set_probability) is 0. The parameters may be
-/// changed at any time; those that are changed while calls go on apply from one of the next calls on.
+/// changed at any time; where calls go on meanwhile, they apply from one of the next calls on, and up to 64 calls that have been
+/// worked out ahead are asked for anew.
 ///
 /// # Invariants
 ///
@@ -53,6 +54,8 @@ pub struct Failure<'a> {
     pub regs: FtraceRegs<'a>,
     /// Whether the task was [counting](super::fail_nth) to it.
     pub is_nth: bool,
+    /// How many might still fail, with this one; -1 for any number.
+    times: i64,
 }
 
 impl Injection {
@@ -170,15 +173,21 @@ impl Injection {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// Calls the callback, as a stub does.
+    #[cfg(test)]
+    pub(super) fn call(&'static self, ip: TextAddr, regs: FtraceRegs<'_>) {
+        (self.ops.callback)(ip, regs.return_address(), &self.ops, regs);
+    }
+
     fn reset(&self) {
         ahead::reset(self.ops.due(), &self.parameters);
     }
 
-    /// Whether a call may fail, whose task counts none.
-    fn may_fail(&self, context: &TraceContext, regs: &FtraceRegs<'_>) -> bool {
+    /// Whether a call fails, whose task counts none: how many might still fail then, with this one.
+    fn fails(&self, context: &TraceContext, regs: &FtraceRegs<'_>) -> Option<i64> {
         let Self { parameters, ahead, .. } = self;
         if parameters.is_off() {
-            return false;
+            return None;
         }
         let is_next = if self.is_for_some_tasks.load(Ordering::Relaxed) {
             context.is_thread() && context.injection.may_fail() && parameters.step()
@@ -187,7 +196,7 @@ impl Injection {
         };
         // SAFETY: null, or it was made of a reference for ever.
         let filter = || unsafe { self.stack_filter.load(Ordering::Acquire).as_ref() };
-        is_next && filter().is_none_or(|filter| filter.lets(regs)) && parameters.take_time()
+        if is_next && filter().is_none_or(|filter| filter.lets(regs)) { parameters.take_time() } else { None }
     }
 
     /// The function that is called at this callsite.
@@ -195,8 +204,8 @@ impl Injection {
         let sites = self.sites.iter().map(|site| site.load(Ordering::Relaxed)).take_while(|site| !site.is_null());
         // SAFETY: not null, so it was made of a reference for ever.
         let mut sites = sites.map(|site| unsafe { &*site });
-        // BTI C may come first.
-        sites.find(|site| (0..=4).contains(&ip.get().wrapping_sub(site.function().get())))
+        // BTI C, MOV, BL: the longest entry there is.
+        sites.find(|site| ip.get().wrapping_sub(site.function().get()) < 12)
     }
 }
 
@@ -211,20 +220,19 @@ extern "C" fn inject(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, mut r
     // SAFETY: the stub has put it there, from the register of which the platform promises that it leads to a living context.
     let Some(context) = (unsafe { context.as_ref() }) else { return };
     let nth = if context.is_thread() { context.injection.count_down() } else { None };
-    if !nth.unwrap_or_else(|| injection.may_fail(context, &regs)) {
-        return;
-    }
-    let Some(function) = injection.site(ip) else { return };
-    if nth.is_some() {
-        // As Linux: it is one of those, where there are any.
-        injection.parameters.take_time();
-    }
+    let times = match nth {
+        None => injection.fails(context, &regs),
+        Some(false) => None,
+        // As Linux: it is one of those that may fail, and fails also where there are none.
+        Some(true) => Some(injection.parameters.take_time().unwrap_or(0)),
+    };
+    let Some((times, function)) = times.zip(injection.site(ip)) else { return };
     if injection.parameters.is_off() {
         injection.reset();
     }
     injection.failures.fetch_add(1, Ordering::Relaxed);
     if let Some(report) = injection.report {
-        report(&Failure { injection, function, parent_ip, regs: regs.reborrow(), is_nth: nth.is_some() });
+        report(&Failure { injection, function, parent_ip, regs: regs.reborrow(), is_nth: nth.is_some(), times });
     }
     // SAFETY: 1. The ops was made so. 2. A function of the same type, by the invariant of `Injectable`.
     unsafe { regs.set_pc(function.instead()) };
@@ -232,17 +240,16 @@ extern "C" fn inject(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, mut r
 
 impl fmt::Display for Failure<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { injection, function, parent_ip, .. } = self;
-        let Parameters { probability, interval, space, times, .. } = &injection.parameters;
+        let Self { injection, function, parent_ip, times, .. } = self;
+        let Parameters { probability, interval, space, .. } = &injection.parameters;
         write!(
             f,
-            "FAULT_INJECTION: forcing a failure. name {}, interval {}, probability {}, space {}, times {}, {} called from \
-             {parent_ip}",
+            "FAULT_INJECTION: forcing a failure. name {}, interval {}, probability {}, space {}, times {times}, {} called \
+             from {parent_ip}",
             injection.name,
             interval.load(Ordering::Relaxed),
             probability.load(Ordering::Relaxed),
             space.load(Ordering::Relaxed),
-            times.load(Ordering::Relaxed),
             function.name()
         )
     }

@@ -65,14 +65,14 @@ impl Parameters {
         probability >= 100 || self.random() % 100 < u64::from(probability)
     }
 
-    /// Takes one of those that may still fail; returns whether there was one.
-    pub(super) fn take_time(&self) -> bool {
+    /// Takes one of those that may still fail; returns how many there were, if there was one.
+    pub(super) fn take_time(&self) -> Option<i64> {
         let less = |times: i64| match times {
             FOR_EVER => Some(FOR_EVER),
             1.. => Some(times - 1),
             _ => None,
         };
-        self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok()
     }
 
     fn random(&self) -> u64 {

@@ -78,6 +78,9 @@ impl fmt::Debug for Injectable {
 /// arguments. Whoever calls the function must expect such a result, and the function must not have done anything yet that
 /// the caller relies on when it fails: that is promised by `unsafe`.
 ///
+/// A call that was inlined does not fail: the function should be `#[inline(never)]`. Nor does one of a `#[track_caller]`
+/// function, whose address is that of a shim.
+///
 /// The list is the section `.fentry.injectable`, which examples/fentry.ld keeps.
 ///
 /// ```ignore

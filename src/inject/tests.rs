@@ -2,11 +2,19 @@
 
 use super::ahead::{self, Ahead};
 use super::parameters::Parameters;
-use super::{FailurePoints, fail_nth};
-use crate::context::TraceContext;
+use super::{Failure, FailurePoints, Injectable, Injection, fail_nth};
+use crate::address::TextAddr;
+use crate::context::regs::{FtraceRegs, PtRegs, SavedRegs};
+use crate::context::{ContextLevel, TraceContext};
+use crate::engine::{Engine, RegisterError};
+use crate::fakes::{COMPILED, FakeText};
 use crate::ops::{NEVER_DUE, Ops};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 extern crate std;
+use spin::Mutex;
+use std::boxed::Box;
+use std::string::String;
 use std::vec::Vec;
 
 /// SplitMix64 and the order of Linux's `should_fail`, written down once more.
@@ -99,7 +107,7 @@ fn the_calls_fail_that_the_parameters_say() {
             let fails = (!has_test || test(&due))
                 && !parameters.is_off()
                 && ahead.may_fail(&due, &parameters)
-                && parameters.take_time();
+                && parameters.take_time().is_some();
             if fails && parameters.is_off() {
                 ahead::reset(&due, &parameters);
             }
@@ -155,6 +163,78 @@ fn each_failure_point_is_come_to_once() {
 
 #[test]
 fn an_ops_of_an_injection_fails_nothing_at_first() {
-    extern "C" fn nothing(_: crate::TextAddr, _: crate::TextAddr, _: &'static Ops, _: crate::FtraceRegs<'_>) {}
+    extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
     assert_eq!(Ops::injecting(nothing).due().load(Ordering::Relaxed), NEVER_DUE);
+}
+
+const SORT: u64 = 0xffff_8000_8000_0000;
+
+/// What one call at the function's callsite does: where it goes on.
+fn goes_on_at(injection: &'static Injection, context: &TraceContext, ip: u64) -> u64 {
+    let all = PtRegs { regs: core::array::from_fn(|n| n as u64), sp: 0x9000, pc: ip + 8, pstate: 5 };
+    let mut saved = SavedRegs::from_pt_regs(&all);
+    saved.context = core::ptr::from_ref(context).expose_provenance() as u64;
+    // SAFETY: 1. Nobody else uses it. 2. `ALL_SAVED` is not set: a context is aligned.
+    let regs = unsafe { FtraceRegs::new(NonNull::from_mut(&mut saved)) };
+    injection.call(TextAddr::new(ip + 4), regs);
+    saved.function_record[1]
+}
+
+#[test]
+fn a_call_that_fails_goes_on_in_the_function_of_its_type() {
+    static INJECTION: Injection = Injection::new().with_name("fail_sort").with_report(told);
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    fn told(failure: &Failure<'_>) {
+        TOLD.lock().push(std::format!("{failure}"));
+    }
+
+    let mut text = FakeText::new(SORT);
+    text.function("sort", COMPILED);
+    text.function("draw", COMPILED);
+    let kernel = text.build();
+    let engine = Engine::with_machine(kernel, kernel);
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image()) }.unwrap();
+    let (function, instead) = (core::ptr::without_provenance(SORT as usize), core::ptr::without_provenance(0x5000));
+    // SAFETY: 1., 2. Nobody calls either.
+    let site: &'static Injectable = Box::leak(Box::new(unsafe { Injectable::new("sort", function, instead) }));
+    // SAFETY: as above.
+    let other = unsafe { Injectable::new("other", core::ptr::without_provenance(0x10), instead) };
+    let other: &'static Injectable = Box::leak(Box::new(other));
+
+    assert!(INJECTION.attach(&engine, [other]).is_err(), "there is no such function");
+    INJECTION.attach(&engine, [site]).unwrap();
+    assert_eq!(INJECTION.attach(&engine, [site]), Err(RegisterError::AlreadyRegistered));
+    assert_eq!(engine.check_text().enabled, 1);
+
+    let context = TraceContext::new();
+    let call = |ip| goes_on_at(&INJECTION, &context, ip);
+    assert_eq!(call(SORT), SORT + 8, "nothing fails at first");
+    INJECTION.set_probability(100);
+    INJECTION.set_interval(2);
+    INJECTION.set_times(Some(1));
+    assert_eq!([call(SORT), call(SORT), call(SORT), call(SORT)], [SORT + 8, 0x5000, SORT + 8, SORT + 8]);
+    // Each call of another function is looked at, and none is in the list.
+    INJECTION.set_times(None);
+    INJECTION.set_interval(1);
+    assert_eq!(call(SORT + 16), SORT + 24);
+    // By the task alone, which is not in an interrupt.
+    INJECTION.set_probability(0);
+    context.injection.nth.store(2, Ordering::Relaxed);
+    // SAFETY: left below, by the same thread.
+    let outer = unsafe { context.enter(ContextLevel::Irq) };
+    assert_eq!(call(SORT), SORT + 8);
+    // SAFETY: entered above.
+    unsafe { context.leave(outer) };
+    assert_eq!([call(SORT), call(SORT), call(SORT)], [SORT + 8, 0x5000, SORT + 8]);
+    INJECTION.set_probability(100);
+    INJECTION.set_task_filter(true);
+    assert_eq!(call(SORT), SORT + 8);
+    context.set_may_fail(true);
+    assert_eq!([call(SORT), call(SORT)], [0x5000; 2]);
+
+    INJECTION.detach(&engine).unwrap();
+    assert_eq!((engine.check_text().enabled, INJECTION.failures(), TOLD.lock().len()), (0, 4, 4));
+    let words = "FAULT_INJECTION: forcing a failure. name fail_sort, interval 2, probability 100, space 0, times 1, sort called from ";
+    assert!(TOLD.lock()[0].starts_with(words), "{}", TOLD.lock()[0]);
 }

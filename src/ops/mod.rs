@@ -77,9 +77,9 @@ use direct::Trampoline;
 /// The most ops that are registered at a time.
 pub(crate) const MAX_OPS: usize = if cfg!(feature = "many-ops") { 1024 } else { 128 };
 
-/// The bit of [`Ops::due`] that says that no call is. It stays set while late ones count down.
-pub(crate) const NEVER_DUE: u64 = 1 << NEVER_DUE_BIT;
-/// Its number.
+/// The bits of [`Ops::due`] that say that no call is. One of them stays set while late ones count down.
+pub(crate) const NEVER_DUE: u64 = 0b11 << (NEVER_DUE_BIT - 1);
+/// The number of the one that is looked at.
 pub(crate) const NEVER_DUE_BIT: u32 = 62;
 
 /// What the stubs call at an entry, with the call's frame, filled but for its time. It is returned, with [`DECLINED`] in its

@@ -327,7 +327,7 @@ fn a_failure_is_told_of_in_linuxs_words() {
     attached(&INJECTION, ["number"], || assert_eq!(failing(2), [2]));
     let (text, parent, is_nth) = TOLD.lock().take().unwrap();
     let words =
-        "FAULT_INJECTION: forcing a failure. name fail_numbers, interval 2, probability 100, space 0, times 8, ";
+        "FAULT_INJECTION: forcing a failure. name fail_numbers, interval 2, probability 100, space 0, times 9, ";
     assert_eq!(text, format!("{words}number called from {parent}"));
     let caller = engine().0.symbols().unwrap().lookup_addr(parent.get()).unwrap().symbol.name;
     assert!(caller.contains("injection::") && !is_nth, "{caller}");
