@@ -17,6 +17,8 @@ pub struct Injectable {
 
 // SAFETY: the pointers are addresses of code, which is never written through them.
 unsafe impl Sync for Injectable {}
+// SAFETY: as above.
+unsafe impl Send for Injectable {}
 
 impl Injectable {
     /// Makes an entry of the list.

@@ -4,10 +4,10 @@
 //! [`Ops::due`] says, which the test counts down. Any other goes on in the function, 10 instructions after its callsite while
 //! nothing is to fail at all, and 15 where calls are counted. X10 to X12 are used, as by [`counting`](super::counting).
 
-use super::RETURN_TO_FUNCTION;
 use super::code::Code;
 use super::counting::{again, load_exclusive, store_exclusive};
 use super::entry::{StubEnv, mrs};
+use super::frame::RETURN_TO_FUNCTION;
 use crate::context::{TaskInjection, TraceContext};
 use crate::insn::{Access, Insn, Reg, RegOrSp, Width, Zero};
 use crate::ops::{NEVER_DUE_BIT, Ops};
@@ -36,7 +36,7 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     code.try_insn(again(Reg::X12, -4));
     code.test_branch_here(never, Zero::NonZero, Reg::X11, NEVER_DUE_BIT);
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
-    code.words_of(&RETURN_TO_FUNCTION.map(Insn::encode));
+    code.words_of(&RETURN_TO_FUNCTION);
     code.branch_here(counted_by_task, Zero::NonZero, Width::W, Reg::X11);
     code.test_branch_here(due, Zero::NonZero, Reg::X11, u64::BITS - 1);
 }

@@ -39,9 +39,10 @@ pub(crate) use slice_vec::SliceVec;
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
-use crate::insn::{Branch, EncodeError, Insn, Reg};
+use crate::insn::EncodeError;
 use crate::ops::{Action, Ops, OpsFlags};
 use code::{COUNT_WORDS, REST_WORDS};
+use frame::RETURN_TO_FUNCTION;
 
 // The longest stub: a member takes the most as a count, and two words in a list.
 const _: () = assert!(
@@ -56,10 +57,6 @@ const TAIL_WORDS: usize = 1 + 4 + 2 + 2 * 3;
 
 /// The bytes between a stub's start and where a BL goes: BTI C.
 pub(crate) const LANDING_PAD_BYTES: i64 = 4;
-
-/// From here a function goes on as if its callsite were disabled.
-const RETURN_TO_FUNCTION: [Insn; 3] =
-    [Insn::mov(Reg::X10, Reg::X30), Insn::mov(Reg::X30, Reg::X9), Insn::Branch(Branch::Ret { rn: Reg::X10 })];
 
 /// What a stub does.
 pub(crate) struct StubPlan<'a> {
@@ -97,7 +94,7 @@ impl StubPlan<'_> {
         self.parts.iter().for_each(|part| part.generate(code, env.atomics));
         match (self.callbacks, self.direct) {
             ([], Some(trampoline)) => code.jump(trampoline),
-            ([], None) => code.words_of(&RETURN_TO_FUNCTION.map(Insn::encode)),
+            ([], None) => code.words_of(&RETURN_TO_FUNCTION),
             ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs),
             ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env),
             ([only], None) => {
