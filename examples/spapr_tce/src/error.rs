@@ -48,6 +48,12 @@ pub enum Error {
         /// Its size in bytes.
         size: u64,
     },
+    /// A range has no page, where it must have some.
+    #[error("The range at {start:#x} has no page")]
+    NoPages {
+        /// Where it would begin.
+        start: u64,
+    },
     /// A range of bus addresses is not in a window.
     #[error("The {size:#x} bytes at bus address {iova:#x} are not all in the DMA window")]
     OutsideWindow {
@@ -101,6 +107,77 @@ pub enum Error {
         /// How many pages were asked for.
         pages: u64,
     },
+    /// The kernel has no memory.
+    #[error("There is no memory")]
+    NoMemory,
+    /// Memory is registered already.
+    #[error("The {size:#x} bytes at {start:#x} are registered already")]
+    Registered {
+        /// The user's address.
+        start: u64,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// Memory overlaps some that is registered.
+    #[error("The {size:#x} bytes at {start:#x} overlap registered memory")]
+    Overlaps {
+        /// The user's address.
+        start: u64,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// No such memory is registered.
+    #[error("The {size:#x} bytes at {start:#x} are not registered")]
+    NotRegistered {
+        /// The user's address.
+        start: u64,
+        /// The size in bytes.
+        size: u64,
+    },
+    /// The memory is mapped still.
+    #[error("{entries} pages of the memory are mapped")]
+    StillMapped {
+        /// How many entries map it.
+        entries: u64,
+    },
+    /// A page that was to be mapped is not in registered memory.
+    #[error("The page at {address:#x} is not in registered memory")]
+    PageNotRegistered {
+        /// The user's address.
+        address: u64,
+    },
+    /// The group's hardware has no windows of this page size.
+    #[error("The hardware has no windows with pages of 2^{shift} bytes")]
+    PageShift {
+        /// The page size, as a power of two.
+        shift: u32,
+    },
+    /// The group's hardware has no windows of this size, or with so many levels of tables.
+    #[error("The hardware has no windows of {size:#x} bytes in {levels} levels")]
+    WindowSize {
+        /// The size in bytes.
+        size: u64,
+        /// The levels.
+        levels: u32,
+    },
+    /// The container has all windows that the hardware has.
+    #[error("The container has no window left")]
+    NoFreeWindow,
+    /// No window begins there.
+    #[error("No window begins at bus address {start:#x}")]
+    NoSuchWindow {
+        /// The bus address.
+        start: u64,
+    },
+    /// The group's hardware is not as that of the groups that are attached.
+    #[error("The group's hardware is not as that of the others")]
+    Incompatible,
+    /// The hardware has refused a window.
+    #[error("The hardware of group {group} has refused a window")]
+    WindowRefused {
+        /// The group's number.
+        group: u32,
+    },
     /// A page of the user's can't be pinned.
     #[error("The page at {address:#x} cannot be pinned")]
     PageFault {
@@ -115,13 +192,16 @@ pub enum Error {
 #[repr(i32)]
 pub enum Errno {
     EPERM = 1,
+    ENOENT = 2,
     ESRCH = 3,
+    EIO = 5,
     ENXIO = 6,
     ENOMEM = 12,
     EFAULT = 14,
     EBUSY = 16,
     EINVAL = 22,
     ENOTTY = 25,
+    ENOSPC = 28,
     EOVERFLOW = 75,
 }
 
@@ -135,17 +215,30 @@ impl Error {
             | Self::Flags { .. }
             | Self::Unaligned { .. }
             | Self::Wraps { .. }
+            | Self::NoPages { .. }
+            | Self::Overlaps { .. }
+            | Self::PageNotRegistered { .. }
+            | Self::PageShift { .. }
+            | Self::WindowSize { .. }
+            | Self::NoSuchWindow { .. }
             | Self::OutsideWindow { .. } => Errno::EINVAL,
+            Self::NotRegistered { .. } => Errno::ENOENT,
+            Self::NoFreeWindow => Errno::ENOSPC,
+            Self::WindowRefused { .. } => Errno::EIO,
             Self::Command { .. } => Errno::ENOTTY,
             Self::ArgumentFault | Self::PageFault { .. } => Errno::EFAULT,
             Self::WindowTooHigh { .. } => Errno::EOVERFLOW,
             Self::NoTable => Errno::ENXIO,
             Self::NoAddressSpace => Errno::ESRCH,
-            Self::NotEnabled | Self::OtherAddressSpace => Errno::EPERM,
-            Self::OverLimit { .. } => Errno::ENOMEM,
-            Self::Enabled | Self::Attached | Self::TableInUse { .. } | Self::TableOwned | Self::EntryInUse { .. } => {
-                Errno::EBUSY
-            }
+            Self::NotEnabled | Self::OtherAddressSpace | Self::Incompatible => Errno::EPERM,
+            Self::OverLimit { .. } | Self::NoMemory => Errno::ENOMEM,
+            Self::Enabled
+            | Self::Attached
+            | Self::TableInUse { .. }
+            | Self::TableOwned
+            | Self::Registered { .. }
+            | Self::StillMapped { .. }
+            | Self::EntryInUse { .. } => Errno::EBUSY,
         }
     }
 }

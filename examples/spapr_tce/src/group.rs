@@ -4,6 +4,7 @@
 //! is counted, and *isolates* the group: no access of its devices gets through any more, until the group is
 //! [reset](Group::reset).
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use spin::Mutex;
@@ -28,6 +29,12 @@ pub enum DmaFault {
     Isolated,
 }
 
+/// How many windows a group's hardware has.
+pub(crate) const WINDOWS: usize = 2;
+
+/// A table that groups share: a container's.
+pub(crate) type SharedTable = Arc<Mutex<Table>>;
+
 /// A group of devices.
 #[derive(Debug)]
 pub struct Group {
@@ -37,23 +44,48 @@ pub struct Group {
 
 #[derive(Debug)]
 struct Hardware {
+    /// The group's own.
     table: Option<Table>,
+    /// The windows that a container has programmed.
+    windows: [Option<SharedTable>; WINDOWS],
+    /// The sizes of pages that windows can have: bit 12 for 4 KiB.
+    page_sizes: u64,
+    /// How many windows it takes before it refuses one.
+    until_refusal: Option<u32>,
     faults: u64,
     is_isolated: bool,
 }
 
 impl Group {
-    /// A group with a table for this window; none where the window is too large for memory's addresses.
+    fn of(number: u32, table: Option<Table>) -> Self {
+        let page_sizes = 1 << PAGE_SHIFT;
+        let windows = [const { None }; WINDOWS];
+        let hardware = Hardware { table, windows, page_sizes, until_refusal: None, faults: 0, is_isolated: false };
+        Self { number, hardware: Mutex::new(hardware) }
+    }
+
+    /// A group with a table for this window; none where there is no memory for it.
     #[must_use]
     pub fn new(number: u32, window: Window) -> Option<Self> {
-        let table = Some(Table::new(window)?);
-        Some(Self { number, hardware: Mutex::new(Hardware { table, faults: 0, is_isolated: false }) })
+        Some(Self::of(number, Some(Table::new(window).ok()?)))
     }
 
     /// A group whose devices' DMA is not translated.
     #[must_use]
     pub fn without_table(number: u32) -> Self {
-        Self { number, hardware: Mutex::new(Hardware { table: None, faults: 0, is_isolated: false }) }
+        Self::of(number, None)
+    }
+
+    /// The same group with other sizes of pages: bit 12 stands for 4 KiB, and only these are translated.
+    #[must_use]
+    pub fn with_page_sizes(mut self, page_sizes: u64) -> Self {
+        self.hardware.get_mut().page_sizes = page_sizes;
+        self
+    }
+
+    /// Has the hardware take so many more windows, and refuse the next one.
+    pub fn refuse_window_after(&self, windows: u32) {
+        self.hardware.lock().until_refusal = Some(windows);
     }
 
     /// Its number.
@@ -81,6 +113,32 @@ impl Group {
     pub(crate) fn release_ownership(&self) {
         // A group without a table has nothing to give back.
         let _ = self.with_table(Table::release_ownership);
+    }
+
+    /// The sizes of pages that windows can have.
+    pub(crate) fn page_sizes(&self) -> u64 {
+        self.hardware.lock().page_sizes
+    }
+
+    /// Programs a window.
+    pub(crate) fn set_window(&self, number: usize, table: &SharedTable) -> Result<(), Error> {
+        let mut hardware = self.hardware.lock();
+        let refused = Error::WindowRefused { group: self.number };
+        if let Some(left) = hardware.until_refusal {
+            hardware.until_refusal = left.checked_sub(1);
+            if left == 0 {
+                return Err(refused);
+            }
+        }
+        *hardware.windows.get_mut(number).ok_or(refused)? = Some(Arc::clone(table));
+        Ok(())
+    }
+
+    /// Takes a window back.
+    pub(crate) fn unset_window(&self, number: usize) {
+        if let Some(window) = self.hardware.lock().windows.get_mut(number) {
+            *window = None;
+        }
     }
 
     /// Maps a page.
@@ -153,7 +211,7 @@ impl Group {
             let offset = (address % PAGE_SIZE) as usize;
             let part = (len - done).min(PAGE_SIZE as usize - offset);
             let page = BusPage(address >> PAGE_SHIFT);
-            let Some(page) = hardware.table.as_mut().and_then(|table| table.translate(page, wanted)) else {
+            let Some(page) = hardware.translate(page, wanted) else {
                 hardware.faults += 1;
                 hardware.is_isolated = true;
                 return Err(DmaFault::NotMapped { address });
@@ -184,6 +242,24 @@ impl Group {
     /// What is mapped, in the order of bus addresses.
     #[must_use]
     pub fn mapped(&self) -> Vec<(BusPage, Mapped)> {
-        self.with_table(|table| table.mapped().collect()).unwrap_or_default()
+        let hardware = self.hardware.lock();
+        let mut mapped: Vec<(BusPage, Mapped)> = hardware.table.iter().flat_map(Table::mapped).collect();
+        for window in hardware.windows.iter().flatten() {
+            mapped.extend(window.lock().mapped());
+        }
+        mapped
+    }
+
+    /// The windows that a container has programmed.
+    #[must_use]
+    pub fn windows(&self) -> Vec<Window> {
+        self.hardware.lock().windows.iter().flatten().map(|table| table.lock().window()).collect()
+    }
+}
+
+impl Hardware {
+    fn translate(&mut self, page: BusPage, wanted: Access) -> Option<HostPage> {
+        let own = self.table.as_mut().and_then(|table| table.translate(page, wanted));
+        own.or_else(|| self.windows.iter().flatten().find_map(|table| table.lock().translate(page, wanted)))
     }
 }

@@ -1,8 +1,8 @@
 //! An IOMMU container, as VFIO gives it to user space on Power: a user maps its own pages into the DMA window of a platform's
 //! translation table, so that a device can reach them and nothing else.
 //!
-//! It is the driver of the patch "powerpc/vfio: Implement IOMMU driver for VFIO" as a `no_std` crate without `unsafe` code, on
-//! simulated hardware: a [translation table](Group) whose entries (*TCEs*) devices' accesses really go through, and a host
+//! It is the driver of the patch "powerpc/vfio: Implement IOMMU driver for VFIO", and the second version that Linux has made of it, as
+//! a `no_std` crate without `unsafe` code, on simulated hardware: a [translation table](Group) whose entries (*TCEs*) devices' accesses really go through, and a host
 //! whose memory they really reach ([`machine`]).
 //!
 //! ```
@@ -48,11 +48,16 @@
 //! | mapping without a permission pins a page that no entry names | [`Error::Flags`] |
 //! | a page that can't be put into the table stays pinned | its pin is given back |
 //!
+//! The later driver's second version has some of its own: a window that can't be made stays charged, an entry that can't be counted is
+//! reported as mapped, undoing an attachment meets windows that there are not (`tests/second`).
+//!
 //! # The files
 //! | file | what it holds |
 //! |---|---|
 //! | [`abi`] | the commands and their arguments |
-//! | `container` | the container's states, mapping and unmapping |
+//! | `container` | the container, its commands |
+//! | `first` | the first version: a window that is paid for, pages that are pinned as they are mapped |
+//! | `second`, `region` | the second: registered memory, windows created and removed, several groups |
 //! | `group` | devices' accesses, the bus that counts their faults |
 //! | `table` | entries, and who owns the table |
 //! | `process` | what is asked of the kernel around: pins, charges |
@@ -69,10 +74,13 @@ extern crate std;
 pub mod abi;
 mod container;
 mod error;
+mod first;
 mod group;
 pub mod machine;
 mod page;
 mod process;
+mod region;
+mod second;
 mod table;
 #[cfg(test)]
 mod tests;

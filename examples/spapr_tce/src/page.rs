@@ -58,6 +58,16 @@ impl Pages {
         }
         Ok(Self { first: start >> PAGE_SHIFT, count: size >> PAGE_SHIFT })
     }
+
+    /// Whether a page is one of these. (Pages' numbers are far below 2^64: no end wraps.)
+    pub(crate) const fn contains(self, page: u64) -> bool {
+        self.first <= page && page < self.first + self.count
+    }
+
+    /// Whether they have a page in common.
+    pub(crate) const fn overlaps(self, other: Self) -> bool {
+        self.first < other.first + other.count && other.first < self.first + self.count
+    }
 }
 
 /// A DMA window: the bus addresses that a translation table has entries for. They are absolute, not offsets.

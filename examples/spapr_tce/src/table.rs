@@ -7,7 +7,6 @@
 //!
 //! The hardware keeps translations that it has used. An entry that has changed counts for certain once they are flushed.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::error::Error;
@@ -100,21 +99,29 @@ pub(crate) struct Table {
     owner: Owner,
 }
 
+/// One of these for each page of a window.
+fn filled<T: Clone + Default>(window: Window) -> Result<Vec<T>, Error> {
+    let count = usize::try_from(window.pages()).map_err(|_| Error::NoMemory)?;
+    let mut filled = Vec::new();
+    filled.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;
+    filled.resize(count, T::default());
+    Ok(filled)
+}
+
 impl Table {
-    /// A table for this window; none where it is too large.
-    pub(crate) fn new(window: Window) -> Option<Self> {
-        let count = usize::try_from(window.pages()).ok()?;
+    /// A table for this window, which is the kernel's.
+    pub(crate) fn new(window: Window) -> Result<Self, Error> {
         let mut table = Self {
             window,
-            entries: vec![Entry::default(); count],
-            kept: vec![(0, Entry::default()); count],
+            entries: filled(window)?,
+            kept: filled(window)?,
             // None is kept at first.
             flushes: 1,
-            allocated: vec![false; count],
+            allocated: filled(window)?,
             owner: Owner::Kernel,
         };
         table.reserve_zero();
-        Some(table)
+        Ok(table)
     }
 
     pub(crate) fn window(&self) -> Window {

@@ -9,19 +9,23 @@ use crate::{Access, Argument, BusPage, Errno, Error, HostPage, Mapped, PAGE_SIZE
 fn the_numbers_are_linux_s() {
     assert_eq!([abi::CHECK_EXTENSION, abi::GET_INFO, abi::MAP_DMA], [0x3b65, 0x3b70, 0x3b71]);
     assert_eq!([abi::UNMAP_DMA, abi::ENABLE, abi::DISABLE], [0x3b72, 0x3b73, 0x3b74]);
+    assert_eq!([abi::REGISTER_MEMORY, abi::UNREGISTER_MEMORY], [0x3b75, 0x3b76]);
+    assert_eq!([abi::CREATE_WINDOW, abi::REMOVE_WINDOW], [0x3b77, 0x3b78]);
 }
 
 #[test]
-fn only_one_extension_is_there() {
+fn both_versions_are_extensions() {
     let setting = Setting::attached();
     let ask = |extension| setting.container.ioctl(&setting.caller, abi::CHECK_EXTENSION, Argument::Number(extension));
-    assert_eq!([0, 1, 2, 3, u64::MAX, 1 << 32 | 2].map(ask), [0, 0, 1, 0, 0, 0].map(Ok));
+    assert_eq!([0, 1, 2, 3, 7, u64::MAX, 1 << 32 | 2].map(ask), [0, 0, 1, 0, 1, 0, 0].map(Ok));
 }
 
 #[test]
 fn unknown_commands_are_told_apart() {
     let setting = Setting::enabled();
-    for command in [0, abi::CHECK_EXTENSION - 1, abi::CHECK_EXTENSION + 1, abi::DISABLE + 1, u32::MAX] {
+    let of_second = abi::REGISTER_MEMORY..=abi::REMOVE_WINDOW;
+    let of_nobody = [0, abi::CHECK_EXTENSION - 1, abi::CHECK_EXTENSION + 1, abi::REMOVE_WINDOW + 1, u32::MAX];
+    for command in of_second.chain(of_nobody) {
         let refused = setting.container.ioctl(&setting.caller, command, Argument::Number(0)).unwrap_err();
         assert_eq!((refused, refused.errno()), (Error::Command { command }, Errno::ENOTTY));
     }

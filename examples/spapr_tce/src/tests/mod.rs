@@ -4,6 +4,7 @@
 //! - `failing`: each failure in its turn.
 //! - `bytes`: any bytes as arguments.
 //! - `threads`: four at once.
+//! - `second`: the second version.
 
 mod bytes;
 mod commands;
@@ -11,6 +12,7 @@ mod dma;
 mod failing;
 mod flaws;
 mod model;
+mod second;
 mod states;
 mod threads;
 
