@@ -10,6 +10,7 @@
 //! | [`symbols`] | makes a kernel's symbol table |
 //! | [`staticlib`] | builds the library for kernels in C |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
+//! | [`unwind`] | makes a kernel's unwind table |
 //! | [`verify`] | follows every function without running it |
 //! | [`pieces`] | prints the linker fragment and the guide |
 //! | [`qemu`] | boots an image |
@@ -22,6 +23,7 @@ pub mod console;
 pub mod damage;
 pub mod doctor;
 pub mod image;
+mod kept;
 #[cfg(any(test, feature = "proof"))]
 pub mod left_out;
 mod names;
@@ -32,4 +34,5 @@ mod stack;
 pub mod staticlib;
 pub mod symbols;
 pub mod trace;
+pub mod unwind;
 pub mod verify;

@@ -3,63 +3,18 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::OpenOptions;
-use std::io::{Seek, SeekFrom, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fentry::symbols::{Convention, Function, Symbols, SymbolsError, encode};
-use object::read::elf::{ElfSymbol64, FileHeader, ProgramHeader};
-use object::write::{self, StandardSegment};
-use object::{
-    Architecture, BinaryFormat, Endianness, LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind,
-    elf,
-};
+use object::read::elf::ElfSymbol64;
+use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind, elf};
 
 use crate::image::{self, Image};
+pub use crate::kept::Kept;
+use crate::kept::{Filling, Tables};
 use crate::names;
-
-/// A section that a linker script keeps, and the symbols that it puts around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
-    /// The section's name.
-    pub section: String,
-    /// The symbol at its first byte.
-    pub start: String,
-    /// The symbol behind its last byte.
-    pub stop: String,
-}
-
-impl Kept {
-    /// A section of this name between these symbols.
-    pub fn new(section: &str, start: &str, stop: &str) -> Self {
-        Self { section: section.to_owned(), start: start.to_owned(), stop: stop.to_owned() }
-    }
-
-    /// This, but for what a command line names.
-    pub fn but(self, section: Option<&str>, symbols: Option<&(String, String)>) -> Self {
-        let section = section.map_or(self.section, str::to_owned);
-        let (start, stop) = symbols.cloned().unwrap_or((self.start, self.stop));
-        Self { section, start, stop }
-    }
-
-    /// Two symbols as a command line has them, with a comma between.
-    pub fn symbols_around(text: &str) -> Result<(String, String), String> {
-        match text.split_once(',') {
-            Some((start, stop)) if !start.is_empty() && !stop.is_empty() && !stop.contains(',') => {
-                Ok((start.to_owned(), stop.to_owned()))
-            }
-            _ => Err("expected two names with a comma between them".to_owned()),
-        }
-    }
-
-    /// Where examples/fentry.ld keeps the table.
-    pub fn symbols() -> Self {
-        Self::new(".fentry.symbols", "__fentry_symbols_start", "__fentry_symbols_stop")
-    }
-}
 
 /// Make the symbol table of a linked image: an object file to link, or filled in where the image has room
 ///
@@ -227,11 +182,7 @@ pub fn object_file(contents: &Contents) -> Result<Vec<u8>> {
 
 fn object_file_in(contents: &Contents, kept: &Kept) -> Result<Vec<u8>> {
     let table = encode(&contents.functions, contents.anchor.unwrap_or(0))?;
-    let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
-    let segment = object.segment_name(StandardSegment::Data).to_vec();
-    let section = object.add_section(segment, kept.section.clone().into_bytes(), SectionKind::ReadOnlyData);
-    object.append_section_data(section, &table, 8);
-    object.write().context("the object file cannot be made")
+    kept.object_of(&table)
 }
 
 /// `cargo fentry symbols`: makes the table of one image and writes it where it can be linked.
@@ -281,16 +232,8 @@ pub fn fill(image: &Path, kept: &Kept) -> Result<Filled> {
         let filling = filling(&data, &contents, kept).with_context(|| format!("cannot fill {}", image.display()))?;
         (filling, contents.functions.len(), contents.left_out)
     };
-    let Filling { room, at, table_len, pieces } = filling;
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().write(true).open(image)?;
-        for (at, bytes) in &pieces {
-            file.seek(SeekFrom::Start(*at))?;
-            file.write_all(bytes)?;
-        }
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", image.display()))?;
+    filling.write(image)?;
+    let Filling { room, at, table_len, .. } = filling;
     Ok(Filled { image: image.to_owned(), functions, table_len, room, at, left_out })
 }
 
@@ -313,70 +256,12 @@ impl fmt::Display for Filled {
     }
 }
 
-/// What to write into an image.
-#[derive(Debug)]
-struct Filling {
-    room: u64,
-    at: u64,
-    table_len: usize,
-    /// Bytes by their offset in the file.
-    pieces: Vec<(u64, Vec<u8>)>,
-}
-
 /// Makes the table for an image's room.
 fn filling(data: &[u8], contents: &Contents, kept: &Kept) -> Result<Filling> {
-    let image = image::parse(data)?;
-    let (start, stop) = (image.symbol_by_name(&kept.start), image.symbol_by_name(&kept.stop));
-    let (Some(at), Some(stop)) = (contents.anchor, stop.or(start)) else {
-        bail!("it does not define {} and {}; see examples/fentry.ld for the linker fragment", kept.start, kept.stop);
+    let is_empty_or_ours = |old: &[u8]| match Symbols::in_room(old) {
+        Ok(_) | Err(SymbolsError::Absent) => Ok(()),
+        Err(error) => Err(error.into()),
     };
-    let mut table = encode(&contents.functions, at)?;
-    let table_len = table.len();
-    let room = stop.address().checked_sub(at).with_context(|| format!("{} is before {}", kept.stop, kept.start))?;
-    ensure!(
-        table_len as u64 <= room,
-        "the symbol table has {table_len} bytes, and the image has room for {room}: link with \
-         --defsym=__fentry_symbols_room={table_len} or more"
-    );
-    let offsets = in_file(&image, at, room)?;
-    let old = usize::try_from(offsets.start).ok().zip(usize::try_from(offsets.end).ok());
-    let old = old.and_then(|(start, end)| data.get(start..end)).context("its room is not in the file")?;
-    match Symbols::in_room(old) {
-        Ok(_) | Err(SymbolsError::Absent) => {}
-        Err(error) => bail!("something else is at {at:#x} than an empty room or a symbol table ({error})"),
-    }
-    table.resize(old.len(), 0);
-    let mut pieces = vec![(offsets.start, table)];
-    pieces.extend(as_contents(&image, at, offsets.start));
-    Ok(Filling { room, at, table_len, pieces })
-}
-
-/// Where the file has what is loaded to these addresses.
-fn in_file(image: &Image<'_>, at: u64, bytes: u64) -> Result<Range<u64>> {
-    let endian = image.endian();
-    let loaded = image.elf_program_headers().iter().filter(|segment| segment.p_type(endian) == elf::PT_LOAD);
-    for segment in loaded {
-        let into = at.checked_sub(segment.p_vaddr(endian));
-        let Some(into) = into.filter(|into| into.saturating_add(bytes) <= segment.p_filesz(endian)) else { continue };
-        let start = segment.p_offset(endian).saturating_add(into);
-        return Ok(start..start.saturating_add(bytes));
-    }
-    bail!("its room at {at:#x} has no bytes in the file: keep the section in front of the last data of its segment")
-}
-
-/// GNU ld takes a section of nothing but room for one without contents. It has the bytes in the file all the same, and
-/// objcopy copies them once the section says so: the type to write, and where.
-fn as_contents(image: &Image<'_>, at: u64, offset: u64) -> Option<(u64, Vec<u8>)> {
-    let endian = image.endian();
-    let is_it = |section: &&elf::SectionHeader64<LittleEndian>| {
-        section.sh_type.get(endian) == elf::SHT_NOBITS
-            && section.sh_addr.get(endian) == at
-            && section.sh_offset.get(endian) == offset
-            && section.sh_size.get(endian) > 0
-    };
-    let index = image.elf_section_table().iter().position(|section| is_it(&section))?;
-    let header = image.elf_header();
-    let entry = index as u64 * u64::from(header.e_shentsize(endian));
-    // sh_type follows the four bytes of sh_name.
-    Some((header.e_shoff(endian) + entry + 4, elf::SHT_PROGBITS.0.to_le_bytes().to_vec()))
+    let what = Tables { name: "symbol table", room: "__fentry_symbols_room" };
+    Filling::of(data, kept, what, |at| Ok(encode(&contents.functions, at)?), is_empty_or_ours)
 }

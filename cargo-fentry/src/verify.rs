@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::image;
 use crate::progress::Step;
 use crate::stack::Stack;
+use crate::unwind::UnwindTable;
 
 /// How many findings of one rule are shown, and how many instructions from which control could not be followed.
 const LISTED: usize = 20;
@@ -57,6 +58,12 @@ pub struct VerifyArgs {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
+    /// Write the unwind table of a linked image, as an object file to link
+    #[arg(long, value_name = "FILE", conflicts_with = "unwind_in_place")]
+    unwind_table: Option<PathBuf>,
+    /// Write the unwind table into the image itself, into the room that it was linked with
+    #[arg(long)]
+    unwind_in_place: bool,
     /// List every finding and everything that could not be followed, not only the first of it
     #[arg(long)]
     all: bool,
@@ -68,6 +75,21 @@ fn rule(id: &str) -> Result<Rule, String> {
 
 /// Verifies the image, and prints what was found. Returns whether nothing was that is not waived.
 pub fn run(args: &VerifyArgs) -> Result<bool> {
+    let (is_proven, table) = examine(args)?;
+    if let Some(table) = table {
+        match &args.unwind_table {
+            Some(output) => table.write(output)?,
+            None => table.fill(&args.image)?,
+        }
+        if !args.json {
+            print!("{table}");
+        }
+    }
+    Ok(is_proven)
+}
+
+/// Verifies the image and makes the table that is asked for. The file is no longer in use then.
+fn examine(args: &VerifyArgs) -> Result<(bool, Option<UnwindTable>)> {
     let data = image::map(&args.image)?;
     if !data.starts_with(b"\x7fELF") {
         anyhow::bail!(image::what_else(&data));
@@ -88,6 +110,8 @@ pub fn run(args: &VerifyArgs) -> Result<bool> {
     let flow = Flow::follow(&program, &no_return);
     step.note("frames");
     let cfi = Cfi::of(&flow);
+    let is_wanted = args.unwind_table.is_some() || args.unwind_in_place;
+    let table = is_wanted.then(|| UnwindTable::of(&flow, &cfi, &data, args.unwind_in_place)).transpose()?;
     step.note("rules");
     let mut findings = rules::check(&flow, &cfi);
     let stack = if args.stack || args.entry.is_some() || args.stack_limit.is_some() {
@@ -119,7 +143,7 @@ pub fn run(args: &VerifyArgs) -> Result<bool> {
             print!("{}", stack.display(listed));
         }
     }
-    Ok(report.unwaived().all(|finding| finding.rule.level() != Level::Defect))
+    Ok((report.unwaived().all(|finding| finding.rule.level() != Level::Defect), table))
 }
 
 /// What there is in one of many files.

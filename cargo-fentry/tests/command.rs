@@ -145,6 +145,17 @@ fn verify_tells_how_deep_the_stack_gets_and_fails_where_that_is_too_deep() {
     std::fs::remove_file(&object).unwrap();
 }
 
+#[test]
+fn an_unwind_table_is_made_of_linked_images_only() {
+    let file = |end: &str| std::env::temp_dir().join(format!("fentry-unwind-{}.{end}", std::process::id()));
+    let (object, table) = (file("o"), file("table.o"));
+    std::fs::write(&object, object_of([0xd65f_03c0])).unwrap();
+    let output = run(&["verify", object.to_str().unwrap(), "--unwind-table", table.to_str().unwrap()]);
+    std::fs::remove_file(&object).unwrap();
+    assert!(!output.status.success() && said(&output).contains("made of a linked image"), "{}", said(&output));
+    assert!(!table.exists());
+}
+
 /// An object with one function of these instructions.
 fn object_of<const N: usize>(words: [u32; N]) -> Vec<u8> {
     use object::write::{Object, StandardSection, Symbol, SymbolSection};

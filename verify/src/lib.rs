@@ -36,6 +36,7 @@
 //!
 //! ```text
 //! rules/      the validators: what must hold of every function that may be traced and unwound
+//! table/      the unwind table that a kernel reads while it runs, made of the states
 //! report/     what validators find, and what of it is waived
 //! proof/      what compilers say of their frames, and programs to ask them about (feature `proof`)
 //! cfi/        where the caller's registers are, at each instruction; how two such states differ
@@ -53,6 +54,7 @@ pub mod program;
 pub mod proof;
 pub mod report;
 pub mod rules;
+pub mod table;
 pub mod value;
 
 pub use cfi::Cfi;

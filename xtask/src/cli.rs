@@ -24,6 +24,7 @@ use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::mutants::{self, MutantsArgs};
 use crate::test::stress::{self, StressArgs};
 use crate::test::suite::{self, Selection};
+use crate::test::unwind_proof::{self, UnwindProof};
 use crate::test::verify::{self, VerifyArgs};
 use crate::test::{host, loader};
 use crate::trace::{self, TraceArgs};
@@ -61,6 +62,7 @@ enum Task {
     Trace(TraceArgs),
     InsnProof(InsnProof),
     CfiProof(CfiProof),
+    UnwindProof(UnwindProof),
     FuzzModule(FuzzModuleArgs),
     Corpus(CorpusArgs),
 }
@@ -236,6 +238,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Corpus(args) => corpus::run(&args).map(exit_code),
         Task::InsnProof(args) => insn_proof::run(&args).map(|()| ExitCode::SUCCESS),
         Task::CfiProof(args) => cfi_proof::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::UnwindProof(args) => unwind_proof::run(&args).map(exit_code),
         Task::Guide(args) => pieces::guide(&args).map(|()| ExitCode::SUCCESS),
         Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| ExitCode::SUCCESS),
         Task::Symbols(args) => symbols::run(&args).map(|()| ExitCode::SUCCESS),

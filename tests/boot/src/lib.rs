@@ -7,6 +7,7 @@
 //! | `injection` | functions fail where, and as often as, they are told to |
 //! | `returns*` | hooked returns: results, times, odd endings, load |
 //! | `live_*` | text changes under running CPUs, interrupts and preemption |
+//! | `unwind` | that walks by the unwind table tell the truth, at every instruction |
 //! | `bad_input` | what is not as it should be is refused, and never written |
 //! | `modules` | code that is loaded and unloaded |
 //! | `cost_*` | what all of it costs, in instructions |

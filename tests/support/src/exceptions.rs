@@ -2,7 +2,7 @@
 //! one is reported in full and ends the test.
 
 use crate::vectors::ExceptionFrame;
-use crate::{backtrace, harness, interrupts, percpu};
+use crate::{backtrace, harness, interrupts, percpu, step};
 use core::arch::{asm, global_asm};
 use core::fmt;
 use core::mem::{ManuallyDrop, offset_of};
@@ -16,6 +16,7 @@ const IRQ: u64 = 5;
 pub(crate) extern "C" fn handle(entry: u64, frame: &mut ExceptionFrame) {
     match entry {
         IRQ => interrupts::handle(frame),
+        SYNCHRONOUS if class(frame.esr) == SOFTWARE_STEP && step::handle(frame) => {}
         SYNCHRONOUS if hand_back(frame) => {}
         _ => report(entry, frame),
     }
@@ -212,6 +213,7 @@ fn mask_everything() {
 
 const INSTRUCTION_ABORT: u64 = 0x21;
 const DATA_ABORT: u64 = 0x25;
+const SOFTWARE_STEP: u64 = 0x33;
 
 fn class(esr: u64) -> u64 {
     esr >> 26 & 0x3f
@@ -245,7 +247,7 @@ impl fmt::Display for Syndrome {
             0x2c => f.write_str("floating-point exception"),
             0x2f => f.write_str("SError"),
             0x31 => f.write_str("breakpoint"),
-            0x33 => f.write_str("single step"),
+            SOFTWARE_STEP => f.write_str("single step"),
             0x35 => f.write_str("watchpoint"),
             0x3c => write_brk(f, iss & 0xffff),
             class => write!(f, "exception class {class:#x}"),

@@ -17,10 +17,12 @@
 //! | [`boot`] | from the first instruction to the first line of Rust, on each CPU |
 //! | [`memory`] | page tables, the two alias strategies for text, a walker over the live tables |
 //! | [`vectors`], [`exceptions`] | the exception vectors; faults that are reported and faults that a test expects |
+//! | [`step`] | code that is executed one instruction at a time |
 //! | [`interrupts`] | the GIC, ticks of the timer, masking |
 //! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
 //! | [`platform`], [`mod@engine`] | what fentry asks of a kernel; the engine itself |
 //! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
+//! | [`unwind`] | what fentry's unwinder asks of a kernel |
 //! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`], [`random`] | what their names say |
 //!
 //! It does not: run anything at EL0, switch tasks, power CPUs down, or run on any other board.
@@ -46,6 +48,8 @@ pub mod platform;
 pub mod random;
 pub mod registers;
 pub mod smp;
+pub mod step;
+pub mod unwind;
 pub mod vectors;
 
 pub use engine::engine;

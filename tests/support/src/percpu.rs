@@ -23,6 +23,8 @@ pub struct PerCpu {
     pub(crate) stack_reserve: AtomicU64,
     pub(crate) stack_top: AtomicU64,
     pub(crate) emergency_top: AtomicU64,
+    /// Of the stack for handlers that want one of their own.
+    pub(crate) handler_top: AtomicU64,
     /// fentry's words for what runs on this CPU: there are no tasks to switch between. Not first, so that a stub which forgets
     /// the offset reaches another field.
     pub trace: TraceContext,
@@ -52,6 +54,7 @@ impl PerCpu {
             stack_reserve: AtomicU64::new(0),
             stack_top: AtomicU64::new(0),
             emergency_top: AtomicU64::new(0),
+            handler_top: AtomicU64::new(0),
             trace: TraceContext::new(),
             shadow_start: AtomicU64::new(0),
             catch: AtomicPtr::new(core::ptr::null_mut()),
@@ -92,6 +95,8 @@ pub(crate) struct Stacks {
     thread: [u8; 64 * PAGE],
     emergency_guard: [u8; PAGE],
     emergency: [u8; 8 * PAGE],
+    handler_guard: [u8; PAGE],
+    handler: [u8; 8 * PAGE],
     shadow_guard: [u8; PAGE],
     shadow: [u8; 2 * PAGE],
 }
@@ -104,6 +109,8 @@ pub(crate) static mut STACKS: [Stacks; MAX_CPUS] = [const {
         thread: [0; 64 * PAGE],
         emergency_guard: [0; PAGE],
         emergency: [0; 8 * PAGE],
+        handler_guard: [0; PAGE],
+        handler: [0; 8 * PAGE],
         shadow_guard: [0; PAGE],
         shadow: [0; 2 * PAGE],
     }
@@ -153,9 +160,11 @@ pub(crate) fn init() {
         let own = stacks.wrapping_add(cpu).addr();
         let thread = own + offset_of!(Stacks, thread);
         let emergency = own + offset_of!(Stacks, emergency);
+        let handler = own + offset_of!(Stacks, handler);
         block.stack_reserve.store(thread as u64 + RESERVE, Ordering::Relaxed);
         block.stack_top.store((thread + 64 * PAGE) as u64, Ordering::Relaxed);
         block.emergency_top.store((emergency + 8 * PAGE) as u64, Ordering::Relaxed);
+        block.handler_top.store((handler + 8 * PAGE) as u64, Ordering::Relaxed);
         block.shadow_start.store((own + SHADOW_OFFSET) as u64, Ordering::Relaxed);
     }
     let boot = &BLOCKS[0];
@@ -171,6 +180,16 @@ pub(crate) fn install(block: &'static PerCpu) {
     unsafe { asm!("msr tpidr_el1, {}", in(reg) &raw const *block, options(nostack, preserves_flags)) };
 }
 
+/// The stack of a CPU's thread.
+///
+/// # Panics
+///
+/// There is no such CPU.
+pub fn thread_stack(cpu: usize) -> Range<u64> {
+    let [reserve, top] = [&of(cpu).stack_reserve, &of(cpu).stack_top].map(|bound| bound.load(Ordering::Relaxed));
+    reserve - RESERVE..top
+}
+
 /// The stack that `address` is on.
 pub fn stack_around(address: u64) -> Option<Range<u64>> {
     let stacks = (&raw const STACKS).cast::<Stacks>();
@@ -178,8 +197,9 @@ pub fn stack_around(address: u64) -> Option<Range<u64>> {
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
         let base = stacks.wrapping_add(cpu).addr();
         let thread = base + offset_of!(Stacks, thread)..base + offset_of!(Stacks, emergency_guard);
-        let emergency = base + offset_of!(Stacks, emergency)..base + offset_of!(Stacks, shadow_guard);
-        [thread, emergency]
+        let emergency = base + offset_of!(Stacks, emergency)..base + offset_of!(Stacks, handler_guard);
+        let handler = base + offset_of!(Stacks, handler)..base + offset_of!(Stacks, shadow_guard);
+        [thread, emergency, handler]
     });
     let mut all = core::iter::once(boot).chain(own).map(|stack| stack.start as u64..stack.end as u64);
     all.find(|stack| stack.contains(&address))
@@ -190,7 +210,8 @@ pub(crate) fn guard_pages() -> impl Iterator<Item = usize> {
     let stacks = (&raw const STACKS).cast::<Stacks>();
     let own = (0..MAX_CPUS).flat_map(move |cpu| {
         let base = stacks.wrapping_add(cpu).addr();
-        [base, base + offset_of!(Stacks, emergency_guard), base + offset_of!(Stacks, shadow_guard)]
+        let guards = [offset_of!(Stacks, emergency_guard), offset_of!(Stacks, handler_guard)];
+        [base, base + guards[0], base + guards[1], base + offset_of!(Stacks, shadow_guard)]
     });
     core::iter::once((&raw const __boot_stack_guard).addr()).chain(own)
 }

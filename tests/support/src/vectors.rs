@@ -11,9 +11,11 @@
 //! A synchronous exception may mean that the stack is used up. Its vector looks at SP first, with one register saved in
 //! TPIDRRO_EL0, and moves to the CPU's emergency stack where there is too little left.
 
-use crate::percpu::PerCpu;
+use crate::percpu::{self, PerCpu};
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+use fentry::PtRegs;
 
 /// The registers of what was interrupted.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,58 @@ const _: () = assert!(size_of::<ExceptionFrame>().is_multiple_of(16), "SP stays 
 unsafe extern "C" {
     /// The table.
     static support_vectors: [u8; 0x800];
+    /// Where the handler returns.
+    static support_handled: u8;
+}
+
+/// The address where a handler returns, with its [`ExceptionFrame`] at SP.
+pub(crate) fn handled() -> u64 {
+    (&raw const support_handled).addr() as u64
+}
+
+impl ExceptionFrame {
+    /// The registers as fentry has them.
+    pub fn pt_regs(&self) -> PtRegs {
+        PtRegs { regs: self.x, sp: self.sp, pc: self.elr, pstate: self.spsr }
+    }
+}
+
+// So the frame begins with them.
+const _: () = assert!(
+    offset_of!(ExceptionFrame, x) == offset_of!(PtRegs, regs)
+        && offset_of!(ExceptionFrame, sp) == offset_of!(PtRegs, sp)
+        && offset_of!(ExceptionFrame, elr) == offset_of!(PtRegs, pc)
+        && offset_of!(ExceptionFrame, spsr) == offset_of!(PtRegs, pstate)
+);
+
+/// Calls `f` on the stack that this CPU has for handlers.
+///
+/// # Safety
+///
+/// 1. Nothing else runs on that stack.
+pub unsafe fn on_handler_stack(frame: &ExceptionFrame, f: extern "C" fn(&ExceptionFrame)) {
+    // SAFETY: the stack is this CPU's, and by our caller's promise nothing runs on it.
+    unsafe { call_on(frame, f, percpu::this().handler_top.load(Ordering::Relaxed)) }
+}
+
+/// Calls `f` with `frame` on the stack that ends at `top`.
+///
+/// # Safety
+///
+/// 1. There is a stack, which nothing runs on.
+#[unsafe(naked)]
+unsafe extern "C" fn call_on(frame: &ExceptionFrame, f: extern "C" fn(&ExceptionFrame), top: u64) {
+    core::arch::naked_asm!(
+        "hint #25", // PACIASP
+        "stp x29, x30, [sp, #-16]!",
+        "mov x29, sp", // by which a walk finds back
+        "mov sp, x2",
+        "blr x1",
+        "mov sp, x29",
+        "ldp x29, x30, [sp], #16",
+        "hint #29", // AUTIASP
+        "ret",
+    )
 }
 
 /// Makes the running CPU use these vectors.
@@ -173,6 +227,8 @@ support_save:
 
     mov     x1, sp                          // x0 = number, x1 = frame
     bl      {handler}
+    .global support_handled
+support_handled:
 
     .if {FP}
     add     x4, sp, #{Q}

@@ -228,7 +228,7 @@ impl<'data> Program<'data> {
     }
 
     /// The words of a section.
-    fn section_range(&self, section: SectionId) -> Range<u32> {
+    pub(crate) fn section_range(&self, section: SectionId) -> Range<u32> {
         self.texts.get(section.0 as usize).map_or(0..0, |text| text.first..text.first + text.words)
     }
 

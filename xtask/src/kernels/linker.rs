@@ -1,7 +1,7 @@
 //! The linker of the kernels: rust-lld, run twice where the kernel keeps a place for its own symbol table.
 //!
 //! The first link gives every function its address. A table of those is made, and the second link puts it into the
-//! image. The linker script has the table after all text, so no function moves; that is checked, and where one did move
+//! image. Where the image has room for an unwind table, that is filled in at the end. The linker script has the table after all text, so no function moves; that is checked, and where one did move
 //! the table is made anew, a few times at most.
 
 use std::ffi::{OsStr, OsString};
@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 use cargo_fentry::symbols::{self, Contents};
+use cargo_fentry::unwind;
 
 /// The name under which this program is a linker. Its end tells rustc which kind of command line to write.
 pub(crate) const NAME: &str = "fentry-ld";
@@ -66,10 +67,14 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         }
         let linked = table_contents(&output)?.context("the second link lost the symbol table's place")?;
         if linked == contents {
-            if unstripped.len() == args.len() {
-                return Ok(ExitCode::SUCCESS);
+            // What is stripped of its debug information only still has the functions.
+            if unstripped.len() != args.len() {
+                let status = link(&args, Some(&table))?;
+                if !status.success() {
+                    return Ok(exit_code(status));
+                }
             }
-            return link(&args, Some(&table)).map(exit_code);
+            return unwind::fill_in(&output).map(|_| ExitCode::SUCCESS);
         }
         contents = linked;
     }

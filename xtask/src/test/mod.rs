@@ -11,4 +11,5 @@ mod names;
 pub(crate) mod packages;
 pub(crate) mod stress;
 pub(crate) mod suite;
+pub(crate) mod unwind_proof;
 pub(crate) mod verify;

@@ -99,7 +99,7 @@ impl Iterator for Frames<'_> {
 
 /// The hooked calls that a walk has not come to yet.
 #[derive(Clone, Debug)]
-struct Hooked<'a> {
+pub(super) struct Hooked<'a> {
     context: &'a TraceContext,
     /// The address of the last frame that it came to. Not how many it is past: whoever walks may be hooked itself.
     last: usize,
@@ -107,12 +107,25 @@ struct Hooked<'a> {
 }
 
 impl<'a> Hooked<'a> {
-    const fn of(context: &'a TraceContext, stub: TextAddr) -> Self {
+    pub(super) const fn of(context: &'a TraceContext, stub: TextAddr) -> Self {
         Self { context, last: usize::MAX, stub: stub.get() }
     }
 
+    /// Returns where the function really returns that was called, or returns, with this SP.
+    pub(super) fn of_sp(&self, sp: u64) -> Option<u64> {
+        // Where several hooks nest at one function, all but the outermost return to the stub. What returns nowhere is in the
+        // making.
+        let is_it = |frame: &FrameRef<'_>| frame.sp() == sp && ![0, self.stub].contains(&frame.return_address());
+        self.context.calls.iter().find(is_it).map(|frame| frame.return_address())
+    }
+
+    /// The return stub.
+    pub(super) const fn stub(&self) -> u64 {
+        self.stub
+    }
+
     /// Returns where the function whose frame record is at `record`, on the stack that ends at `end`, really returns.
-    fn original(&mut self, address: u64, record: u64, end: u64) -> u64 {
+    pub(super) fn original(&mut self, address: u64, record: u64, end: u64) -> u64 {
         if address != self.stub {
             return address;
         }
@@ -133,7 +146,7 @@ impl<'a> Hooked<'a> {
 
 /// Takes the pointer authentication code off a return address (XPACLRI, a NOP on CPUs without it).
 #[cfg(target_arch = "aarch64")]
-fn strip(signed: u64) -> u64 {
+pub(super) fn strip(signed: u64) -> u64 {
     let plain: u64;
     // SAFETY: changes x30 only, which is declared.
     unsafe {
@@ -144,7 +157,7 @@ fn strip(signed: u64) -> u64 {
 
 /// A host's tests have no signed addresses.
 #[cfg(not(target_arch = "aarch64"))]
-const fn strip(signed: u64) -> u64 {
+pub(super) const fn strip(signed: u64) -> u64 {
     signed
 }
 

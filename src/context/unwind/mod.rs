@@ -1,0 +1,68 @@
+//! From a place in the kernel to its callers.
+//!
+//! [`Frames`] follows frame records and needs nothing but a stack. Where code was interrupted in a prologue, an epilogue or a
+//! leaf, the record of the running function is not there, and the walk leaves out its caller.
+//!
+//! An [`UnwindTable`] says, for each instruction of the kernel, where the caller is. `cargo fentry verify` makes it of the
+//! linked image, by following every function; no compiler's debug information is believed.
+//!
+//! [`Unwinder`] walks by such tables and says of each frame whether it is truly the caller of the one before: it compares what
+//! a row says of x29 with what is there, and looks for the call before each return address. Of the engine's own stubs, which
+//! are partly generated while the kernel runs, it knows by following their instructions.
+//!
+//! # The rows
+//! A [`Row`] holds before its instruction. The canonical frame address (CFA) is what SP was at the function's entry, and so
+//! what it is in the caller behind the call (AADWARF64 4.4).
+//!
+//! ```text
+//!     stp x29, x30, [sp, #-32]!   CFA = SP        the return address in x30
+//!     mov x29, sp                 CFA = SP + 32   the return address at CFA - 24, the caller's x29 at CFA - 32 and in x29
+//!     ...                         CFA = SP + 32   the same, and x29 = CFA - 32
+//!     ldp x29, x30, [sp], #32
+//!     ret                         CFA = SP        the return address in x30
+//! ```
+//!
+//! # The table's form
+//! All numbers are little-endian. `n` is the number of pieces of text, `s` that of different rows, `r` the length of the lists.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 4 | the magic `funw` |
+//! | 4 | the version of this form, 1 |
+//! | 8 | the base: the lowest address that it is about, as linked |
+//! | 8 | the anchor: the table's own address, as linked, or 0 where it isn't known |
+//! | 4 | how many bytes of text it is about, from the base on |
+//! | 4 | `n` |
+//! | 4 | `s`, 65,536 at most |
+//! | 4 | `r` |
+//! | 4 | where the wide lists begin among the lists |
+//! | 4 | `w`, 2 or 4: the width of a list's place |
+//! | 4 `n` | where each piece starts, in bytes from the base, ascending from 0; it ends where the next one starts |
+//! | `w n` | the place of each piece's list, in units of two bytes |
+//! | 10 `s` | the rows |
+//! | `r` | the lists: of a narrow one a byte for how many entries it has, one for the first one's row, and then for each other one a byte for how many words it begins behind the piece's start, and one for its row; of a wide one, two bytes for each of these |
+//!
+//! A piece is a function, a part of one, or a gap. Those whose rows change in the same places share a list. The 10 bytes of a
+//! row are a byte of flags, one for a register or a reason, and four times two bytes, in units of eight bytes: what is to be
+//! added for the CFA, and how far below the CFA are the address in x29, the caller's x29 and the return address.
+
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+mod encode;
+mod header;
+mod own;
+mod records;
+mod row;
+mod table;
+#[cfg(test)]
+mod tests;
+mod unwinder;
+mod verdict;
+
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+pub use encode::{Piece, UnwindEncodeError, encode};
+pub use header::UnwindTableError;
+pub use records::Frames;
+pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
+pub use table::UnwindTable;
+pub use unwinder::{Stacks, Unwinder};
+pub use verdict::{Doubt, FoundBy, Frame};
