@@ -486,8 +486,8 @@
 //! }
 //! ```
 //!
-//! [`Unwinder::here`](crate::context::unwind::Unwinder::here) begins with the caller, and
-//! [`Unwinder::of_call`](crate::context::unwind::Unwinder::of_call) with the function whose callsite has called a callback.
+//! `Unwinder::here` begins with the caller, and [`Unwinder::of_call`](crate::context::unwind::Unwinder::of_call) with the function
+//! whose callsite has called a callback.
 //! Without a table (`&[]`) the same walk goes by frame records, and is sure of none but the first. Whoever acts upon a trace asks
 //! [`is_complete`](crate::context::unwind::Unwinder::is_complete) at its end. What the kernel does for it:
 //!

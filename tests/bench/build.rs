@@ -73,6 +73,8 @@ fn generate(script: &str) -> Result<(), String> {
     write("layout.rs", layout.map(|constant| format!("pub(crate) const {constant};\n")).concat())?;
     let linker_script = write("linker.ld", changed(script)?)?;
     println!("cargo::rustc-link-arg-bins=-T{}", linker_script.display());
+    // With an unwind table, for walks.
+    println!("cargo::rustc-link-arg-bins=--defsym=__fentry_unwind_wanted=1");
     Ok(())
 }
 

@@ -22,6 +22,7 @@ mod calls;
 mod counted;
 mod kernel;
 mod patching;
+mod walks;
 
 support::boot_tests! {
     growth_of_init,
@@ -31,6 +32,7 @@ support::boot_tests! {
     growth_of_lookups,
     memory,
     calls,
+    walks,
     code,
 }
 
@@ -39,3 +41,4 @@ use patching::{
     growth_of_all_at_once, growth_of_filters_by_name, growth_of_init, growth_of_lookups, growth_of_one_registration,
     memory,
 };
+use walks::walks;
