@@ -8,7 +8,7 @@
 //! |---|---|
 //! | One CPU | [1 the dependency](#1-the-dependency), [2 the compiler's flags](#2-the-compilers-flags), [3 the linker script](#3-the-linker-script), [4 the platform](#4-the-platform), [5 init](#5-init), [6 the first trace](#6-the-first-trace) |
 //! | then | [7 names](#7-names), [8 several CPUs](#8-several-cpus), [9 preemption](#9-preemption), [10 returns](#10-returns), [11 a trace to take home](#11-a-trace-to-take-home) |
-//! | to look up | [when it hangs](#when-it-hangs), [arguments](#arguments), [counters and tracers](#counters-and-tracers), [what is never traced](#what-is-never-traced), [calling conventions](#calling-conventions), [text that changes](#text-that-changes), [kernels in C](#kernels-in-c), [modules](#where-modules-may-be), [what it costs](#what-it-costs), [the linker](#the-linker) |
+//! | to look up | [when it hangs](#when-it-hangs), [arguments](#arguments), [counters and tracers](#counters-and-tracers), [stack traces that are true](#stack-traces-that-are-true), [errors on purpose](#errors-on-purpose), [what is never traced](#what-is-never-traced), [calling conventions](#calling-conventions), [text that changes](#text-that-changes), [kernels in C](#kernels-in-c), [modules](#where-modules-may-be), [what it costs](#what-it-costs), [the linker](#the-linker) |
 //!
 //! # 1. The dependency
 //! ```toml
