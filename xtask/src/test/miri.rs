@@ -88,7 +88,7 @@ const IN_THE_SUITE: [&str; 15] = [
     "recorded::",
     "tests::bug::",
     "tests::failing::",
-    "tests::model::",
+    "tests::model::short_memory_",
     "tests::operations::",
     "tests::shrinking::",
 ];

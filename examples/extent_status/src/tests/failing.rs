@@ -6,7 +6,7 @@ use crate::Allocated;
 use crate::Status::{Delayed, Unwritten, Written};
 
 /// How many sequences, and how many operations in each.
-const SEQUENCES: (u64, u32) = if cfg!(miri) { (1, 5) } else { (40, 60) };
+const SEQUENCES: (u64, u32) = if cfg!(miri) { (1, 4) } else { (40, 60) };
 
 #[test]
 fn any_one_allocation_can_fail() {

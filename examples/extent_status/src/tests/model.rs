@@ -11,7 +11,7 @@ use crate::{Allocated, Blocks, Extent, MAX_BLOCKS, Status};
 const BLOCKS: u32 = 64;
 
 /// How many operations, in all runs together.
-const OPERATIONS: u32 = if cfg!(miri) { 96 } else { 1_000_000 };
+const OPERATIONS: u32 = if cfg!(miri) { 40 } else { 1_000_000 };
 
 /// Whether the tree may know less than it was told: memory fails, or the shrinker takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
