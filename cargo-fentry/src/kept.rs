@@ -8,7 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::write::{self, StandardSegment};
-use object::{Architecture, BinaryFormat, Endianness, LittleEndian, Object, ObjectSymbol, SectionKind, elf};
+use object::{
+    Architecture, BinaryFormat, Endianness, LittleEndian, Object, ObjectSymbol, RelocationFlags, SectionKind,
+    SymbolFlags, SymbolKind, SymbolScope, elf,
+};
 
 use crate::image::{self, Image};
 
@@ -55,14 +58,58 @@ impl Kept {
     pub fn unwind() -> Self {
         Self::new(".fentry.unwind", "__fentry_unwind_start", "__fentry_unwind_stop")
     }
+}
 
-    /// An object file with this table in the section, to link.
-    pub(crate) fn object_of(&self, table: &[u8]) -> Result<Vec<u8>> {
-        let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
-        let segment = object.segment_name(StandardSegment::Data).to_vec();
-        let section = object.add_section(segment, self.section.clone().into_bytes(), SectionKind::ReadOnlyData);
+/// A table to link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToLink<'a> {
+    pub(crate) kept: &'a Kept,
+    pub(crate) table: &'a [u8],
+    /// What the linker is to write into it.
+    pub(crate) distance: Option<&'a Distance>,
+}
+
+/// Eight bytes of a table that say how far an address is from the table's own: only the linker knows where it puts the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Distance {
+    /// Where in the table.
+    pub(crate) at: u64,
+    /// A symbol that the linker knows, and how far behind it the address is.
+    pub(crate) symbol: String,
+    pub(crate) behind: i64,
+}
+
+/// An object file with tables in their sections, to link.
+pub(crate) fn object_of(tables: &[ToLink<'_>]) -> Result<Vec<u8>> {
+    let mut object = write::Object::new(BinaryFormat::Elf, Architecture::Aarch64, Endianness::Little);
+    let segment = object.segment_name(StandardSegment::Data).to_vec();
+    for &ToLink { kept, table, distance } in tables {
+        let name = kept.section.clone().into_bytes();
+        let section = object.add_section(segment.clone(), name, SectionKind::ReadOnlyData);
         object.append_section_data(section, table, 8);
-        object.write().context("the object file cannot be made")
+        if let Some(Distance { at, symbol, behind }) = distance {
+            let symbol = object.add_symbol(undefined(symbol));
+            let r_type = elf::R_AARCH64_PREL64;
+            // It is the distance from the place, which is behind the table's start.
+            let addend = behind + *at as i64;
+            let flags = RelocationFlags::Elf { r_type };
+            object.add_relocation(section, write::Relocation { offset: *at, symbol, addend, flags })?;
+        }
+    }
+    object.write().context("the object file cannot be made")
+}
+
+/// A symbol that another file defines.
+fn undefined(name: &str) -> write::Symbol {
+    write::Symbol {
+        name: name.as_bytes().to_vec(),
+        value: 0,
+        size: 0,
+        kind: SymbolKind::Unknown,
+        scope: SymbolScope::Unknown,
+        weak: false,
+        section: write::SymbolSection::Undefined,
+        flags: SymbolFlags::None,
     }
 }
 

@@ -13,17 +13,20 @@ use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, SectionKind, Sym
 
 use crate::image::{self, Image};
 pub use crate::kept::Kept;
-use crate::kept::{Filling, Tables};
+use crate::kept::{Filling, Tables, ToLink, object_of};
 use crate::names;
+use crate::unwind::UnwindTable;
 
-/// Make the symbol table of a linked image: an object file to link, or filled in where the image has room
+/// Make the symbol table of a linked image, and its unwind table: an object file to link, or filled in where the image has room
 ///
 /// For a kernel with a build of its own: link it, run this on the image, and link it again with the object file added; or
 /// link it with room for the table (--defsym=__fentry_symbols_room=64K, before the fragment), and run this with
-/// --in-place. The linker script must keep the section `.fentry.symbols` after all text.
+/// --in-place. The linker script must keep the section `.fentry.symbols` after all text. With --unwind the same goes for
+/// `.fentry.unwind`, behind that, and __fentry_unwind_room.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo fentry symbols kernel.elf -o symbols.o\n  \
-                        cargo fentry symbols --in-place kernel.elf")]
+                        cargo fentry symbols --unwind kernel.elf -o tables.o\n  \
+                        cargo fentry symbols --in-place --unwind kernel.elf")]
 pub struct SymbolsArgs {
     /// The linked image
     image: PathBuf,
@@ -33,6 +36,9 @@ pub struct SymbolsArgs {
     /// Write the table into the image itself, into the room that it was linked with
     #[arg(long)]
     in_place: bool,
+    /// Make the unwind table, too, which says where the caller is at each instruction
+    #[arg(long)]
+    unwind: bool,
     /// The section that the linker script keeps for the table [default: .fentry.symbols]
     #[arg(long, value_name = "NAME")]
     section: Option<String>,
@@ -175,35 +181,44 @@ fn candidate(image: &Image<'_>, symbol: &ElfSymbol64<'_, '_, LittleEndian>) -> O
     })
 }
 
-/// The table for `contents` as an object file to link.
-pub fn object_file(contents: &Contents) -> Result<Vec<u8>> {
-    object_file_in(contents, &Kept::symbols())
+/// The table for `contents` as an object file to link, and with it the unwind table, if there is one.
+pub fn object_file(contents: &Contents, unwind: Option<&UnwindTable>) -> Result<Vec<u8>> {
+    object_file_in(contents, &Kept::symbols(), unwind)
 }
 
-fn object_file_in(contents: &Contents, kept: &Kept) -> Result<Vec<u8>> {
+fn object_file_in(contents: &Contents, kept: &Kept, unwind: Option<&UnwindTable>) -> Result<Vec<u8>> {
     let table = encode(&contents.functions, contents.anchor.unwrap_or(0))?;
-    kept.object_of(&table)
+    let mut tables = vec![ToLink { kept, table: &table, distance: None }];
+    let kept = Kept::unwind();
+    let unwind = unwind.map(|unwind| unwind.to_link(&kept)).transpose()?;
+    tables.extend(unwind);
+    object_of(&tables)
 }
 
 /// `cargo fentry symbols`: makes the table of one image and writes it where it can be linked.
 pub fn run(args: &SymbolsArgs) -> Result<()> {
     let kept = Kept::symbols().but(args.section.as_deref(), args.symbols.as_ref());
+    let unwind = args.unwind.then(|| UnwindTable::of_image(&args.image)).transpose()?;
     match &args.output {
-        Some(output) => write_object(&args.image, output, &kept),
+        Some(output) => write_object(&args.image, output, &kept, unwind.as_ref())?,
         None => {
+            // Both are known to fit before one is written.
+            let filling = unwind.as_ref().map(|unwind| unwind.filling(&args.image)).transpose()?;
             println!("{}", fill(&args.image, &kept)?);
-            Ok(())
+            filling.map_or(Ok(()), |filling| filling.write(&args.image))?;
         }
     }
+    unwind.iter().for_each(|unwind| print!("{unwind}"));
+    Ok(())
 }
 
-/// Makes the table of an image and writes it.
-pub fn write_object(image: &Path, output: &Path, kept: &Kept) -> Result<()> {
+/// Makes the table of an image and writes it as an object file, with the unwind table, if there is one.
+pub fn write_object(image: &Path, output: &Path, kept: &Kept, unwind: Option<&UnwindTable>) -> Result<()> {
     let data = image::map(image)?;
     let contents = read_image_with(&data, kept).with_context(|| format!("cannot use {}", image.display()))?;
     let has_functions = !contents.functions.is_empty();
     ensure!(has_functions, "{} has no symbols of functions: give the image as it was before strip", image.display());
-    let object = object_file_in(&contents, kept)?;
+    let object = object_file_in(&contents, kept, unwind)?;
     std::fs::write(output, &object).with_context(|| format!("cannot write {}", output.display()))?;
     println!("{}: {} functions, {} bytes", output.display(), contents.functions.len(), object.len());
     contents.left_out.iter().for_each(|left_out| println!("note: {left_out}"));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::image;
 use crate::progress::Step;
 use crate::stack::Stack;
-use crate::unwind::UnwindTable;
+use crate::unwind::{ModuleTable, UnwindTable};
 
 /// How many findings of one rule are shown, and how many instructions from which control could not be followed.
 const LISTED: usize = 20;
@@ -61,7 +61,8 @@ pub struct VerifyArgs {
     /// Write the unwind table of a linked image, as an object file to link
     #[arg(long, value_name = "FILE", conflicts_with = "unwind_in_place")]
     unwind_table: Option<PathBuf>,
-    /// Write the unwind table into the image itself, into the room that it was linked with
+    /// Write the unwind table into the image itself, into the room that it was linked with; or into a relocatable object, which
+    /// gets a section more, that fentry's loader reads
     #[arg(long)]
     unwind_in_place: bool,
     /// List every finding and everything that could not be followed, not only the first of it
@@ -77,19 +78,40 @@ fn rule(id: &str) -> Result<Rule, String> {
 pub fn run(args: &VerifyArgs) -> Result<bool> {
     let (is_proven, table) = examine(args)?;
     if let Some(table) = table {
-        match &args.unwind_table {
-            Some(output) => table.write(output)?,
-            None => table.fill(&args.image)?,
+        match (&table, &args.unwind_table) {
+            (Table::Image(table), Some(output)) => table.write(output)?,
+            (Table::Image(table), None) => table.fill(&args.image)?,
+            (Table::Module(table), _) => table.add_to(&args.image)?,
         }
-        if !args.json {
-            print!("{table}");
+        match table {
+            _ if args.json => {}
+            Table::Image(table) => print!("{table}"),
+            Table::Module(table) => print!("{table}"),
         }
     }
     Ok(is_proven)
 }
 
+/// The unwind table that is asked for.
+enum Table {
+    Image(UnwindTable),
+    /// To be put into the object.
+    Module(ModuleTable),
+}
+
+impl Table {
+    fn of(args: &VerifyArgs, flow: &Flow<'_>, cfi: &Cfi) -> Result<Option<Self>> {
+        let is_module = flow.program().image().is_relocatable();
+        Ok(match (&args.unwind_table, args.unwind_in_place) {
+            (None, false) => None,
+            (None, true) if is_module => Some(Self::Module(ModuleTable::of(flow, cfi)?)),
+            _ => Some(Self::Image(UnwindTable::of(flow, cfi)?)),
+        })
+    }
+}
+
 /// Verifies the image and makes the table that is asked for. The file is no longer in use then.
-fn examine(args: &VerifyArgs) -> Result<(bool, Option<UnwindTable>)> {
+fn examine(args: &VerifyArgs) -> Result<(bool, Option<Table>)> {
     let data = image::map(&args.image)?;
     if !data.starts_with(b"\x7fELF") {
         anyhow::bail!(image::what_else(&data));
@@ -110,8 +132,7 @@ fn examine(args: &VerifyArgs) -> Result<(bool, Option<UnwindTable>)> {
     let flow = Flow::follow(&program, &no_return);
     step.note("frames");
     let cfi = Cfi::of(&flow);
-    let is_wanted = args.unwind_table.is_some() || args.unwind_in_place;
-    let table = is_wanted.then(|| UnwindTable::of(&flow, &cfi, &data, args.unwind_in_place)).transpose()?;
+    let table = Table::of(args, &flow, &cfi)?;
     step.note("rules");
     let mut findings = rules::check(&flow, &cfi);
     let stack = if args.stack || args.entry.is_some() || args.stack_limit.is_some() {

@@ -7,5 +7,7 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-T{here}/../../linker.ld");
         // What no function calls is kept as well, as in a kernel that loads modules: more than a thousand callsites.
         println!("cargo::rustc-link-arg-bins=--no-gc-sections");
+        // Where the caller is at each instruction, for stack traces that are true (xtask/src/kernels/linker.rs).
+        println!("cargo::rustc-link-arg-bins=--defsym=__fentry_unwind_wanted=1");
     }
 }

@@ -5,6 +5,7 @@ use super::regions::RegionError;
 use super::reloc::RelocError;
 use crate::address::TextAddr;
 use crate::callsite::Refusal;
+use crate::context::unwind::UnplacedError;
 use crate::insn::EncodeError;
 use crate::platform::CpuTimeout;
 use alloc::collections::TryReserveError;
@@ -122,6 +123,9 @@ pub enum LoadError {
     /// An entry of `__patchable_function_entries` that no relocation fills.
     #[error("The patchable entry at {offset:#x} of section {section} names no function")]
     EmptyEntry { section: usize, offset: u64 },
+    /// The object's unwind table is wrong.
+    #[error("{0}")]
+    UnwindTable(#[source] UnplacedError),
     /// The segment's veneers are used up.
     #[error("The {entries} veneers of the {segment} are used up")]
     PltFull { segment: Segment, entries: usize },
@@ -225,6 +229,15 @@ pub enum SectionCause {
 impl From<TryReserveError> for LoadError {
     fn from(_: TryReserveError) -> Self {
         Self::Heap
+    }
+}
+
+impl From<UnplacedError> for LoadError {
+    fn from(error: UnplacedError) -> Self {
+        match error {
+            UnplacedError::Heap => Self::Heap,
+            error => Self::UnwindTable(error),
+        }
     }
 }
 

@@ -274,15 +274,33 @@ impl<'a, 'k> Linking<'a, 'k> {
 
     /// Finds the entry that a relocation fills, and its segment; what is in no text is refused with the text's own.
     fn entry(&self, section: &Section<'_>, relocation: &Relocation) -> Result<(u64, Segment), LoadError> {
-        let Relocation { offset, kind, symbol, .. } = *relocation;
-        let number = kind.number();
-        if !ENTRY_KINDS.contains(&number) {
-            let (section, symbol) = (section.own_name()?, self.object.symbol_name(symbol)?);
-            return Err(LoadError::UnknownRelocation { section, offset, number, symbol });
+        if !ENTRY_KINDS.contains(&relocation.kind.number()) {
+            return Err(self.unknown_relocation(section, relocation)?);
         }
-        let entry = self.address(self.target(section, relocation)?);
+        let entry = self.address_in(section, relocation)?;
         let in_init = self.placed.range(Segment::InitText).contains(TextAddr::new(entry));
         Ok((entry, if in_init { Segment::InitText } else { Segment::Text }))
+    }
+
+    /// The addresses of the text, init text left aside.
+    pub(super) fn text(&self) -> TextRange {
+        self.placed.range(Segment::Text)
+    }
+
+    /// The address that a relocation of a section that isn't placed refers to.
+    pub(super) fn address_in(&self, section: &Section<'_>, relocation: &Relocation) -> Result<u64, LoadError> {
+        Ok(self.address(self.target(section, relocation)?))
+    }
+
+    /// The error for a relocation of a kind that has no meaning there.
+    pub(super) fn unknown_relocation(
+        &self,
+        section: &Section<'_>,
+        relocation: &Relocation,
+    ) -> Result<LoadError, LoadError> {
+        let Relocation { offset, kind, symbol, .. } = *relocation;
+        let (section, symbol) = (section.own_name()?, self.object.symbol_name(symbol)?);
+        Ok(LoadError::UnknownRelocation { section, offset, number: kind.number(), symbol })
     }
 
     /// Checks that every entry of a segment is an instruction's address there. Whether it is a callsite's is left to whoever

@@ -13,7 +13,9 @@ use super::place::{KeptMemory, Placed};
 use super::regions::NewRegion;
 use super::resolve::{SymbolValues, functions};
 use super::tables::LinkTables;
+use super::unwind::{self, ModuleTable};
 use crate::address::{TextAddr, TextRange};
+use crate::context::unwind::UnwindTable;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -40,6 +42,7 @@ pub struct Module<'k> {
     exit: Option<TextAddr>,
     callsites: Vec<u64>,
     stub_veneers: Option<TextRange>,
+    unwind_table: Option<ModuleTable>,
 }
 
 impl Module<'_> {
@@ -81,6 +84,34 @@ impl Module<'_> {
     /// Returns the room for veneers to stubs; none where the module has no text.
     pub fn stub_veneers(&self) -> Option<TextRange> {
         self.stub_veneers
+    }
+
+    /// Returns the room for all veneers, of which that for those to stubs is the first part; empty where the module has no text.
+    pub fn veneers(&self) -> TextRange {
+        let text = self.range(Segment::Text);
+        self.stub_veneers.map_or(TextRange::EMPTY, |first| TextRange::new(first.start, text.end))
+    }
+
+    /// Returns the table by which an [`Unwinder`](crate::context::unwind::Unwinder) walks through the module's functions; none
+    /// where the object has none. It says nothing of init text and of [`veneers`](Self::veneers).
+    ///
+    /// It is borrowed of the list of modules. So whoever walks keeps every module from being unloaded, and the text that the
+    /// table is about stays mapped; and where a walk can't have the list, as in a fault that came while a module was loaded,
+    /// it goes without, and the frames in modules are doubtful.
+    ///
+    /// ```compile_fail,E0502
+    /// # use fentry::module::{ModuleId, Modules, UnloadError};
+    /// # unsafe fn unload(modules: &mut Modules<'_>, id: ModuleId) -> Result<(), UnloadError> {
+    /// let table = modules.get(id).and_then(|module| module.unwind_table());
+    /// // SAFETY: nobody uses it any more.
+    /// unsafe { modules.unload(id)? };
+    /// // The table is used after the module has gone: this does not compile.
+    /// println!("{table:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unwind_table(&self) -> Option<UnwindTable<'_>> {
+        self.unwind_table.as_ref()?.get()
     }
 }
 
@@ -156,6 +187,7 @@ impl<'k> Modules<'k> {
         let mut linking = Linking::new(object, &layout, &tables, &values, &mut placed, erratum)?;
         let entries = linking.link()?;
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
+        let unwind_table = unwind::table_of(object, &linking, linking.text())?;
         let exports = export_records::read(object, &layout, &placed, |name| self.check_not_exported(name))?;
         placed.protect(machine, platform)?;
         platform.synchronize_cpus()?;
@@ -188,6 +220,7 @@ impl<'k> Modules<'k> {
             holders: 0,
             callsites,
             stub_veneers: veneers[0],
+            unwind_table,
         };
         Ok((module, init))
     }

@@ -18,7 +18,9 @@
 //!   with `-fpic` (the [guide](crate::guide#where-modules-may-be) has what may be how far away);
 //! - text, constants, data, zeros, COMMON symbols; `.init.*` sections, which are freed when init has returned;
 //! - branches of any length through veneers, which change X16 only; a GOT; Cortex-A53 erratum 843419;
-//! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines.
+//! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines;
+//! - an unwind table of the module's functions ([`Module::unwind_table`]), if `cargo fentry verify --unwind-in-place` has put one
+//!   into the object.
 //!
 //! # Does not support
 //! Thread-local storage, constructors and destructors (`.init_array`, `.ctors` and the like), indirect functions,
@@ -52,6 +54,7 @@ mod tables;
 mod targets;
 #[cfg(test)]
 mod tests;
+mod unwind;
 
 pub use erratum::Erratum843419;
 pub use error::{LoadError, SectionCause, StartError, UnloadError};

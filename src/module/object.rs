@@ -90,7 +90,7 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
-    /// Gives each section that will be loaded the relocations that are for it.
+    /// Gives each section that will be loaded, or read, the relocations that are for it.
     fn read_relocations(
         &mut self,
         headers: &SectionTable<'a, Header>,
@@ -108,7 +108,7 @@ impl<'a> Object<'a> {
             let target = header.sh_info(Little) as usize;
             let malformed = || LoadError::Malformed { what: "relocation section", index };
             let section = self.sections.get(target).ok_or_else(malformed)?;
-            if !section.is_loaded() {
+            if !section.is_loaded() && !section.is_unwind_table() {
                 continue;
             }
             if !is_rela {

@@ -187,6 +187,11 @@ impl Section<'_> {
         self.name.is("__patchable_function_entries")
     }
 
+    /// Whether it is what the object has of its unwind table, which is read and not loaded.
+    pub(crate) fn is_unwind_table(&self) -> bool {
+        !self.has(elf::SHF_ALLOC) && self.name.is(".fentry.unwind")
+    }
+
     /// Whether it is zeros that the file doesn't hold.
     pub(crate) fn is_zeros(&self) -> bool {
         self.kind == elf::SHT_NOBITS.0

@@ -9,15 +9,17 @@ const MAGIC: [u8; 4] = *b"funw";
 /// The form that this module reads and writes.
 const VERSION: u32 = 1;
 const VERSION_AT: usize = 4;
-const BASE_AT: usize = 8;
-const ANCHOR_AT: usize = 16;
-const TEXT_LEN_AT: usize = 24;
-const PIECES_AT: usize = 28;
-const ROWS_AT: usize = 32;
-const LISTS_LEN_AT: usize = 36;
-const WIDE_AT: usize = 40;
-const WIDTH_AT: usize = 44;
-pub(super) const HEADER_LEN: usize = 48;
+/// Where a table has its base, in eight bytes: how far the text is behind the table itself.
+pub const BASE_AT: usize = 8;
+const TEXT_LEN_AT: usize = 16;
+const PIECES_AT: usize = 20;
+const ROWS_AT: usize = 24;
+const LISTS_LEN_AT: usize = 28;
+const WIDE_AT: usize = 32;
+const WIDTH_AT: usize = 36;
+pub(super) const HEADER_LEN: usize = 40;
+/// The bytes of text that have one entry in the index of pieces: as many words as one byte can count.
+pub(super) const BLOCK: u64 = 4 << 8;
 
 /// What is wrong with an unwind table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -54,7 +56,13 @@ pub enum UnwindTableError {
         /// The number.
         found: u32,
     },
-    /// The pieces of text do not ascend from the base, or one is outside the text, or not of whole instructions.
+    /// The index of the pieces does not ascend, or names one that is not there.
+    #[error("The unwind table's index of pieces is wrong at block {block}")]
+    Index {
+        /// The number of the first wrong block.
+        block: u32,
+    },
+    /// The pieces of text do not ascend from the base, or one is outside the text.
     #[error("The unwind table's piece of text {index} starts or ends where it can't")]
     Piece {
         /// The number of the first such piece.
@@ -77,8 +85,8 @@ pub enum UnwindTableError {
 /// The numbers of a header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
+    /// How far behind the table's own address the text begins, modulo 2^64.
     pub(super) base: u64,
-    pub(super) anchor: u64,
     pub(super) text_len: u32,
     pub(super) pieces: u32,
     pub(super) rows: u32,
@@ -93,7 +101,6 @@ impl Header {
         let mut bytes = [0; HEADER_LEN];
         bytes[..4].copy_from_slice(&MAGIC);
         bytes[BASE_AT..][..8].copy_from_slice(&self.base.to_le_bytes());
-        bytes[ANCHOR_AT..][..8].copy_from_slice(&self.anchor.to_le_bytes());
         for (at, number) in [(VERSION_AT, VERSION)].into_iter().chain(self.numbers()) {
             bytes[at..][..4].copy_from_slice(&number.to_le_bytes());
         }
@@ -124,7 +131,6 @@ impl Header {
         }
         let header = Self {
             base: long(BASE_AT),
-            anchor: long(ANCHOR_AT),
             text_len: number(TEXT_LEN_AT),
             pieces: number(PIECES_AT),
             rows: number(ROWS_AT),
@@ -145,9 +151,15 @@ impl Header {
         }
     }
 
+    /// How many entries the index of pieces has.
+    pub(super) fn blocks(&self) -> u64 {
+        u64::from(self.text_len).div_ceil(BLOCK)
+    }
+
     /// How long the whole table is.
     pub(super) fn table_len(&self) -> u64 {
-        let pieces = u64::from(self.pieces) * u64::from(4 + self.width);
-        HEADER_LEN as u64 + pieces + u64::from(self.rows) * ROW_LEN as u64 + u64::from(self.lists_len)
+        let pieces = u64::from(self.pieces) * u64::from(1 + self.width);
+        let rows = u64::from(self.rows) * ROW_LEN as u64;
+        HEADER_LEN as u64 + 4 * self.blocks() + pieces + rows + u64::from(self.lists_len)
     }
 }

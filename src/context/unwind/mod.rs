@@ -23,28 +23,32 @@
 //! ```
 //!
 //! # The table's form
-//! All numbers are little-endian. `n` is the number of pieces of text, `s` that of different rows, `r` the length of the lists.
+//! All numbers are little-endian. `n` is the number of pieces of text, `s` that of different rows, `r` the length of the lists,
+//! `k` that of blocks of text, of 1 KiB each.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 4 | the magic `funw` |
 //! | 4 | the version of this form, 1 |
-//! | 8 | the base: the lowest address that it is about, as linked |
-//! | 8 | the anchor: the table's own address, as linked, or 0 where it isn't known |
+//! | 8 | the base, which is the lowest address that it is about, less the table's own address |
 //! | 4 | how many bytes of text it is about, from the base on |
 //! | 4 | `n` |
 //! | 4 | `s`, 65,536 at most |
 //! | 4 | `r` |
 //! | 4 | where the wide lists begin among the lists |
 //! | 4 | `w`, 2 or 4: the width of a list's place |
-//! | 4 `n` | where each piece starts, in bytes from the base, ascending from 0; it ends where the next one starts |
+//! | 4 `k` | for each block, the number of the first piece that starts in it or behind |
+//! | `n` | where each piece starts, in words from its block's start, ascending; it ends where the next one starts |
 //! | `w n` | the place of each piece's list, in units of two bytes |
 //! | 10 `s` | the rows |
-//! | `r` | the lists: of a narrow one a byte for how many entries it has, one for the first one's row, and then for each other one a byte for how many words it begins behind the piece's start, and one for its row; of a wide one, two bytes for each of these |
+//! | `r` | the lists: of a narrow one a byte for how many entries it has, one for the first one's row, and then for each other one a byte for how many words it begins behind the piece's start, and one for its row; of a wide one, two bytes for each of these. None has more than 255 entries |
 //!
 //! A piece is a function, a part of one, or a gap. Those whose rows change in the same places share a list. The 10 bytes of a
 //! row are a byte of flags, one for a register or a reason, and four times two bytes, in units of eight bytes: what is to be
 //! added for the CFA, and how far below the CFA are the address in x29, the caller's x29 and the return address.
+//!
+//! The base is relative so that the linker can fill it in, wherever it puts the table, and that nothing is to be relocated when
+//! the kernel runs elsewhere.
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
@@ -55,14 +59,18 @@ mod row;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+mod unplaced;
 mod unwinder;
 mod verdict;
 
 #[cfg(any(test, feature = "fakes", feature = "module"))]
-pub use encode::{Piece, UnwindEncodeError, encode};
-pub use header::UnwindTableError;
+pub use encode::{Piece, TextSection, UnwindEncodeError, encode, encode_unplaced};
+pub use header::{BASE_AT, UnwindTableError};
 pub use records::Frames;
 pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 pub use table::UnwindTable;
+#[cfg(any(test, feature = "fakes", feature = "module"))]
+pub use unplaced::{Unplaced, UnplacedError};
 pub use unwinder::{Stacks, Unwinder};
 pub use verdict::{Doubt, FoundBy, Frame};

@@ -2,28 +2,34 @@
 
 use core::fmt;
 
-use super::header::{HEADER_LEN, Header, UnwindTableError};
+use super::header::{BLOCK, HEADER_LEN, Header, UnwindTableError};
 use super::row::{ROW_LEN, Row, Unknown, from_bytes};
 use crate::address::{TextAddr, TextRange};
+
+/// The most entries of a list. So that a table is checked in a time that is proportional to its size, however many pieces share
+/// a list.
+pub(super) const MAX_ENTRIES: usize = 255;
 
 /// An unwind table that was checked.
 ///
 /// # Invariants
-/// - The pieces ascend from 0, are multiples of 4, and lie below `text_len`.
+/// - The index has an element for each block of the text, and they ascend from 0 to the number of pieces at most.
+/// - The pieces ascend from the text's start on, and lie within it.
 /// - The places of lists have an element for each piece. Each list lies within the lists, its entries ascend within the piece,
 ///   and the row of each is there.
 /// - Each row means something.
 #[derive(Clone, Copy)]
 pub struct UnwindTable<'a> {
-    starts: &'a [[u8; 4]],
+    /// Of each block of text, the first piece that starts in it or behind.
+    index: &'a [[u8; 4]],
+    /// Where each piece starts, in words behind its block's start.
+    starts: &'a [u8],
     places: Places<'a>,
     rows: &'a [[u8; ROW_LEN]],
     lists: &'a [u8],
     wide: usize,
     text_len: u32,
-    #[cfg_attr(not(target_os = "none"), expect(dead_code, reason = "a host links no table"))]
-    anchor: u64,
-    /// As the kernel runs now.
+    /// Where the text begins, as the kernel runs now.
     base: u64,
 }
 
@@ -68,7 +74,7 @@ impl<'a> List<'a> {
             // A narrow list does not reach into the wide ones.
             Self::Narrow(bytes.get(..wide - place)?.as_chunks().0.get(..count)?)
         };
-        (count != 0).then_some(list)
+        (1..=MAX_ENTRIES).contains(&count).then_some(list)
     }
 
     fn len(&self) -> usize {
@@ -106,36 +112,41 @@ impl<'a> List<'a> {
 }
 
 impl<'a> UnwindTable<'a> {
-    /// Checks a table and takes it into use, at the addresses that it was linked for.
+    /// Checks a table that was made to be read at address 0, and takes it into use.
     ///
-    /// Takes a time that is proportional to the text that the table is about.
+    /// Takes a time that is proportional to the table's size.
     ///
     /// # Errors
     /// Says what is wrong with the table; see [`UnwindTableError`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, UnwindTableError> {
-        let header = Header::of(bytes)?;
-        let (expected, found) = (header.table_len(), bytes.len() as u64);
-        let arrays = bytes.get(HEADER_LEN..).filter(|_| found == expected);
-        let table = arrays.and_then(|arrays| Self::split(header, arrays));
-        let table = table.ok_or(UnwindTableError::Length { expected, found })?;
+        Self::parse_at(bytes, 0)
+    }
+
+    /// Checks a table that was made to be read at `address`, or that runs there now with the text that it is about, and takes
+    /// it into use.
+    ///
+    /// # Errors
+    /// As for [`parse`](Self::parse).
+    pub fn parse_at(bytes: &'a [u8], address: u64) -> Result<Self, UnwindTableError> {
+        let table = Self::split(bytes, address)?;
         // INVARIANT: the lengths are those of the header; this checks the rest.
         table.check()?;
         Ok(table)
     }
 
-    /// Checks the table at the start of `room`, behind which there are only zeros.
+    /// Checks the table at the start of `room`, behind which there are only zeros, as [`parse_at`](Self::parse_at) does.
     ///
     /// A linker script can leave room for a table that is filled in once all is linked.
     ///
     /// # Errors
     /// [`UnwindTableError::Absent`] where there are zeros only, or nothing, and else what [`parse`](Self::parse) says.
-    pub fn in_room(room: &'a [u8]) -> Result<Self, UnwindTableError> {
+    pub fn in_room(room: &'a [u8], address: u64) -> Result<Self, UnwindTableError> {
         if room.iter().all(|byte| *byte == 0) {
             return Err(UnwindTableError::Absent);
         }
         let len = Header::of(room)?.table_len();
         match usize::try_from(len).ok().and_then(|len| room.split_at_checked(len)) {
-            Some((table, rest)) if rest.iter().all(|byte| *byte == 0) => Self::parse(table),
+            Some((table, rest)) if rest.iter().all(|byte| *byte == 0) => Self::parse_at(table, address),
             _ => Err(UnwindTableError::Length { expected: len, found: room.len() as u64 }),
         }
     }
@@ -160,38 +171,44 @@ impl<'a> UnwindTable<'a> {
         let len = stop.addr().saturating_sub(start.addr());
         // SAFETY: by our caller's promises, so many bytes that can be read and never change.
         let room = unsafe { core::slice::from_raw_parts(start, len) };
-        let table = UnwindTable::in_room(room)?;
-        Ok(match table.anchor {
-            0 => table,
-            anchor => table.moved_by((start.addr() as u64).wrapping_sub(anchor)),
-        })
+        UnwindTable::in_room(room, start.addr() as u64)
     }
 
-    /// The table for text that runs so many bytes above where it was linked.
-    #[must_use]
-    pub const fn moved_by(self, slide: u64) -> Self {
-        Self { base: self.base.wrapping_add(slide), ..self }
+    /// A table that `parse` has checked before; `None` where it can't have.
+    #[cfg(feature = "module")]
+    pub(crate) fn checked(bytes: &'a [u8]) -> Option<Self> {
+        // INVARIANT: nothing of it has changed since: our caller's business.
+        Self::split(bytes, 0).ok()
     }
 
-    fn split(header: Header, arrays: &'a [u8]) -> Option<Self> {
-        let Header { base, anchor, text_len, pieces, rows, lists_len, wide, width } = header;
-        let (starts, rest) = arrays.split_at_checked(4 * pieces as usize)?;
-        let (places, rest) = rest.split_at_checked((width * pieces) as usize)?;
+    /// The arrays of a table, of the lengths that its header says.
+    fn split(bytes: &'a [u8], address: u64) -> Result<Self, UnwindTableError> {
+        let header = Header::of(bytes)?;
+        let (expected, found) = (header.table_len(), bytes.len() as u64);
+        let arrays = bytes.get(HEADER_LEN..).filter(|_| found == expected);
+        let table = arrays.and_then(|arrays| Self::of_arrays(header, arrays, address));
+        table.ok_or(UnwindTableError::Length { expected, found })
+    }
+
+    fn of_arrays(header: Header, arrays: &'a [u8], address: u64) -> Option<Self> {
+        let Header { base, text_len, pieces, rows, lists_len, wide, width } = header;
+        let (index, rest) = arrays.split_at_checked(4 * header.blocks() as usize)?;
+        let (starts, rest) = rest.split_at_checked(pieces as usize)?;
+        let (places, rest) = rest.split_at_checked(width as usize * pieces as usize)?;
         let (rows, lists) = rest.split_at_checked(ROW_LEN * rows as usize)?;
         let places = match width {
             2 => Places::Narrow(places.as_chunks().0),
             _ => Places::Wide(places.as_chunks().0),
         };
-        let (starts, rows) = (starts.as_chunks().0, rows.as_chunks().0);
         (lists.len() == lists_len as usize).then_some(Self {
+            index: index.as_chunks().0,
             starts,
             places,
-            rows,
+            rows: rows.as_chunks().0,
             lists,
             wide: wide as usize,
             text_len,
-            anchor,
-            base,
+            base: base.wrapping_add(address),
         })
     }
 
@@ -199,37 +216,56 @@ impl<'a> UnwindTable<'a> {
         if let Some(index) = self.rows.iter().position(|row| from_bytes(*row).is_none()) {
             return Err(UnwindTableError::Row { index: index as u32 });
         }
-        let start = |index: usize| self.starts.get(index).map(|start| u32::from_le_bytes(*start));
-        for index in 0..self.starts.len() {
-            let (start, end) = (start(index).unwrap_or(0), start(index + 1).unwrap_or(self.text_len));
-            let is_first = (index == 0) == (start == 0);
-            if !is_first || end <= start || end > self.text_len || !start.is_multiple_of(4) {
-                return Err(UnwindTableError::Piece { index: index as u32 });
+        let mut before = None;
+        let ends = (0..self.index.len()).map(|block| self.pieces_before(block + 1));
+        for (block, end) in ends.enumerate() {
+            let first = self.pieces_before(block);
+            if end < first || end > self.starts.len() || (block == 0 && first != 0) {
+                return Err(UnwindTableError::Index { block: block as u32 });
             }
-            if self.check_list(index, (end - start).div_ceil(4)).is_none() {
-                return Err(UnwindTableError::List { index: index as u32 });
+            for piece in first..end {
+                let error = Err(UnwindTableError::Piece { index: piece as u32 });
+                let Some(start) = self.start_in(block, piece).filter(|start| *start < self.text_len) else {
+                    return error;
+                };
+                match before {
+                    None if start != 0 => return error,
+                    Some((_, before)) if before >= start => return error,
+                    Some((piece, before)) => self.check_list(piece, start - before)?,
+                    None => {}
+                }
+                before = Some((piece, start));
             }
         }
-        Ok(())
+        match before {
+            Some((piece, before)) => self.check_list(piece, self.text_len - before),
+            None => Ok(()),
+        }
     }
 
-    /// Whether the list of a piece of so many words is right.
-    fn check_list(&self, index: usize, words: u32) -> Option<()> {
-        let list = List::at(self.lists, self.wide, self.places.get(index)?)?;
-        // No more than that ascend within the piece, so that all of this takes no longer than the text is.
-        if list.len() > words as usize {
-            return None;
-        }
-        let mut before = None;
-        for entry in 0..list.len() {
-            let (at, row) = list.entry(entry)?;
-            let ascends = before.is_none_or(|before| before < at);
-            if !ascends || at >= words || row >= self.rows.len() {
-                return None;
-            }
-            before = Some(at);
-        }
-        Some(())
+    /// How many pieces start before a block of the text.
+    fn pieces_before(&self, block: usize) -> usize {
+        self.index.get(block).map_or(self.starts.len(), |first| u32::from_le_bytes(*first) as usize)
+    }
+
+    /// Where a piece of this block starts, in bytes from the text's start.
+    fn start_in(&self, block: usize, piece: usize) -> Option<u32> {
+        let words = *self.starts.get(piece)?;
+        u32::try_from(block as u64 * BLOCK + 4 * u64::from(words)).ok()
+    }
+
+    /// Checks the list of a piece of so many bytes.
+    fn check_list(&self, piece: usize, bytes: u32) -> Result<(), UnwindTableError> {
+        let is_right = |list: List<'_>| {
+            let mut before = None;
+            (0..list.len()).all(|entry| {
+                let Some((at, row)) = list.entry(entry) else { return false };
+                let ascends = before.replace(at).is_none_or(|before| before < at);
+                ascends && at < bytes.div_ceil(4) && row < self.rows.len()
+            })
+        };
+        let list = self.places.get(piece).and_then(|place| List::at(self.lists, self.wide, place));
+        list.filter(|list| is_right(*list)).map(drop).ok_or(UnwindTableError::List { index: piece as u32 })
     }
 
     /// The text that the table is about, where it runs now.
@@ -247,27 +283,40 @@ impl<'a> UnwindTable<'a> {
         self.find(pc).unwrap_or(Err(Unknown::NoText))
     }
 
-    /// The piece of text that has `pc`, and how far into the text that is.
-    fn locate(&self, pc: TextAddr) -> Option<(usize, u32)> {
+    /// The piece of text that has `pc`, where in the text it starts, and where `pc` is.
+    fn locate(&self, pc: TextAddr) -> Option<(usize, u32, u32)> {
         let offset = u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)?;
-        let after = self.starts.partition_point(|start| u32::from_le_bytes(*start) <= offset);
-        Some((after.checked_sub(1)?, offset))
+        let (block, words) = ((u64::from(offset) / BLOCK) as usize, u64::from(offset) % BLOCK / 4);
+        let first = self.pieces_before(block);
+        let in_block = self.starts.get(first..self.pieces_before(block + 1))?;
+        let after = first + in_block.partition_point(|start| u64::from(*start) <= words);
+        let piece = after.checked_sub(1)?;
+        // Or else it reaches in from before. Few functions reach over more than two blocks.
+        let block = match block.checked_sub(1) {
+            _ if after > first => block,
+            Some(before) if self.pieces_before(before) <= piece => before,
+            _ => self.block_of(piece)?,
+        };
+        Some((piece, self.start_in(block, piece)?, offset))
     }
 
     /// The function, the part of one, or the gap that has `pc`.
     pub(super) fn piece(&self, pc: TextAddr) -> Option<TextRange> {
-        let (piece, _) = self.locate(pc)?;
-        let start = u32::from_le_bytes(*self.starts.get(piece)?);
-        let end = self.starts.get(piece + 1).map_or(self.text_len, |end| u32::from_le_bytes(*end));
+        let (piece, start, _) = self.locate(pc)?;
+        let end = self.block_of(piece + 1).and_then(|block| self.start_in(block, piece + 1)).unwrap_or(self.text_len);
         let at = |offset: u32| TextAddr::new(self.base).offset(offset.into());
         Some(TextRange::new(at(start), at(end)))
     }
 
     fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
-        let (piece, offset) = self.locate(pc)?;
-        let start = u32::from_le_bytes(*self.starts.get(piece)?);
+        let (piece, start, offset) = self.locate(pc)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
         from_bytes(*self.rows.get(list.row((offset - start) / 4)?)?)
+    }
+
+    /// The block that a piece starts in: the last one that has no more pieces before it.
+    fn block_of(&self, piece: usize) -> Option<usize> {
+        self.index.partition_point(|first| u32::from_le_bytes(*first) as usize <= piece).checked_sub(1)
     }
 
     /// How many pieces of text it has: functions, their parts, and gaps.

@@ -59,7 +59,10 @@ fn each_instruction_has_the_row_that_was_written() {
         let (pieces, end) = pieces(&mut random, count, words, kinds);
         let bytes = encode(&pieces, end, 0).unwrap();
         let table = UnwindTable::parse(&bytes).unwrap();
-        let moved = table.moved_by(0x4000);
+        // Made for another address, or read at another one.
+        let elsewhere = encode(&pieces, end, 0x9000).unwrap();
+        let elsewhere = UnwindTable::parse_at(&elsewhere, 0x9000).unwrap();
+        let moved = UnwindTable::parse_at(&bytes, 0x4000).unwrap();
         assert_eq!((table.text().start.get(), table.text().end.get()), (BASE, end));
         let ends = pieces.iter().skip(1).map(|piece| piece.start).chain([end]);
         for (piece, end) in pieces.iter().zip(ends) {
@@ -67,12 +70,45 @@ fn each_instruction_has_the_row_that_was_written() {
                 let word = ((pc - piece.start) / 4) as u32;
                 let (_, expected) = piece.rows.iter().rfind(|(at, _)| *at <= word).unwrap();
                 assert_eq!(table.row(TextAddr::new(pc)), *expected, "{pc:#x}");
+                assert_eq!(elsewhere.row(TextAddr::new(pc)), *expected);
                 assert_eq!(moved.row(TextAddr::new(pc + 0x4000)), *expected);
             }
         }
         for outside in [0, BASE - 4, end, u64::MAX - 3] {
             assert_eq!(table.row(TextAddr::new(outside)), Err(Unknown::NoText));
         }
+    }
+}
+
+#[test]
+fn a_piece_reaches_over_whole_blocks() {
+    let rows: [Result<Row, Unknown>; 4] =
+        [16, 32, 48, 64].map(|size| Ok(row(Cfa::Sp(size), FpHolds::Other, None, ReturnAddress::Lr)));
+    let starts = [0, 40, 200_000, 200_100, 270_000];
+    let piece = |index: usize, rows: &[(u32, usize)], all: [Result<Row, Unknown>; 4]| Piece {
+        start: BASE + 4 * starts[index],
+        rows: rows.iter().map(|(at, row)| (*at, all[*row])).collect(),
+    };
+    // The second one begins in the first block, and changes in the second and third.
+    let pieces = [
+        piece(0, &[(0, 0)], rows),
+        piece(1, &[(0, 1), (65_600, 2), (140_000, 3)], rows),
+        piece(2, &[(0, 0), (50, 1)], rows),
+        piece(3, &[(0, 2)], rows),
+    ];
+    let bytes = encode(&pieces, BASE + 4 * starts[4], 0).unwrap();
+    let table = UnwindTable::parse(&bytes).unwrap();
+    let at = |word: u64| table.row(TextAddr::new(BASE + 4 * word));
+    for (words, row) in [
+        (0..40, 0),
+        (40..65_640, 1),
+        (65_640..140_040, 2),
+        (140_040..200_000, 3),
+        (200_000..200_050, 0),
+        (200_050..200_100, 1),
+        (200_100..270_000, 2),
+    ] {
+        assert!(words.step_by(if cfg!(miri) { 10_007 } else { 1 }).all(|word| at(word) == rows[row]), "{row}");
     }
 }
 
@@ -118,16 +154,17 @@ fn each_part_of_a_damaged_table_is_named() {
         damaged[at] = byte;
         UnwindTable::parse(&damaged).unwrap_err()
     };
-    let pieces = bytes[28] as usize;
-    let (rows, rows_at) = (bytes[32] as usize, HEADER + 6 * pieces);
+    let pieces = bytes[20] as usize;
+    let (starts, rows, rows_at) = (HEADER + 4, bytes[24] as usize, HEADER + 4 + 3 * pieces);
     assert!(matches!(damaged(0, b'F'), UnwindTableError::Magic { .. }));
     assert_eq!(damaged(4, 9), UnwindTableError::Version { found: 9 });
-    assert_eq!(damaged(44, 3), UnwindTableError::Header { at: 44, found: 3 });
-    assert!(matches!(damaged(28, 3), UnwindTableError::Length { .. }));
-    assert_eq!(damaged(HEADER, 4), UnwindTableError::Piece { index: 0 });
-    assert_eq!(damaged(HEADER + 4, 0), UnwindTableError::Piece { index: 0 });
-    assert_eq!(damaged(HEADER + 4 * 5, bytes[HEADER + 4 * 5] | 2), UnwindTableError::Piece { index: 5 });
-    assert_eq!(damaged(HEADER + 4 * pieces + 1, 0xff), UnwindTableError::List { index: 0 });
+    assert_eq!(damaged(36, 3), UnwindTableError::Header { at: 36, found: 3 });
+    assert!(matches!(damaged(20, 3), UnwindTableError::Length { .. }));
+    assert_eq!(damaged(HEADER, 1), UnwindTableError::Index { block: 0 });
+    assert_eq!(damaged(starts, 1), UnwindTableError::Piece { index: 0 });
+    assert_eq!(damaged(starts + 1, 0), UnwindTableError::Piece { index: 1 });
+    assert_eq!(damaged(starts + 5, 0xff), UnwindTableError::Piece { index: 5 });
+    assert_eq!(damaged(starts + pieces + 1, 0xff), UnwindTableError::List { index: 0 });
     assert_eq!(damaged(rows_at + 10, 0x36), UnwindTableError::Row { index: 1 });
     assert_eq!(damaged(rows_at + 10 * rows + 1, rows as u8), UnwindTableError::List { index: 0 });
     assert!(matches!(UnwindTable::parse(&bytes[..bytes.len() - 2]), Err(UnwindTableError::Length { .. })));
@@ -135,14 +172,30 @@ fn each_part_of_a_damaged_table_is_named() {
 }
 
 #[test]
+fn a_list_that_would_take_long_to_check_is_refused() {
+    let rows: [Result<Row, Unknown>; 2] =
+        [16, 32].map(|size| Ok(row(Cfa::Sp(size), FpHolds::Other, None, ReturnAddress::Lr)));
+    let rows = (0..255).map(|at| (300 * at, rows[at as usize % 2])).collect();
+    let bytes = encode(&[Piece { start: BASE, rows }], BASE + 4 * 80_000, 0).unwrap();
+    assert!(UnwindTable::parse(&bytes).is_ok());
+    // One entry more than it has, which are all that a list may have.
+    let wide = bytes.len() - 4 * 255;
+    let mut longer = bytes.clone();
+    longer[wide..wide + 2].copy_from_slice(&256_u16.to_le_bytes());
+    longer.extend([0xff, 0xff, 0, 0]);
+    longer[28..32].copy_from_slice(&(4 * 256_u32).to_le_bytes());
+    assert_eq!(UnwindTable::parse(&longer).unwrap_err(), UnwindTableError::List { index: 0 });
+}
+
+#[test]
 fn a_room_holds_a_table_or_nothing() {
     let (mut bytes, _) = small();
-    assert_eq!(UnwindTable::in_room(&[0; 100]).unwrap_err(), UnwindTableError::Absent);
-    assert_eq!(UnwindTable::in_room(&[]).unwrap_err(), UnwindTableError::Absent);
+    assert_eq!(UnwindTable::in_room(&[0; 100], 0).unwrap_err(), UnwindTableError::Absent);
+    assert_eq!(UnwindTable::in_room(&[], 0).unwrap_err(), UnwindTableError::Absent);
     bytes.extend([0; 24]);
-    assert!(UnwindTable::in_room(&bytes).is_ok());
+    assert!(UnwindTable::in_room(&bytes, 0).is_ok());
     *bytes.last_mut().unwrap() = 1;
-    assert!(matches!(UnwindTable::in_room(&bytes), Err(UnwindTableError::Length { .. })));
+    assert!(matches!(UnwindTable::in_room(&bytes, 0), Err(UnwindTableError::Length { .. })));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::NOP;
+use crate::context::unwind::{
+    Cfa, FpHolds, Piece, ReturnAddress, Row, TextSection, Unknown, Unplaced, encode_unplaced,
+};
 use crate::fakes::FakeMemory;
 use crate::fakes::{COMPILED, FakeKernel, FakeText};
 use crate::module::{
@@ -129,9 +132,34 @@ impl Maker {
         self.relocate(exports, 16, 257, symbol, 0);
     }
 
+    /// What the object has of an unwind table, of these sections. The addresses in it are offsets.
+    pub(super) fn unwind_table(&mut self, sections: &[(SectionId, TextSection)]) -> SectionId {
+        let described: Vec<TextSection> = sections.iter().map(|(_, section)| section.clone()).collect();
+        let table = encode_unplaced(&described).unwrap();
+        let id = self.section(".fentry.unwind", SectionKind::Other, elf::SectionFlags(0));
+        self.object.append_section_data(id, &table, 8);
+        for (place, (section, described)) in Unplaced::parse(&table).unwrap().address_places().zip(sections) {
+            let symbol = self.object.section_symbol(*section);
+            self.relocate(id, place, 257, symbol, described.pieces[0].start as i64);
+        }
+        id
+    }
+
     pub(super) fn write(&self) -> Vec<u8> {
         self.object.write().unwrap()
     }
+}
+
+/// The row of a function that has made a frame of so many bytes, or none yet.
+pub(super) fn row(frame: u32) -> Result<Row, Unknown> {
+    let record = (frame != 0).then_some(frame);
+    Ok(Row {
+        cfa: Cfa::Sp(frame),
+        fp: record.map_or(FpHolds::Callers, FpHolds::Frame),
+        saved_fp: record,
+        return_address: record.map_or(ReturnAddress::Lr, |frame| ReturnAddress::Saved(frame - 8)),
+        is_signed: false,
+    })
 }
 
 /// A module with some of everything.
@@ -174,6 +202,10 @@ pub(super) fn sample() -> Vec<u8> {
     maker.relocate(init_text, init + 12, 283, printk, 0);
     maker.function(text, "fentry_module_exit", &[]);
     maker.export("ticks", ticks);
+    let piece =
+        |start, rows: &[(u32, u32)]| Piece { start, rows: rows.iter().map(|(at, frame)| (*at, row(*frame))).collect() };
+    let pieces = [piece(0, &[(0, 0), (3, 32), (6, 0)]), piece(28, &[(0, 0)]), piece(52, &[(0, 0), (2, 16)])].into();
+    maker.unwind_table(&[(text, TextSection { pieces, end: 64 })]);
     maker.write()
 }
 

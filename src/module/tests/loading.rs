@@ -1,7 +1,7 @@
 //! What a good module becomes.
 
 use super::fixture::{
-    ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, LDR_X0_X0, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, sample,
+    ADRP_X0, BL, CALLED, Host, JIFFIES, KERNEL, LDR_X0_X0, Maker, PRINTK, REFUSED, RESULT, RET, STUCK, row, sample,
 };
 use crate::address::TextAddr;
 use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS, Veneer};
@@ -76,6 +76,10 @@ fn every_part_of_a_module_is_where_it_belongs() {
         assert_eq!(module.export("ticks"), Some(ticks));
         assert_eq!(modules.at(TextAddr::new(ticks)).map(|module| module.name()), Some("sample"));
         assert_eq!(module.callsites(), [text, ticks, ticks + 24]);
+        let table = module.unwind_table().unwrap();
+        assert_eq!((table.text().start.get(), table.text().end.get()), (text, text + 64));
+        let frames = [(text, 0), (text + 12, 32), (text + 24, 0), (ticks, 0), (ticks + 24, 0), (ticks + 32, 16)];
+        frames.iter().for_each(|(at, frame)| assert_eq!(table.row(TextAddr::new(*at)), row(*frame), "{at:#x}"));
         // SAFETY: as above.
         unsafe { modules.unload(id) }.unwrap();
         assert_eq!(CALLED.with_borrow(|called| called.last().copied()), Some(ticks + 24), "exit was not called");

@@ -9,3 +9,4 @@ mod heap;
 mod loading;
 mod out_of_memory;
 mod relocations;
+mod unwind;

@@ -215,6 +215,16 @@ impl<'data> Program<'data> {
         self.texts.get(section.0 as usize).map_or("?", |text| text.name)
     }
 
+    /// A section's number in the file.
+    pub fn section_index(&self, section: SectionId) -> usize {
+        self.texts.get(section.0 as usize).map_or(0, |text| text.index)
+    }
+
+    /// Where a section starts.
+    pub fn section_start(&self, section: SectionId) -> TextAddr {
+        TextAddr::new(self.texts.get(section.0 as usize).map_or(0, |text| text.start))
+    }
+
     /// The section that an instruction is in.
     pub fn section_of(&self, id: InsnId) -> SectionId {
         SectionId(self.texts.partition_point(|text| text.first <= id.0).saturating_sub(1) as u32)

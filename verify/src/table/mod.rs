@@ -11,7 +11,8 @@ mod tests;
 use std::collections::HashSet;
 
 use fentry::context::unwind::{
-    Cfa as RowCfa, FpHolds, Piece, ReturnAddress, Row, Unknown, UnwindEncodeError, UnwindTable, encode,
+    Cfa as RowCfa, FpHolds, Piece, ReturnAddress, Row, TextSection, Unknown, UnwindEncodeError, UnwindTable, encode,
+    encode_unplaced,
 };
 use fentry::insn;
 
@@ -19,7 +20,7 @@ pub use sizes::Sizes;
 
 use crate::cfi::{Cfa, Cfi, Fp, State, StateId};
 use crate::flow::Flow;
-use crate::program::{FunctionId, InsnId, Program};
+use crate::program::{FunctionId, InsnId, Program, SectionId};
 use crate::value::CallerReg;
 
 /// Words between functions that get a piece of their own where there are more: fewer are padding, NOPs before an entry, or a
@@ -38,26 +39,30 @@ pub struct Rows {
 impl Rows {
     /// The rows of every function of a linked image.
     pub fn of(flow: &Flow<'_>, cfi: &Cfi) -> Self {
-        let program = flow.program();
         let mut rows = Self { pieces: Vec::new(), end: 0, functions: 0 };
         let mut maker = Maker::new(flow, cfi);
-        for section in program.sections() {
-            let mut insns = program.of_section_with_data(section).peekable();
-            while let Some(first) = insns.next() {
-                let function = program.function_of(first);
-                let (start, mut words) = (program.address(first).get(), 1);
-                let mut piece = Piece { start, rows: vec![(0, maker.row(first))] };
-                while let Some(next) = insns.next_if(|next| program.function_of(*next) == function) {
-                    let row = maker.row(next);
-                    if piece.rows.last().is_none_or(|(_, last)| *last != row) {
-                        piece.rows.push((words, row));
-                    }
-                    words += 1;
-                }
-                rows.push(piece, u64::from(words), function.is_some());
-            }
+        for section in flow.program().sections() {
+            rows.push_section(flow, section, &mut maker);
         }
         rows
+    }
+
+    fn push_section(&mut self, flow: &Flow<'_>, section: SectionId, maker: &mut Maker<'_>) {
+        let program = flow.program();
+        let mut insns = program.of_section_with_data(section).peekable();
+        while let Some(first) = insns.next() {
+            let function = program.function_of(first);
+            let (start, mut words) = (program.address(first).get(), 1);
+            let mut piece = Piece { start, rows: vec![(0, maker.row(first))] };
+            while let Some(next) = insns.next_if(|next| program.function_of(*next) == function) {
+                let row = maker.row(next);
+                if piece.rows.last().is_none_or(|(_, last)| *last != row) {
+                    piece.rows.push((words, row));
+                }
+                words += 1;
+            }
+            self.push(piece, u64::from(words), function.is_some());
+        }
     }
 
     fn push(&mut self, piece: Piece, words: u64, is_function: bool) {
@@ -79,13 +84,13 @@ impl Rows {
         self.functions
     }
 
-    /// The table, to be linked at address `anchor` (0 where that isn't known).
+    /// The table, to be read at this address.
     ///
     /// # Errors
     ///
     /// The text is too large.
-    pub fn encode(&self, anchor: u64) -> Result<Vec<u8>, UnwindEncodeError> {
-        encode(&self.pieces, self.end, anchor)
+    pub fn encode(&self, address: u64) -> Result<Vec<u8>, UnwindEncodeError> {
+        encode(&self.pieces, self.end, address)
     }
 
     /// The first instruction of which a table says something else than the state does, if there is one: what the reader finds
@@ -100,6 +105,53 @@ impl Rows {
     /// How large the same would be in other forms.
     pub fn sizes(&self) -> Sizes {
         Sizes::of(&self.pieces, self.end)
+    }
+}
+
+/// What a relocatable object's table is made of: the rows of each executable section that a loader keeps, in the order in which
+/// it places them.
+#[derive(Clone, Debug, Default)]
+pub struct SectionRows {
+    sections: Vec<(SectionId, Rows)>,
+}
+
+impl SectionRows {
+    /// The rows of every function of an object, but for what runs once: sections whose names start with `.init.`.
+    pub fn of(flow: &Flow<'_>, cfi: &Cfi) -> Self {
+        let program = flow.program();
+        let mut maker = Maker::new(flow, cfi);
+        let kept = program.sections().filter(|section| !program.section_name(*section).starts_with(".init."));
+        let sections = kept.map(|section| {
+            let mut rows = Rows { pieces: Vec::new(), end: 0, functions: 0 };
+            rows.push_section(flow, section, &mut maker);
+            (section, rows)
+        });
+        Self { sections: sections.filter(|(_, rows)| !rows.pieces.is_empty()).collect() }
+    }
+
+    /// The sections, and how many functions and parts of functions each has.
+    pub fn sections(&self) -> impl Iterator<Item = (SectionId, usize)> {
+        self.sections.iter().map(|(section, rows)| (*section, rows.functions))
+    }
+
+    /// What the object has of its table, for [`Unplaced::parse`](fentry::context::unwind::Unplaced::parse).
+    ///
+    /// # Errors
+    ///
+    /// The text is too large.
+    pub fn encode(&self) -> Result<Vec<u8>, UnwindEncodeError> {
+        let section = |(_, rows): &(SectionId, Rows)| TextSection { pieces: rows.pieces.clone(), end: rows.end };
+        encode_unplaced(&self.sections.iter().map(section).collect::<Vec<_>>())
+    }
+
+    /// The first instruction of which a table, of the sections where this program has them, says something else than the state
+    /// does.
+    pub fn differs_at(&self, flow: &Flow<'_>, cfi: &Cfi, table: &UnwindTable<'_>) -> Option<InsnId> {
+        let program = flow.program();
+        let mut maker = Maker::new(flow, cfi);
+        let words = self.sections.iter().flat_map(|(section, _)| program.of_section_with_data(*section));
+        let mut in_functions = words.filter(|id| program.function_of(*id).is_some());
+        in_functions.find(|id| table.row(program.address(*id)) != maker.row(*id))
     }
 }
 
@@ -191,7 +243,7 @@ pub fn row_of(state: &State) -> Result<Row, Unknown> {
 
 impl Program<'_> {
     /// The words of a section, data as well.
-    fn of_section_with_data(&self, section: crate::program::SectionId) -> impl Iterator<Item = InsnId> + use<> {
+    fn of_section_with_data(&self, section: SectionId) -> impl Iterator<Item = InsnId> + use<> {
         self.section_range(section).map(InsnId::new)
     }
 }

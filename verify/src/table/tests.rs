@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use fentry::context::unwind::{Cfa, FpHolds, ReturnAddress, Row, Unknown, UnwindTable};
+use fentry::context::unwind::{
+    Cfa, FpHolds, Piece, ReturnAddress, Row, TextSection, Unknown, Unplaced, UnwindTable, encode, encode_unplaced,
+};
 use gimli::{BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, RegisterRule, UnwindContext, UnwindSection as _};
 
 use super::Rows;
@@ -12,6 +14,7 @@ use crate::cfi::Cfi;
 use crate::flow::{Flow, NoReturn};
 use crate::image::Image;
 use crate::image::tests::file::{File, TEXT};
+use crate::image::tests::{Random, seconds_of_damage};
 use crate::program::Program;
 use crate::proof::{DIES, source};
 
@@ -90,9 +93,76 @@ fn functions_that_look_the_same_share_their_list() {
     }
     with(&file.write(), |_, _, rows, table| {
         assert_eq!((rows.functions(), table.pieces(), table.rows()), (300, 300, 3));
-        // Six bytes each, and the rest once.
-        assert!(rows.encode(0).unwrap().len() < 300 * 6 + 100);
+        // Three bytes each, four for each KiB of text, and the rest once.
+        assert!(rows.encode(0).unwrap().len() < 300 * 3 + 5 * 4 + 100);
     });
+}
+
+/// Each address in and around a table's text has a row or a reason, whatever the table says.
+fn look_up(table: &UnwindTable<'_>, random: &mut Random) {
+    let text = table.text();
+    let some = (0..64).map(|_| text.start.get().wrapping_add(random.below(text.len() as usize + 64) as u64));
+    for address in some.chain([0, u64::MAX, text.start.get().wrapping_sub(4), text.end.get()]) {
+        let _ = table.row(address.into()).map(|row| row.to_string());
+    }
+}
+
+#[test]
+fn damaged_tables_are_refused_or_read_and_nothing_panics() {
+    // Functions with frames of all sizes, in two sections; a long one, whose list is wide; text of several blocks.
+    let words: Vec<u32> =
+        (0..120).flat_map(|size| [0xa9b8_7bfd + ((size % 8) << 15), 0x9100_03fd, NOP, 0xa8c8_7bfd, RET]).collect();
+    let mut file = File::linked(&words);
+    for number in 0..120 {
+        file = file.function(format!("f{number}").leak(), 5 * number, 5 * number + 5);
+    }
+    let table = with(&file.write(), |_, _, rows, _| rows.encode(0).unwrap());
+    let row = |frame: u32| Row {
+        cfa: Cfa::Sp(16 * frame),
+        fp: FpHolds::Callers,
+        saved_fp: None,
+        return_address: ReturnAddress::Lr,
+        is_signed: false,
+    };
+    let piece = |start: u64, step: u32| Piece { start, rows: (0..300).map(|at| (at * step, Ok(row(at)))).collect() };
+    let pieces: Vec<Piece> = (0..12).map(|number| piece(TEXT + 100_000 * number, 1 + 7 * number as u32)).collect();
+    let end = TEXT + 1_200_000;
+    let large = encode(&pieces, end, 0).unwrap();
+    let sections =
+        pieces.into_iter().zip(1..).map(|(piece, at)| TextSection { pieces: vec![piece], end: TEXT + 100_000 * at });
+    let unplaced = encode_unplaced(&sections.collect::<Vec<_>>()).unwrap();
+
+    let mut random = Random(1);
+    // A whole number, or a bit of one: most numbers are wrong as soon as they are others.
+    let damage = |bytes: &mut [u8], random: &mut Random| match random.below(2) {
+        0 => random.damage(bytes),
+        _ => bytes[random.below(bytes.len())] ^= 1 << random.below(8),
+    };
+    let (limit, started) = (seconds_of_damage(), std::time::Instant::now());
+    let (mut rounds, mut read) = (0, 0);
+    while limit.map_or(rounds < 20_000, |limit| started.elapsed() < limit) {
+        rounds += 1;
+        if random.below(3) == 0 {
+            let mut damaged = unplaced.clone();
+            damage(&mut damaged, &mut random);
+            let Ok(unplaced) = Unplaced::parse(&damaged) else { continue };
+            let mut addresses: Vec<u64> = (0..unplaced.sections() as u64).map(|at| TEXT + 100_000 * at).collect();
+            if let (0, false) = (random.below(3), addresses.is_empty()) {
+                let at = random.below(addresses.len());
+                addresses[at] = random.below(usize::MAX) as u64;
+            }
+            let Ok(placed) = unplaced.place(addresses) else { continue };
+            look_up(&UnwindTable::parse(&placed).unwrap(), &mut random);
+        } else {
+            let mut damaged = if random.below(2) == 0 { table.clone() } else { large.clone() };
+            damage(&mut damaged, &mut random);
+            let Ok(table) = UnwindTable::parse(&damaged) else { continue };
+            look_up(&table, &mut random);
+        }
+        read += 1;
+    }
+    // Or else nothing was damaged, or nothing looked into.
+    assert!(rounds / 20 < read && read < rounds, "{read} of {rounds}");
 }
 
 /// What a compiler says of an instruction that the table has a row for, and which of it does not hold by that.

@@ -1,16 +1,21 @@
 //! The linker of the kernels: rust-lld, run twice where the kernel keeps a place for its own symbol table.
 //!
 //! The first link gives every function its address. A table of those is made, and the second link puts it into the
-//! image. Where the image has room for an unwind table, that is filled in at the end. The linker script has the table after all text, so no function moves; that is checked, and where one did move
+//! image. The linker script has the table after all text, so no function moves; that is checked, and where one did move
 //! the table is made anew, a few times at most.
+//!
+//! A kernel that is linked with `--defsym=__fentry_unwind_wanted=1` gets its unwind table the same way at the same time.
+//! Following every function takes a while, so the others go without.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::{Context, Result, bail};
-use cargo_fentry::symbols::{self, Contents};
-use cargo_fentry::unwind;
+use cargo_fentry::image;
+use cargo_fentry::symbols;
+use cargo_fentry::unwind::UnwindTable;
+use object::{Object, ObjectSymbol};
 
 /// The name under which this program is a linker. Its end tells rustc which kind of command line to write.
 pub(crate) const NAME: &str = "fentry-ld";
@@ -51,32 +56,27 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     if !status.success() {
         return Ok(exit_code(status));
     }
-    let Some(mut contents) = table_contents(&output)? else {
+    let Some(mut tables) = Tables::of(&output)? else {
         let relink = unstripped.len() != args.len();
         return if relink { link(&args, None).map(exit_code) } else { Ok(ExitCode::SUCCESS) };
     };
 
-    contents.left_out.iter().for_each(|left_out| eprintln!("note: {left_out}"));
-    let table = with_suffix(&output, ".symbols.o");
+    tables.notes.iter().for_each(|note| eprintln!("note: {note}"));
+    let object = with_suffix(&output, ".symbols.o");
     for _ in 0..MOST_PASSES {
-        std::fs::write(&table, symbols::object_file(&contents)?)
-            .with_context(|| format!("cannot write {}", table.display()))?;
-        let status = link(&unstripped, Some(&table))?;
+        std::fs::write(&object, &tables.object).with_context(|| format!("cannot write {}", object.display()))?;
+        let status = link(&unstripped, Some(&object))?;
         if !status.success() {
             return Ok(exit_code(status));
         }
-        let linked = table_contents(&output)?.context("the second link lost the symbol table's place")?;
-        if linked == contents {
-            // What is stripped of its debug information only still has the functions.
-            if unstripped.len() != args.len() {
-                let status = link(&args, Some(&table))?;
-                if !status.success() {
-                    return Ok(exit_code(status));
-                }
+        let linked = Tables::of(&output)?.context("the second link lost the symbol table's place")?;
+        if linked == tables {
+            if unstripped.len() == args.len() {
+                return Ok(ExitCode::SUCCESS);
             }
-            return unwind::fill_in(&output).map(|_| ExitCode::SUCCESS);
+            return link(&args, Some(&object)).map(exit_code);
         }
-        contents = linked;
+        tables = linked;
     }
     bail!(
         "functions moved each time the symbol table was linked into {}: \
@@ -85,11 +85,31 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
     )
 }
 
-/// The functions of an image that has a place for the table.
-fn table_contents(image: &Path) -> Result<Option<Contents>> {
-    let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-    // What is not an arm64 ELF image has no place for a table either.
-    Ok(symbols::read_image(&data).ok().filter(|contents| contents.anchor.is_some()))
+/// What is linked into an image that has a place for it.
+#[derive(PartialEq, Eq)]
+struct Tables {
+    /// The object file to link: the names of the functions and, where it is wanted, where the caller is at each instruction.
+    object: Vec<u8>,
+    notes: Vec<String>,
+}
+
+impl Tables {
+    /// The tables of an image, if it has a place for them.
+    fn of(image: &Path) -> Result<Option<Self>> {
+        let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+        // What is not an arm64 ELF image has no place for a table either.
+        let contents = symbols::read_image(&data).ok().filter(|contents| contents.anchor.is_some());
+        let Some(contents) = contents else { return Ok(None) };
+        let unwind = is_unwind_wanted(&data)?.then(|| UnwindTable::of_image(image)).transpose()?;
+        let object = symbols::object_file(&contents, unwind.as_ref())?;
+        Ok(Some(Self { object, notes: contents.left_out.iter().map(ToString::to_string).collect() }))
+    }
+}
+
+/// Whether the kernel was linked so as to get an unwind table.
+fn is_unwind_wanted(data: &[u8]) -> Result<bool> {
+    let image = image::parse(data)?;
+    Ok(image.symbols().any(|symbol| !symbol.is_undefined() && symbol.name() == Ok("__fentry_unwind_wanted")))
 }
 
 fn link<S: AsRef<OsStr>>(args: &[S], table: Option<&Path>) -> Result<ExitStatus> {

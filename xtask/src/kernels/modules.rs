@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use cargo_fentry::unwind::ModuleTable;
 use cargo_metadata::Message;
 
 use crate::kernels::toolchain::{RustSource, kernel_cargo, sysroot, toml_string};
@@ -84,6 +85,7 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
         let name = name.strip_prefix("lib").unwrap_or(name);
         let made = work.join(name).with_extension("o");
         link_relocatable(workspace, &archive, &made)?;
+        give_table(name, &made)?;
         replace(&made, &dir.join(name).with_extension("o"))?;
     }
     let mut left_out = Vec::new();
@@ -94,6 +96,7 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
             let made = work.join(&name).with_extension("o");
             let why = match compile_c(workspace, variant, compiler, [nops, model], &made) {
                 Ok(()) => {
+                    give_table(&name, &made)?;
                     replace(&made, &kept)?;
                     continue;
                 }
@@ -154,6 +157,13 @@ fn link_relocatable(workspace: &Workspace, archive: &Path, output: &Path) -> Res
     let mut linker = rust_lld(workspace)?;
     linker.args(["-r", "-u", "fentry_module_init", "-u", "fentry_module_exit", "-o"]).arg(output).arg(archive);
     succeed(&mut linker, "rust-lld")
+}
+
+/// Gives a module its unwind table, if it is one of those. The others go without, as modules may; what it costs to load the
+/// thousand functions is measured.
+fn give_table(name: &str, module: &Path) -> Result<()> {
+    let has_one = name == "greeter" || name.starts_with("relay");
+    if has_one { ModuleTable::add(module).map(drop) } else { Ok(()) }
 }
 
 /// Whether a compiler that is installed has the kCFI of rustc, which hashes types by their size.

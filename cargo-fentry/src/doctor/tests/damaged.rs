@@ -24,7 +24,7 @@ fn images() -> Vec<Vec<u8>> {
     let script = sections(&format!("{GOOD} .rela.dyn : {{ *(.rela.dyn) }} .dynamic : {{ *(.dynamic) }}"));
     let inputs = std::slice::from_ref(&input);
     let plain = link(&dir, inputs, &sections(GOOD), &[]);
-    std::fs::write(&table, table_of(&read_image(&plain).unwrap()).unwrap()).unwrap();
+    std::fs::write(&table, table_of(&read_image(&plain).unwrap(), None).unwrap()).unwrap();
     let named = link(&dir, &[input.clone(), table], &sections(GOOD), &[]);
     let mut images = vec![plain, named];
     for args in [&["-pie"][..], &["-pie", "--pack-dyn-relocs=relr"], &["-pie", "-z", "rel"]] {
@@ -93,7 +93,7 @@ fn look_into(images: &[Vec<u8>], seed: u64) -> Result<bool, String> {
     let started = Instant::now();
     let look = || {
         let report = examine(&image, &usual()).map(|report| report.to_string());
-        let table = read_image(&image).and_then(|contents| table_of(&contents));
+        let table = read_image(&image).and_then(|contents| table_of(&contents, None));
         report.is_ok() || table.is_ok()
     };
     let (result, bytes) = most_used(|| catch_unwind(AssertUnwindSafe(look)));

@@ -44,7 +44,7 @@ fn a_stripped_image_is_called_so() {
     let (input, image) = (dir.join("input.o"), dir.join("image"));
     std::fs::write(&input, object_file(&[PLAIN])).unwrap();
     link(&dir, &[input], &sections(GOOD), &["-s"]);
-    let refused = write_object(&image, &dir.join("symbols.o"), &Kept::symbols()).unwrap_err().to_string();
+    let refused = write_object(&image, &dir.join("symbols.o"), &Kept::symbols(), None).unwrap_err().to_string();
     std::fs::remove_dir_all(&dir).unwrap();
     assert!(refused.contains("before strip"), "{refused}");
 }
@@ -148,7 +148,7 @@ fn a_boot_stub_far_below_is_left_out_of_the_symbol_table_and_named() {
         contents.functions.iter().map(|function| &*function.name).collect::<Vec<_>>(),
         ["plain", "padded", "third"]
     );
-    File::create(&table).unwrap().write_all(&table_of(&contents).unwrap()).unwrap();
+    File::create(&table).unwrap().write_all(&table_of(&contents, None).unwrap()).unwrap();
     inputs.push(table);
     let report = examine(&link(&dir, &inputs, &script, &[])).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
@@ -162,7 +162,7 @@ fn the_symbol_table_s_section_can_have_another_name() {
     let (input, image, output) = (dir.join("input.o"), dir.join("image"), dir.join("symbols.o"));
     std::fs::write(&input, object_file(&[PLAIN])).unwrap();
     link(&dir, &[input], &sections(&GOOD.replace("__fentry_symbols_st", "table_st")), &[]);
-    write_object(&image, &output, &Kept::new(".names", "table_start", "table_stop")).unwrap();
+    write_object(&image, &output, &Kept::new(".names", "table_start", "table_stop"), None).unwrap();
     let object = std::fs::read(&output).unwrap();
     let anchored = read_image(&std::fs::read(&image).unwrap()).unwrap().anchor;
     std::fs::remove_dir_all(&dir).unwrap();

@@ -423,7 +423,7 @@ fn a_symbol_table_of_another_link_is_noticed() {
     std::fs::write(&input, object_file(&[PLAIN, PADDED])).unwrap();
     let first = link(&dir, std::slice::from_ref(&input), &sections(GOOD), &[]);
     let contents = crate::symbols::read_image(&first).unwrap();
-    std::fs::write(&table, crate::symbols::object_file(&contents).unwrap()).unwrap();
+    std::fs::write(&table, crate::symbols::object_file(&contents, None).unwrap()).unwrap();
     let inputs = [input.clone(), table];
     let healthy = examine(&link(&dir, &inputs, &sections(GOOD), &[])).unwrap();
     assert_eq!(problems(&healthy), Vec::<&str>::new(), "{healthy}");

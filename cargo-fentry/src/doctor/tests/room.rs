@@ -1,15 +1,17 @@
-//! Room for the symbol table in a linked image, filled without a second link.
+//! Tables in a linked image: by a second link, or in room that is filled without one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use fentry::LINKER_FRAGMENT;
+use fentry::context::unwind::{Cfa, ReturnAddress, UnwindTable as Rows};
 use fentry::symbols::Symbols;
 
 use super::{PADDED, PLAIN, assert_says, directory, examine, object_file, rust_lld};
 use crate::doctor::loaded::Loaded;
 use crate::left_out::leave_out;
-use crate::symbols::{Kept, fill, object_file as table_of, read_image};
+use crate::symbols::{Kept, fill, object_file as table_of, read_image, write_object};
+use crate::unwind::UnwindTable;
 
 /// The linkers, each with the arguments that make it GNU's kind.
 fn linkers() -> Vec<(PathBuf, &'static [&'static str])> {
@@ -40,10 +42,9 @@ fn table(image: &Path) -> Vec<u8> {
     loaded.bytes(&range).unwrap().to_vec()
 }
 
-#[test]
-fn a_table_is_filled_in_place_as_a_second_link_has_it() {
-    let dir = directory("room");
-    let (input, engine, object) = (dir.join("input.o"), dir.join("engine.o"), dir.join("symbols.o"));
+/// Writes what is linked in these tests, and the two scripts.
+fn write_inputs(dir: &Path) -> [PathBuf; 2] {
+    let [input, engine] = ["input.o", "engine.o"].map(|name| dir.join(name));
     std::fs::write(&input, object_file(&[PLAIN, PADDED])).unwrap();
     // What the fragment gathers, so that its assertion holds.
     let mut stub = object::write::Object::new(
@@ -56,6 +57,14 @@ fn a_table_is_filled_in_place_as_a_second_link_has_it() {
     std::fs::write(&engine, stub.write().unwrap()).unwrap();
     std::fs::write(dir.join("fentry.ld"), LINKER_FRAGMENT).unwrap();
     std::fs::write(dir.join("kernel.ld"), SCRIPT).unwrap();
+    [input, engine]
+}
+
+#[test]
+fn a_table_is_filled_in_place_as_a_second_link_has_it() {
+    let dir = directory("room");
+    let [input, engine] = write_inputs(&dir);
+    let object = dir.join("symbols.o");
     for (linker, flavor) in linkers() {
         let link = |name: &str, room: u64, more: &[&Path]| {
             let image = dir.join(name);
@@ -75,7 +84,7 @@ fn a_table_is_filled_in_place_as_a_second_link_has_it() {
         // A second link gives the same, at the same place.
         let filled = table(&image);
         assert_eq!(filled.len(), 0x1000 + END_BYTES);
-        std::fs::write(&object, table_of(&read_image(&data).unwrap()).unwrap()).unwrap();
+        std::fs::write(&object, table_of(&read_image(&data).unwrap(), None).unwrap()).unwrap();
         let linked = table(&link("linked.elf", 0, &[&object]));
         assert!(filled.starts_with(&linked) && filled[linked.len()..].iter().all(|byte| *byte == 0));
         assert_eq!(Symbols::in_room(&filled).unwrap().len(), 2);
@@ -112,6 +121,70 @@ fn a_table_is_filled_in_place_as_a_second_link_has_it() {
         assert_eq!(std::fs::read(&image).unwrap(), data);
         let nowhere = Kept::new(".text", "nowhere", "__fentry_stubs_stop");
         assert!(format!("{:#}", fill(&image, &nowhere).unwrap_err()).contains("does not define"));
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// The two tables of an image, read where the kernel would find them: what is said of each function's first instruction.
+fn both(image: &Path) -> Vec<(String, bool)> {
+    let data = std::fs::read(image).unwrap();
+    let loaded = Loaded::load(&data).unwrap();
+    let table = |kept: &Kept| {
+        let range = loaded.between(&kept.start, &kept.stop).unwrap();
+        (range.start, loaded.bytes(&range).unwrap().to_vec())
+    };
+    let ((at, names), (here, rows)) = (table(&Kept::symbols()), table(&Kept::unwind()));
+    let (names, rows) = (Symbols::in_room(&names).unwrap(), Rows::in_room(&rows, here).unwrap());
+    // As the kernel reckons how far it is from where it was linked: not at all.
+    assert_eq!(names.anchor(), Some(at));
+    let of = |name: &str, address: u64| {
+        assert_eq!(names.lookup_addr(address).map(|found| found.symbol.name), Some(name));
+        let row = rows.row(address.into()).unwrap();
+        (name.to_owned(), row.cfa == Cfa::Sp(0) && row.return_address == ReturnAddress::Lr)
+    };
+    let functions = read_image(&data).unwrap().functions;
+    let first = functions.first().unwrap().addr;
+    assert_eq!((rows.text().start.get(), rows.row((first - 4).into()).is_err()), (first, true));
+    functions.iter().filter(|function| function.size > 4).map(|function| of(&function.name, function.addr)).collect()
+}
+
+#[test]
+fn a_kernel_gets_its_names_and_its_unwind_table_at_once() {
+    let dir = directory("both");
+    let [input, engine] = write_inputs(&dir);
+    let object = dir.join("tables.o");
+    // Where the script doesn't say, lld puts these elsewhere in the second link, and moves the text by that.
+    let dynamic = [".dynsym", ".gnu.hash", ".hash", ".dynstr", ".rela.dyn", ".dynamic"];
+    let placed: String = dynamic.iter().map(|name| format!("{name} : {{ *({name}) }}\n")).collect();
+    std::fs::write(dir.join("kernel.ld"), SCRIPT.replace(".data :", &format!("{placed}.data :"))).unwrap();
+    let expected = [("plain".to_owned(), true), ("padded".to_owned(), true)];
+    for (linker, flavor) in linkers() {
+        for mode in [&[][..], &["-pie"]] {
+            let link = |name: &str, args: &[&str], more: &[&Path]| {
+                let image = dir.join(name);
+                let mut command = Command::new(&linker);
+                command.current_dir(&dir).args(flavor).args(["-e", "plain"]).args(mode).args(args);
+                command.args(["-T", "fentry.ld", "-T", "kernel.ld"]).args([&input, &engine]).args(more);
+                let output = command.arg("-o").arg(&image).output().unwrap();
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                image
+            };
+            // The names, filled in by the same link, move the unwind table.
+            let first = link("first.elf", &[], &[]);
+            write_object(&first, &object, &Kept::symbols(), Some(&UnwindTable::of_image(&first).unwrap())).unwrap();
+            assert_eq!(both(&link("second.elf", &[], &[&object])), expected);
+
+            let rooms = ["--defsym=__fentry_symbols_room=4K", "--defsym=__fentry_unwind_room=1K"];
+            let image = link("rooms.elf", &rooms, &[]);
+            let unwind = UnwindTable::of_image(&image).unwrap();
+            fill(&image, &Kept::symbols()).unwrap();
+            unwind.fill(&image).unwrap();
+            assert_eq!(both(&image), expected);
+
+            // No room: what is needed is told.
+            let error = format!("{:#}", unwind.fill(&first).unwrap_err());
+            assert!(error.contains("has room for 8: link with --defsym=__fentry_unwind_room="), "{error}");
+        }
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }

@@ -83,10 +83,10 @@ fn sections_of_an_object_get_addresses_and_relocations_are_by_those() {
 }
 
 /// Xorshift64*: repeats from its seed.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -94,8 +94,29 @@ impl Random {
     }
 }
 
+impl Random {
+    /// Overwrites a few numbers of up to eight bytes.
+    pub(crate) fn damage(&mut self, file: &mut [u8]) {
+        for _ in 0..=self.below(4) {
+            let (at, width) = (self.below(file.len()), 1 << self.below(4));
+            let value = match self.below(6) {
+                0 => 0,
+                1 => u64::MAX,
+                2 => 1 << self.below(64),
+                3 => self.below(64) as u64,
+                4 => file.len() as u64,
+                _ => self.below(usize::MAX) as u64,
+            };
+            let at = at / width * width;
+            if let Some(field) = file.get_mut(at..at + width) {
+                field.copy_from_slice(&value.to_le_bytes()[..width]);
+            }
+        }
+    }
+}
+
 /// How long damaged files are tried, where `FENTRY_DAMAGE_SECONDS` says so, instead of for the usual rounds.
-fn seconds_of_damage() -> Option<std::time::Duration> {
+pub(crate) fn seconds_of_damage() -> Option<std::time::Duration> {
     std::env::var("FENTRY_DAMAGE_SECONDS").ok()?.parse().ok().map(std::time::Duration::from_secs)
 }
 
@@ -127,21 +148,7 @@ fn damaged_files_are_refused_or_read_and_nothing_panics() {
     while limit.map_or(rounds < 20_000, |limit| started.elapsed() < limit) {
         rounds += 1;
         let mut file = if random.below(2) == 0 { linked.clone() } else { object.clone() };
-        for _ in 0..=random.below(4) {
-            let (at, width) = (random.below(file.len()), 1 << random.below(4));
-            let value = match random.below(6) {
-                0 => 0,
-                1 => u64::MAX,
-                2 => 1 << random.below(64),
-                3 => random.below(64) as u64,
-                4 => file.len() as u64,
-                _ => random.below(usize::MAX) as u64,
-            };
-            let at = at / width * width;
-            if let Some(field) = file.get_mut(at..at + width) {
-                field.copy_from_slice(&value.to_le_bytes()[..width]);
-            }
-        }
+        random.damage(&mut file);
         look(&file);
     }
 }
