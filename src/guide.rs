@@ -465,6 +465,21 @@
 //! - [`tracer`](crate::tracer): function, graph, profile, latency, slow calls, deepest stack.
 //! - [`direct`](crate::ops::direct): a callsite that calls your own trampoline, with no stub between.
 //!
+//! # Errors on purpose
+//! List the functions that may fail, each with what it returns then, and attach an injection to some of them:
+//!
+//! ```ignore
+//! fentry::injectable! {
+//!     // SAFETY: its callers handle a lack of pages.
+//!     unsafe fn pages::take(order: usize) -> Option<Page> { None }
+//! }
+//!
+//! static NO_PAGES: Injection = Injection::new();
+//! ```
+//!
+//! From then on its parameters say which calls fail; [`fail_nth`](crate::inject::fail_nth) runs a test until each of its
+//! failure points has failed once. [`inject`](crate::inject) has all of it.
+//!
 //! # What is never traced
 //! Some code had better have no callsite: the start of a CPU before the base register is set, exception entries, what
 //! switches tasks. Have the compiler leave the NOPs out:

@@ -60,6 +60,7 @@
 //! capi/       the same for kernels in C: what include/fentry.h declares
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
+//! inject/     errors where the user says: what may fail, and when it does
 //! engine/     which callsite calls what, now: registration, sets, plans, regions
 //! module/     the loader, and what it asks of memory and of whoever traces
 //! stub/       all code that a callsite can reach: entry and return assembly, generated stubs, their room
@@ -92,6 +93,7 @@ pub mod engine;
 pub mod fakes;
 pub mod filter;
 pub mod guide;
+pub mod inject;
 #[cfg(feature = "insn")]
 pub mod insn;
 #[cfg(not(feature = "insn"))]

@@ -23,6 +23,7 @@
 pub(crate) mod clock;
 mod frame;
 pub(crate) mod in_place;
+mod injection;
 pub mod regs;
 pub mod shadow;
 pub mod unwind;
@@ -30,6 +31,7 @@ pub mod unwind;
 use crate::address::{TextAddr, TextRange};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+pub(crate) use injection::TaskInjection;
 use shadow::{HookedCalls, ShadowFrames, ShadowStack};
 
 /// The level of what is running: each can be inside a callback once.
@@ -62,6 +64,7 @@ pub struct TraceContext {
     level: AtomicU32,
     below: AtomicU32,
     pub(crate) misses: AtomicU64,
+    pub(crate) injection: TaskInjection,
 }
 
 impl TraceContext {
@@ -74,6 +77,7 @@ impl TraceContext {
             level: AtomicU32::new(ContextLevel::Thread as u32),
             below: AtomicU32::new(0),
             misses: AtomicU64::new(0),
+            injection: TaskInjection::new(),
         }
     }
 
@@ -214,6 +218,17 @@ impl TraceContext {
     /// callback, and not on the few instructions of a stub before the guard is taken or after it is given back.
     pub fn is_quiescent(&self, pc: TextAddr, stubs: &[TextRange]) -> bool {
         !self.in_callback() && !stubs.iter().any(|stub| stub.contains(pc))
+    }
+
+    /// Says whether injections with a [task filter](crate::inject::Injection::set_task_filter) are for this task; at first they
+    /// are not (Linux: `make-it-fail`).
+    pub fn set_may_fail(&self, may_fail: bool) {
+        self.injection.set_may_fail(may_fail);
+    }
+
+    /// Whether what runs is the thread itself, and no exception handler.
+    pub(crate) fn is_thread(&self) -> bool {
+        self.level.load(Ordering::Relaxed) == ContextLevel::Thread as u32
     }
 
     /// Returns how many calls went untraced because their level was inside a callback already.

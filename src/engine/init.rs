@@ -181,6 +181,10 @@ impl Batch<u32> for Readying<'_> {
             // SAFETY: 1. and 2. the stubs' labels are of instructions in mapped text (`Image::new`, 3).
             WordChange { at: unsafe { TextWord::new(*at) }, old: *old, new: *new }
         });
-        stubs.chain(self.image.to_ready()).try_for_each(&mut each)
+        // One place that calls `each`, so that all of it is compiled into the loop.
+        for change in stubs.chain(self.image.to_ready()) {
+            each(change)?;
+        }
+        ControlFlow::Continue(())
     }
 }

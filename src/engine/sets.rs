@@ -405,7 +405,7 @@ impl Draft {
         let (mut direct, mut recorded, mut hooks_returns, mut is_whole) = (None, None, false, true);
         for member in members.in_order(set) {
             match (member.action, env.cpu) {
-                (Action::Callback, _) => is_whole &= callbacks.push(member.ops),
+                (Action::Callback | Action::Inject, _) => is_whole &= callbacks.push(member.ops),
                 (Action::Direct(trampoline), _) => direct = Some(trampoline),
                 (Action::Count, cpu) => {
                     is_whole &= parts.push(match cpu.zip(member.counter) {

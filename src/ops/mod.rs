@@ -77,6 +77,11 @@ use direct::Trampoline;
 /// The most ops that are registered at a time.
 pub(crate) const MAX_OPS: usize = if cfg!(feature = "many-ops") { 1024 } else { 128 };
 
+/// The bits of [`Ops::due`] that say that no call is. One of them stays set while late ones count down.
+pub(crate) const NEVER_DUE: u64 = 0b11 << (NEVER_DUE_BIT - 1);
+/// The number of the one that is looked at.
+pub(crate) const NEVER_DUE_BIT: u32 = 62;
+
 /// What the stubs call at an entry, with the call's frame, filled but for its time. It is returned, with [`DECLINED`] in its
 /// address to let the call go.
 pub(crate) type EntryHandler = unsafe extern "C" fn(frame: *mut ShadowFrame, regs: FtraceRegs<'_>) -> *mut ShadowFrame;
@@ -134,6 +139,8 @@ pub(crate) enum Action {
     CountCallsites(&'static CallsiteHits),
     /// The call goes into the flight recorder, with so many arguments.
     Record { arguments: u8 },
+    /// Its callback is called where [`Ops::due`] says that it may have something to do.
+    Inject,
 }
 
 /// What happens at a function's entry and exit, with flags and one word of the caller's own.
@@ -150,7 +157,7 @@ pub struct Ops {
     pub(crate) hook: AtomicU64,
     made: Made,
     data: usize,
-    /// What was counted elsewhere than on a CPU of its own.
+    /// What was counted elsewhere than on a CPU of its own; or of an injection, [`Self::due`].
     pub(crate) hits: AtomicU64,
 }
 
@@ -214,6 +221,18 @@ impl Ops {
     pub const fn recorder(arguments: usize) -> Self {
         let arguments = if arguments > MAX_ARGUMENTS { MAX_ARGUMENTS } else { arguments } as u8;
         Self { made: Made::Action(Action::Record { arguments }), ..Self::new(nothing) }
+    }
+
+    /// Makes an ops whose callback is called for the calls that are due, and may answer for the function.
+    pub(crate) const fn injecting(callback: Callback) -> Self {
+        let (made, flags) = (Made::Action(Action::Inject), OpsFlags::IPMODIFY);
+        Self { made, flags, hits: AtomicU64::new(NEVER_DUE), ..Self::new(callback) }
+    }
+
+    /// Of an injection: twice the number of calls that go by before one is looked at, and in the lowest bit something of the
+    /// callback's own; or [`NEVER_DUE`]. Stubs count it down by 2.
+    pub(crate) const fn due(&self) -> &AtomicU64 {
+        &self.hits
     }
 
     /// Sets the flags.

@@ -154,11 +154,11 @@ impl Code {
     }
 }
 
-fn load_exclusive(rt: Reg, rn: RegOrSp) -> Insn {
+pub(super) fn load_exclusive(rt: Reg, rn: RegOrSp) -> Insn {
     Insn::Atomic(Atomic::LoadExclusive { order: Exclusive::Plain, size: Size::Double, rt, rn })
 }
 
-fn store_exclusive(rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
+pub(super) fn store_exclusive(rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
     Insn::Atomic(Atomic::StoreExclusive { order: Exclusive::Plain, size: Size::Double, rs, rt, rn })
 }
 
@@ -167,7 +167,7 @@ fn read_modify_write(op: AtomicOp, rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
 }
 
 /// CBNZ of the exclusive store's status, over so many instructions.
-fn again(status: Reg, instructions: i64) -> Result<Insn, EncodeError> {
+pub(super) fn again(status: Reg, instructions: i64) -> Result<Insn, EncodeError> {
     let offset = CondOffset::new(instructions * 4)?;
     Ok(Insn::Branch(Branch::CompareBranch { on: Zero::NonZero, width: Width::W, rt: status, offset }))
 }

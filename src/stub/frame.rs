@@ -55,6 +55,13 @@ pub(super) const RESTORE: [u32; 6] = crate::__frame!(word: restore);
 /// The end of a stub.
 pub(super) const RET_X9: u32 = Insn::Branch(Branch::Ret { rn: Reg::X9 }).encode();
 
+/// From here a function goes on as if its callsite were disabled.
+pub(super) const RETURN_TO_FUNCTION: [u32; 3] = [
+    Insn::mov(Reg::X10, Reg::X30).encode(),
+    Insn::mov(Reg::X30, Reg::X9).encode(),
+    Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode(),
+];
+
 pub(super) const SAVE_SIMD: [u32; 4] = crate::__frame!(word: save_simd);
 pub(super) const RESTORE_SIMD: [u32; 4] = crate::__frame!(word: restore_simd);
 

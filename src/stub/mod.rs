@@ -10,6 +10,7 @@
 //! |---|---|
 //! | nothing | a return to the function |
 //! | one callback for [`FtraceRegs`](crate::FtraceRegs) | saves, calls that callback, restores: no list, no load of a pointer |
+//! | one injection | the same, behind a test of whether this call is due, which saves nothing ([`due`]) |
 //! | one return hook | the same, and puts the return address on the shadow stack; without a handler at the entry it saves nothing |
 //! | several of these, or all registers | a list of them, and a jump to [`entry`]'s assembly |
 //! | a direct trampoline | a jump; where it is all of the set, for callsites whose BL doesn't reach the trampoline itself |
@@ -19,6 +20,7 @@
 
 mod code;
 mod counting;
+mod due;
 pub(crate) mod entry;
 pub(crate) mod exit;
 mod frame;
@@ -37,13 +39,16 @@ pub(crate) use slice_vec::SliceVec;
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
-use crate::insn::{Branch, EncodeError, Insn, Reg};
+use crate::insn::EncodeError;
 use crate::ops::{Action, Ops, OpsFlags};
 use code::{COUNT_WORDS, REST_WORDS};
+use frame::RETURN_TO_FUNCTION;
 
 // The longest stub: a member takes the most as a count, and two words in a list.
 const _: () = assert!(
-    counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS && COUNT_WORDS >= 2,
+    counting::RECORD_WORDS + hook::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS
+        && counting::RECORD_WORDS + due::WORDS + single::MAX_BYTES / 4 + TAIL_WORDS <= REST_WORDS
+        && COUNT_WORDS >= 2,
     "a stub's code has no room"
 );
 
@@ -52,10 +57,6 @@ const TAIL_WORDS: usize = 1 + 4 + 2 + 2 * 3;
 
 /// The bytes between a stub's start and where a BL goes: BTI C.
 pub(crate) const LANDING_PAD_BYTES: i64 = 4;
-
-/// From here a function goes on as if its callsite were disabled.
-const RETURN_TO_FUNCTION: [Insn; 3] =
-    [Insn::mov(Reg::X10, Reg::X30), Insn::mov(Reg::X30, Reg::X9), Insn::Branch(Branch::Ret { rn: Reg::X10 })];
 
 /// What a stub does.
 pub(crate) struct StubPlan<'a> {
@@ -73,6 +74,9 @@ impl StubPlan<'_> {
         let is_live = |ops: &Ops| !ops.flags().contains(OpsFlags::SAVE_REGS);
         let rest = match (self.callbacks, self.direct) {
             ([only], None) if is_live(only) && matches!(only.action(), Action::Return) => hook::MAX_BYTES + 4,
+            ([only], None) if is_live(only) && matches!(only.action(), Action::Inject) => {
+                single::MAX_BYTES + 4 * (1 + due::WORDS)
+            }
             ([only], None) if is_live(only) => single::MAX_BYTES + 4,
             (callbacks, _) => (TAIL_WORDS + 2 * callbacks.len()) * 4,
         };
@@ -90,10 +94,15 @@ impl StubPlan<'_> {
         self.parts.iter().for_each(|part| part.generate(code, env.atomics));
         match (self.callbacks, self.direct) {
             ([], Some(trampoline)) => code.jump(trampoline),
-            ([], None) => code.words_of(&RETURN_TO_FUNCTION.map(Insn::encode)),
+            ([], None) => code.words_of(&RETURN_TO_FUNCTION),
             ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs),
             ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env),
-            ([only], None) => single::generate(code, only, env),
+            ([only], None) => {
+                if matches!(only.action(), Action::Inject) {
+                    due::generate(code, only, env);
+                }
+                single::generate(code, only, env);
+            }
             (callbacks, direct) => code.list(callbacks, direct, &env.stubs),
         }
         code.end()

@@ -6,7 +6,7 @@ use super::frame::{ARGUMENTS, HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X
 use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::insn::{Insn, PairMode, Reg, RegOrSp, Width, Zero};
-use crate::ops::{Ops, OpsFlags};
+use crate::ops::{Action, Ops, OpsFlags};
 use core::mem::offset_of;
 
 /// The most bytes that it takes.
@@ -17,9 +17,15 @@ pub(super) const MAX_BYTES: usize = 4 * (40 + 2 * SAVE_SIMD.len() + 10);
 pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let StubEnv { stubs, context: base, .. } = env;
     let safe = ops.flags().contains(OpsFlags::RECURSION_SAFE);
-    let busy = i64::from(base.offset) + offset_of!(TraceContext, busy) as i64;
     code.word(mrs(base.register));
     let not_ready = code.forward();
+    let mut offset = base.offset;
+    if matches!(ops.action(), Action::Inject) {
+        // Its callback looks for the context, which the others do not.
+        code.try_word(add(offset));
+        offset = 0;
+    }
+    let busy = i64::from(offset) + offset_of!(TraceContext, busy) as i64;
     code.try_insn(Insn::ldr(Reg::X11, RegOrSp::X10, busy));
     let in_callback = (!safe).then(|| code.forward());
     store_busy(code, Reg::X10, busy);
@@ -48,7 +54,9 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let mut missed = None;
     if let Some(from) = in_callback {
         code.branch_here(from, Zero::NonZero, Width::X, Reg::X11);
-        code.try_word(add(base.offset));
+        if offset != 0 {
+            code.try_word(add(offset));
+        }
         missed = Some(code.hand_list_to(stubs.miss));
     }
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);

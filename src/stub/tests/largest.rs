@@ -2,12 +2,15 @@
 
 use super::framed::{FAR, env, ops, returning};
 use super::{CPU, ON_CALLSITES};
+extern crate std;
+
 use crate::address::TextAddr;
 use crate::ops::{MAX_OPS, Ops, OpsFlags};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::stub::code::{COUNT_WORDS, REST_WORDS};
 use crate::stub::frame::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
 use crate::stub::{FramelessPart, StubEnv, StubPlan, TAIL_WORDS};
+use std::boxed::Box;
 
 /// Where no pair of loads reaches, and an ADD of the offset is needed.
 const FAR_CONTEXT: ContextBase = ContextBase { register: BaseRegister::SpEl0, offset: 4080 };
@@ -42,6 +45,9 @@ fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
     };
     assert_eq!(unused(&[], &[hook], None, SIMD_WORDS), 12);
     assert_eq!(unused(&[], &[callback], None, SIMD_WORDS).min(unused(&[], &[safe], None, SIMD_WORDS)), 5);
+    // As a callback, with its test before it.
+    let injection: &'static Ops = Box::leak(Box::new(Ops::injecting(callback.callback)));
+    assert_eq!(unused(&[], &[injection], None, SIMD_WORDS), 6);
     // A list takes one word to jump, never four; a jump takes no list.
     assert_eq!(unused(&[], &[callback, hook], Some(TextAddr::new(FAR)), 0), 3);
     assert_eq!(unused(&[], &[], Some(TextAddr::new(FAR)), 0), TAIL_WORDS - 5);

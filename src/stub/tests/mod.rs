@@ -9,15 +9,17 @@ extern crate std;
 use super::{Code, CodeMemory, FramelessPart, StubEnv, StubPlan};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
+use crate::context::{TaskInjection, TraceContext};
 use crate::fakes::FakeText;
 use crate::insn::Insn;
 use crate::ops::{MAX_OPS, Ops, OpsFlags};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::record::hits::CallsiteHits;
 use core::fmt::Write;
+use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
-use std::string::String;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 extern "C" fn callback(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
@@ -245,4 +247,45 @@ fn the_largest_set_has_a_stub() {
     static ONE: Ops = Ops::new(callback).with_flags(OpsFlags::RECURSION_SAFE);
     let words = words(&StubPlan { parts: &parts, callbacks: &[&ONE], direct: None }, false, AT);
     assert_eq!(literal(&words, words.len() - 2), &raw const HITS as u64);
+}
+
+#[test]
+fn an_injections_call_goes_on_in_the_function_where_it_is_not_due() {
+    static INJECTION: Ops = Ops::injecting(callback);
+    let plan = StubPlan { parts: &[], callbacks: &[&INJECTION], direct: None };
+    let expected = "
+        bti c
+        mrs x10, SP_EL0
+        cbz x10, #44
+        ldr w11, [x10, #NTH]
+        cbnz w11, #48
+        ldr x10, #LITERAL
+        ldr x11, [x10]
+        tbnz x11, #62, #24
+        ldxr x11, [x10]
+        sub x11, x11, #2
+        tbnz x11, #63, #24
+        stxr w12, x11, [x10]
+        cbnz w12, #-16
+    ";
+    let nth = env(false).context.offset as usize + offset_of!(TraceContext, injection) + offset_of!(TaskInjection, nth);
+    let words = words(&plan, true, AT);
+    let text =
+        |words: &[u32]| words.iter().fold(String::new(), |text, word| text + &Insn::decode(*word).to_string() + "\n");
+    let literal_at = words.len() - 2;
+    let expected = expected.replace("NTH", &nth.to_string());
+    let expected = expected.replace("LITERAL", &(4 * (literal_at - 5)).to_string());
+    assert_text(&text(&words[..16]), &std::format!("{expected}{TO_THE_FUNCTION}"));
+    assert_eq!(literal(&words, literal_at), INJECTION.due().as_ptr() as u64);
+    // What is due goes on as to any callback, which finds the context.
+    assert_text(
+        &text(&words[16..19]),
+        "mrs x10, SP_EL0\ncbz x10, #LATER\nadd x10, x10, #16".replace("LATER", &skip(&words)).as_str(),
+    );
+}
+
+/// Where the CBZ of the part behind an injection's test goes.
+fn skip(words: &[u32]) -> String {
+    let text = Insn::decode(words[17]).to_string();
+    text.rsplit('#').next().unwrap_or_default().into()
 }

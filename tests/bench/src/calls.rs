@@ -5,6 +5,7 @@ use crate::kernel::{address, engine, function, init};
 use alloc::vec::Vec;
 use core::arch::naked_asm;
 use fentry::context::shadow::ShadowStack;
+use fentry::inject::{Injectable, Injection};
 use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::record::flight::FlightSlot;
@@ -14,6 +15,7 @@ use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, Rule, Symbols, TextAddr};
+use spin::Once;
 use support::{percpu, print, println};
 
 /// The function that is called, and one that is not.
@@ -95,6 +97,24 @@ fn with(together: &[&'static Ops], number: usize, disabled: u32) -> u32 {
     enabled - disabled
 }
 
+/// What a call that is not made to fail costs: while nothing is, and while calls are counted.
+fn injections(disabled: u32) -> [u32; 2] {
+    static SITE: Once<Injectable> = Once::new();
+    fn instead() {}
+    let site = SITE.call_once(|| {
+        // SAFETY: 1. All functions that the bench calls are of this type. 2. None does anything.
+        unsafe { Injectable::new("function", function(CALLED) as *const (), instead as fn() as *const ()) }
+    });
+    INJECTION.attach(engine(), [site]).expect("nothing else is registered");
+    let costs = [0, 100].map(|probability| {
+        INJECTION.set_interval(1_000_000);
+        INJECTION.set_probability(probability);
+        call() - disabled
+    });
+    INJECTION.detach(engine()).expect("it is attached");
+    costs
+}
+
 /// The instructions of a registration on one function.
 fn to_register(ops: &'static Ops) -> u32 {
     let rules = [Rule::address(address(CALLED))];
@@ -118,6 +138,7 @@ static PROBE: Ops = Ops::returning::<Empty>();
 static EVENT: Ops = Ops::recorder(0);
 static RECORDER: Ops = Ops::recorder(4);
 static COUNTER: Ops = Ops::counter();
+static INJECTION: Injection = Injection::new();
 static FUNCTION: Ops = tracer::function::function::<Kernel, 0>();
 static ARGUMENTS: Ops = tracer::function::function::<Kernel, 4>();
 static GRAPH: Ops = Ops::returning::<Graph<Kernel>>();
@@ -154,6 +175,9 @@ pub(crate) fn calls() {
     tell("call-counter", cost(&[&COUNTER]));
     tell("call-recorder", cost(&[&RECORDER]));
     tell("call-profiler", cost(&[&PROFILER]));
+    let [off, counted] = injections(disabled);
+    tell("call-injection-off", off);
+    tell("call-injection", counted);
     tell("register-direct", to_register(&DIRECT));
     tell("register-entry", to_register(first));
     tell("register-graph", to_register(&GRAPH));

@@ -5,6 +5,9 @@
 //!
 //! What can't run there, or not in minutes, is in a list here with the reason, or does less of the same under `cfg!(miri)`.
 //! The rest takes long.
+//!
+//! An example has a bug that can be built in. Miri must find it there: a Miri that finds nothing would look the same as code
+//! in which nothing is wrong.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -27,7 +30,18 @@ const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
 const MODELS: [(&str, Option<&str>); 2] = [("stacked borrows", None), ("tree borrows", Some("-Zmiri-tree-borrows"))];
 
 /// What Miri is asked to run.
-const TESTS: [&str; 5] = ["--package", "fentry", "--package", "safe", "--lib"];
+const TESTS: [&str; 7] = ["--package", "fentry", "--package", "safe", "--package", EXTENTS, "--lib"];
+
+/// The example with the bug that can be built in, and the feature that does.
+const EXTENTS: &str = "extent-status";
+const BUG: &str = "use-after-free";
+
+/// The test that meets the bug, and the beginning of the names of those that miss it by one step each.
+const MEETS_THE_BUG: &str = "the_report_s_insertion";
+const MISS_THE_BUG: &str = "without_the_report_s_";
+
+/// What Miri says of memory that was freed: of a reference, of a pointer.
+const FREED: [&str; 2] = ["dangling reference (use-after-free)", "has been freed, so this pointer is dangling"];
 
 /// What all runs are given. Fakes are never freed, as a kernel isn't; addresses of stubs and contexts are exposed.
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-permissive-provenance";
@@ -61,7 +75,7 @@ const LEFT_TO_THE_HOST: [(&str, &str); 20] = [
 
 /// What the suite, whose time is short, has Miri run: the rooms in which references and raw pointers meet, and the outside
 /// crate. `cargo xtask miri` runs all.
-const IN_THE_SUITE: [&str; 10] = [
+const IN_THE_SUITE: [&str; 15] = [
     "shadow::",
     "regs::",
     "ops::",
@@ -72,6 +86,11 @@ const IN_THE_SUITE: [&str; 10] = [
     "context::",
     "counted::",
     "recorded::",
+    "tests::bug::",
+    "tests::failing::",
+    "tests::model::",
+    "tests::operations::",
+    "tests::shrinking::",
 ];
 
 /// What has such a name as well, and takes long.
@@ -155,12 +174,37 @@ pub(crate) fn run(workspace: &Workspace, filter: Option<&str>, extent: Extent) -
         let started = MODELS.map(|model| scope.spawn(move || of_model(model)));
         started.map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a thread was lost")))).into()
     });
-    let runs = runs.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut runs = runs.into_iter().collect::<Result<Vec<_>>>()?;
+    if filter.is_none_or(|filter| MEETS_THE_BUG.contains(filter)) {
+        runs.push(find_the_bug(workspace, &toolchain)?);
+    }
     let failed = runs.iter().any(|run| run.tested.count.failed > 0);
     let passed: Vec<String> =
         runs.iter().map(|run| format!("{} passed under {}", run.tested.count.passed, run.model)).collect();
     step.finish(if failed { "FAILED".to_owned() } else { passed.join(", ") }.as_str());
     Ok(Outcome::Ran(runs))
+}
+
+/// Builds the bug in, and has Miri find it: in the test that meets it, and in no other.
+fn find_the_bug(workspace: &Workspace, toolchain: &str) -> Result<Run> {
+    let started = Instant::now();
+    let with_the_bug = |name: &str| {
+        let mut cargo = cargo_miri(workspace, toolchain);
+        cargo.args(["test", "--package", EXTENTS, "--lib", "--features", BUG, "--locked", "--target-dir"]);
+        cargo.arg(workspace.target_dir.join("miri")).args(["--", name]).env("MIRIFLAGS", FLAGS);
+        output(&mut cargo)
+    };
+    let mut tested = host::judge(&with_the_bug(MISS_THE_BUG)?);
+    let met = with_the_bug(MEETS_THE_BUG)?;
+    let complained = String::from_utf8_lossy(&met.stderr);
+    if !met.status.success() && FREED.iter().any(|freed| complained.contains(freed)) {
+        tested.count.passed += 1;
+    } else {
+        tested.count.failed += 1;
+        let said = [met.stdout, met.stderr].concat();
+        eprint!("Miri has not found the bug of {EXTENTS}'s feature {BUG}\n{}", String::from_utf8_lossy(&said));
+    }
+    Ok(Run { model: "a bug built in", tested, took: started.elapsed() })
 }
 
 /// The toolchain that has Miri; with its components added, where a nightly is there without them.
@@ -258,7 +302,7 @@ mod tests {
     fn every_name_is_a_test_s() {
         let all = names::all();
         let left = LEFT_TO_THE_HOST.iter().map(|(name, _)| name);
-        for name in left.chain(&IN_THE_SUITE).chain(&NOT_IN_THE_SUITE) {
+        for name in left.chain(&IN_THE_SUITE).chain(&NOT_IN_THE_SUITE).chain(&[MEETS_THE_BUG, MISS_THE_BUG]) {
             assert!(all.iter().any(|test| test.contains(name)), "{name}");
         }
     }

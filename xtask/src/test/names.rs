@@ -12,7 +12,7 @@ pub(crate) fn root() -> &'static Path {
 /// Every test of the packages that Miri and the mutants are given, by its whole path.
 pub(crate) fn all() -> Vec<String> {
     let mut names = Vec::new();
-    for folder in ["src", "tests/safe/src"] {
+    for folder in ["src", "tests/safe/src", "examples/extent_status/src"] {
         read_folder(&root().join(folder), "", &mut names);
     }
     names

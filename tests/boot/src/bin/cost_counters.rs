@@ -1,5 +1,5 @@
-//! What counters and recorders cost a call, in instructions beyond the disabled callsite; and that they are exact where an
-//! interrupt comes between any two instructions.
+//! What counters, recorders and injections cost a call, in instructions beyond the disabled callsite; and that they are exact
+//! where an interrupt comes between any two instructions.
 //!
 //! On the kernel's command line: `seed=N`.
 #![no_std]
@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use fentry::inject::{Injectable, Injection};
 use fentry::record::flight::{FlightRecord, FlightSlot};
 use fentry::record::hits::CallsiteHits;
 use fentry::{Filter, Ops, Rule, TextAddr, TextRange};
@@ -22,6 +23,7 @@ use support::{count, engine, interrupts, percpu, println};
 
 support::boot_tests! {
     a_counter_costs_ten_instructions_and_a_record_twenty_five,
+    a_call_that_does_not_fail_costs_eighteen_instructions,
     hits_and_records_are_exact_with_interrupts_between_any_two_instructions,
 }
 
@@ -31,6 +33,11 @@ static RECORDER: Ops = Ops::recorder(4);
 #[inline(never)]
 extern "C" fn traced(a: u64, b: u64, c: u64, d: u64) -> u64 {
     black_box(a) ^ b ^ c ^ d
+}
+
+fentry::injectable! {
+    // SAFETY: what it returns is looked at by nobody.
+    unsafe extern "C" fn traced(a: u64, b: u64, c: u64, d: u64) -> u64 { 0 }
 }
 
 fn function() -> TextAddr {
@@ -52,12 +59,17 @@ fn set_ring() {
 
 const CALLS: u32 = 1000;
 
+/// The instructions of [`CALLS`] calls.
+fn instructions() -> Option<u32> {
+    instructions_of(CALLS)
+}
+
 /// The instructions of so many calls.
 #[inline(never)]
-fn instructions() -> Option<u32> {
+fn instructions_of(calls: u32) -> Option<u32> {
     let counter = count::start()?;
     let start = counter.instructions();
-    for n in 0..CALLS {
+    for n in 0..calls {
         black_box(traced as extern "C" fn(u64, u64, u64, u64) -> u64)(n.into(), 2, 3, 4);
     }
     Some(counter.instructions().wrapping_sub(start))
@@ -95,6 +107,36 @@ fn a_counter_costs_ten_instructions_and_a_record_twenty_five() {
     // The way back to the function only once.
     assert_eq!(each, all - 6);
     assert_eq!(instructions(), Some(disabled));
+}
+
+static INJECTION: Injection = Injection::new();
+
+fn a_call_that_does_not_fail_costs_eighteen_instructions() {
+    let (engine, _) = engine();
+    // One interval, but for the call before, by which the next ones are worked out, and the one that fails.
+    const GO_BY: u32 = 62;
+    let Some(disabled) = instructions_of(GO_BY) else {
+        println!("(this machine counts no instructions)");
+        return;
+    };
+    // SAFETY: linker.ld puts the two symbols around the section, in memory that nobody can write.
+    let [site] = (unsafe { Injectable::linked() }) else { panic!("one function is in the list") };
+    INJECTION.attach(engine, [site]).expect("nothing else is registered");
+    INJECTION.set_interval(GO_BY + 2);
+    for (what, probability, most) in [("nothing fails", 0, 12), ("calls are counted", 100, 18)] {
+        INJECTION.set_probability(probability);
+        instructions_of(1);
+        let enabled = instructions_of(GO_BY).expect("it was counted before").wrapping_sub(disabled);
+        let each = enabled / GO_BY;
+        println!("{what:20} {each:3} instructions a call");
+        assert_eq!(enabled, each * GO_BY);
+        assert!((1..=most).contains(&each), "{what}: {each} instructions a call");
+    }
+    instructions_of(1);
+    assert_eq!(INJECTION.failures(), 1, "the last call of the interval");
+    INJECTION.set_probability(0);
+    INJECTION.detach(engine).expect("it is attached");
+    assert_eq!(instructions_of(GO_BY), Some(disabled));
 }
 
 /// How many ticks there are.

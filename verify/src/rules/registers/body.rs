@@ -2,7 +2,7 @@
 
 use fentry::insn::{DataImm, Effects, HalfWord, Insn, MoveWide, RegSet, VRegSet};
 
-use super::{FLAGS, REGISTERS, Set};
+use super::set::{FLAGS, REGISTERS, Set};
 use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
 use crate::program::{FunctionId, InsnId};
 

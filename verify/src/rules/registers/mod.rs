@@ -22,26 +22,17 @@
 //! calls. In a relocatable object, other files' code may, which calls what the object exports.
 
 mod body;
+mod set;
 mod solved;
 
-use fentry::insn::{Reg, Width};
-
+pub(super) use set::X18;
 pub(super) use solved::Solved;
 
 use super::sites::Sites;
 use crate::flow::{Callee, Flow};
 use crate::report::{At, Finding, Rule};
+use set::{CHANGED, names};
 use solved::Kept;
-
-/// x9 to x18 in bits 9 to 18, the flags in bit 0.
-pub(super) type Set = u32;
-
-const REGISTERS: Set = 0x7fe00;
-const FLAGS: Set = 1;
-/// The platform's register, which stubs leave alone.
-pub(super) const X18: Set = 1 << 18;
-/// What callsites and stubs change.
-const CHANGED: Set = REGISTERS & !X18 | FLAGS;
 
 pub(super) fn check(flow: &Flow<'_>, sites: &Sites, solved: &Solved) -> Vec<Finding> {
     let changes = solved.changing(flow.program(), sites);
@@ -67,16 +58,4 @@ pub(super) fn check(flow: &Flow<'_>, sites: &Sites, solved: &Solved) -> Vec<Find
         findings.push(Finding::new(Rule::KeptOverCall, At::Insn(call), what).by(solved.readers(flow, behind, live)));
     }
     findings
-}
-
-/// `x9 is live`, `x9, x10 and the flags are live`.
-fn names(set: Set, how: &str) -> String {
-    let registers = (9..=18).filter(|number| set >> number & 1 == 1);
-    let mut names: Vec<String> =
-        registers.filter_map(|number| Some(Reg::x(number)?.name(Width::X).to_string())).collect();
-    if set & FLAGS != 0 {
-        names.push("the flags".to_owned());
-    }
-    let is_one = names.len() == 1 && set & FLAGS == 0;
-    format!("{} {} {how}", names.join(", "), if is_one { "is" } else { "are" })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::body::{Body, Line};
-use super::{CHANGED, Set, names};
+use super::set::{CHANGED, Set, names};
 use crate::flow::Flow;
 use crate::program::{FunctionId, InsnId, Program};
 use crate::report::Step;

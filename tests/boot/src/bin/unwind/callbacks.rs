@@ -5,13 +5,14 @@ use core::arch::naked_asm;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::context::shadow::ShadowStack;
+use fentry::inject::{Injectable, Injection};
 use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::record::flight::FlightSlot;
 use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::RecordTo;
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
-use fentry::{FtraceRegs, Ops, OpsFlags, TextAddr, direct_trampoline};
+use fentry::{Engine, FtraceRegs, Ops, OpsFlags, TextAddr, direct_trampoline};
 use support::percpu;
 
 /// A way of tracing.
@@ -97,6 +98,26 @@ impl Probe for Both {
     fn exit(_: &mut Exit<'_>, calls: &u64) {
         black_box(*calls);
     }
+}
+
+fentry::injectable! {
+    // SAFETY: it takes any result.
+    unsafe fn workload::leaf(x: u64) -> u64 { x + 1 }
+    // SAFETY: as above.
+    unsafe fn workload::recursive(depth: u64) -> u64 { workload::leaf(depth) }
+}
+
+/// Each third call of a function fails while `run` runs.
+pub(crate) fn with_failures(engine: &'static Engine, run: impl FnOnce()) {
+    static INJECTION: Injection = Injection::new();
+    // SAFETY: linker.ld puts the two symbols around the section, in memory that nobody can write.
+    let [one, other] = (unsafe { Injectable::linked() }) else { panic!("two functions are in the list") };
+    INJECTION.attach(engine, [one, other]).expect("nothing else is registered");
+    INJECTION.set_probability(100);
+    INJECTION.set_interval(3);
+    run();
+    INJECTION.detach(engine).expect("it is attached");
+    assert!(INJECTION.failures() > 0);
 }
 
 #[unsafe(naked)]

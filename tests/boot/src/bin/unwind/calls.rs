@@ -22,10 +22,20 @@ pub(crate) struct Call {
     sp: u64,
 }
 
+impl Call {
+    /// Whether it is a callsite that has made it: MOV X9, X30 comes before.
+    fn is_callsites(&self) -> bool {
+        let at = core::ptr::with_exposed_provenance::<u32>(self.returns_to as usize - 8);
+        // SAFETY: two instructions before one that is returned to: it follows a call, and no function begins with that.
+        unsafe { at.read_volatile() == 0xaa1e_03e9 }
+    }
+}
+
 /// What an instruction does with calls.
 enum Kind {
     Call,
-    ToRegister,
+    Jump,
+    Return,
     Other,
 }
 
@@ -35,7 +45,8 @@ fn kind(word: u32) -> Kind {
     const TO_REGISTER: u32 = 0b1101011;
     match (word >> 26, word >> 25, word >> 21 & 0b111) {
         (BL, ..) | (_, TO_REGISTER, 1) => Kind::Call,
-        (_, TO_REGISTER, _) => Kind::ToRegister,
+        (_, TO_REGISTER, 2) => Kind::Return,
+        (_, TO_REGISTER, _) => Kind::Jump,
         _ => Kind::Other,
     }
 }
@@ -60,7 +71,8 @@ impl Calls {
     pub(crate) fn before(&mut self, pc: u64, word: u32, sp: u64) {
         match self.next.map(|(pc, word, _)| (pc, kind(word))) {
             Some((from, Kind::Call)) => self.push(from + 4, sp),
-            Some((_, Kind::ToRegister)) => self.arrive(pc, sp),
+            Some((_, Kind::Jump)) => self.arrive(pc, sp, false),
+            Some((_, Kind::Return)) => self.arrive(pc, sp, true),
             _ => {}
         }
         self.next = Some((pc, word, sp));
@@ -72,12 +84,14 @@ impl Calls {
     }
 
     /// Control has come to an address by a return or a jump: an end of the last call, or of the last two at once, where a
-    /// trampoline returns in a function's place.
-    fn arrive(&mut self, pc: u64, sp: u64) {
+    /// trampoline returns in a function's place. A return that goes elsewhere ends a callsite's call as well: what comes there
+    /// runs in the function's place.
+    fn arrive(&mut self, pc: u64, sp: u64, is_return: bool) {
         let ends = |call: &Call| (call.returns_to, call.sp) == (pc, sp);
         match self.under_way() {
             [.., last] if ends(last) => self.depth -= 1,
             [.., one, other] if ends(one) && other.sp == sp => self.depth -= 2,
+            [.., last] if is_return && last.sp == sp && last.is_callsites() => self.depth -= 1,
             _ => {}
         }
     }

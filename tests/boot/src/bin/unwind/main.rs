@@ -100,6 +100,8 @@ fn every_trace_is_true_at_every_instruction() -> Result<(), alloc::string::Strin
         traced(engine, situation);
         PROOF.report(situation.name)?;
     }
+    callbacks::with_failures(engine, || run_from_nowhere(stepped));
+    PROOF.report("functions that fail")?;
     interrupts::on_tick(None);
     let (all, reliable) = PROOF.totals();
     println!(

@@ -34,7 +34,7 @@ fn doubled(x: u64) -> u64 {
 }
 
 #[inline(never)]
-fn recursive(depth: u64) -> u64 {
+pub(crate) fn recursive(depth: u64) -> u64 {
     if depth == 0 { leaf(depth) } else { black_box(recursive(depth - 1)) + 1 }
 }
 
