@@ -281,7 +281,7 @@ impl<'a> UnwindTable<'a> {
     /// Why nothing is known there.
     pub fn row(&self, pc: TextAddr) -> Result<Row, Unknown> {
         match self.find(pc) {
-            Some(row) => row,
+            Some(row) => of_checked(*row),
             None => Err(Unknown::NoText),
         }
     }
@@ -312,11 +312,12 @@ impl<'a> UnwindTable<'a> {
         Some(TextRange::new(at(start), at(end)))
     }
 
-    #[inline]
-    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+    /// The bytes of the row for a place, which are one: not the row itself, which is larger, and is copied slowly where nothing is
+    /// loaded that isn't aligned.
+    pub(super) fn find(&self, pc: TextAddr) -> Option<&'a [u8; ROW_LEN]> {
         let (piece, start, offset) = self.locate(pc)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
-        Some(of_checked(*self.rows.get(list.row((offset - start) / 4)?)?))
+        self.rows.get(list.row((offset - start) / 4)?)
     }
 
     /// The block that a piece starts in: the last one that has no more pieces before it.

@@ -20,7 +20,9 @@ support::boot_tests! {
 /// Functions of the table that is made up.
 const FUNCTIONS: u64 = 10_000;
 /// The most instructions for one row: what it takes today, byte by byte, since the target loads nothing that isn't aligned.
-const MOST: u32 = 310;
+const MOST: u32 = 320;
+/// The most for one frame by the table: two rows, that of the frame and that of its caller's call.
+const MOST_BY_TABLE: f32 = 900.0;
 /// Frames that are walked over.
 const DEPTH: u32 = 32;
 
@@ -109,6 +111,3 @@ fn a_frame_costs_few_instructions() {
     println!("a frame: {by_table:.1} instructions by the table, {by_records:.1} by records alone");
     assert!(by_table <= MOST_BY_TABLE, "{by_table} instructions");
 }
-
-/// For each frame: two rows, two instructions decoded, two words read.
-const MOST_BY_TABLE: f32 = 1000.0;
