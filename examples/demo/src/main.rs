@@ -40,6 +40,7 @@ fn show() {
         return;
     };
     let outcome = trace_the_workload(engine, symbols)
+        .and_then(|()| look_at_the_callers(engine))
         .and_then(|()| change_an_argument(engine))
         .and_then(|()| replace_a_function(engine))
         .and_then(|()| count_everything(engine, symbols));
@@ -112,6 +113,18 @@ fn trace_the_workload(engine: &Engine, symbols: Symbols<'static>) -> Result<(), 
     println!("   the same as without a tracer: {}", yes_or_no(report == expected));
     recorder::clear();
     Ok(())
+}
+
+fn look_at_the_callers(engine: &Engine) -> Result<(), RegisterError> {
+    extern "C" fn look_back(_: TextAddr, _: TextAddr, _: &'static Ops, regs: FtraceRegs<'_>) {
+        support::backtrace::print_of_call(&regs);
+    }
+    static LOOK_BACK: Ops = Ops::new(look_back);
+
+    title("Who calls it: each frame is compared with the unwind table, and one that may be wrong has a ?");
+    engine.register(&LOOK_BACK, &Filter::new(&[Rule::name("demo::workload::price")]))?;
+    workload::price(black_box(4), 25);
+    engine.unregister(&LOOK_BACK).map(drop)
 }
 
 fn change_an_argument(engine: &Engine) -> Result<(), RegisterError> {

@@ -1,10 +1,12 @@
 //! What the kernel does with an exception: interrupts are served, faults that a test expects go back to it, every other
 //! one is reported in full and ends the test.
 
+use crate::backtrace::Backtrace;
 use crate::vectors::ExceptionFrame;
-use crate::{backtrace, harness, interrupts, percpu, step};
+use crate::{harness, interrupts, percpu, step};
+use alloc::string::String;
 use core::arch::{asm, global_asm};
-use core::fmt;
+use core::fmt::{self, Write as _};
 use core::mem::{ManuallyDrop, offset_of};
 use core::sync::atomic::Ordering;
 
@@ -71,6 +73,8 @@ pub(crate) struct Catch {
     /// The interrupt mask at that time.
     daif: u64,
     fault: Fault,
+    /// The [`String`] to which the backtrace goes that a report would print, if one is wanted.
+    trace: *mut (),
 }
 
 /// Calls `f`; a synchronous exception inside it ends it and comes back as an error.
@@ -81,6 +85,21 @@ pub(crate) struct Catch {
 ///
 /// The fault.
 pub fn catch<F: FnOnce()>(f: F) -> Result<(), Fault> {
+    catch_into(f, core::ptr::null_mut())
+}
+
+/// Calls `f` as [`catch`] does, and brings back with the fault the backtrace that a report of it would print.
+///
+/// # Errors
+///
+/// The fault, and the backtrace.
+pub fn catch_traced<F: FnOnce()>(f: F) -> Result<(), (Fault, String)> {
+    let mut trace = String::new();
+    let ended = catch_into(f, &raw mut trace);
+    ended.map_err(|fault| (fault, trace))
+}
+
+fn catch_into<F: FnOnce()>(f: F, trace: *mut String) -> Result<(), Fault> {
     unsafe extern "C" {
         fn support_catch(f: extern "C" fn(*mut ()), data: *mut (), catch: *mut Catch) -> u64;
     }
@@ -92,7 +111,7 @@ pub fn catch<F: FnOnce()>(f: F) -> Result<(), Fault> {
         f();
     }
     let mut f = ManuallyDrop::new(f);
-    let mut catch = Catch { sp: 0, daif: 0, fault: Fault { esr: 0, far: 0, pc: 0 } };
+    let mut catch = Catch { sp: 0, daif: 0, fault: Fault { esr: 0, far: 0, pc: 0 }, trace: trace.cast() };
     let this = percpu::this();
     let outer = this.catch.swap(&raw mut catch, Ordering::Relaxed);
     // SAFETY: the assembly calls `call::<F>` with the closure, once; `catch` lives until after the call.
@@ -174,6 +193,10 @@ fn hand_back(frame: &mut ExceptionFrame) -> bool {
     // SAFETY: a catch is there only while `catch` waits for it, lower down on a stack of this CPU.
     let Some(catch) = (unsafe { catch.as_mut() }) else { return false };
     catch.fault = Fault { esr: frame.esr, far: frame.far, pc: frame.elr };
+    // SAFETY: that of `catch_traced`, which waits as well, and touches it only once the fault is back.
+    if let Some(trace) = unsafe { catch.trace.cast::<String>().as_mut() } {
+        let _ = write!(trace, "{}", Backtrace(&frame.pt_regs()));
+    }
     frame.x[0] = catch.sp;
     frame.elr = (&raw const support_caught).addr() as u64;
     frame.spsr = frame.spsr & !(DAIF | BTYPE) | catch.daif;
@@ -202,7 +225,7 @@ fn report(entry: u64, frame: &ExceptionFrame) -> ! {
         println!("(a second fault while reporting, or before the kernel was up)");
         harness::exit(2);
     }
-    backtrace::print_from(frame.elr, frame.x[29]);
+    print!("backtrace:\n{}", Backtrace(&frame.pt_regs()));
     harness::fail(format_args!("{kind}: {}", Syndrome(frame.esr)))
 }
 

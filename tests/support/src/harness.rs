@@ -166,7 +166,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     // SAFETY: a panic ends the machine.
     unsafe { crate::console::take_over() };
     println!("\n*** {info}");
-    let fp = backtrace::frame_pointer();
-    backtrace::print_callers(fp);
+    backtrace::print_callers();
     fail(format_args!("{}", info.message()))
 }

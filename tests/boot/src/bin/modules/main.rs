@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod in_flight;
 mod named;
+mod walks;
 
 use alloc::format;
 use alloc::string::String;
@@ -21,6 +22,7 @@ use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modu
 use named::a_trace_of_a_module_names_its_functions_when_it_has_gone;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
+use walks::a_walk_through_a_module_is_true;
 
 support::boot_tests! {
     every_module_works_at_every_distance,
@@ -32,6 +34,7 @@ support::boot_tests! {
     no_adrp_stays_where_the_erratum_forbids_it,
     a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
     a_trace_of_a_module_names_its_functions_when_it_has_gone,
+    a_walk_through_a_module_is_true,
 }
 
 type Sum = extern "C" fn(
