@@ -64,7 +64,7 @@
 //! | section | behind | as |
 //! |---|---|---|
 //! | `.text.fentry`: the engine, and 64 KiB for the code that it makes | `.text` | read, execute |
-//! | `.fentry.symbols`, `.fentry.exports` | `.rodata` | read |
+//! | `.fentry.symbols`, `.fentry.unwind`, `.fentry.exports`, `.fentry.injectable` | `.rodata` | read |
 //! | `.fentry.callsites`, which becomes the table | `.data` | read, write |
 //!
 //! *This is where most first boots end*: a kernel that maps "from `_text` to `_etext`" by symbols of its own script may
@@ -464,6 +464,40 @@
 //!   each CPU counts for itself, and [`Ops::recorder`](crate::Ops::recorder) keeps the last calls.
 //! - [`tracer`](crate::tracer): function, graph, profile, latency, slow calls, deepest stack.
 //! - [`direct`](crate::ops::direct): a callsite that calls your own trampoline, with no stub between.
+//!
+//! # Stack traces that are true
+//! Frame records leave out a caller where code is interrupted in a prologue, an epilogue or a leaf. An unwind table says where
+//! the caller is at each instruction, and an [`Unwinder`](crate::context::unwind::Unwinder) says of each frame whether it is
+//! sure. The kernel gets the table in one step with its names:
+//!
+//! ```text
+//! cargo fentry symbols --unwind kernel.elf -o tables.o      and a second link with tables.o; or
+//! cargo fentry symbols --in-place --unwind kernel.elf       where it was linked with room for both:
+//!     -Clink-arg=--defsym=__fentry_symbols_room=64K -Clink-arg=--defsym=__fentry_unwind_room=64K
+//! ```
+//!
+//! ```ignore
+//! // SAFETY: the linker script is examples/fentry.ld, and the table does not change any more.
+//! let table = unsafe { UnwindTable::linked() }?;
+//! // In an exception's handler. SAFETY: the table is of this kernel's text; what was interrupted goes on only after this.
+//! let mut walk = unsafe { Unwinder::new(&saved_registers, &[table], &MyStacks) };
+//! for frame in walk.by_ref() {
+//!     log::error!("{} {}", if frame.is_reliable() { " " } else { "?" }, frame.place);
+//! }
+//! ```
+//!
+//! [`Unwinder::here`](crate::context::unwind::Unwinder::here) begins with the caller, and
+//! [`Unwinder::of_call`](crate::context::unwind::Unwinder::of_call) with the function whose callsite has called a callback.
+//! Without a table (`&[]`) the same walk goes by frame records, and is sure of none but the first. Whoever acts upon a trace asks
+//! [`is_complete`](crate::context::unwind::Unwinder::is_complete) at its end. What the kernel does for it:
+//!
+//! - it names its stacks ([`Stacks`](crate::context::unwind::Stacks)), and, so that walks go on over exceptions, says where the
+//!   vectors save what they have interrupted, as a [`PtRegs`](crate::PtRegs);
+//! - the first code of each CPU and task sets x29 to zero and never returns (AAPCS64 6.4.6): that is the end;
+//! - a handler on a stack of its own is called with x29 at a frame on the interrupted one.
+//!
+//! A module's table goes into its object, by `cargo fentry verify --unwind-in-place module.o`, and is
+//! `Module::unwind_table` once it is loaded.
 //!
 //! # Errors on purpose
 //! List the functions that may fail, each with what it returns then, and attach an injection to some of them:

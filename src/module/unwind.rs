@@ -68,8 +68,7 @@ fn addresses(linking: &Linking<'_, '_>, section: &Section<'_>, unplaced: &Unplac
         if number != ABS64 {
             return Err(linking.unknown_relocation(section, &relocation)?);
         }
-        let place = unplaced.address_places().position(|place| place == offset);
-        let place = place.and_then(|place| addresses.get_mut(place));
+        let place = unplaced.section_at(offset).and_then(|section| addresses.get_mut(section));
         let place = place.ok_or(LoadError::RelocationPlace { section: section.index, offset })?;
         *place = linking.address_in(section, &relocation)?;
     }

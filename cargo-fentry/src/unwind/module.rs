@@ -103,9 +103,10 @@ impl ModuleTable {
         file.resize(file.len().next_multiple_of(8), 0);
         header.e_shoff.set(LittleEndian, file.len() as u64);
         // As many as SHN_LORESERVE or more are told by the first section (System V ABI, "ELF Header").
-        let count = u16::try_from(sections.len()).ok().filter(|count| *count < 0xff00);
+        let all = sections.len();
+        let count = u16::try_from(all).ok().filter(|count| *count < 0xff00);
         let first = sections.first_mut().context("it has no sections")?;
-        first.sh_size.set(LittleEndian, if count.is_none() { table.len() as u64 + 2 } else { 0 });
+        first.sh_size.set(LittleEndian, if count.is_none() { all as u64 } else { 0 });
         header.e_shnum.set(LittleEndian, count.unwrap_or(0));
         file.extend(bytes_of_slice(&sections));
         file[..size_of::<Header>()].copy_from_slice(bytes_of(&header));

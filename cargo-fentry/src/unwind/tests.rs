@@ -32,8 +32,7 @@ fn check(object: &[u8]) -> usize {
         assert_eq!(symbol.address().wrapping_add_signed(relocation.addend()), 0, "the section's start");
         let index = symbol.section_index().unwrap().0;
         let text = program.sections().find(|section| program.section_index(*section) == index).unwrap();
-        let place = unplaced.address_places().position(|place| place == at).unwrap();
-        addresses[place] = program.section_start(text).get();
+        addresses[unplaced.section_at(at).unwrap()] = program.section_start(text).get();
     }
     let flow = Flow::follow(&program, &NoReturn::default());
     let cfi = Cfi::of(&flow);

@@ -178,8 +178,8 @@ fn split(pieces: &[Piece], end: u64) -> Result<Vec<Short>, UnwindEncodeError> {
             return Err(error);
         }
         let (near, far) = (parts(&piece.rows, u8::MAX.into()), parts(&piece.rows, u16::MAX.into()));
-        // A wide list takes two bytes more for each entry, a part four for itself and two for its first entry.
-        let parts = if 3 * (near.len() - far.len()) < piece.rows.len() { near } else { far };
+        // A wide list takes two bytes more for each entry, a part three for itself and two for its first entry.
+        let parts = if 5 * (near.len() - far.len()) < 2 * piece.rows.len() { near } else { far };
         for part in parts {
             let first = part.first().map_or(0, |(at, _)| *at);
             let entries = part.iter().map(|(at, row)| ((at - first) as u16, to_bytes(*row))).collect();

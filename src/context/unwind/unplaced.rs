@@ -123,6 +123,12 @@ impl<'a> Unplaced<'a> {
         (0..self.sections.len() as u64).map(|index| HEADER_LEN as u64 + SECTION_LEN as u64 * index)
     }
 
+    /// The number of the section whose address is to be filled in at this place.
+    pub fn section_at(&self, place: u64) -> Option<usize> {
+        let at = place.checked_sub(HEADER_LEN as u64).filter(|at| at.is_multiple_of(SECTION_LEN as u64))?;
+        usize::try_from(at / SECTION_LEN as u64).ok().filter(|index| *index < self.sections.len())
+    }
+
     /// How many sections it is about.
     pub const fn sections(&self) -> usize {
         self.sections.len()

@@ -63,25 +63,39 @@ extern "C" fn nowhere(address: u64) -> u64 {
     )
 }
 
-type Faulting = extern "C" fn(u64) -> u64;
+/// Where the fault comes. The functions are called by their names: they have no hashes for a call by a pointer.
+#[derive(Clone, Copy)]
+enum At {
+    Leaf,
+    Prologue,
+    Epilogue,
+    Nowhere,
+}
 
 /// Where nothing is mapped.
 const UNMAPPED: u64 = 0x7_0000_0000;
 
 #[inline(never)]
-extern "C" fn inner(faulting: Faulting) -> u64 {
-    black_box(faulting)(black_box(UNMAPPED)) + 1
+fn inner(at: At) -> u64 {
+    let address = black_box(UNMAPPED);
+    let loaded = match black_box(at) {
+        At::Leaf => leaf(address),
+        At::Prologue => prologue(address),
+        At::Epilogue => epilogue(address),
+        At::Nowhere => nowhere(address),
+    };
+    black_box(loaded) + 1
 }
 
 #[inline(never)]
-extern "C" fn outer(faulting: Faulting) -> u64 {
-    black_box(inner(faulting)) + 1
+fn outer(at: At) -> u64 {
+    black_box(inner(at)) + 1
 }
 
 /// The lines of the backtrace that a fault in there prints.
-fn crash(faulting: Faulting) -> Vec<String> {
+fn crash(at: At) -> Vec<String> {
     let ended = catch_traced(|| {
-        black_box(outer(faulting));
+        black_box(outer(at));
     });
     let (fault, trace) = ended.expect_err("it faults");
     assert!(fault.is_translation(), "{fault}");
@@ -116,15 +130,15 @@ fn check(trace: &[String], faulting: &str) -> Result<(), String> {
 }
 
 fn a_fault_in_a_leaf_names_its_caller() -> Result<(), String> {
-    check(&crash(leaf), "crash::leaf")
+    check(&crash(At::Leaf), "crash::leaf")
 }
 
 fn a_fault_before_the_frame_record_names_the_caller() -> Result<(), String> {
-    check(&crash(prologue), "crash::prologue")
+    check(&crash(At::Prologue), "crash::prologue")
 }
 
 fn a_fault_after_the_frame_record_names_the_caller() -> Result<(), String> {
-    check(&crash(epilogue), "crash::epilogue")
+    check(&crash(At::Epilogue), "crash::epilogue")
 }
 
 /// The trace of a fault in the timer's interrupt.
@@ -141,7 +155,7 @@ extern "C" fn waits() -> u64 {
 fn a_fault_in_an_interrupt_names_what_was_interrupted() -> Result<(), String> {
     interrupts::on_tick(Some(|_| {
         if let Some(mut trace) = IN_INTERRUPT.try_lock().filter(|trace| trace.is_empty()) {
-            *trace = crash(leaf);
+            *trace = crash(At::Leaf);
         }
     }));
     interrupts::start_ticks(Duration::from_millis(1));
@@ -183,8 +197,8 @@ fn a_fault_in_hooked_calls_names_where_they_return() -> Result<(), String> {
     for ops in [&HOOKED, &ALSO] {
         engine.register(ops, &Filter::new(&rules)).map_err(|error| format!("{error}"))?;
     }
-    let traces = [leaf as Faulting, prologue, epilogue].map(|faulting| {
-        let trace = crash(faulting);
+    let traces = [At::Leaf, At::Prologue, At::Epilogue].map(|at| {
+        let trace = crash(at);
         // SAFETY: the stack is this context's; the hooked calls that the fault has ended will not return.
         unsafe { percpu::this().trace.set_shadow_stack(&CALLS) };
         percpu::this().tell_stack_bounds();
@@ -200,7 +214,7 @@ fn a_fault_in_hooked_calls_names_where_they_return() -> Result<(), String> {
 }
 
 fn a_fault_where_nothing_is_known_is_marked() -> Result<(), String> {
-    let trace = crash(nowhere);
+    let trace = crash(At::Nowhere);
     let all = trace.join("\n");
     // The fault itself is where it is. Its caller is nowhere to be found, and the records begin with that one's caller.
     let names: Vec<&str> = trace.iter().map(|line| function(line)).collect();
