@@ -168,6 +168,33 @@ fn known_to_bytes(row: Row) -> Option<[u8; ROW_LEN]> {
     Some([flags, register, cfa[0], cfa[1], fp_below[0], fp_below[1], saved_fp[0], saved_fp[1], below[0], below[1]])
 }
 
+/// The row that bytes mean of which [`from_bytes`] has said that they mean one: in few instructions.
+// Inlined, since what it returns is large: it is written once, to where the caller of the caller wants it.
+#[inline(always)]
+pub(super) fn of_checked(row: [u8; ROW_LEN]) -> Result<Row, Unknown> {
+    let [flags, number, cfa, cfa1, fp, fp1, saved, saved1, below, below1] = row;
+    if flags & IS_UNKNOWN != 0 {
+        return Err(Unknown::ALL.get(usize::from(number)).copied().unwrap_or(Unknown::NoText));
+    }
+    let cfa = bytes([cfa, cfa1]);
+    Ok(Row {
+        cfa: if flags & BY_FP != 0 { Cfa::Fp(cfa) } else { Cfa::Sp(cfa) },
+        fp: match flags >> FP_AT & FP_MASK {
+            0 => FpHolds::Callers,
+            1 => FpHolds::Frame(bytes([fp, fp1])),
+            2 => FpHolds::Other,
+            _ => FpHolds::End,
+        },
+        saved_fp: if flags & FP_IS_SAVED != 0 { Some(bytes([saved, saved1])) } else { None },
+        return_address: match flags >> RA_AT & RA_MASK {
+            0 => ReturnAddress::Lr,
+            1 => ReturnAddress::Saved(bytes([below, below1])),
+            _ => ReturnAddress::Register(number),
+        },
+        is_signed: flags & IS_SIGNED != 0,
+    })
+}
+
 /// The row that bytes mean; `None` where they mean none.
 pub(super) fn from_bytes(row: [u8; ROW_LEN]) -> Option<Result<Row, Unknown>> {
     let [flags, number, cfa, cfa1, fp, fp1, saved, saved1, below, below1] = row;

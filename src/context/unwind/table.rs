@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::header::{BLOCK, HEADER_LEN, Header, UnwindTableError};
-use super::row::{ROW_LEN, Row, Unknown, from_bytes};
+use super::row::{ROW_LEN, Row, Unknown, from_bytes, of_checked};
 use crate::address::{TextAddr, TextRange};
 
 /// The most entries of a list. So that a table is checked in a time that is proportional to its size, however many pieces share
@@ -280,10 +280,14 @@ impl<'a> UnwindTable<'a> {
     /// # Errors
     /// Why nothing is known there.
     pub fn row(&self, pc: TextAddr) -> Result<Row, Unknown> {
-        self.find(pc).unwrap_or(Err(Unknown::NoText))
+        match self.find(pc) {
+            Some(row) => of_checked(*row),
+            None => Err(Unknown::NoText),
+        }
     }
 
     /// The piece of text that has `pc`, where in the text it starts, and where `pc` is.
+    #[inline(always)]
     fn locate(&self, pc: TextAddr) -> Option<(usize, u32, u32)> {
         let offset = u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)?;
         let (block, words) = ((u64::from(offset) / BLOCK) as usize, u64::from(offset) % BLOCK / 4);
@@ -308,10 +312,12 @@ impl<'a> UnwindTable<'a> {
         Some(TextRange::new(at(start), at(end)))
     }
 
-    fn find(&self, pc: TextAddr) -> Option<Result<Row, Unknown>> {
+    /// The bytes of the row for a place, which are one: not the row itself, which is larger, and is copied slowly where nothing is
+    /// loaded that isn't aligned.
+    pub(super) fn find(&self, pc: TextAddr) -> Option<&'a [u8; ROW_LEN]> {
         let (piece, start, offset) = self.locate(pc)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
-        from_bytes(*self.rows.get(list.row((offset - start) / 4)?)?)
+        self.rows.get(list.row((offset - start) / 4)?)
     }
 
     /// The block that a piece starts in: the last one that has no more pieces before it.

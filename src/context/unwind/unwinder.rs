@@ -13,7 +13,7 @@ use core::ops::Range;
 
 use super::own::{Contract, Held, OwnText, StubState};
 use super::records::{Hooked, strip};
-use super::row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
+use super::row::{Cfa, FpHolds, ROW_LEN, ReturnAddress, Row, Unknown, of_checked};
 use super::table::UnwindTable;
 use super::verdict::{Doubt, FoundBy, Frame};
 
@@ -22,6 +22,11 @@ const MAX_STACKS: u8 = 8;
 const FP: usize = 29;
 const LR: usize = 30;
 const X9: usize = 9;
+/// BL, by its upper bits: by far the most calls are one, and need not be decoded (Arm ARM C6.2.42).
+const BL: u32 = 0b10_0101;
+const BL_SHIFT: u32 = 26;
+/// What addresses on one page, of the smallest size that there is, have in common.
+const PAGE_MASK: u64 = !0xfff;
 
 /// What an unwinder asks of a kernel.
 ///
@@ -50,36 +55,32 @@ struct Position {
     /// Whether SP is exactly so, and not only this or higher.
     is_sp_exact: bool,
     fp: u64,
-    /// x0 to x30, and which of them are known.
-    x: [u64; 31],
-    known: u32,
+    /// x30, where it is known.
+    lr: Option<u64>,
+    /// Whether the walk's `x` is of this place.
+    has_registers: bool,
     found_by: FoundBy,
 }
 
 impl Position {
     fn of_regs(regs: &PtRegs, found_by: FoundBy) -> Self {
-        let (x, known) = (regs.regs, u32::MAX);
-        Self { pc: regs.pc, is_called: false, sp: regs.sp, is_sp_exact: true, fp: x[FP], x, known, found_by }
+        let lr = Some(regs.regs[LR]);
+        let (pc, sp, fp) = (regs.pc, regs.sp, regs.regs[FP]);
+        Self { pc, is_called: false, sp, is_sp_exact: true, fp, lr, has_registers: true, found_by }
     }
 
     /// A call that is under way: no register but SP and x29 is known.
     fn called(pc: u64, sp: u64, fp: u64, found_by: FoundBy) -> Self {
-        Self { pc, is_called: true, sp, is_sp_exact: true, fp, x: [0; 31], known: 0, found_by }
+        Self { pc, is_called: true, sp, is_sp_exact: true, fp, lr: None, has_registers: false, found_by }
     }
 
     /// Code that goes on at `pc` when what it came to is over, and then has this in x30.
     fn resumed(pc: u64, sp: u64, fp: u64, lr: u64) -> Self {
-        let mut position = Self { is_called: false, known: 1 << LR, ..Self::called(pc, sp, fp, FoundBy::Stub) };
-        position.x[LR] = lr;
-        position
+        Self { is_called: false, lr: Some(lr), ..Self::called(pc, sp, fp, FoundBy::Stub) }
     }
 
     fn place(&self) -> TextAddr {
         TextAddr::new(if self.is_called { self.pc.wrapping_sub(4) } else { self.pc })
-    }
-
-    fn register(&self, number: usize) -> Option<u64> {
-        self.x.get(number).copied().filter(|_| self.known >> number & 1 == 1)
     }
 }
 
@@ -106,6 +107,10 @@ pub struct Unwinder<'a> {
     stack: Range<u64>,
     stacks_left: u8,
     next: Option<Position>,
+    /// x0 to x30 of the last place that they were known of. Not in each place, which is copied.
+    x: [u64; 31],
+    /// The last row that was looked up: a call's is wanted twice.
+    last: (TextAddr, Option<&'a [u8; ROW_LEN]>),
     doubt: Option<Doubt>,
     is_complete: bool,
 }
@@ -119,7 +124,8 @@ impl<'a> Unwinder<'a> {
     /// 2. The stack that the registers are of does not run while this is used, but for what is below its SP, and what it is
     ///    of is not given back.
     pub unsafe fn new(regs: &PtRegs, tables: &'a [UnwindTable<'a>], stacks: &'a dyn Stacks) -> Self {
-        Self::at(Position::of_regs(regs, FoundBy::Start), tables, stacks, OwnText::linked())
+        let start = Self::at(Position::of_regs(regs, FoundBy::Start), tables, stacks, OwnText::linked());
+        Self { x: regs.regs, ..start }
     }
 
     /// Walks from the function whose callsite has called a callback.
@@ -170,7 +176,8 @@ impl<'a> Unwinder<'a> {
         let stack = stack_of(stacks, next.sp);
         let (doubt, is_complete) = (None, false);
         let (hooked, veneers, stacks_left, next) = (None, [].as_slice(), MAX_STACKS, Some(next));
-        Self { tables, stacks, own, hooked, veneers, stack, stacks_left, next, doubt, is_complete }
+        let (x, last) = ([0; 31], (TextAddr::new(u64::MAX), None));
+        Self { tables, stacks, own, hooked, veneers, stack, stacks_left, next, x, last, doubt, is_complete }
     }
 
     /// Knows veneers, of which no table tells: where modules have them, to functions and to stubs that a BL doesn't reach.
@@ -208,27 +215,46 @@ impl<'a> Unwinder<'a> {
         self.doubt.get_or_insert(doubt);
     }
 
-    /// The row for a place.
-    fn row(&self, pc: TextAddr) -> Result<Row, Unknown> {
-        let table = self.tables.iter().find(|table| table.text().contains(pc));
-        table.map_or(Err(Unknown::NoText), |table| table.row(pc))
+    /// The row for a place, as a table has it.
+    fn row_bytes(&self, pc: TextAddr) -> Option<&'a [u8; ROW_LEN]> {
+        if self.last.0 == pc {
+            return self.last.1;
+        }
+        self.tables.iter().find(|table| table.text().contains(pc))?.find(pc)
     }
 
-    /// An instruction, of text of which a table or the engine tells.
-    fn insn(&self, at: TextAddr) -> Option<Insn> {
-        self.word(at).map(Insn::decode)
+    /// Whether a row is of an instruction, which can be read.
+    #[inline]
+    fn is_code(row: Option<&[u8; ROW_LEN]>) -> bool {
+        row.is_some_and(|row| !matches!(of_checked(*row), Err(Unknown::NoText | Unknown::NotReached)))
     }
 
-    /// A word of such text.
+    /// A word of text of which a table or the engine tells.
     fn word(&self, at: TextAddr) -> Option<u32> {
-        let is_code = |at| !matches!(self.row(at), Err(Unknown::NoText | Unknown::NotReached));
-        let is_text = at.is_aligned() && (self.own.contains(at) || is_code(at));
+        let is_text = at.is_aligned() && (self.own.contains(at) || Self::is_code(self.row_bytes(at)));
         is_text.then(|| read_text(at))
     }
 
-    fn is_call(&self, at: u64) -> bool {
-        let insn = self.insn(TextAddr::new(at));
-        insn.is_some_and(|insn| matches!(insn.effects().flow, Flow::Call(_) | Flow::IndirectCall(_)))
+    /// A register of a place, where it is known.
+    fn register(&self, at: &Position, number: usize) -> Option<u64> {
+        match number {
+            LR => at.lr,
+            _ => self.x.get(number).copied().filter(|_| at.has_registers),
+        }
+    }
+
+    /// Looks a row up that is wanted more than once.
+    fn look_up(&mut self, at: TextAddr) {
+        self.last = (at, self.row_bytes(at));
+    }
+
+    fn is_call(&mut self, at: u64) -> bool {
+        let at = TextAddr::new(at);
+        self.look_up(at);
+        self.word(at).is_some_and(|word| {
+            let flow = || Insn::decode(word).effects().flow;
+            word >> BL_SHIFT == BL || matches!(flow(), Flow::Call(_) | Flow::IndirectCall(_))
+        })
     }
 
     /// What is on the stack at this address, which is not below `from`.
@@ -258,7 +284,8 @@ impl<'a> Unwinder<'a> {
         if let Some(room) = self.veneers.iter().find(|room| room.contains(place)) {
             return self.off_veneer(at, *room);
         }
-        let row = self.row(place).map_err(|why| Doubt::NoRow { pc: place, why })?;
+        let row = self.row_bytes(place).map_or(Err(Unknown::NoText), |row| of_checked(*row));
+        let row = row.map_err(|why| Doubt::NoRow { pc: place, why })?;
         if row.fp == FpHolds::End {
             self.compare_fp(at, 0);
             return Ok(None);
@@ -290,8 +317,8 @@ impl<'a> Unwinder<'a> {
         };
         let found = match row.return_address {
             ReturnAddress::Saved(below) => Some(self.read(cfa.wrapping_sub(below.into()), from)?),
-            ReturnAddress::Lr => at.register(LR),
-            ReturnAddress::Register(number) => at.register(number.into()),
+            ReturnAddress::Lr => at.lr,
+            ReturnAddress::Register(number) => self.register(at, number.into()),
         };
         let return_address = strip(found.ok_or(Doubt::InRegister { pc: place })?);
         if return_address == 0 && caller_fp.is_none_or(|fp| fp == 0) {
@@ -353,7 +380,7 @@ impl<'a> Unwinder<'a> {
 
     /// Off a direct trampoline, which a callsite has called: the function that has the callsite. The trampoline is followed as a
     /// stub is, since no row tells of x9, where it was given the function's return address.
-    fn behind_trampoline(&self, at: &Position, cfa: u64, resume: u64, fp: u64) -> Option<Position> {
+    fn behind_trampoline(&mut self, at: &Position, cfa: u64, resume: u64, fp: u64) -> Option<Position> {
         if !self.is_behind_callsite(resume) {
             return None;
         }
@@ -370,7 +397,7 @@ impl<'a> Unwinder<'a> {
         match state.slot(held) {
             Some(below) => self.read(cfa.wrapping_sub(below), at.sp).map(Some),
             None if held == Held::CallerFp && state.fp() == held => Ok(Some(at.fp)),
-            None => Ok(state.register(held).and_then(|number| at.register(number))),
+            None => Ok(state.register(held).and_then(|number| self.register(at, number))),
         }
     }
 
@@ -405,17 +432,23 @@ impl<'a> Unwinder<'a> {
         let place = at.place();
         let unknown = Doubt::NoRow { pc: place, why: Unknown::NotReached };
         let is_veneer = !at.is_called && is_veneer(place, room);
-        let return_address = at.register(LR).filter(|_| is_veneer).ok_or(unknown)?;
+        let return_address = at.lr.filter(|_| is_veneer).ok_or(unknown)?;
         if self.is_behind_callsite(return_address) {
-            let returns = at.register(X9).ok_or(unknown)?;
+            let returns = self.register(at, X9).ok_or(unknown)?;
             return Ok(Some(Position::resumed(return_address, at.sp, at.fp, returns)));
         }
         self.caller(strip(return_address), at.sp, at.fp, FoundBy::Stub)
     }
 
     /// Whether a return address is that of a callsite's call.
-    fn is_behind_callsite(&self, return_address: u64) -> bool {
-        self.word(TextAddr::new(return_address.wrapping_sub(8))) == Some(MOV_X9_LR)
+    fn is_behind_callsite(&mut self, return_address: u64) -> bool {
+        let [call, before] = [4, 8].map(|bytes| TextAddr::new(return_address.wrapping_sub(bytes)));
+        self.look_up(call);
+        // Of a page that has an instruction, all can be read, so what is before most calls need not be looked up.
+        let is_text =
+            Self::is_code(self.last.1) && call.is_aligned() && call.get() & PAGE_MASK == before.get() & PAGE_MASK;
+        let word = if is_text { Some(read_text(before)) } else { self.word(before) };
+        word == Some(MOV_X9_LR)
     }
 
     /// Off an exception, whose saved registers are there.
@@ -429,6 +462,7 @@ impl<'a> Unwinder<'a> {
         if !(registers < regs.sp && regs.sp <= self.stack.end) {
             self.change_stack(regs.sp)?;
         }
+        self.x = regs.regs;
         Ok(Some(Position::of_regs(&regs, FoundBy::Exception)))
     }
 

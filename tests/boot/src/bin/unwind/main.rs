@@ -32,9 +32,9 @@ support::boot_tests! {
 /// How many instructions of each situation are executed, at least.
 const STEPS: u64 = 5_000;
 /// Of so many one is walked from, another one each time that a function is called. Unoptimised, a walk takes long.
-const EVERY: u64 = if cfg!(debug_assertions) { 41 } else { 5 };
-/// The time between interrupts, during which a few instructions are executed.
-const TICK: Duration = Duration::from_millis(2);
+const EVERY: u64 = if cfg!(debug_assertions) { 197 } else { 5 };
+/// The time between interrupts, which must be longer than their walk.
+const TICK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 200 } else { 2 });
 /// Of all traces, so many in a thousand are reliable at least.
 const RELIABLE: u64 = 999;
 

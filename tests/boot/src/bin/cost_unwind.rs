@@ -1,0 +1,113 @@
+//! What a walk costs: guest instructions for each frame, by the unwind table and by frame records alone, and for finding a row
+//! among ten thousand functions. Counted by the emulator, so they repeat exactly.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+use core::hint::black_box;
+use fentry::TextAddr;
+use fentry::context::unwind::{Cfa, FpHolds, Piece, ReturnAddress, Row, UnwindTable, Unwinder, encode};
+use support::unwind::KernelStacks;
+use support::{backtrace, count, println, unwind};
+
+support::boot_tests! {
+    a_row_is_found_among_ten_thousand_functions,
+    a_frame_costs_few_instructions,
+}
+
+/// Functions of the table that is made up.
+const FUNCTIONS: u64 = 10_000;
+/// The most instructions for one row: what it takes today, byte by byte, since the target loads nothing that isn't aligned.
+const MOST: u32 = 320;
+/// The most for one frame by the table: two rows, that of the frame and that of its caller's call.
+const MOST_BY_TABLE: f32 = 900.0;
+/// Frames that are walked over.
+const DEPTH: u32 = 32;
+
+const OUTSIDE: Row =
+    Row { cfa: Cfa::Sp(0), fp: FpHolds::Callers, saved_fp: None, return_address: ReturnAddress::Lr, is_signed: false };
+
+/// A function with a frame of so many bytes, and another way out in the middle.
+fn rows(size: u32) -> Vec<(u32, Result<Row, fentry::context::unwind::Unknown>)> {
+    let pushed =
+        Row { cfa: Cfa::Sp(size), saved_fp: Some(size), return_address: ReturnAddress::Saved(size - 8), ..OUTSIDE };
+    let inside = Row { fp: FpHolds::Frame(size), ..pushed };
+    [(0, OUTSIDE), (3, pushed), (4, inside), (20, OUTSIDE), (21, inside), (39, OUTSIDE)]
+        .map(|(at, row)| (at, Ok(row)))
+        .into()
+}
+
+fn a_row_is_found_among_ten_thousand_functions() {
+    const BASE: u64 = 0x4020_0000;
+    const BYTES: u64 = 4 * 40;
+    let piece = |number| Piece { start: BASE + BYTES * number, rows: rows(16 * (2 + number as u32 % 40)) };
+    let pieces: Vec<Piece> = (0..FUNCTIONS).map(piece).collect();
+    let bytes = encode(&pieces, BASE + BYTES * FUNCTIONS, 0).expect("a table");
+    let table = UnwindTable::parse(&bytes).expect("a table");
+    let Some(counter) = count::start() else {
+        println!("(this machine counts no instructions)");
+        return;
+    };
+    let nothing = {
+        let before = counter.instructions();
+        counter.instructions().wrapping_sub(before)
+    };
+    let (mut most, mut sum) = (0, 0);
+    for number in 0..FUNCTIONS {
+        // Each instruction in turn.
+        let at = TextAddr::new(BASE + BYTES * number + 4 * (number % 40));
+        let before = counter.instructions();
+        let row = black_box(table.row(black_box(at)));
+        let took = counter.instructions().wrapping_sub(before) - nothing;
+        assert!(row.is_ok());
+        most = took.max(most);
+        sum += u64::from(took);
+    }
+    println!("a row: {most} instructions at most, {} on average; the table has {} bytes", sum / FUNCTIONS, bytes.len());
+    assert!(most <= MOST, "{most} instructions");
+}
+
+#[inline(never)]
+fn deep(depth: u32, walk: &mut dyn FnMut() -> usize) -> usize {
+    if depth == 0 { walk() } else { black_box(deep(depth - 1, walk)) + 1 }
+}
+
+/// The instructions for one of the frames of [`deep`], of a walk that counts them.
+fn each(mut walk: impl FnMut() -> usize) -> Option<f32> {
+    let counter = count::start()?;
+    let mut took = |depth| {
+        let mut count = 0;
+        let mut frames = 0;
+        deep(depth, &mut || {
+            let before = counter.instructions();
+            frames = walk();
+            count = counter.instructions().wrapping_sub(before);
+            0
+        });
+        (count, frames)
+    };
+    let ((few, fewer), (many, more)) = (took(1), took(1 + DEPTH));
+    assert_eq!(more - fewer, DEPTH as usize, "every frame is found");
+    Some((many - few) as f32 / DEPTH as f32)
+}
+
+fn a_frame_costs_few_instructions() {
+    let table = unwind::table().expect("it is linked with one");
+    let tables = [table];
+    let by_table = each(|| {
+        // SAFETY: 1. The kernel's own. 2. It is used up here.
+        let mut walk = unsafe { Unwinder::here(&tables, &KernelStacks) };
+        let frames = walk.by_ref().count();
+        assert!(walk.is_complete(), "{walk:?}");
+        frames
+    });
+    let by_records = each(|| backtrace::callers(backtrace::frame_pointer()).count());
+    let (Some(by_table), Some(by_records)) = (by_table, by_records) else {
+        println!("(this machine counts no instructions)");
+        return;
+    };
+    println!("a frame: {by_table:.1} instructions by the table, {by_records:.1} by records alone");
+    assert!(by_table <= MOST_BY_TABLE, "{by_table} instructions");
+}
