@@ -198,6 +198,8 @@ fn hand_back(frame: &mut ExceptionFrame) -> bool {
         let _ = write!(trace, "{}", Backtrace(&frame.pt_regs()));
     }
     frame.x[0] = catch.sp;
+    // Its frame record: that of what has faulted is overwritten by the first interrupt once SP is back.
+    frame.x[29] = catch.sp;
     frame.elr = (&raw const support_caught).addr() as u64;
     frame.spsr = frame.spsr & !(DAIF | BTYPE) | catch.daif;
     true

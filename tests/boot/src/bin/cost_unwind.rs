@@ -20,7 +20,7 @@ support::boot_tests! {
 /// Functions of the table that is made up.
 const FUNCTIONS: u64 = 10_000;
 /// The most instructions for one row: what it takes today, byte by byte, since the target loads nothing that isn't aligned.
-const MOST: u32 = 320;
+const MOST: u32 = 260;
 /// The most for one frame by the table: two rows, that of the frame and that of its caller's call.
 const MOST_BY_TABLE: f32 = 900.0;
 /// Frames that are walked over.
@@ -59,7 +59,9 @@ fn a_row_is_found_among_ten_thousand_functions() {
         // Each instruction in turn.
         let at = TextAddr::new(BASE + BYTES * number + 4 * (number % 40));
         let before = counter.instructions();
-        let row = black_box(table.row(black_box(at)));
+        let row = table.row(black_box(at));
+        // Looked at where it is: a copy is not the lookup's.
+        black_box(&row);
         let took = counter.instructions().wrapping_sub(before) - nothing;
         assert!(row.is_ok());
         most = took.max(most);
