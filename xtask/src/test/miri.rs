@@ -47,7 +47,7 @@ const FREED: [&str; 2] = ["dangling reference (use-after-free)", "has been freed
 const FLAGS: &str = "-Zmiri-ignore-leaks -Zmiri-permissive-provenance";
 
 /// Tests that are left to the host, by a part of their names: Miri takes a thousand times as long.
-const LEFT_TO_THE_HOST: [(&str, &str); 20] = [
+const LEFT_TO_THE_HOST: [(&str, &str); 21] = [
     ("filter::tests::a_rule_of_any_length", "rules of a million letters"),
     ("insn::", "whole instruction fields, and nothing there is unsafe"),
     ("several::as_many_", "every number that an ops and a set can have"),
@@ -56,6 +56,7 @@ const LEFT_TO_THE_HOST: [(&str, &str); 20] = [
     ("regions::a_veneer_that_no_callsite", "the same"),
     ("symbols::tests::every_damage_of_one_bit", "thousands of damaged tables"),
     ("symbols::tests::a_damaged_table", "thousands of damaged tables"),
+    ("unwind::tests::a_damaged_table", "thousands of damaged tables"),
     ("engine::tests::protocol::", "every order of the steps of a model, and nothing there is unsafe"),
     ("stub::tests::recorder::", "every order of the steps of a model"),
     ("ring::tests::concurrent::", "loom has threads of its own, which Miri has not"),
@@ -94,7 +95,7 @@ const IN_THE_SUITE: [&str; 15] = [
 ];
 
 /// What has such a name as well, and takes long.
-const NOT_IN_THE_SUITE: [&str; 2] = ["engine::", "tracer::"];
+const NOT_IN_THE_SUITE: [&str; 5] = ["engine::", "tracer::", "unwind::tests::", "unwind::own::", "unwinder::"];
 
 /// How long each model may take in the suite.
 const LIMIT: Duration = Duration::from_secs(600);
