@@ -2,13 +2,14 @@
 
 use super::ahead::{self, Ahead};
 use super::parameters::Parameters;
-use super::{Failure, FailurePoints, Injectable, Injection, fail_nth};
-use crate::address::TextAddr;
+use super::{Callers, Failure, FailurePoints, Injectable, Injection, StackFilter, fail_nth};
+use crate::address::{TextAddr, TextRange};
 use crate::context::regs::{FtraceRegs, PtRegs, SavedRegs};
 use crate::context::{ContextLevel, TraceContext};
 use crate::engine::{Engine, RegisterError};
-use crate::fakes::{COMPILED, FakeText};
+use crate::fakes::{COMPILED, FakeRegs, FakeText};
 use crate::ops::{NEVER_DUE, Ops};
+use core::ops::ControlFlow;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 extern crate std;
@@ -237,4 +238,35 @@ fn a_call_that_fails_goes_on_in_the_function_of_its_type() {
     assert_eq!((engine.check_text().enabled, INJECTION.failures(), TOLD.lock().len()), (0, 4, 4));
     let words = "FAULT_INJECTION: forcing a failure. name fail_sort, interval 2, probability 100, space 0, times 1, sort called from ";
     assert!(TOLD.lock()[0].starts_with(words), "{}", TOLD.lock()[0]);
+}
+
+/// Callers that are there, and whether the walk came to its end.
+struct Told(&'static [u64], bool);
+
+impl Callers for Told {
+    fn for_each_caller(&self, _: &FtraceRegs<'_>, each: &mut dyn FnMut(TextAddr) -> ControlFlow<()>) -> bool {
+        let broke = self.0.iter().try_for_each(|caller| each(TextAddr::new(*caller))).is_break();
+        !broke && self.1
+    }
+}
+
+#[test]
+fn a_call_whose_callers_are_not_sure_fails_only_by_those_that_are() {
+    const ONE: TextRange = TextRange::new(TextAddr::new(0x100), TextAddr::new(0x120));
+    const OTHER: TextRange = TextRange::new(TextAddr::new(0x200), TextAddr::new(0x220));
+    static WHOLE: Told = Told(&[0x104, 0x300], true);
+    static CUT: Told = Told(&[0x104, 0x300], false);
+    let all = PtRegs { regs: [0; 31], sp: 0, pc: 0, pstate: 0 };
+    let mut saved = FakeRegs::new(&all);
+    let mut lets = |filter: StackFilter| filter.lets(&saved.view());
+    for (callers, is_whole) in [(&WHOLE, true), (&CUT, false)] {
+        let filter = StackFilter::new(callers);
+        assert!(lets(filter) && lets(filter.require(ONE)) && !lets(filter.require(OTHER)) && !lets(filter.reject(ONE)));
+        // It may have come through the other one.
+        assert_eq!(lets(filter.reject(OTHER)), is_whole);
+        assert_eq!(lets(filter.require(ONE).reject(OTHER)), is_whole);
+    }
+    // The call stands before the address where it goes on: right behind a range is inside, at its start is not.
+    static EDGES: [Told; 2] = [Told(&[0x120], true), Told(&[0x100], true)];
+    assert_eq!(EDGES.each_ref().map(|callers| lets(StackFilter::new(callers).require(ONE))), [true, false]);
 }

@@ -4,21 +4,16 @@ use super::{
     Cfa, FpHolds, Piece, ReturnAddress, Row, Unknown, UnwindEncodeError, UnwindTable, UnwindTableError, encode,
 };
 use crate::address::TextAddr;
+use crate::insn::tests::Random;
 use std::vec::Vec;
 extern crate std;
 
 const BASE: u64 = 0xffff_8000_1234_0000;
 const HEADER: usize = super::header::HEADER_LEN;
 
-/// Numbers that look random and are the same every time: xorshift64*.
-struct Random(u64);
-
 impl Random {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
+        self.next() % bound
     }
 
     fn row(&mut self, kinds: u64) -> Result<Row, Unknown> {

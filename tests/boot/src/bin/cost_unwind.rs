@@ -8,9 +8,8 @@ extern crate alloc;
 use alloc::vec::Vec;
 use core::hint::black_box;
 use fentry::TextAddr;
-use fentry::context::unwind::{Cfa, FpHolds, Piece, ReturnAddress, Row, UnwindTable, Unwinder, encode};
-use support::unwind::KernelStacks;
-use support::{backtrace, count, println, unwind};
+use fentry::context::unwind::{Cfa, FpHolds, Piece, ReturnAddress, Row, UnwindTable, encode};
+use support::{count, println, unwind};
 
 support::boot_tests! {
     a_row_is_found_among_ten_thousand_functions,
@@ -22,9 +21,7 @@ const FUNCTIONS: u64 = 10_000;
 /// The most instructions for one row: what it takes today, byte by byte, since the target loads nothing that isn't aligned.
 const MOST: u32 = 260;
 /// The most for one frame by the table: two rows, that of the frame and that of its caller's call.
-const MOST_BY_TABLE: f32 = 900.0;
-/// Frames that are walked over.
-const DEPTH: u32 = 32;
+const MOST_BY_TABLE: u32 = 900;
 
 const OUTSIDE: Row =
     Row { cfa: Cfa::Sp(0), fp: FpHolds::Callers, saved_fp: None, return_address: ReturnAddress::Lr, is_signed: false };
@@ -71,45 +68,11 @@ fn a_row_is_found_among_ten_thousand_functions() {
     assert!(most <= MOST, "{most} instructions");
 }
 
-#[inline(never)]
-fn deep(depth: u32, walk: &mut dyn FnMut() -> usize) -> usize {
-    if depth == 0 { walk() } else { black_box(deep(depth - 1, walk)) + 1 }
-}
-
-/// The instructions for one of the frames of [`deep`], of a walk that counts them.
-fn each(mut walk: impl FnMut() -> usize) -> Option<f32> {
-    let counter = count::start()?;
-    let mut took = |depth| {
-        let mut count = 0;
-        let mut frames = 0;
-        deep(depth, &mut || {
-            let before = counter.instructions();
-            frames = walk();
-            count = counter.instructions().wrapping_sub(before);
-            0
-        });
-        (count, frames)
-    };
-    let ((few, fewer), (many, more)) = (took(1), took(1 + DEPTH));
-    assert_eq!(more - fewer, DEPTH as usize, "every frame is found");
-    Some((many - few) as f32 / DEPTH as f32)
-}
-
 fn a_frame_costs_few_instructions() {
-    let table = unwind::table().expect("it is linked with one");
-    let tables = [table];
-    let by_table = each(|| {
-        // SAFETY: 1. The kernel's own. 2. It is used up here.
-        let mut walk = unsafe { Unwinder::here(&tables, &KernelStacks) };
-        let frames = walk.by_ref().count();
-        assert!(walk.is_complete(), "{walk:?}");
-        frames
-    });
-    let by_records = each(|| backtrace::callers(backtrace::frame_pointer()).count());
-    let (Some(by_table), Some(by_records)) = (by_table, by_records) else {
+    let Some([by_table, by_records]) = unwind::frame_costs() else {
         println!("(this machine counts no instructions)");
         return;
     };
-    println!("a frame: {by_table:.1} instructions by the table, {by_records:.1} by records alone");
+    println!("a frame: {by_table} instructions by the table, {by_records} by records alone");
     assert!(by_table <= MOST_BY_TABLE, "{by_table} instructions");
 }

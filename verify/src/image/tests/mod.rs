@@ -82,6 +82,19 @@ fn sections_of_an_object_get_addresses_and_relocations_are_by_those() {
     assert_eq!(image.number_at(PLACED_AT + 14, 4), None);
 }
 
+#[test]
+fn relocations_whose_symbols_were_thrown_away_are_left_out() {
+    // R_AARCH64_RELATIVE (1027), and R_AARCH64_ABS64 (257) by the third symbol, of a table that is not there.
+    let file = File::linked(&[RET, 0, 0, 0, 0]).function("f", 0, 1).relocate(2, 257, 3, 0).relocate(4, 1027, 0, 8);
+    let mut bytes = file.write();
+    // The last section: no symbols (sh_link), and for all of the image (sh_info), as Linux links its .rela.dyn.
+    let at = bytes.len() - 64;
+    bytes[at + 40..at + 48].fill(0);
+    let image = Image::parse(&bytes).unwrap();
+    let kinds: Vec<u32> = image.relocations().iter().map(|relocation| relocation.kind).collect();
+    assert_eq!(kinds, [1027]);
+}
+
 /// Xorshift64*: repeats from its seed.
 pub(crate) struct Random(pub(crate) u64);
 
