@@ -1,9 +1,9 @@
 //! An IOMMU container, as VFIO gives it to user space on Power: a user maps its own pages into the DMA window of a platform's
 //! translation table, so that a device can reach them and nothing else.
 //!
-//! It is the driver of the patch "powerpc/vfio: Implement IOMMU driver for VFIO", and the second version that Linux has made of it, as
-//! a `no_std` crate without `unsafe` code, on simulated hardware: a [translation table](Group) whose entries (*TCEs*) devices' accesses really go through, and a host
-//! whose memory they really reach ([`machine`]).
+//! It is the driver of the patch "powerpc/vfio: Implement IOMMU driver for VFIO", and the second version that Linux has made of
+//! it, as a `no_std` crate without `unsafe` code, on simulated hardware: a [translation table](Group) whose entries (*TCEs*)
+//! devices' accesses really go through, and a host whose memory they really reach ([`machine`]).
 //!
 //! ```
 //! use std::sync::Arc;
@@ -48,8 +48,8 @@
 //! | mapping without a permission pins a page that no entry names | [`Error::Flags`] |
 //! | a page that can't be put into the table stays pinned | its pin is given back |
 //!
-//! The later driver's second version has some of its own: a window that can't be made stays charged, an entry that can't be counted is
-//! reported as mapped, undoing an attachment meets windows that there are not (`tests/second`).
+//! The later driver's second version has some of its own: a window that can't be made stays charged, an entry that can't be
+//! counted is reported as mapped, undoing an attachment meets windows that there are not (`tests/second`).
 //!
 //! # The files
 //! | file | what it holds |

@@ -20,7 +20,7 @@ pub use sizes::Sizes;
 
 use crate::cfi::{Cfa, Cfi, Fp, State, StateId};
 use crate::flow::Flow;
-use crate::program::{FunctionId, InsnId, Program, SectionId};
+use crate::program::{Destination, FunctionId, InsnId, Program, SectionId};
 use crate::value::CallerReg;
 
 /// Words between functions that get a piece of their own where there are more: fewer are padding, NOPs before an entry, or a
@@ -173,9 +173,9 @@ impl<'a> Maker<'a> {
         for (id, from) in in_functions {
             match program.insn(id).effects().flow {
                 insn::Flow::ExceptionReturn => drop(handlers.insert(from)),
-                insn::Flow::Jump(bytes) | insn::Flow::CondJump(bytes) => {
-                    let to = program.at(program.address(id).get().wrapping_add_signed(bytes).into()).and_then(function);
-                    jumps.extend(to.filter(|to| *to != from).map(|to| (from, to)));
+                insn::Flow::Jump(_) | insn::Flow::CondJump(_) => {
+                    let Some(Destination::Insn(to)) = program.destination(id) else { continue };
+                    jumps.extend(function(to).filter(|to| *to != from).map(|to| (from, to)));
                 }
                 _ => {}
             }

@@ -12,9 +12,9 @@ use gimli::{BaseAddresses, CfaRule, CieOrFde, EhFrame, LittleEndian, RegisterRul
 use super::Rows;
 use crate::cfi::Cfi;
 use crate::flow::{Flow, NoReturn};
-use crate::image::Image;
 use crate::image::tests::file::{File, TEXT};
 use crate::image::tests::{Random, seconds_of_damage};
+use crate::image::{Image, PLACED_AT};
 use crate::program::Program;
 use crate::proof::{DIES, source};
 
@@ -81,6 +81,16 @@ fn nobody_has_called_the_first_code_nor_an_exception_s() {
         assert_eq!((at(1), at(2)), (Ok(Row::END), Ok(Row::END)));
         assert_eq!(at(5).map(|row| row.fp), Ok(FpHolds::Other));
         assert_eq!(std::array::from_fn(|word| at(6 + word as u64)), [Err(Unknown::Exception); 4]);
+    });
+}
+
+#[test]
+fn an_objects_jump_to_a_handler_is_found_by_its_relocation() {
+    // b . and eret, with R_AARCH64_JUMP26 (282) to the second one.
+    let file = File::object(&[0x1400_0000, 0xd69f_03e0]).function("vector", 0, 1).function("handler", 1, 2);
+    with(&file.relocate(0, 282, 2, 0).write(), |_, _, _, table| {
+        let rows = [0, 4].map(|bytes| table.row((PLACED_AT + bytes).into()));
+        assert_eq!(rows, [Err(Unknown::Exception); 2]);
     });
 }
 
