@@ -239,7 +239,8 @@ impl<M: NodeMemory, L: Locks> Inode<M, L> {
     /// # Errors
     /// What is broken.
     pub fn check(&self) -> Result<(), Broken> {
-        self.0.locked(|body| invariant::check(body, self.0.file_system.clusters, self.0.link.is_linked()))
+        let Shared { file_system, .. } = &*self.0;
+        self.0.locked(|body| invariant::check(body, file_system.clusters, file_system.has_listed(&self.0)))
     }
 
     /// Runs an operation under the lock until no step of it has failed.
