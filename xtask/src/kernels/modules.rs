@@ -13,7 +13,7 @@ use cargo_metadata::Message;
 
 use crate::kernels::toolchain::{RustSource, kernel_cargo, sysroot, toml_string};
 use crate::kernels::variant::{Hardening, Nops, SOFT_FLOAT, Variant};
-use crate::kernels::workspace::{Module, Workspace};
+use crate::kernels::workspace::{Kernel, Module, Workspace};
 
 /// The variable that tells the kernels' side of the modules where they are.
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
@@ -77,10 +77,16 @@ pub(crate) const C_COMPILERS: [CCompiler; 2] = [
 /// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
 const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
 
-/// Builds the modules of a variant into [`dir`]; those that this machine has no compiler for, each with the reason.
-pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<Vec<String>> {
+/// Builds the modules that these kernels of a variant load into [`dir`]; those that this machine has no compiler for, each with
+/// the reason.
+pub(crate) fn build(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kernels: &[Kernel],
+) -> Result<Vec<String>> {
     let (work, dir) = (work_dir(workspace, variant), dir(workspace, variant)?);
-    let is_meant = |module: &&Module| module.settings.variants.contains(variant);
+    let is_meant = |module: &&Module| module.is_for(kernels);
     let packages: Vec<&str> = workspace.modules.iter().filter(is_meant).map(|module| module.package.as_str()).collect();
     for archive in build_archives(workspace, source, variant, &work, &packages, &[])? {
         let name = name_of(&archive);

@@ -38,8 +38,16 @@ pub(crate) struct ModuleSettings {
     pub(crate) unwind_table: bool,
     /// `also = { NAME = ["FEATURE"] }`: once more, as a module of this name with these features
     pub(crate) also: BTreeMap<String, Vec<String>>,
-    /// `variants = ["NAME", ...]`: in these only
-    pub(crate) variants: Variants,
+    /// `kernels = ["NAME", ...]`: where one of these is built, which load it. In all that have modules where nothing is said
+    pub(crate) kernels: Vec<String>,
+}
+
+impl Module {
+    /// Whether it is built with these kernels.
+    pub(crate) fn is_for(&self, kernels: &[Kernel]) -> bool {
+        let named = &self.settings.kernels;
+        named.is_empty() || kernels.iter().any(|kernel| named.contains(&kernel.name))
+    }
 }
 
 /// What a kernel is for.
@@ -220,7 +228,6 @@ fn modules_in(metadata: &Metadata) -> Result<Vec<Module>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::variant::VARIANTS;
 
     #[test]
     fn a_boot_test_s_cases_are_read_from_its_source() {
@@ -238,10 +245,14 @@ mod tests {
         let extents = &module("extents").settings;
         assert_eq!(extents.also["extents-use-after-free"], ["use-after-free"]);
         assert!(["greeter", "container"].iter().all(|name| module(name).settings.also.is_empty()));
-        // Each of them is there wherever a kernel of its name is booted.
-        let kernel = workspace.kernel("modules_patients").unwrap();
-        let variants = || VARIANTS.iter().filter(|variant| kernel.settings.variants.contains(variant));
-        assert!(variants().count() > 1 && variants().all(|variant| extents.variants.contains(variant)));
+        let is_for = |name: &str| {
+            let kernels = [workspace.kernel(name).unwrap().clone()];
+            ["greeter", "extents"].map(|name| module(name).is_for(&kernels))
+        };
+        assert_eq!(["modules", "modules_patients", "patients"].map(is_for), [[true, false], [true; 2], [true; 2]]);
+        // Each kernel that is named is there.
+        let named = workspace.modules.iter().flat_map(|module| &module.settings.kernels);
+        named.for_each(|name| assert!(workspace.kernel(name).is_ok_and(|kernel| kernel.settings.modules), "{name}"));
     }
 
     /// Each case that is listed is a function of the kernel, or one that it imports: or else the list was read wrongly.

@@ -51,7 +51,7 @@ struct Mounted {
 
 static MOUNTED: Mutex<Option<Arc<Mounted>>> = Mutex::new(None);
 
-/// Not a number of an operation.
+/// `-EINVAL`: there is no such inode, extent or block.
 const INVALID: i64 = -22;
 
 /// Does something with an inode, if the module has started and there is one of this number.
