@@ -130,6 +130,11 @@ impl Running {
         Self { context, machine, has_landing_pads: machine.has_landing_pads() }
     }
 
+    /// Where the running thread's context is.
+    pub(crate) const fn context_base(&self) -> ContextBase {
+        self.context
+    }
+
     /// Calls `f` with the context of the thread of execution that runs this, if it has one.
     #[inline]
     pub(crate) fn with_context<T>(&self, f: impl FnOnce(Option<&TraceContext>) -> T) -> T {

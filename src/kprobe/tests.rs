@@ -121,7 +121,7 @@ fn a_breakpoint_comes_while_cpus_are_held_and_goes() {
     assert_eq!(events.iter().filter(is_store).count(), 1, "no second store");
     assert_eq!(machine.probes.register(probe, machine.at.offset(4)), Err(KprobeError::AlreadyRegistered));
     assert_eq!(machine.probes.unregister(probe), Ok(()));
-    assert_eq!((machine.word(0), probe.at(), machine.probes.breakpoints().count()), (ADD_X0_X0_1, None, 0));
+    assert_eq!((machine.word(0), probe.at(), machine.probes.instructions().count()), (ADD_X0_X0_1, None, 0));
     let events = machine.kernel.take_events();
     let place = |event| events.iter().position(|seen| *seen == event).unwrap();
     assert!(place(Event::Store(machine.at, ADD_X0_X0_1)) < place(Event::Quiesce), "{events:?}");
@@ -201,7 +201,7 @@ fn nothing_is_called_behind_what_does_not_come_back() {
     let at = machine.at.offset(16);
     let with_after = Box::leak(Box::new(Kprobe::new(nothing).with_after(nothing)));
     assert_eq!(machine.probes.register(with_after, at), Err(KprobeError::NoAfter { at }));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
+    assert_eq!(machine.probes.instructions().count(), 0);
     machine.probes.register(probe(nothing), at).unwrap();
     assert_eq!(machine.kernel.word(TextAddr::new(machine.hit(4).pc)), RETAA);
     assert_eq!(machine.probes.register(with_after, at), Err(KprobeError::NoAfter { at }), "nor beside another probe");
@@ -231,7 +231,7 @@ fn what_cannot_be_probed_is_refused_with_the_reason() {
     }
     machine.kernel.set_brk_range(None);
     assert_eq!(machine.probes.register(probe(nothing), at(0)), Err(KprobeError::NoBreakpoints { at: at(0) }));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
+    assert_eq!(machine.probes.instructions().count(), 0);
     assert_eq!(machine.engine.statistics().stub_bytes, 0);
 }
 
@@ -285,7 +285,7 @@ fn several_probes_are_called_in_their_order_and_come_and_go_alone() {
     machine.probes.unregister(probes[1]).unwrap();
     assert_eq!(machine.word(0), ADD_X0_X0_1);
     machine.probes.unregister(probes[2]).unwrap();
-    assert_eq!((machine.probes.breakpoints().count(), machine.engine.statistics().stub_bytes), (0, 0));
+    assert_eq!((machine.probes.instructions().count(), machine.engine.statistics().stub_bytes), (0, 0));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn what_fails_leaves_nothing_behind() {
         machine.kernel.set_fault(Some(fault));
         let Err(KprobeError::Text(error)) = machine.probes.register(probe, machine.at) else { panic!("{fault:?}") };
         assert_eq!((error.cause, machine.word(0)), (cause, ADD_X0_X0_1));
-        assert_eq!((machine.probes.breakpoints().count(), machine.engine.statistics().stub_bytes), (0, 0));
+        assert_eq!((machine.probes.instructions().count(), machine.engine.statistics().stub_bytes), (0, 0));
     }
     machine.kernel.set_fault(None);
     machine.probes.register(probe, machine.at).unwrap();
@@ -361,14 +361,14 @@ fn what_fails_leaves_nothing_behind() {
     assert_eq!(probe.hits(), 1, "it is still there");
     machine.kernel.set_fault(Some(Fault::Busy(1)));
     assert_eq!(machine.probes.unregister(probe), Err(KprobeError::NotQuiescent(CpuTimeout { cpu: 1 })));
-    assert_eq!((machine.word(0), machine.probes.breakpoints().count()), (ADD_X0_X0_1, 1));
+    assert_eq!((machine.word(0), machine.probes.instructions().count()), (ADD_X0_X0_1, 1));
     assert_eq!(
         machine.probes.register(probe, machine.at),
         Err(KprobeError::AlreadyRegistered),
         "it may still be running"
     );
     assert_eq!(machine.probes.unregister(probe), Ok(()));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
+    assert_eq!(machine.probes.instructions().count(), 0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use corpus::ITEMS;
+use corpus::{ITEMS, Item};
 use fentry::kprobe::{Kprobe, KprobeError, KprobeRegs, NotClaimed, Refusal, ServedBy};
 use fentry::{Engine, TextAddr};
 use spin::Once;
@@ -81,6 +81,7 @@ fn stepped(run: fn() -> u64) -> (u64, Vec<(TextAddr, u32)>) {
 #[derive(Default)]
 struct Shares {
     breakpoints: u64,
+    jumps: u64,
     callsites: u64,
     refused: Vec<(&'static str, u64)>,
 }
@@ -116,11 +117,31 @@ fn prepare() -> &'static Engine {
     engine().0
 }
 
+/// Runs an item with a probe at an instruction that it executes so many times.
+fn run_probed(
+    item: &Item,
+    result: u64,
+    probe: &'static Kprobe,
+    at: TextAddr,
+    times: u32,
+) -> Result<ServedBy, KprobeError> {
+    let served = KPROBES.register(probe, at)?;
+    let (hits, after) = (probe.hits(), AFTER.load(Ordering::Relaxed));
+    let result_now = (item.run)();
+    let (hits, after) = (probe.hits() - hits, AFTER.load(Ordering::Relaxed) - after);
+    assert_eq!(KPROBES.unregister(probe), Ok(()));
+    assert_eq!(result_now, result, "{} with a probe at {at}: {served:?}", item.name);
+    assert_eq!(hits, u64::from(times), "{} with a probe at {at}: {served:?}", item.name);
+    let is_after = core::ptr::eq(probe, &raw const PROBES[0][1]);
+    assert_eq!(after, if is_after { hits } else { 0 }, "{} with a probe at {at}", item.name);
+    Ok(served)
+}
+
 fn each_instruction_does_what_it_did_and_is_seen_as_often() {
     prepare();
+    let [alone, with_after] = &PROBES[0];
     let mut shares = Shares::default();
     let mut seen = vec![false; memory::text().len() / 4];
-    let mut turn = 0;
     for item in ITEMS {
         let result = (item.run)();
         let (stepped, executed) = stepped(item.run);
@@ -131,42 +152,28 @@ fn each_instruction_does_what_it_did_and_is_seen_as_often() {
             if core::mem::replace(&mut seen[word], true) {
                 continue;
             }
-            turn += 1;
-            let with_after = turn % 2;
-            let mut probe = &PROBES[0][with_after];
-            let served = match KPROBES.register(probe, at) {
-                Err(KprobeError::NoAfter { .. }) => {
-                    probe = &PROBES[0][0];
-                    KPROBES.register(probe, at)
-                }
-                served => served,
-            };
-            match served {
+            match run_probed(item, result, alone, at, times) {
                 Ok(ServedBy::Callsite) => shares.callsites += 1,
                 Ok(ServedBy::Breakpoint) => shares.breakpoints += 1,
+                Ok(ServedBy::Jump) => shares.jumps += 1,
                 Err(error) => {
                     shares.refuse(reason(&error));
                     continue;
                 }
             }
+            match run_probed(item, result, with_after, at, times) {
+                Ok(ServedBy::Callsite | ServedBy::Breakpoint) | Err(KprobeError::NoAfter { .. }) => {}
+                served => panic!("{served:?}"),
+            }
             probed += 1;
-            let (hits, after) = (probe.hits(), AFTER.load(Ordering::Relaxed));
-            let result_now = (item.run)();
-            let (hits, after) = (probe.hits() - hits, AFTER.load(Ordering::Relaxed) - after);
-            assert_eq!(KPROBES.unregister(probe), Ok(()));
-            assert_eq!(result_now, result, "{} with a probe at {at}", item.name);
-            // A callsite is two instructions, and its probe is seen at one of them.
-            assert_eq!(hits, u64::from(times), "{} with a probe at {at}: {served:?}", item.name);
-            let expected = if core::ptr::eq(probe, &raw const PROBES[0][1]) { hits } else { 0 };
-            assert_eq!(after, expected, "{} with a probe at {at}", item.name);
         }
-        println!("  {:16} {:6} instructions, {probed} of them probed for the first time", item.name, executed.len());
+        println!("  {:16} {:5} instructions, {probed} of them probed for the first time", item.name, executed.len());
     }
-    let Shares { breakpoints, callsites, refused } = shares;
-    println!("{breakpoints} by breakpoints, {callsites} at callsites; refused:");
+    let Shares { breakpoints, jumps, callsites, refused } = shares;
+    println!("{jumps} by jumps, {breakpoints} by breakpoints, {callsites} at callsites; refused:");
     refused.iter().for_each(|(why, count)| println!("  {count:6} {why}"));
     assert_eq!(PROBES[0].each_ref().map(Kprobe::missed), [0, 0]);
-    assert!(breakpoints > 3000);
+    assert!(jumps > 3000 && breakpoints > 500);
 }
 
 /// All that an item executes, and can have a probe.
@@ -205,7 +212,7 @@ fn so_do_random_sets_of_them() {
             total += set.len();
         }
     }
-    assert_eq!(KPROBES.breakpoints().count(), 0);
+    assert_eq!(KPROBES.instructions().count(), 0);
     println!("{total} probes");
 }
 
@@ -282,7 +289,7 @@ fn instruction(function: *const (), number: i64) -> TextAddr {
 
 fn a_handler_changes_registers_and_where_it_goes_on() {
     static CHANGES: Kprobe = Kprobe::new(change).with_after(change_after);
-    static SKIPS: Kprobe = Kprobe::new(skip);
+    static SKIPS: Kprobe = Kprobe::new(skip).with_pc();
     fn change(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
         let x0 = regs.x(0).unwrap_or(0);
         // SAFETY: a number.
@@ -313,6 +320,7 @@ fn a_handler_changes_registers_and_where_it_goes_on() {
 
 fn a_probe_inside_a_handler_is_missed() {
     static OUTER: Kprobe = Kprobe::new(nest).with_after(nest);
+    static OUTER_JUMP: Kprobe = Kprobe::new(nest);
     static INNER: Kprobe = Kprobe::new(count).with_after(count_after);
     fn nest(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {
         assert_eq!(traced(probed_answer(1)), 9);
@@ -331,27 +339,48 @@ fn a_probe_inside_a_handler_is_missed() {
     assert_eq!((TRACED.hits(), TRACED.missed()), (0, 2));
     assert_eq!(AFTER.load(Ordering::Relaxed) - after, 1);
     assert!(!percpu::this().trace.in_callback());
-    for probe in [&OUTER, &INNER, &TRACED] {
+    assert_eq!(KPROBES.unregister(&OUTER), Ok(()));
+    assert_eq!(KPROBES.register(&OUTER_JUMP, place(1)), Ok(ServedBy::Jump));
+    assert_eq!(probed_answer(0), 7);
+    assert_eq!((OUTER_JUMP.hits(), OUTER_JUMP.missed()), (1, 1));
+    assert_eq!((INNER.hits(), INNER.missed()), (2, 3));
+    assert_eq!((TRACED.hits(), TRACED.missed()), (0, 3));
+    assert!(!percpu::this().trace.in_callback());
+    // One that asks for more makes it a breakpoint, for both.
+    assert_eq!(KPROBES.register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
+    assert_eq!(OUTER_JUMP.served_by(), Some(ServedBy::Breakpoint));
+    assert_eq!(probed_answer(0), 7);
+    assert_eq!((OUTER.hits(), OUTER_JUMP.hits()), (2, 2));
+    assert_eq!(KPROBES.unregister(&OUTER), Ok(()));
+    assert_eq!(OUTER_JUMP.served_by(), Some(ServedBy::Jump));
+    for probe in [&OUTER_JUMP, &INNER, &TRACED] {
         assert_eq!(KPROBES.unregister(probe), Ok(()));
     }
 }
 
 fn a_fault_is_one_at_the_probed_instruction() {
-    static PROBE: Kprobe = Kprobe::new(count);
+    static JUMP: Kprobe = Kprobe::new(count);
+    static BREAKPOINT: Kprobe = Kprobe::new(count).with_after(count_after);
     prepare();
     let at = instruction(probed_load as *const (), 1);
-    assert_eq!(KPROBES.register(&PROBE, at), Ok(ServedBy::Breakpoint));
     let value = 77_u64;
-    // SAFETY: it is there.
-    assert_eq!(unsafe { probed_load(&raw const value) }, 77);
+    for (probe, served) in [(&JUMP, ServedBy::Jump), (&BREAKPOINT, ServedBy::Breakpoint)] {
+        assert_eq!(KPROBES.register(probe, at), Ok(served));
+        // SAFETY: it is there.
+        assert_eq!(unsafe { probed_load(&raw const value) }, 77);
+        fault_at(at);
+        assert_eq!((probe.hits(), percpu::this().trace.in_callback()), (2, false));
+        assert_eq!(KPROBES.unregister(probe), Ok(()));
+    }
+}
+
+fn fault_at(at: TextAddr) {
     let fault = catch(|| {
         // SAFETY: the fault is caught.
         black_box(unsafe { probed_load(core::ptr::without_provenance(0x7fff_ffff_f000)) });
     });
     let fault = fault.expect_err("nothing is mapped there");
     assert_eq!((fault.pc, fault.far), (at.get(), 0x7fff_ffff_f000));
-    assert_eq!(PROBE.hits(), 2);
-    assert_eq!(KPROBES.unregister(&PROBE), Ok(()));
 }
 
 static SEEDS: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
@@ -424,7 +453,7 @@ fn probes_come_and_go_under_four_cpus() {
     interrupts::on_tick(None);
     let wrong = ITEMS.get(WRONG.load(Ordering::Relaxed)).map(|item| item.name);
     assert_eq!(wrong, None, "seed={seed}: a wrong result");
-    assert_eq!(KPROBES.breakpoints().count(), 0);
+    assert_eq!(KPROBES.instructions().count(), 0);
     let hits = PROBES.iter().flatten().map(Kprobe::hits).sum::<u64>() - hits_before;
     let handlers = FROM_HANDLERS.load(Ordering::Relaxed);
     println!("{cpus} CPUs, {} runs, {handlers} of handlers, {hits} hits", runs.load(Ordering::Relaxed));
