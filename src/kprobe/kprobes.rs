@@ -57,11 +57,33 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     /// # Errors
     ///
     /// [`KprobeError`]; nothing has changed.
-    pub fn register(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+    ///
+    /// # Safety
+    ///
+    /// 1. At `at` there is an instruction, and not data that stands among a function's instructions.
+    /// 2. Whoever executes it has a stack at SP, with room for a handler.
+    pub unsafe fn register(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+        self.register_with(probe, || self.put(probe, at))
+    }
+
+    /// Registers a probe at the entry of the function that begins at `function`, whose callsite serves it.
+    ///
+    /// # Errors
+    ///
+    /// [`KprobeError`]; nothing has changed. [`KprobeError::Entry`] if that is no function with a callsite.
+    pub fn register_entry(&'static self, probe: &'static Kprobe, function: TextAddr) -> Result<ServedBy, KprobeError> {
+        self.register_with(probe, || self.put_at_entry(probe, function))
+    }
+
+    fn register_with(
+        &'static self,
+        probe: &'static Kprobe,
+        put: impl FnOnce() -> Result<ServedBy, KprobeError>,
+    ) -> Result<ServedBy, KprobeError> {
         if !probe.take(State::Free, State::Changing) {
             return Err(KprobeError::AlreadyRegistered);
         }
-        let registered = self.put(probe, at);
+        let registered = put();
         if registered.is_err() {
             probe.set_state(State::Free);
         }
@@ -73,14 +95,19 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     /// # Errors
     ///
     /// As for [`register`](Self::register).
-    pub fn register_at(
+    ///
+    /// # Safety
+    ///
+    /// As for [`register`](Self::register).
+    pub unsafe fn register_at(
         &'static self,
         probe: &'static Kprobe,
         function: &str,
         offset: u64,
     ) -> Result<ServedBy, KprobeError> {
         let function = self.engine.function_named(function).ok_or(KprobeError::NoSuchFunction)?;
-        self.register(probe, function.offset(offset.cast_signed()))
+        // SAFETY: 1. and 2. our caller's promises.
+        unsafe { self.register(probe, function.offset(offset.cast_signed())) }
     }
 
     /// Removes a probe, and waits until no CPU is inside its handlers.

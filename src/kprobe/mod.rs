@@ -16,7 +16,8 @@
 //!     log::info!("{} with x0 = {:x?}", regs.pc(), regs.x(0));
 //! }
 //!
-//! kprobes.register_at(&PROBE, "my_kernel::disk::read", 0x24)?;
+//! // SAFETY: 1. The compiler puts no data among a function's instructions. 2. It runs on a thread's stack.
+//! unsafe { kprobes.register_at(&PROBE, "my_kernel::disk::read", 0x24) }?;
 //! // ...
 //! kprobes.unregister(&PROBE)?;
 //! # Ok(())

@@ -134,7 +134,8 @@ static BY_BREAKPOINT: Kprobe = Kprobe::new(no_handler).with_pc();
 fn probes(disabled: u32) -> [u32; 4] {
     exceptions::on_brk(handle_brk);
     let cost = |probe: &'static Kprobe, at: TextAddr, wanted: ServedBy| {
-        assert_eq!(KPROBES.register(probe, at), Ok(wanted));
+        // SAFETY: 1. and 2. An instruction of a function that is called here.
+        assert_eq!(unsafe { KPROBES.register(probe, at) }, Ok(wanted));
         let cost = call() - disabled;
         assert_eq!(KPROBES.unregister(probe), Ok(()));
         cost

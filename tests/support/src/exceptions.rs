@@ -60,14 +60,21 @@ pub fn on_brk(handler: BrkHandler) {
     BRK_HANDLER.store(handler as *mut (), Ordering::Release);
 }
 
-/// The text from an exception to [`handle`], and of that.
-pub(crate) fn text() -> TextRange {
+/// The text from an exception to [`handle`], and of that; and what a CPU executes before it has vectors.
+pub(crate) fn text() -> [TextRange; 2] {
     unsafe extern "C" {
         static __exceptions_text_start: u32;
         static __exceptions_text_stop: u32;
+        static __fentry_image_start: u32;
+        static __fentry_text_start: u32;
     }
-    let [start, stop] = [&raw const __exceptions_text_start, &raw const __exceptions_text_stop];
-    TextRange::new(TextAddr::new(start.addr() as u64), TextAddr::new(stop.addr() as u64))
+    let range = |start: *const u32, stop: *const u32| {
+        TextRange::new(TextAddr::new(start.addr() as u64), TextAddr::new(stop.addr() as u64))
+    };
+    [
+        range(&raw const __exceptions_text_start, &raw const __exceptions_text_stop),
+        range(&raw const __fentry_image_start, &raw const __fentry_text_start),
+    ]
 }
 
 #[inline(never)]

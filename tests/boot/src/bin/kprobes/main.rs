@@ -113,6 +113,11 @@ fn reason(error: &KprobeError) -> &'static str {
     }
 }
 
+fn register(probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+    // SAFETY: 1. and 2. Each is the address of an instruction that was executed, or that this file knows, on this kernel's stacks.
+    unsafe { KPROBES.register(probe, at) }
+}
+
 fn prepare() -> &'static Engine {
     engine().0
 }
@@ -125,7 +130,7 @@ fn run_probed(
     at: TextAddr,
     times: u32,
 ) -> Result<ServedBy, KprobeError> {
-    let served = KPROBES.register(probe, at)?;
+    let served = register(probe, at)?;
     let (hits, after) = (probe.hits(), AFTER.load(Ordering::Relaxed));
     let result_now = (item.run)();
     let (hits, after) = (probe.hits() - hits, AFTER.load(Ordering::Relaxed) - after);
@@ -182,7 +187,7 @@ fn probed_set(random: &mut Random, executed: &[(TextAddr, u32)], most: usize) ->
     for pair in PROBES.iter().take(most) {
         let probe = &pair[random.below(2) as usize];
         let (at, times) = executed[random.below(executed.len() as u64) as usize];
-        if KPROBES.register(probe, at).is_ok() {
+        if register(probe, at).is_ok() {
             set.push((probe, u64::from(times)));
         }
     }
@@ -241,11 +246,11 @@ fn at_an_entry_no_exception_is_taken() {
         assert!(regs.x(19).is_some());
     }
     prepare();
-    assert_eq!(KPROBES.register(&PROBE, entry_of(traced)), Ok(ServedBy::Callsite));
+    assert_eq!(register(&PROBE, entry_of(traced)), Ok(ServedBy::Callsite));
     let after = AFTER.load(Ordering::Relaxed);
     assert_eq!((traced(41), ARGUMENT.load(Ordering::Relaxed)), (42, 41));
     assert_eq!((PROBE.hits(), AFTER.load(Ordering::Relaxed) - after), (1, 1));
-    assert_eq!(KPROBES.register_at(&ALL, "kprobes::traced", 0), Ok(ServedBy::Callsite));
+    assert_eq!(KPROBES.register_entry(&ALL, entry_of(traced)), Ok(ServedBy::Callsite));
     assert_eq!(KPROBES.disable(&PROBE), Ok(()));
     assert_eq!((traced(1), PROBE.hits(), ALL.hits()), (2, 1, 1));
     assert_eq!(KPROBES.enable(&PROBE), Ok(()));
@@ -307,15 +312,15 @@ fn a_handler_changes_registers_and_where_it_goes_on() {
     }
     prepare();
     let place = |number| instruction(probed_answer as *const (), number);
-    assert_eq!(KPROBES.register(&CHANGES, place(2)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&CHANGES, place(2)), Ok(ServedBy::Breakpoint));
     assert_eq!(probed_answer(0), (1 + 100 + 2) * 10 + 4);
-    assert_eq!(KPROBES.register(&SKIPS, place(3)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&SKIPS, place(3)), Ok(ServedBy::Breakpoint));
     assert_eq!(probed_answer(0), (1 + 100 + 2) * 10);
     assert_eq!((KPROBES.unregister(&CHANGES), KPROBES.unregister(&SKIPS)), (Ok(()), Ok(())));
     assert_eq!(probed_answer(0), 7);
     let pad = place(0);
     let cause = Refusal::LandingPad { next: place(1) };
-    assert_eq!(KPROBES.register(&SKIPS, pad), Err(KprobeError::Refused { at: pad, cause }));
+    assert_eq!(register(&SKIPS, pad), Err(KprobeError::Refused { at: pad, cause }));
 }
 
 fn a_probe_inside_a_handler_is_missed() {
@@ -328,9 +333,9 @@ fn a_probe_inside_a_handler_is_missed() {
     static TRACED: Kprobe = Kprobe::new(count);
     prepare();
     let place = |number| instruction(probed_answer as *const (), number);
-    assert_eq!(KPROBES.register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
-    assert_eq!(KPROBES.register(&INNER, place(2)), Ok(ServedBy::Breakpoint));
-    assert_eq!(KPROBES.register(&TRACED, entry_of(traced)), Ok(ServedBy::Callsite));
+    assert_eq!(register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&INNER, place(2)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&TRACED, entry_of(traced)), Ok(ServedBy::Callsite));
     let after = AFTER.load(Ordering::Relaxed);
     assert_eq!(probed_answer(0), 7);
     // In each of the two handlers all three are passed.
@@ -340,14 +345,14 @@ fn a_probe_inside_a_handler_is_missed() {
     assert_eq!(AFTER.load(Ordering::Relaxed) - after, 1);
     assert!(!percpu::this().trace.in_callback());
     assert_eq!(KPROBES.unregister(&OUTER), Ok(()));
-    assert_eq!(KPROBES.register(&OUTER_JUMP, place(1)), Ok(ServedBy::Jump));
+    assert_eq!(register(&OUTER_JUMP, place(1)), Ok(ServedBy::Jump));
     assert_eq!(probed_answer(0), 7);
     assert_eq!((OUTER_JUMP.hits(), OUTER_JUMP.missed()), (1, 1));
     assert_eq!((INNER.hits(), INNER.missed()), (2, 3));
     assert_eq!((TRACED.hits(), TRACED.missed()), (0, 3));
     assert!(!percpu::this().trace.in_callback());
     // One that asks for more makes it a breakpoint, for both.
-    assert_eq!(KPROBES.register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
     assert_eq!(OUTER_JUMP.served_by(), Some(ServedBy::Breakpoint));
     assert_eq!(probed_answer(0), 7);
     assert_eq!((OUTER.hits(), OUTER_JUMP.hits()), (2, 2));
@@ -365,7 +370,7 @@ fn a_fault_is_one_at_the_probed_instruction() {
     let at = instruction(probed_load as *const (), 1);
     let value = 77_u64;
     for (probe, served) in [(&JUMP, ServedBy::Jump), (&BREAKPOINT, ServedBy::Breakpoint)] {
-        assert_eq!(KPROBES.register(probe, at), Ok(served));
+        assert_eq!(register(probe, at), Ok(served));
         // SAFETY: it is there.
         assert_eq!(unsafe { probed_load(&raw const value) }, 77);
         fault_at(at);
