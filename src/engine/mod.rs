@@ -110,7 +110,7 @@ pub struct Engine {
     state: spin::Mutex<Registry>,
     /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
-    /// The same for interrupt handlers.
+    /// Outside of the lock, for interrupt handlers.
     stub_text: StubText,
     /// What exception handlers ask; none before init.
     running: spin::Once<Running>,
