@@ -173,8 +173,9 @@ fn fail_every_step(engine: &Engine, module: &Loaded, user: User) -> Shown {
         let [(first, failed), ..] = same else { continue };
         let last = *first as usize + same.len() - 1;
         match failed {
+            Some((step, errno)) if same.len() == 1 => println!("   call {first:8} fails: `{step}` returns {errno}"),
             Some((step, errno)) => println!("   call {first:2} to {last:2} fails: `{step}` returns {errno}"),
-            None => println!("   call {first:2} is not made: every step succeeds"),
+            None => println!("   call {first:8} is not made: every step succeeds"),
         }
     }
     INJECTION.detach(engine)?;
