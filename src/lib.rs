@@ -63,6 +63,7 @@
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
 //! inject/     errors where the user says: what may fail, and when it does
+//! kprobe/     probes at any instruction: breakpoints, and what goes on behind them
 //! engine/     which callsite calls what, now: registration, sets, plans, regions
 //! module/     the loader, and what it asks of memory and of whoever traces
 //! stub/       all code that a callsite can reach: entry and return assembly, generated stubs, their room
@@ -107,6 +108,7 @@ pub mod insn;
     reason = "all of it is public with the feature"
 )]
 mod insn;
+pub mod kprobe;
 #[cfg(feature = "module")]
 pub mod module;
 pub mod ops;

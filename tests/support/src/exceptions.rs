@@ -2,6 +2,7 @@
 //! one is reported in full and ends the test.
 
 use crate::backtrace::Backtrace;
+use crate::engine::KPROBES;
 use crate::vectors::ExceptionFrame;
 use crate::{harness, interrupts, percpu, step};
 use alloc::string::String;
@@ -9,13 +10,43 @@ use core::arch::{asm, global_asm};
 use core::fmt::{self, Write as _};
 use core::mem::{ManuallyDrop, offset_of};
 use core::sync::atomic::Ordering;
+use fentry::kprobe::Handled;
+use fentry::{TextAddr, TextRange};
 
 /// The vector table's entries that this kernel expects: from EL1 on SP_EL1.
 const SYNCHRONOUS: u64 = 4;
 const IRQ: u64 = 5;
 
 /// What the vectors call with the number of the entry and what they saved.
+///
+/// With them in a section of its own: no probe that is served by a BRK can be on its own way.
+#[unsafe(link_section = ".text.exceptions")]
 pub(crate) extern "C" fn handle(entry: u64, frame: &mut ExceptionFrame) {
+    if entry == SYNCHRONOUS && class(frame.esr) == BREAKPOINT {
+        let comment = frame.esr as u16;
+        if matches!(KPROBES.handle_brk(frame.pt_regs_mut(), comment), Handled::Yes) {
+            return;
+        }
+    }
+    handle_other(entry, frame);
+}
+
+/// The text from an exception to [`handle`], and of that.
+pub(crate) fn text() -> TextRange {
+    unsafe extern "C" {
+        static __exceptions_text_start: u32;
+        static __exceptions_text_stop: u32;
+    }
+    let [start, stop] = [&raw const __exceptions_text_start, &raw const __exceptions_text_stop];
+    TextRange::new(TextAddr::new(start.addr() as u64), TextAddr::new(stop.addr() as u64))
+}
+
+#[inline(never)]
+fn handle_other(entry: u64, frame: &mut ExceptionFrame) {
+    if entry == SYNCHRONOUS && class(frame.esr) != SOFTWARE_STEP {
+        // What faults beside a probe faults where it was.
+        KPROBES.handle_fault(frame.pt_regs_mut());
+    }
     match entry {
         IRQ => interrupts::handle(frame),
         SYNCHRONOUS if class(frame.esr) == SOFTWARE_STEP && step::handle(frame) => {}
@@ -239,7 +270,9 @@ fn mask_everything() {
 const INSTRUCTION_ABORT: u64 = 0x21;
 const DATA_ABORT: u64 = 0x25;
 const SOFTWARE_STEP: u64 = 0x33;
+const BREAKPOINT: u64 = 0x3c;
 
+#[inline(always)]
 fn class(esr: u64) -> u64 {
     esr >> 26 & 0x3f
 }
