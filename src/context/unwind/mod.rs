@@ -37,7 +37,7 @@
 //! | 4 | `r` |
 //! | 4 | where the wide lists begin among the lists |
 //! | 4 | `w`, 2 or 4: the width of a list's place |
-//! | 4 `k` + 4 | for each block, and for what is behind the last one, in three bytes the number of the first piece that starts in it or behind, and in one how many blocks before it the piece before that one starts; 255 if more than 254 |
+//! | 4 `k` + 4 | for each block, and for what is behind the last one, in three bytes the number of the first piece that starts in it or behind, and in one how many blocks before it the piece before that one starts, 0 if there is none; 255 if more than 254, and then the entry 254 blocks before says how many more |
 //! | `n` | where each piece starts, in words from its block's start, ascending; it ends where the next one starts |
 //! | `w n` | the place of each piece's list, in units of two bytes |
 //! | 10 `s` | the rows |

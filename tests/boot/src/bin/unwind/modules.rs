@@ -38,7 +38,7 @@ struct Calls {
 
 static LOADED: Once<Loaded> = Once::new();
 
-/// Loads a module in Rust that calls another one, from 4 GiB away, and one in C.
+/// Loads a module in Rust that calls another one, more than 4 GiB away from it, and one in C.
 pub(crate) fn prepare() -> Result<(), String> {
     let [_, (_, far), (_, very_far)] = PLACES;
     // By another compiler than the rest of this kernel, where there is one.
@@ -53,12 +53,13 @@ pub(crate) fn prepare() -> Result<(), String> {
         load(&mut list, name, place).map_err(|refused| refused.to_string())?;
     }
     let list = Box::leak(Box::new(list));
-    let export = |name| list.iter().find_map(|module| module.export(name)).map(|at| pointer(at));
+    let export = |name| list.iter().find_map(|module| module.export(name)).map(pointer);
     let (sum, next) =
         export("counter_sum").zip(export("counter_next")).ok_or("the modules do not export what they do")?;
-    // SAFETY: the modules' functions have these types.
-    let (sum, next) =
-        unsafe { (core::mem::transmute::<*const (), Sum>(sum), core::mem::transmute::<*const (), Next>(next)) };
+    // SAFETY: the module's function has this type.
+    let sum = unsafe { core::mem::transmute::<*const (), Sum>(sum) };
+    // SAFETY: as above.
+    let next = unsafe { core::mem::transmute::<*const (), Next>(next) };
     // SAFETY: as above.
     let total = export("relay_total").map(|total| unsafe { core::mem::transmute::<*const (), Total>(total) });
     let loaded = Loaded {
