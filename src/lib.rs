@@ -37,6 +37,7 @@
 //! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
 //! - backtraces through the stubs and through hooked returns, by frame records, or by a table that is made of the linked image,
 //!   with a verdict for each frame ([`context::unwind`]);
+//! - probes at any instruction ([`kprobe`]);
 //! - errors where you say ([`inject`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
 //!   as it was ([`text`]); an ops is released once no CPU and no task can be inside its callback, also where kernel code is

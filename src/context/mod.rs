@@ -55,7 +55,7 @@ pub enum ContextLevel {
 /// # Invariants
 ///
 /// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a
-/// callback, and `IN_PROBE`; `busy` is not zero where the running level is inside a callback, or is among those.
+/// callback, and above them those of the levels at which a probe's handler runs; `busy` is not zero where the running level is inside a callback, or is among those.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct TraceContext {
@@ -67,8 +67,8 @@ pub struct TraceContext {
     pub(crate) injection: TaskInjection,
 }
 
-/// The bit of `below` that says that a probe's handler runs: no [`ContextLevel`] has it.
-const IN_PROBE: u32 = 8;
+/// How far above a level's own bit in `below` is the one that says that a probe's handler runs at that level.
+const IN_PROBE_SHIFT: u32 = 3;
 
 impl TraceContext {
     /// Makes a context at [`ContextLevel::Thread`] with no callback running.
@@ -135,16 +135,17 @@ impl TraceContext {
         self.busy.store(0, Ordering::Relaxed);
     }
 
-    /// Enters a probe's handler, which is a callback, and may interrupt one; `None` inside another probe's.
+    /// Enters a probe's handler, which is a callback, and may interrupt one; `None` inside another probe's of the same level.
     ///
     /// For the thread of execution that the context belongs to, which leaves before anything else of it goes on.
     pub(crate) fn enter_probe(&self) -> Option<InProbe<'_>> {
         let below = self.below.load(Ordering::Relaxed);
-        if below & IN_PROBE != 0 {
+        let in_probe = self.level.load(Ordering::Relaxed) << IN_PROBE_SHIFT;
+        if below & in_probe != 0 {
             return None;
         }
         // INVARIANT: the running level is inside a callback.
-        self.below.store(below | IN_PROBE, Ordering::Relaxed);
+        self.below.store(below | in_probe, Ordering::Relaxed);
         let busy = self.busy.load(Ordering::Relaxed);
         self.busy.store(1, Ordering::Relaxed);
         Some(InProbe { context: self, busy, below })

@@ -110,7 +110,7 @@ pub struct Engine {
     state: spin::Mutex<Registry>,
     /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
-    /// The same for interrupt handlers.
+    /// Outside of the lock, for interrupt handlers.
     stub_text: StubText,
     /// What exception handlers ask; none before init.
     running: spin::Once<Running>,
@@ -128,6 +128,11 @@ pub(crate) struct Running {
 impl Running {
     fn new(context: ContextBase, machine: Cpu) -> Self {
         Self { context, machine, has_landing_pads: machine.has_landing_pads() }
+    }
+
+    /// Where the running thread's context is.
+    pub(crate) const fn context_base(&self) -> ContextBase {
+        self.context
     }
 
     /// Calls `f` with the context of the thread of execution that runs this, if it has one.

@@ -133,7 +133,7 @@ impl Registry {
         let refuse = |cause| RegionError { text, cause };
         match self.regions[place].claims {
             0 => {}
-            probed => return Err(refuse(RegionCause::Probed { instructions: probed })),
+            instructions => return Err(refuse(RegionCause::Probed { instructions })),
         }
         let mut plan = Plan::new(self);
         plan.clear_region(place).map_err(|refused| refuse(refused.into()))?;

@@ -34,7 +34,7 @@ pub(super) struct Region {
     /// The records between which there are planned changes.
     pub(super) planned: Planned,
     /// How many of its instructions are [claimed](super::claim).
-    pub(super) claims: usize,
+    pub(super) claims: u32,
 }
 
 /// The callsite section of an image, to be rewritten.

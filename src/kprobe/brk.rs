@@ -50,9 +50,9 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     /// Says that a fault inside a probed instruction that was carried out elsewhere is one at its own address: what a kernel
     /// calls first for each synchronous exception but BRK, with the registers that it has saved. Returns whether it was.
     ///
-    /// A kernel that repairs the fault and returns comes to the breakpoint once more.
+    /// A kernel that repairs the fault and returns comes to the probe once more.
     pub fn handle_fault(&self, regs: &mut PtRegs) -> bool {
-        match self.points.iter().find_map(|point| point.original(TextAddr::new(regs.pc))) {
+        match self.points.iter().find_map(|point| point.copy_of(TextAddr::new(regs.pc))) {
             Some(original) => {
                 regs.pc = original.get();
                 true

@@ -1,5 +1,6 @@
 //! Probes come and go.
 
+use super::detour::{self, Parts, detour};
 use super::error::KprobeError;
 use super::instruction::{Refusal, Simulated, Way, check_exclusives, way};
 use super::point::{AFTER, BEFORE, CODE_BYTES, Instruction, Point, brk, code_words};
@@ -8,7 +9,9 @@ use super::simulate::literal;
 use crate::address::TextAddr;
 use crate::engine::{Claim, Engine, NotClaimed, RegisterError, Surroundings};
 use crate::filter::{Filter, Rule};
+use crate::insn::BranchOffset;
 use crate::text::PokeError;
+use arrayvec::ArrayVec;
 use core::fmt;
 
 /// The probes of a kernel, at up to `POINTS` instructions beside functions' entries: in a `static`.
@@ -24,8 +27,16 @@ pub struct Kprobes<const POINTS: usize> {
 /// What the engine has given for a point.
 struct Claimed {
     claim: Claim,
-    /// Whether the breakpoint is in the text.
-    has_breakpoint: bool,
+    /// What is in the text.
+    form: Form,
+}
+
+/// What is in the text at a point.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Instruction,
+    Breakpoint,
+    Jump,
 }
 
 type Claims<'a, const POINTS: usize> = spin::MutexGuard<'a, [Option<Claimed>; POINTS]>;
@@ -39,23 +50,43 @@ impl<const POINTS: usize> Kprobes<POINTS> {
 
     /// Registers a probe at the instruction at `at`; returns how it is served.
     ///
-    /// At a function's entry, its landing pad or its callsite, the callsite serves it. Anywhere else a BRK is put in the
+    /// At a function's entry, its landing pad or its callsite, the callsite serves it. Anywhere else a B or a BRK is put in the
     /// instruction's place while [all other CPUs are held](crate::Platform::hold_cpus). Several probes at one instruction are
     /// called in the order of their registration.
     ///
     /// # Errors
     ///
     /// [`KprobeError`]; nothing has changed.
-    pub fn register(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+    ///
+    /// # Safety
+    ///
+    /// 1. At `at` there is an instruction, and not data that stands among a function's instructions.
+    /// 2. Whoever executes it has a stack at SP, with room for a handler.
+    pub unsafe fn register(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+        self.register_with(probe, || self.put(probe, at))
+    }
+
+    /// Registers a probe at the entry of the function that begins at `function`, whose callsite serves it.
+    ///
+    /// # Errors
+    ///
+    /// [`KprobeError`]; nothing has changed. [`KprobeError::Entry`] if that is no function with a callsite.
+    pub fn register_entry(&'static self, probe: &'static Kprobe, function: TextAddr) -> Result<ServedBy, KprobeError> {
+        self.register_with(probe, || self.put_at_entry(probe, function))
+    }
+
+    fn register_with(
+        &'static self,
+        probe: &'static Kprobe,
+        put: impl FnOnce() -> Result<ServedBy, KprobeError>,
+    ) -> Result<ServedBy, KprobeError> {
         if !probe.take(State::Free, State::Changing) {
             return Err(KprobeError::AlreadyRegistered);
         }
-        let registered = self.put(probe, at);
-        probe.set_state(match registered {
-            Ok(ServedBy::Callsite) => State::AtCallsite,
-            Ok(ServedBy::Breakpoint) => State::AtBreakpoint,
-            Err(_) => State::Free,
-        });
+        let registered = put();
+        if registered.is_err() {
+            probe.set_state(State::Free);
+        }
         registered
     }
 
@@ -64,14 +95,19 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     /// # Errors
     ///
     /// As for [`register`](Self::register).
-    pub fn register_at(
+    ///
+    /// # Safety
+    ///
+    /// As for [`register`](Self::register).
+    pub unsafe fn register_at(
         &'static self,
         probe: &'static Kprobe,
         function: &str,
         offset: u64,
     ) -> Result<ServedBy, KprobeError> {
         let function = self.engine.function_named(function).ok_or(KprobeError::NoSuchFunction)?;
-        self.register(probe, function.offset(offset.cast_signed()))
+        // SAFETY: 1. and 2. our caller's promises.
+        unsafe { self.register(probe, function.offset(offset.cast_signed())) }
     }
 
     /// Removes a probe, and waits until no CPU is inside its handlers.
@@ -89,11 +125,12 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let mut claims = self.lock();
         let number = self.number_of(probe).ok_or(KprobeError::NotRegistered)?;
         let point = &self.points[number];
-        if probe.take(State::AtBreakpoint, State::Changing) {
+        let state = [State::AtBreakpoint, State::AtJump].into_iter().find(|state| probe.take(*state, State::Changing));
+        if let Some(state) = state {
             point.remove(probe);
-            if let Err(error) = self.set_breakpoint(number, &mut claims) {
+            if let Err(error) = self.set_form(number, &mut claims) {
                 point.add(probe);
-                probe.set_state(State::AtBreakpoint);
+                probe.set_state(state);
                 return Err(KprobeError::Text(error));
             }
         } else if !probe.take(State::Leaving, State::Changing) {
@@ -127,14 +164,14 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         self.switch(probe, false)
     }
 
-    /// How the probes at an instruction are served: by a breakpoint, or not at all.
+    /// The probes at an instruction that is no function's entry.
     pub fn probes_at(&self, at: TextAddr) -> impl Iterator<Item = &'static Kprobe> {
         let point = self.points.iter().find(|point| point.at() == Some(at));
         point.into_iter().flat_map(Point::probes)
     }
 
-    /// The instructions that have breakpoints, or had them until a moment ago.
-    pub fn breakpoints(&self) -> impl Iterator<Item = TextAddr> {
+    /// The instructions beside functions' entries that have probes, or had them until a moment ago.
+    pub fn instructions(&self) -> impl Iterator<Item = TextAddr> {
         self.points.iter().filter_map(Point::at)
     }
 
@@ -156,8 +193,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     fn put(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
         let mut claims = self.lock();
         if let Some(number) = self.points.iter().position(|point| point.at() == Some(at)) {
-            self.add(number, probe, &mut claims)?;
-            return Ok(ServedBy::Breakpoint);
+            return self.add(number, probe, &mut claims);
         }
         let insn = match self.engine.examine(at, |text| instruction(at, text)) {
             Err(NotClaimed::Callsite { function }) => {
@@ -172,26 +208,56 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let free =
             self.points.iter().zip(claims.iter()).position(|(point, claim)| point.at().is_none() && claim.is_none());
         let number = free.ok_or(KprobeError::TooManyPoints { points: POINTS })?;
-        let claim = self.engine.claim(at, CODE_BYTES).map_err(|cause| KprobeError::NotClaimed { at, cause })?;
-        let words = code_words(&insn, number as u16, claim.code());
+        let point = &self.points[number];
+        let (claim, words, in_detour) = self.code(&insn, number as u16, point)?;
         // SAFETY: 1. it was just claimed.
         if let Err(error) = unsafe { self.engine.write_code(&claim, &words) } {
             // SAFETY: 1. it was never changed.
             unsafe { self.engine.release(claim) };
             return Err(KprobeError::Text(error));
         }
-        self.points[number].set(claim.code(), &insn);
-        claims[number] = Some(Claimed { claim, has_breakpoint: false });
+        point.set(claim.code(), &insn, in_detour);
+        claims[number] = Some(Claimed { claim, form: Form::Instruction });
         let added = self.add(number, probe, &mut claims);
         if added.is_err() {
             // Never reached, so nobody is there.
             self.release_unused(number, &mut claims);
         }
-        added.map(|()| ServedBy::Breakpoint)
+        added
     }
 
-    /// Adds a probe to a point, and has the breakpoint put there if it is not.
-    fn add(&self, number: usize, probe: &'static Kprobe, claims: &mut Claims<'_, POINTS>) -> Result<(), KprobeError> {
+    /// Claims an instruction, and makes the code that belongs to it: with a detour where there can be one and there is room.
+    /// Where the instruction is in that detour, or 0.
+    fn code(
+        &self,
+        insn: &Instruction,
+        number: u16,
+        point: &Point,
+    ) -> Result<(Claim, ArrayVec<u32, { (CODE_BYTES + detour::BYTES) / 4 }>, usize), KprobeError> {
+        let claim = |bytes| self.engine.claim(insn.at, bytes);
+        let with_detour = detour::is_for_detour(insn).then(|| claim(CODE_BYTES + detour::BYTES).ok()).flatten();
+        let has_room = with_detour.is_some();
+        let claim = with_detour.map_or_else(|| claim(CODE_BYTES), Ok);
+        let claim = claim.map_err(|cause| KprobeError::NotClaimed { at: insn.at, cause })?;
+        let code = claim.code();
+        let mut words: ArrayVec<u32, _> = code_words(insn, number, code).into_iter().collect();
+        let begin = code.offset(CODE_BYTES as i64);
+        let parts = self.engine.running().map(|running| Parts::of(point, running.context_base()));
+        // The B to it, and all that it goes to, must be in reach.
+        let reaches = |to: TextAddr| BranchOffset::between(insn.at.get(), to.get()).is_ok();
+        let made = parts.filter(|_| has_room && reaches(begin)).and_then(|parts| detour(insn, begin, &parts).ok());
+        let Some(made) = made else { return Ok((claim, words, 0)) };
+        words.extend(made.words);
+        Ok((claim, words, CODE_BYTES + made.instruction))
+    }
+
+    /// Adds a probe to a point, and has what serves it put there if it is not; returns how it is served.
+    fn add(
+        &self,
+        number: usize,
+        probe: &'static Kprobe,
+        claims: &mut Claims<'_, POINTS>,
+    ) -> Result<ServedBy, KprobeError> {
         let point = &self.points[number];
         let at = point.at().unwrap_or(TextAddr::new(0));
         if probe.has_after() && matches!(way(at, point.word()), Ok(Way::Leaving)) {
@@ -199,10 +265,14 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         }
         probe.set_at(at);
         point.add(probe);
-        self.set_breakpoint(number, claims).map_err(|error| {
-            point.remove(probe);
-            KprobeError::Text(error)
-        })
+        match self.set_form(number, claims) {
+            Ok(Form::Jump) => Ok(ServedBy::Jump),
+            Ok(Form::Breakpoint | Form::Instruction) => Ok(ServedBy::Breakpoint),
+            Err(error) => {
+                point.remove(probe);
+                Err(KprobeError::Text(error))
+            }
+        }
     }
 
     fn put_at_entry(&self, probe: &'static Kprobe, function: TextAddr) -> Result<ServedBy, KprobeError> {
@@ -210,6 +280,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         if probe.is_enabled() {
             self.attach(probe, function).map_err(KprobeError::Entry)?;
         }
+        probe.set_state(State::AtCallsite);
         Ok(ServedBy::Callsite)
     }
 
@@ -230,9 +301,9 @@ impl<const POINTS: usize> Kprobes<POINTS> {
                 self.attach(probe, function).map_err(KprobeError::Entry)
             }
             (State::AtCallsite, _) => self.engine.unregister(&probe.ops).map(drop).map_err(KprobeError::Entry),
-            (State::AtBreakpoint, _) => {
+            (State::AtBreakpoint | State::AtJump, _) => {
                 let number = self.number_of(probe).ok_or(KprobeError::NotRegistered);
-                number.and_then(|number| self.set_breakpoint(number, &mut claims).map_err(KprobeError::Text))
+                number.and_then(|number| self.set_form(number, &mut claims).map(drop).map_err(KprobeError::Text))
             }
             // It will be so when it is registered.
             _ => Ok(()),
@@ -243,31 +314,44 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         switched
     }
 
-    /// Puts the breakpoint where a probe wants to be called, and takes it out where none does.
-    fn set_breakpoint(&self, number: usize, claims: &mut Claims<'_, POINTS>) -> Result<(), PokeError> {
+    /// Puts what serves a point's probes into the text, or the instruction where none wants to be called; returns which.
+    fn set_form(&self, number: usize, claims: &mut Claims<'_, POINTS>) -> Result<Form, PokeError> {
         let point = &self.points[number];
-        let Some(claimed) = &mut claims[number] else { return Ok(()) };
-        let is_wanted = point.is_wanted();
-        if claimed.has_breakpoint != is_wanted {
-            let (insn, breakpoint) = (point.word(), brk(BEFORE + number as u16));
-            let (old, new) = if is_wanted { (insn, breakpoint) } else { (breakpoint, insn) };
-            // SAFETY: 1. one is the instruction itself. Whoever executes the BRK comes to `handle_brk` (`Platform`, 11), which
-            // finds the point, and goes on in its code, which was written, or behind the instruction.
-            unsafe { self.engine.change_claimed(&claimed.claim, old, new) }?;
-            claimed.has_breakpoint = is_wanted;
+        let Some(claimed) = &mut claims[number] else { return Ok(Form::Instruction) };
+        let is_for_jump = point.probes().filter(|probe| probe.is_enabled()).all(Kprobe::is_for_jump);
+        let wanted = match point.is_wanted() {
+            false => Form::Instruction,
+            true if is_for_jump && point.detour().is_some() => Form::Jump,
+            true => Form::Breakpoint,
+        };
+        if claimed.form != wanted {
+            let word = |form| match form {
+                Form::Instruction => point.word(),
+                Form::Breakpoint => brk(BEFORE + number as u16),
+                Form::Jump => point.jump(),
+            };
+            // SAFETY: 1. one may be the instruction itself. Whoever executes the BRK comes to `handle_brk` (`Platform`, 11), which
+            // finds the point, and goes on in its code, or behind the instruction; the B goes to that code. It was written, and
+            // stays until every CPU was seen quiescent without either.
+            unsafe { self.engine.change_claimed(&claimed.claim, word(claimed.form), word(wanted)) }?;
+            claimed.form = wanted;
         }
-        Ok(())
+        let state = if wanted == Form::Jump { State::AtJump } else { State::AtBreakpoint };
+        point.probes().for_each(|probe| probe.set_state(state));
+        Ok(wanted)
     }
 
     /// Gives a point back that has no probes. No CPU is in its handlers or in its code.
     fn release_unused(&self, number: usize, claims: &mut Claims<'_, POINTS>) {
         let point = &self.points[number];
-        if point.probes().next().is_some() || claims[number].as_ref().is_some_and(|claimed| claimed.has_breakpoint) {
+        if point.probes().next().is_some()
+            || claims[number].as_ref().is_some_and(|claimed| claimed.form != Form::Instruction)
+        {
             return;
         }
         if let Some(Claimed { claim, .. }) = claims[number].take() {
             point.free();
-            // SAFETY: 1. the instruction is there, and every CPU was seen quiescent, or the breakpoint never was there.
+            // SAFETY: 1. the instruction is there, and every CPU was seen quiescent, or nothing else ever was there.
             unsafe { self.engine.release(claim) };
         }
     }
@@ -286,7 +370,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
 
 impl<const POINTS: usize> fmt::Debug for Kprobes<POINTS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.breakpoints()).finish()
+        f.debug_list().entries(self.instructions()).finish()
     }
 }
 

@@ -16,7 +16,8 @@
 //!     log::info!("{} with x0 = {:x?}", regs.pc(), regs.x(0));
 //! }
 //!
-//! kprobes.register_at(&PROBE, "my_kernel::disk::read", 0x24)?;
+//! // SAFETY: 1. The compiler puts no data among a function's instructions. 2. It runs on a thread's stack.
+//! unsafe { kprobes.register_at(&PROBE, "my_kernel::disk::read", 0x24) }?;
 //! // ...
 //! kprobes.unregister(&PROBE)?;
 //! # Ok(())
@@ -55,8 +56,15 @@
 //!
 //! Interrupts that come while it is carried out there, and faults, find its address in PC: [`Kprobes::original`] says which
 //! instruction that is.
+//!
+//! # Without an exception
+//! Where the instruction comes back, and nothing is called after it or changes where it goes on, B to generated code takes its
+//! place instead of BRK ([`ServedBy::Jump`]), as far as the room for generated code lasts: 272 bytes for each, or 432 where
+//! SIMD registers are used. The handlers run
+//! with interrupts as they were then. A probe that is added to the instruction and asks for more makes it a BRK again.
 
 mod brk;
+mod detour;
 mod error;
 mod instruction;
 mod kprobes;

@@ -3,7 +3,7 @@
 use super::instruction::{Simulated, Way, way};
 use super::probe::Kprobe;
 use crate::address::TextAddr;
-use crate::insn::{Branch, BranchOffset, Exception, Insn, System, UImm};
+use crate::insn::{BranchOffset, Insn};
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The comment of a probe's BRK, to which the number of its point is added.
@@ -36,6 +36,8 @@ pub(super) struct Point {
     word: AtomicU32,
     kind: AtomicU8,
     literal: AtomicU64,
+    /// Where the instruction is in its detour, from `code` on; 0 where there is none.
+    in_detour: AtomicU32,
     first: AtomicPtr<Kprobe>,
 }
 
@@ -57,6 +59,7 @@ impl Point {
             word: AtomicU32::new(0),
             kind: AtomicU8::new(0),
             literal: AtomicU64::new(0),
+            in_detour: AtomicU32::new(0),
             first: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
@@ -75,7 +78,7 @@ impl Point {
     }
 
     /// Puts it into use, without probes. It was free, and no CPU looks at it.
-    pub(super) fn set(&self, code: TextAddr, insn: &Instruction) {
+    pub(super) fn set(&self, code: TextAddr, insn: &Instruction, in_detour: usize) {
         let kind = match insn.way {
             Way::OutOfLine => Kind::OutOfLine,
             Way::Leaving => Kind::Leaving,
@@ -85,6 +88,7 @@ impl Point {
         self.word.store(insn.word, Ordering::Relaxed);
         self.kind.store(kind as u8, Ordering::Relaxed);
         self.literal.store(insn.literal, Ordering::Relaxed);
+        self.in_detour.store(in_detour as u32, Ordering::Relaxed);
         self.first.store(core::ptr::null_mut(), Ordering::Relaxed);
         // INVARIANT: all of it was stored before.
         self.at.store(insn.at.get(), Ordering::Release);
@@ -117,11 +121,42 @@ impl Point {
         self.code_with_after().offset(8)
     }
 
+    /// B to the detour, which was found to be in reach; else BRK.
+    pub(super) fn jump(&self) -> u32 {
+        let at = self.at.load(Ordering::Relaxed);
+        let offset = self.detour().and_then(|detour| BranchOffset::between(at, detour.get()).ok());
+        offset.map_or(brk(BEFORE), |offset| Insn::b(offset).encode())
+    }
+
+    /// Where the detour begins, if there is one.
+    pub(super) fn detour(&self) -> Option<TextAddr> {
+        let has_detour = self.in_detour.load(Ordering::Relaxed) != 0;
+        has_detour.then(|| self.code_with_after().offset(CODE_BYTES as i64))
+    }
+
     /// Which instruction of the text one of the point's code stands for.
     pub(super) fn original(&self, pc: TextAddr) -> Option<TextAddr> {
-        let at = self.at()?;
-        let offset = pc.get().checked_sub(self.code_with_after().get()).filter(|offset| *offset < CODE_BYTES as u64)?;
-        Some(if offset & 4 == 0 { at } else { at.offset(4) })
+        let (at, offset) = self.in_code(pc)?;
+        let in_detour = self.in_detour.load(Ordering::Relaxed).into();
+        let is_behind = if offset < CODE_BYTES as u64 { offset & 4 != 0 } else { offset > in_detour };
+        Some(if is_behind { at.offset(4) } else { at })
+    }
+
+    /// The instruction of the text, if this is the address of a copy of it.
+    pub(super) fn copy_of(&self, pc: TextAddr) -> Option<TextAddr> {
+        let (at, offset) = self.in_code(pc)?;
+        let is_copy = matches!(offset, 0 | 8) || offset == u64::from(self.in_detour.load(Ordering::Relaxed));
+        is_copy.then_some(at)
+    }
+
+    /// Where the point is, and how far an address is in its code.
+    fn in_code(&self, pc: TextAddr) -> Option<(TextAddr, u64)> {
+        let bytes = match self.in_detour.load(Ordering::Relaxed) {
+            0 => CODE_BYTES as u64,
+            in_detour => u64::from(in_detour) + 8,
+        };
+        let offset = pc.get().checked_sub(self.code_with_after().get()).filter(|offset| *offset < bytes)?;
+        Some((self.at()?, offset))
     }
 
     /// Its probes, in the order in which they were registered.
@@ -165,7 +200,7 @@ impl Point {
 
 /// BRK with this comment.
 pub(super) const fn brk(comment: u16) -> u32 {
-    Insn::System(System::Exception { kind: Exception::Brk, imm: UImm::truncated(comment as u32) }).encode()
+    Insn::brk(comment).encode()
 }
 
 /// The code beside the point of this number, which will be at `code`.
@@ -173,6 +208,6 @@ pub(super) fn code_words(insn: &Instruction, number: u16, code: TextAddr) -> [u3
     let after = brk(AFTER + number);
     let on = BranchOffset::between(code.offset(12).get(), insn.at.offset(4).get());
     // Out of a B's reach, the exception leads on as well.
-    let on = on.map_or(after, |offset| Insn::Branch(Branch::B { offset }).encode());
+    let on = on.map_or(after, |offset| Insn::b(offset).encode());
     [insn.word, after, insn.word, on]
 }

@@ -9,9 +9,9 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
 /// What a probe calls.
 ///
-/// At a [breakpoint](ServedBy::Breakpoint) it runs with interrupts masked, on the stack of the exception handler; at a function's
-/// entry as a [`Callback`](crate::ops::Callback) does. It may call traced and probed functions: they are not traced while it
-/// runs, nor are probes served at their entries, and at a breakpoint no others either. It must not wait for a lock that the
+/// At a [breakpoint](ServedBy::Breakpoint) it runs with interrupts masked, on the stack of the exception handler; elsewhere as a
+/// [`Callback`](crate::ops::Callback) does, with interrupts as they were. It may call traced and probed functions: they are not
+/// traced while it runs, nor are probes served at their entries, and but for a function's entry no others either. It must not wait for a lock that the
 /// code it interrupts can hold, nor sleep, nor register or remove anything, nor unwind.
 pub type Handler = fn(probe: &'static Kprobe, regs: &mut KprobeRegs<'_>);
 
@@ -44,6 +44,8 @@ pub enum ServedBy {
     Callsite,
     /// A BRK stands in the instruction's place.
     Breakpoint,
+    /// A B stands in the instruction's place, to generated code that calls the handlers: no exception.
+    Jump,
 }
 
 /// Where a probe is in its life.
@@ -55,7 +57,10 @@ pub(super) enum State {
     /// It is being registered or removed.
     Changing,
     AtCallsite,
+    /// At an instruction with a breakpoint, or with none, since nobody there is enabled.
     AtBreakpoint,
+    /// At an instruction with a jump.
+    AtJump,
     /// It is called no more, but a CPU may still be in its handlers.
     Leaving,
 }
@@ -90,8 +95,8 @@ impl Kprobe {
         Self { ops: self.ops.with_flags(flags), ..self }
     }
 
-    /// Lets `before` change where execution goes on at a function's entry ([`KprobeRegs::set_pc`]). A callsite can have one such
-    /// probe or ops.
+    /// Lets `before` change where execution goes on ([`KprobeRegs::set_pc`]). A callsite can have one such probe or ops; elsewhere
+    /// it takes a breakpoint.
     #[must_use]
     pub const fn with_pc(self) -> Self {
         let flags = self.ops.flags().union(OpsFlags::IPMODIFY);
@@ -108,6 +113,7 @@ impl Kprobe {
         match self.state() {
             State::AtCallsite => Some(ServedBy::Callsite),
             State::AtBreakpoint => Some(ServedBy::Breakpoint),
+            State::AtJump => Some(ServedBy::Jump),
             State::Free | State::Changing | State::Leaving => None,
         }
     }
@@ -136,8 +142,14 @@ impl Kprobe {
         self.after.is_some()
     }
 
+    /// Whether a jump does, and no exception is needed.
+    pub(super) const fn is_for_jump(&self) -> bool {
+        self.after.is_none() && !self.ops.flags().contains(OpsFlags::IPMODIFY)
+    }
+
     pub(super) fn state(&self) -> State {
-        const STATES: [State; 4] = [State::Changing, State::AtCallsite, State::AtBreakpoint, State::Leaving];
+        const STATES: [State; 5] =
+            [State::Changing, State::AtCallsite, State::AtBreakpoint, State::AtJump, State::Leaving];
         let state = self.state.load(Ordering::Acquire);
         STATES.into_iter().find(|known| *known as u8 == state).unwrap_or(State::Free)
     }

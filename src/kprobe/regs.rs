@@ -23,6 +23,10 @@ impl<'a> KprobeRegs<'a> {
         Self { saved: Saved::Exception(regs), is_elsewhere: false }
     }
 
+    pub(super) const fn at_jump(regs: &'a mut PtRegs) -> Self {
+        Self::at_exception(regs)
+    }
+
     pub(super) const fn at_entry(ip: TextAddr, regs: FtraceRegs<'a>) -> Self {
         Self { saved: Saved::Entry { ip, regs }, is_elsewhere: false }
     }
@@ -94,7 +98,7 @@ impl<'a> KprobeRegs<'a> {
     /// # Safety
     ///
     /// 1. At `pc` there is code that may be entered with these registers.
-    /// 2. At a function's entry the probe was made [for it](super::Kprobe::with_pc).
+    /// 2. The probe was made [for it](super::Kprobe::with_pc).
     pub const unsafe fn set_pc(&mut self, pc: TextAddr) {
         self.is_elsewhere = true;
         match &mut self.saved {

@@ -84,6 +84,11 @@ fn regs(pc: TextAddr) -> PtRegs {
 }
 
 impl Machine {
+    fn register(&self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+        // SAFETY: nothing executes a fake's text.
+        unsafe { self.probes.register(probe, at) }
+    }
+
     fn word(&self, n: i64) -> u32 {
         self.kernel.word(self.at.offset(n * 4))
     }
@@ -107,7 +112,7 @@ fn a_breakpoint_comes_while_cpus_are_held_and_goes() {
     let machine = machine();
     let probe = probe(nothing);
     assert_eq!(probe.served_by(), None);
-    assert_eq!(machine.probes.register(probe, machine.at), Ok(ServedBy::Breakpoint));
+    assert_eq!(machine.register(probe, machine.at), Ok(ServedBy::Breakpoint));
     assert_eq!((machine.word(0), probe.at(), probe.served_by()), (BRK, Some(machine.at), Some(ServedBy::Breakpoint)));
     let events = machine.kernel.take_events();
     let place = |event| events.iter().position(|seen| *seen == event).unwrap();
@@ -119,9 +124,9 @@ fn a_breakpoint_comes_while_cpus_are_held_and_goes() {
     assert_eq!(events[..held].iter().filter(|event| **event == Event::Map(page)).count(), 1, "{events:?}");
     let is_store = |event: &&Event| matches!(event, Event::Store(at, _) if *at == machine.at);
     assert_eq!(events.iter().filter(is_store).count(), 1, "no second store");
-    assert_eq!(machine.probes.register(probe, machine.at.offset(4)), Err(KprobeError::AlreadyRegistered));
+    assert_eq!(machine.register(probe, machine.at.offset(4)), Err(KprobeError::AlreadyRegistered));
     assert_eq!(machine.probes.unregister(probe), Ok(()));
-    assert_eq!((machine.word(0), probe.at(), machine.probes.breakpoints().count()), (ADD_X0_X0_1, None, 0));
+    assert_eq!((machine.word(0), probe.at(), machine.probes.instructions().count()), (ADD_X0_X0_1, None, 0));
     let events = machine.kernel.take_events();
     let place = |event| events.iter().position(|seen| *seen == event).unwrap();
     assert!(place(Event::Store(machine.at, ADD_X0_X0_1)) < place(Event::Quiesce), "{events:?}");
@@ -137,7 +142,7 @@ fn an_instruction_goes_on_elsewhere_and_comes_back() {
     }
     let machine = machine();
     let probe = Box::leak(Box::new(Kprobe::new(look).with_after(look)));
-    machine.probes.register(probe, machine.at).unwrap();
+    machine.register(probe, machine.at).unwrap();
     let mut regs = machine.hit(0);
     let code = TextAddr::new(regs.pc);
     assert!(machine.kernel.stubs().room.contains(code));
@@ -160,7 +165,7 @@ fn an_instruction_goes_on_elsewhere_and_comes_back() {
 #[test]
 fn without_a_handler_behind_it_an_instruction_takes_one_exception() {
     let machine = machine();
-    machine.probes.register(probe(nothing), machine.at.offset(36)).unwrap();
+    machine.register(probe(nothing), machine.at.offset(36)).unwrap();
     let code = TextAddr::new(machine.hit(9).pc);
     assert_eq!(machine.kernel.word(code), ADD_X0_X0_1);
     let on = machine.kernel.word(code.offset(4));
@@ -174,7 +179,7 @@ fn what_depends_on_where_it_is_is_simulated() {
     let at = |n: i64| machine.at.offset(n * 4).get();
     for n in [1, 2, 3, 10] {
         let probe = probe(nothing);
-        machine.probes.register(probe, machine.at.offset(n * 4)).unwrap();
+        machine.register(probe, machine.at.offset(n * 4)).unwrap();
         let after = machine.hit(n);
         match n {
             1 => {
@@ -200,11 +205,11 @@ fn nothing_is_called_behind_what_does_not_come_back() {
     let machine = machine();
     let at = machine.at.offset(16);
     let with_after = Box::leak(Box::new(Kprobe::new(nothing).with_after(nothing)));
-    assert_eq!(machine.probes.register(with_after, at), Err(KprobeError::NoAfter { at }));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
-    machine.probes.register(probe(nothing), at).unwrap();
+    assert_eq!(machine.register(with_after, at), Err(KprobeError::NoAfter { at }));
+    assert_eq!(machine.probes.instructions().count(), 0);
+    machine.register(probe(nothing), at).unwrap();
     assert_eq!(machine.kernel.word(TextAddr::new(machine.hit(4).pc)), RETAA);
-    assert_eq!(machine.probes.register(with_after, at), Err(KprobeError::NoAfter { at }), "nor beside another probe");
+    assert_eq!(machine.register(with_after, at), Err(KprobeError::NoAfter { at }), "nor beside another probe");
 }
 
 #[test]
@@ -227,11 +232,11 @@ fn what_cannot_be_probed_is_refused_with_the_reason() {
         claimed(machine.kernel.stubs().room.start, NotClaimed::Engine),
         claimed(machine.kernel.stubs().caller.entry, NotClaimed::Engine),
     ] {
-        assert_eq!(machine.probes.register(probe(nothing), at), expected);
+        assert_eq!(machine.register(probe(nothing), at), expected);
     }
     machine.kernel.set_brk_range(None);
-    assert_eq!(machine.probes.register(probe(nothing), at(0)), Err(KprobeError::NoBreakpoints { at: at(0) }));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
+    assert_eq!(machine.register(probe(nothing), at(0)), Err(KprobeError::NoBreakpoints { at: at(0) }));
+    assert_eq!(machine.probes.instructions().count(), 0);
     assert_eq!(machine.engine.statistics().stub_bytes, 0);
 }
 
@@ -241,7 +246,7 @@ fn at_an_entry_the_callsite_serves() {
     let probe = probe(nothing);
     machine.kernel.set_brk_range(None);
     for bytes in [0, 4] {
-        let served = machine.probes.register(probe, machine.traced.offset(bytes));
+        let served = machine.register(probe, machine.traced.offset(bytes));
         assert_eq!((served, probe.at()), (Ok(ServedBy::Callsite), Some(machine.traced)));
         assert_eq!(machine.engine.check_text().enabled, 1);
         machine.probes.disable(probe).unwrap();
@@ -251,8 +256,16 @@ fn at_an_entry_the_callsite_serves() {
         machine.probes.unregister(probe).unwrap();
         assert_eq!((machine.engine.check_text().enabled, probe.at()), (0, None));
     }
-    assert_eq!(machine.probes.register_at(probe, "traced", 4), Ok(ServedBy::Callsite));
-    assert_eq!(machine.probes.register_at(self::probe(nothing), "nobody", 4), Err(KprobeError::NoSuchFunction));
+    let register_at = |probe, name| {
+        // SAFETY: nothing executes a fake's text.
+        unsafe { machine.probes.register_at(probe, name, 4) }
+    };
+    assert_eq!(register_at(probe, "traced"), Ok(ServedBy::Callsite));
+    assert_eq!(register_at(self::probe(nothing), "nobody"), Err(KprobeError::NoSuchFunction));
+    machine.probes.unregister(probe).unwrap();
+    assert_eq!(machine.probes.register_entry(probe, machine.traced), Ok(ServedBy::Callsite));
+    let refused = machine.probes.register_entry(self::probe(nothing), machine.at);
+    assert!(matches!(refused, Err(KprobeError::Entry(_))), "{refused:?}");
 }
 
 static ORDER: Mutex<Vec<u64>> = Mutex::new(Vec::new());
@@ -265,7 +278,7 @@ fn several_probes_are_called_in_their_order_and_come_and_go_alone() {
     let machine = machine();
     let probes = [(); 3].map(|()| probe(note));
     for probe in probes {
-        machine.probes.register(probe, machine.at).unwrap();
+        machine.register(probe, machine.at).unwrap();
     }
     let called = |expected: &[usize]| {
         machine.hit(0);
@@ -285,7 +298,7 @@ fn several_probes_are_called_in_their_order_and_come_and_go_alone() {
     machine.probes.unregister(probes[1]).unwrap();
     assert_eq!(machine.word(0), ADD_X0_X0_1);
     machine.probes.unregister(probes[2]).unwrap();
-    assert_eq!((machine.probes.breakpoints().count(), machine.engine.statistics().stub_bytes), (0, 0));
+    assert_eq!((machine.probes.instructions().count(), machine.engine.statistics().stub_bytes), (0, 0));
 }
 
 #[test]
@@ -300,7 +313,7 @@ fn inside_a_handler_probes_are_missed_and_their_instructions_carried_out() {
     }
     let machine = machine();
     let probe = Box::leak(Box::new(Kprobe::new(nest).with_after(nothing)));
-    machine.probes.register(probe, machine.at).unwrap();
+    machine.register(probe, machine.at).unwrap();
     *NESTED.lock().unwrap() = Some((machine.probes, machine.at));
     assert!(!machine.context.in_callback());
     let outer = machine.hit(0).pc;
@@ -322,7 +335,7 @@ fn a_handler_may_say_where_execution_goes_on() {
         panic!("the instruction is not carried out");
     }
     let machine = machine();
-    machine.probes.register(Box::leak(Box::new(Kprobe::new(go).with_after(never))), machine.at.offset(8)).unwrap();
+    machine.register(Box::leak(Box::new(Kprobe::new(go).with_after(never))), machine.at.offset(8)).unwrap();
     let after = machine.hit(2);
     assert_eq!((after.pc, after.regs[0], after.regs[2]), (0x4000, 7, 0x102));
 }
@@ -330,7 +343,7 @@ fn a_handler_may_say_where_execution_goes_on() {
 #[test]
 fn another_brk_is_not_handled() {
     let machine = machine();
-    machine.probes.register(probe(nothing), machine.at).unwrap();
+    machine.register(probe(nothing), machine.at).unwrap();
     for (pc, comment) in [(machine.at, 1), (machine.at, 0x6001), (machine.at, 0x7000), (machine.traced, 0x6000)] {
         let mut regs = regs(pc);
         assert_eq!(machine.probes.handle_brk(&mut regs, comment), Handled::No);
@@ -347,12 +360,12 @@ fn what_fails_leaves_nothing_behind() {
         (Fault::Cpu(1), PokeCause::Cpu(CpuTimeout { cpu: 1 })),
     ] {
         machine.kernel.set_fault(Some(fault));
-        let Err(KprobeError::Text(error)) = machine.probes.register(probe, machine.at) else { panic!("{fault:?}") };
+        let Err(KprobeError::Text(error)) = machine.register(probe, machine.at) else { panic!("{fault:?}") };
         assert_eq!((error.cause, machine.word(0)), (cause, ADD_X0_X0_1));
-        assert_eq!((machine.probes.breakpoints().count(), machine.engine.statistics().stub_bytes), (0, 0));
+        assert_eq!((machine.probes.instructions().count(), machine.engine.statistics().stub_bytes), (0, 0));
     }
     machine.kernel.set_fault(None);
-    machine.probes.register(probe, machine.at).unwrap();
+    machine.register(probe, machine.at).unwrap();
     machine.kernel.set_fault(Some(Fault::Hold(3)));
     let cause = PokeCause::Hold(HoldError::Timeout(CpuTimeout { cpu: 3 }));
     let error = PokeError { at: machine.at, cause, undone: Undone::Entirely };
@@ -361,14 +374,10 @@ fn what_fails_leaves_nothing_behind() {
     assert_eq!(probe.hits(), 1, "it is still there");
     machine.kernel.set_fault(Some(Fault::Busy(1)));
     assert_eq!(machine.probes.unregister(probe), Err(KprobeError::NotQuiescent(CpuTimeout { cpu: 1 })));
-    assert_eq!((machine.word(0), machine.probes.breakpoints().count()), (ADD_X0_X0_1, 1));
-    assert_eq!(
-        machine.probes.register(probe, machine.at),
-        Err(KprobeError::AlreadyRegistered),
-        "it may still be running"
-    );
+    assert_eq!((machine.word(0), machine.probes.instructions().count()), (ADD_X0_X0_1, 1));
+    assert_eq!(machine.register(probe, machine.at), Err(KprobeError::AlreadyRegistered), "it may still be running");
     assert_eq!(machine.probes.unregister(probe), Ok(()));
-    assert_eq!(machine.probes.breakpoints().count(), 0);
+    assert_eq!(machine.probes.instructions().count(), 0);
 }
 
 #[test]
@@ -376,11 +385,11 @@ fn there_are_as_many_points_as_there_is_memory_for() {
     let machine = machine();
     let probes: Vec<_> = [0, 1, 2, 3].map(|n| (probe(nothing), machine.at.offset(n * 4))).into();
     for (probe, at) in &probes {
-        machine.probes.register(probe, *at).unwrap();
+        machine.register(probe, *at).unwrap();
     }
     let more = probe(nothing);
-    assert_eq!(machine.probes.register(more, machine.at.offset(40)), Err(KprobeError::TooManyPoints { points: 4 }));
+    assert_eq!(machine.register(more, machine.at.offset(40)), Err(KprobeError::TooManyPoints { points: 4 }));
     machine.probes.unregister(probes[2].0).unwrap();
-    machine.probes.register(more, machine.at.offset(40)).unwrap();
+    machine.register(more, machine.at.offset(40)).unwrap();
     assert_eq!(machine.word(10), BRK + (2 << 5), "the point that was given back");
 }

@@ -110,7 +110,7 @@ pub enum RegionCause {
     #[error("{instructions} of its instructions are probed")]
     Probed {
         /// How many of its instructions.
-        instructions: usize,
+        instructions: u32,
     },
     /// The heap has no memory for what the tracer notes of it.
     #[error("the heap has no memory for it")]

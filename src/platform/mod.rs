@@ -168,8 +168,10 @@ pub unsafe trait Platform: Sync {
     }
 
     /// Calls `show` with every range of text that a CPU executes, with a BRK of a [probe](crate::kprobe), between the exception
-    /// and [`Kprobes::handle_brk`](crate::kprobe::Kprobes::handle_brk), and between the end of that and the ERET; returns whether
-    /// BRK exceptions are brought there at all. No probe is put into those ranges: it would lead into itself.
+    /// and [`Kprobes::handle_brk`](crate::kprobe::Kprobes::handle_brk), and between the end of that and the ERET; and of text that
+    /// a CPU executes before its exceptions come there, or while its base register
+    /// ([`context_base`](Self::context_base)) is not right. Returns whether BRK exceptions are brought there at all. No probe is
+    /// put into those ranges: it would lead into itself, or nowhere.
     ///
     /// All of that way has interrupts masked, as the exception leaves them. By default `false`: there are probes at functions'
     /// entries only.

@@ -92,9 +92,9 @@ pub(super) enum Kind {
 #[derive(Debug)]
 pub(super) struct Protocol<const CPUS: usize, const RANGES: usize, W> {
     pub(super) seats: [Seat<W>; CPUS],
-    /// The last round's number.
+    /// The last number of a round of synchronising.
     pub(super) synchronizes: W,
-    /// The same of quiescence.
+    /// The last number of a round of quiescence.
     pub(super) looks: W,
     pub(super) asking: W,
     /// The number of the last hold, odd as long as it lasts.

@@ -22,7 +22,8 @@ pub static PLATFORM: TestPlatform = TestPlatform;
 //   looked at, with what it interrupts, and no handler is interrupted; the CPUs are all of one kind;
 // - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever, with its context
 //   and its area; there are no tasks.
-// - `exceptions::text` is all that is executed between a BRK and `handle_brk`, and behind it: the vectors and `handle`.
+// - `exceptions::text` is all that is executed between a BRK and `handle_brk`, and behind it: the vectors and `handle`; and
+//   CPUs' start code, the section `.init`.
 // No method takes a lock that a callback could hold: the page tables' lock is taken nowhere else while a batch can run.
 unsafe impl Platform for TestPlatform {
     fn context_base(&self) -> ContextBase {
@@ -66,7 +67,7 @@ unsafe impl Platform for TestPlatform {
     }
 
     fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
-        show(exceptions::text());
+        exceptions::text().into_iter().for_each(show);
         true
     }
 

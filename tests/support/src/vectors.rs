@@ -111,6 +111,7 @@ unsafe extern "C" fn call_on(frame: &ExceptionFrame, f: extern "C" fn(&Exception
 }
 
 /// Makes the running CPU use these vectors.
+#[inline(always)]
 pub(crate) fn install() {
     // SAFETY: the table below is complete and aligned, and stays mapped.
     unsafe { asm!("msr vbar_el1, {}", "isb", in(reg) &raw const support_vectors, options(nostack, preserves_flags)) };

@@ -11,9 +11,14 @@ pub(crate) struct Item {
     pub(crate) run: fn() -> u64,
 }
 
+/// Each is short: it is run again for each of its instructions.
 pub(crate) const ITEMS: &[Item] = &[
     Item { name: "assembly", run: assembly },
-    Item { name: "formatting", run: formatting },
+    Item { name: "formatting {:?}", run: debug_formatting },
+    Item { name: "formatting {:#?}", run: pretty_formatting },
+    Item { name: "numbers as text", run: number_formatting },
+    Item { name: "{:.3} of f64", run: exact_formatting },
+    Item { name: "{:?} of f64", run: shortest_formatting },
     Item { name: "sorting", run: sorting },
     Item { name: "stable sorting", run: stable_sorting },
     Item { name: "parsing", run: parsing },
@@ -54,14 +59,39 @@ struct Record<'a> {
 }
 
 #[inline(never)]
-fn formatting() -> u64 {
+fn debug_formatting() -> u64 {
     let mut out = Digest(7);
-    let first = Record { name: "fi\"rst\n", numbers: [-1, 0, 1_000_000], next: None };
-    let second = Record { name: "second \u{e9}", numbers: [1, -20, 300], next: Some(&first) };
-    let _ =
-        write!(out, "{second:?} {:>12} {:#010x} {:<5}|{:^7}| {:+}", black_box(987_654_321_u64), 0xbeef, 'x', "mid", 5);
-    let _ = write!(out, "{:#?} {:e}", black_box([1_u8, 2, 255]), black_box(123_456_u32));
-    let _ = write!(out, "{:.3} {:?}", black_box(2.625_97_f64), black_box(1.0e-7_f64));
+    let record = Record { name: "fi\"rst\n\u{e9}", numbers: [-1, 0, 1_000_000], next: None };
+    let _ = write!(out, "{record:?}");
+    out.0
+}
+
+#[inline(never)]
+fn pretty_formatting() -> u64 {
+    let mut out = Digest(8);
+    let _ = write!(out, "{:#?}", black_box([1_u8, 255]));
+    out.0
+}
+
+#[inline(never)]
+fn number_formatting() -> u64 {
+    let mut out = Digest(9);
+    let _ = write!(out, "{:>12} {:#010x} {:+}", black_box(987_654_321_u64), 0xbeef, 5);
+    let _ = write!(out, " {:<5}|{:^7}| {:e}", 'x', "mid", black_box(123_456_u32));
+    out.0
+}
+
+#[inline(never)]
+fn exact_formatting() -> u64 {
+    let mut out = Digest(10);
+    let _ = write!(out, "{:.3}", black_box(2.625_97_f64));
+    out.0
+}
+
+#[inline(never)]
+fn shortest_formatting() -> u64 {
+    let mut out = Digest(11);
+    let _ = write!(out, "{:?}", black_box(1.0e-7_f64));
     out.0
 }
 
@@ -77,9 +107,9 @@ fn numbers<const N: usize>() -> [u64; N] {
 
 #[inline(never)]
 fn sorting() -> u64 {
-    let mut all = numbers::<60>();
+    let mut all = numbers::<34>();
     all.sort_unstable();
-    let found = all.binary_search(&all[30]).map_or(0, |index| index as u64);
+    let found = all.binary_search(&all[20]).map_or(0, |index| index as u64);
     all.sort_unstable_by_key(|number| number % 7);
     digest(all) ^ found
 }
@@ -87,9 +117,9 @@ fn sorting() -> u64 {
 #[inline(never)]
 fn stable_sorting() -> u64 {
     // With as few as these it takes its memory from the stack: what the heap executes depends on what was there before.
-    let mut all = numbers::<40>().map(|number| (number % 9, number as usize));
+    let mut all = numbers::<24>().map(|number| (number % 9, number as usize));
     all.sort();
-    all.rotate_left(11);
+    all.rotate_left(7);
     all.sort_by_key(|(_, n)| n % 5);
     digest(all.iter().map(|(key, n)| key << 32 | *n as u64))
 }
@@ -200,13 +230,14 @@ global_asm!(
     .type   corpus_assembly, %function
 corpus_assembly:
     hint    #34                         // BTI C
-    stp     x29, x30, [sp, #-32]!
+    stp     x29, x30, [sp, #-48]!
     mov     x29, sp
-    mov     x9, #1                      // the digest
+    stp     x19, x20, [sp, #32]
+    mov     x19, #1                     // the digest
     .macro  corpus_mix value
-    eor     x9, x9, \value
-    ror     x9, x9, #7
-    add     x9, x9, #13
+    eor     x19, x19, \value
+    ror     x19, x19, #7
+    add     x19, x19, #13
     .endm
     adr     x2, 1f
     adrp    x3, corpus_assembly
@@ -232,11 +263,11 @@ corpus_assembly:
     .irp    condition, eq, ne, hs, lo, mi, pl, vs, vc, hi, ls, ge, lt, gt, le
     cmp     x1, x0, lsl #40
     b.\condition 6f
-    add     x9, x9, #1
+    add     x19, x19, #1
 6:  ccmp    x0, #2, #9, \condition
     b.\condition 6f
-    add     x9, x9, #3
-6:  ror     x9, x9, #3
+    add     x19, x19, #3
+6:  ror     x19, x19, #3
     .endr
     mrs     x5, nzcv
     corpus_mix x5
@@ -247,28 +278,27 @@ corpus_assembly:
     dmb     ish
     isb
     b       7f
-    brk     #1
 7:  bl      8f                          // to a function that returns by another register
     adr     x7, 7b
     sub     x7, x10, x7
     corpus_mix x7
-    adr     x11, 10f
-    blr     x11
-    mov     x30, x11
+    adr     x20, 10f
+    blr     x20
+    mov     x30, x20
     blr     x30
     adr     x16, 9f
     br      x16
-    brk     #1
 8:  mov     x10, x30
     ret     x10
 9:  hint    #36                         // BTI J
     sub     sp, sp, #16
-    str     x9, [sp, #8]!
+    str     x19, [sp, #8]!
     ldr     x0, [sp], #8
-    ldp     x29, x30, [sp], #32
+    ldp     x19, x20, [sp, #32]
+    ldp     x29, x30, [sp], #48
     ret
 10: hint    #34                         // BTI C
-    add     x9, x9, #17
+    add     x19, x19, #17
     ret
     .balign 8
 1:  .quad   0xfedcba9887654321

@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
-use corpus::ITEMS;
+use corpus::{ITEMS, Item};
+use fentry::insn::{DataImm, Flow, Insn, Memory};
 use fentry::kprobe::{Kprobe, KprobeError, KprobeRegs, NotClaimed, Refusal, ServedBy};
 use fentry::{Engine, TextAddr};
 use spin::Once;
@@ -80,7 +81,11 @@ fn stepped(run: fn() -> u64) -> (u64, Vec<(TextAddr, u32)>) {
 /// How instructions were served, and why others were not.
 #[derive(Default)]
 struct Shares {
-    breakpoints: u64,
+    /// Carried out elsewhere, by a jump.
+    jumps: u64,
+    /// Carried out elsewhere, by a BRK.
+    elsewhere: u64,
+    simulated: u64,
     callsites: u64,
     refused: Vec<(&'static str, u64)>,
 }
@@ -112,15 +117,50 @@ fn reason(error: &KprobeError) -> &'static str {
     }
 }
 
+fn register(probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
+    // SAFETY: 1. and 2. Each is the address of an instruction that was executed, or that this file knows, on this kernel's stacks.
+    unsafe { KPROBES.register(probe, at) }
+}
+
 fn prepare() -> &'static Engine {
     engine().0
 }
 
+/// Whether an instruction branches, or takes an address from where it is.
+fn depends_on_place(at: TextAddr) -> bool {
+    // SAFETY: an instruction of this kernel's text, which is mapped readable.
+    let word = unsafe { core::ptr::with_exposed_provenance::<u32>(at.get() as usize).read_volatile() };
+    let insn = Insn::decode(word);
+    let is_address = matches!(insn, Insn::DataImm(DataImm::Adr { .. } | DataImm::Adrp { .. }));
+    let is_literal = matches!(insn, Insn::Memory(Memory::Literal { .. } | Memory::PrefetchLiteral { .. }));
+    is_address || is_literal || insn.effects().flow != Flow::Next
+}
+
+/// Runs an item with a probe at an instruction that it executes so many times.
+fn run_probed(
+    item: &Item,
+    result: u64,
+    probe: &'static Kprobe,
+    at: TextAddr,
+    times: u32,
+) -> Result<ServedBy, KprobeError> {
+    let served = register(probe, at)?;
+    let (hits, after) = (probe.hits(), AFTER.load(Ordering::Relaxed));
+    let result_now = (item.run)();
+    let (hits, after) = (probe.hits() - hits, AFTER.load(Ordering::Relaxed) - after);
+    assert_eq!(KPROBES.unregister(probe), Ok(()));
+    assert_eq!(result_now, result, "{} with a probe at {at}: {served:?}", item.name);
+    assert_eq!(hits, u64::from(times), "{} with a probe at {at}: {served:?}", item.name);
+    let is_after = core::ptr::eq(probe, &raw const PROBES[0][1]);
+    assert_eq!(after, if is_after { hits } else { 0 }, "{} with a probe at {at}", item.name);
+    Ok(served)
+}
+
 fn each_instruction_does_what_it_did_and_is_seen_as_often() {
     prepare();
+    let [alone, with_after] = &PROBES[0];
     let mut shares = Shares::default();
     let mut seen = vec![false; memory::text().len() / 4];
-    let mut turn = 0;
     for item in ITEMS {
         let result = (item.run)();
         let (stepped, executed) = stepped(item.run);
@@ -131,42 +171,31 @@ fn each_instruction_does_what_it_did_and_is_seen_as_often() {
             if core::mem::replace(&mut seen[word], true) {
                 continue;
             }
-            turn += 1;
-            let with_after = turn % 2;
-            let mut probe = &PROBES[0][with_after];
-            let served = match KPROBES.register(probe, at) {
-                Err(KprobeError::NoAfter { .. }) => {
-                    probe = &PROBES[0][0];
-                    KPROBES.register(probe, at)
-                }
-                served => served,
-            };
-            match served {
+            match run_probed(item, result, alone, at, times) {
                 Ok(ServedBy::Callsite) => shares.callsites += 1,
-                Ok(ServedBy::Breakpoint) => shares.breakpoints += 1,
+                Ok(ServedBy::Breakpoint) if depends_on_place(at) => shares.simulated += 1,
+                Ok(ServedBy::Breakpoint) => shares.elsewhere += 1,
+                Ok(ServedBy::Jump) => shares.jumps += 1,
                 Err(error) => {
                     shares.refuse(reason(&error));
                     continue;
                 }
             }
+            match run_probed(item, result, with_after, at, times) {
+                Ok(ServedBy::Callsite | ServedBy::Breakpoint) | Err(KprobeError::NoAfter { .. }) => {}
+                served => panic!("{served:?}"),
+            }
             probed += 1;
-            let (hits, after) = (probe.hits(), AFTER.load(Ordering::Relaxed));
-            let result_now = (item.run)();
-            let (hits, after) = (probe.hits() - hits, AFTER.load(Ordering::Relaxed) - after);
-            assert_eq!(KPROBES.unregister(probe), Ok(()));
-            assert_eq!(result_now, result, "{} with a probe at {at}", item.name);
-            // A callsite is two instructions, and its probe is seen at one of them.
-            assert_eq!(hits, u64::from(times), "{} with a probe at {at}: {served:?}", item.name);
-            let expected = if core::ptr::eq(probe, &raw const PROBES[0][1]) { hits } else { 0 };
-            assert_eq!(after, expected, "{} with a probe at {at}", item.name);
         }
-        println!("  {:16} {:6} instructions, {probed} of them probed for the first time", item.name, executed.len());
+        println!("  {:16} {:5} instructions, {probed} of them probed for the first time", item.name, executed.len());
     }
-    let Shares { breakpoints, callsites, refused } = shares;
-    println!("{breakpoints} by breakpoints, {callsites} at callsites; refused:");
+    let Shares { jumps, elsewhere, simulated, callsites, refused } = shares;
+    println!(
+        "{jumps} by jumps; by breakpoints {elsewhere} elsewhere, {simulated} simulated; {callsites} at callsites; refused:"
+    );
     refused.iter().for_each(|(why, count)| println!("  {count:6} {why}"));
     assert_eq!(PROBES[0].each_ref().map(Kprobe::missed), [0, 0]);
-    assert!(breakpoints > 3000);
+    assert!(jumps > 3000 && simulated > 500);
 }
 
 /// All that an item executes, and can have a probe.
@@ -175,7 +204,7 @@ fn probed_set(random: &mut Random, executed: &[(TextAddr, u32)], most: usize) ->
     for pair in PROBES.iter().take(most) {
         let probe = &pair[random.below(2) as usize];
         let (at, times) = executed[random.below(executed.len() as u64) as usize];
-        if KPROBES.register(probe, at).is_ok() {
+        if register(probe, at).is_ok() {
             set.push((probe, u64::from(times)));
         }
     }
@@ -205,7 +234,7 @@ fn so_do_random_sets_of_them() {
             total += set.len();
         }
     }
-    assert_eq!(KPROBES.breakpoints().count(), 0);
+    assert_eq!(KPROBES.instructions().count(), 0);
     println!("{total} probes");
 }
 
@@ -234,11 +263,11 @@ fn at_an_entry_no_exception_is_taken() {
         assert!(regs.x(19).is_some());
     }
     prepare();
-    assert_eq!(KPROBES.register(&PROBE, entry_of(traced)), Ok(ServedBy::Callsite));
+    assert_eq!(register(&PROBE, entry_of(traced)), Ok(ServedBy::Callsite));
     let after = AFTER.load(Ordering::Relaxed);
     assert_eq!((traced(41), ARGUMENT.load(Ordering::Relaxed)), (42, 41));
     assert_eq!((PROBE.hits(), AFTER.load(Ordering::Relaxed) - after), (1, 1));
-    assert_eq!(KPROBES.register_at(&ALL, "kprobes::traced", 0), Ok(ServedBy::Callsite));
+    assert_eq!(KPROBES.register_entry(&ALL, entry_of(traced)), Ok(ServedBy::Callsite));
     assert_eq!(KPROBES.disable(&PROBE), Ok(()));
     assert_eq!((traced(1), PROBE.hits(), ALL.hits()), (2, 1, 1));
     assert_eq!(KPROBES.enable(&PROBE), Ok(()));
@@ -282,7 +311,7 @@ fn instruction(function: *const (), number: i64) -> TextAddr {
 
 fn a_handler_changes_registers_and_where_it_goes_on() {
     static CHANGES: Kprobe = Kprobe::new(change).with_after(change_after);
-    static SKIPS: Kprobe = Kprobe::new(skip);
+    static SKIPS: Kprobe = Kprobe::new(skip).with_pc();
     fn change(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
         let x0 = regs.x(0).unwrap_or(0);
         // SAFETY: a number.
@@ -300,19 +329,20 @@ fn a_handler_changes_registers_and_where_it_goes_on() {
     }
     prepare();
     let place = |number| instruction(probed_answer as *const (), number);
-    assert_eq!(KPROBES.register(&CHANGES, place(2)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&CHANGES, place(2)), Ok(ServedBy::Breakpoint));
     assert_eq!(probed_answer(0), (1 + 100 + 2) * 10 + 4);
-    assert_eq!(KPROBES.register(&SKIPS, place(3)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&SKIPS, place(3)), Ok(ServedBy::Breakpoint));
     assert_eq!(probed_answer(0), (1 + 100 + 2) * 10);
     assert_eq!((KPROBES.unregister(&CHANGES), KPROBES.unregister(&SKIPS)), (Ok(()), Ok(())));
     assert_eq!(probed_answer(0), 7);
     let pad = place(0);
     let cause = Refusal::LandingPad { next: place(1) };
-    assert_eq!(KPROBES.register(&SKIPS, pad), Err(KprobeError::Refused { at: pad, cause }));
+    assert_eq!(register(&SKIPS, pad), Err(KprobeError::Refused { at: pad, cause }));
 }
 
 fn a_probe_inside_a_handler_is_missed() {
     static OUTER: Kprobe = Kprobe::new(nest).with_after(nest);
+    static OUTER_JUMP: Kprobe = Kprobe::new(nest);
     static INNER: Kprobe = Kprobe::new(count).with_after(count_after);
     fn nest(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {
         assert_eq!(traced(probed_answer(1)), 9);
@@ -320,9 +350,9 @@ fn a_probe_inside_a_handler_is_missed() {
     static TRACED: Kprobe = Kprobe::new(count);
     prepare();
     let place = |number| instruction(probed_answer as *const (), number);
-    assert_eq!(KPROBES.register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
-    assert_eq!(KPROBES.register(&INNER, place(2)), Ok(ServedBy::Breakpoint));
-    assert_eq!(KPROBES.register(&TRACED, entry_of(traced)), Ok(ServedBy::Callsite));
+    assert_eq!(register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&INNER, place(2)), Ok(ServedBy::Breakpoint));
+    assert_eq!(register(&TRACED, entry_of(traced)), Ok(ServedBy::Callsite));
     let after = AFTER.load(Ordering::Relaxed);
     assert_eq!(probed_answer(0), 7);
     // In each of the two handlers all three are passed.
@@ -331,27 +361,48 @@ fn a_probe_inside_a_handler_is_missed() {
     assert_eq!((TRACED.hits(), TRACED.missed()), (0, 2));
     assert_eq!(AFTER.load(Ordering::Relaxed) - after, 1);
     assert!(!percpu::this().trace.in_callback());
-    for probe in [&OUTER, &INNER, &TRACED] {
+    assert_eq!(KPROBES.unregister(&OUTER), Ok(()));
+    assert_eq!(register(&OUTER_JUMP, place(1)), Ok(ServedBy::Jump));
+    assert_eq!(probed_answer(0), 7);
+    assert_eq!((OUTER_JUMP.hits(), OUTER_JUMP.missed()), (1, 1));
+    assert_eq!((INNER.hits(), INNER.missed()), (2, 3));
+    assert_eq!((TRACED.hits(), TRACED.missed()), (0, 3));
+    assert!(!percpu::this().trace.in_callback());
+    // One that asks for more makes it a breakpoint, for both.
+    assert_eq!(register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
+    assert_eq!(OUTER_JUMP.served_by(), Some(ServedBy::Breakpoint));
+    assert_eq!(probed_answer(0), 7);
+    assert_eq!((OUTER.hits(), OUTER_JUMP.hits()), (2, 2));
+    assert_eq!(KPROBES.unregister(&OUTER), Ok(()));
+    assert_eq!(OUTER_JUMP.served_by(), Some(ServedBy::Jump));
+    for probe in [&OUTER_JUMP, &INNER, &TRACED] {
         assert_eq!(KPROBES.unregister(probe), Ok(()));
     }
 }
 
 fn a_fault_is_one_at_the_probed_instruction() {
-    static PROBE: Kprobe = Kprobe::new(count);
+    static JUMP: Kprobe = Kprobe::new(count);
+    static BREAKPOINT: Kprobe = Kprobe::new(count).with_after(count_after);
     prepare();
     let at = instruction(probed_load as *const (), 1);
-    assert_eq!(KPROBES.register(&PROBE, at), Ok(ServedBy::Breakpoint));
     let value = 77_u64;
-    // SAFETY: it is there.
-    assert_eq!(unsafe { probed_load(&raw const value) }, 77);
+    for (probe, served) in [(&JUMP, ServedBy::Jump), (&BREAKPOINT, ServedBy::Breakpoint)] {
+        assert_eq!(register(probe, at), Ok(served));
+        // SAFETY: it is there.
+        assert_eq!(unsafe { probed_load(&raw const value) }, 77);
+        fault_at(at);
+        assert_eq!((probe.hits(), percpu::this().trace.in_callback()), (2, false));
+        assert_eq!(KPROBES.unregister(probe), Ok(()));
+    }
+}
+
+fn fault_at(at: TextAddr) {
     let fault = catch(|| {
         // SAFETY: the fault is caught.
         black_box(unsafe { probed_load(core::ptr::without_provenance(0x7fff_ffff_f000)) });
     });
     let fault = fault.expect_err("nothing is mapped there");
     assert_eq!((fault.pc, fault.far), (at.get(), 0x7fff_ffff_f000));
-    assert_eq!(PROBE.hits(), 2);
-    assert_eq!(KPROBES.unregister(&PROBE), Ok(()));
 }
 
 static SEEDS: [AtomicU64; percpu::MAX_CPUS] = [const { AtomicU64::new(0) }; percpu::MAX_CPUS];
@@ -424,7 +475,7 @@ fn probes_come_and_go_under_four_cpus() {
     interrupts::on_tick(None);
     let wrong = ITEMS.get(WRONG.load(Ordering::Relaxed)).map(|item| item.name);
     assert_eq!(wrong, None, "seed={seed}: a wrong result");
-    assert_eq!(KPROBES.breakpoints().count(), 0);
+    assert_eq!(KPROBES.instructions().count(), 0);
     let hits = PROBES.iter().flatten().map(Kprobe::hits).sum::<u64>() - hits_before;
     let handlers = FROM_HANDLERS.load(Ordering::Relaxed);
     println!("{cpus} CPUs, {} runs, {handlers} of handlers, {hits} hits", runs.load(Ordering::Relaxed));
