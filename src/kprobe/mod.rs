@@ -55,7 +55,8 @@
 //! | elsewhere | all others |
 //!
 //! Interrupts that come while it is carried out there, and faults, find its address in PC: [`Kprobes::original`] says which
-//! instruction that is.
+//! instruction that is. A walk by the [unwind table](crate::context::unwind) finds the probed instruction behind it, but where the
+//! way back is out of a B's reach, as in modules far away.
 //!
 //! # Without an exception
 //! Where the instruction comes back, and nothing is called after it or changes where it goes on, B to generated code takes its
