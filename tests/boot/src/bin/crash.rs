@@ -11,6 +11,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::arch::naked_asm;
 use core::hint::black_box;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
@@ -143,10 +144,12 @@ fn a_fault_after_the_frame_record_names_the_caller() -> Result<(), String> {
 
 /// The trace of a fault in the timer's interrupt.
 static IN_INTERRUPT: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Not by the lock: who waits for the interrupt with it would keep it from ever being taken.
+static HAS_COME: AtomicBool = AtomicBool::new(false);
 
 #[inline(never)]
 extern "C" fn waits() -> u64 {
-    while IN_INTERRUPT.lock().is_empty() {
+    while !HAS_COME.load(Ordering::Acquire) {
         core::hint::spin_loop();
     }
     black_box(1)
@@ -154,8 +157,9 @@ extern "C" fn waits() -> u64 {
 
 fn a_fault_in_an_interrupt_names_what_was_interrupted() -> Result<(), String> {
     interrupts::on_tick(Some(|_| {
-        if let Some(mut trace) = IN_INTERRUPT.try_lock().filter(|trace| trace.is_empty()) {
-            *trace = crash(At::Leaf);
+        if !HAS_COME.load(Ordering::Relaxed) {
+            *IN_INTERRUPT.lock() = crash(At::Leaf);
+            HAS_COME.store(true, Ordering::Release);
         }
     }));
     interrupts::start_ticks(Duration::from_millis(1));
