@@ -74,8 +74,8 @@ const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
 /// | sets: ops, stub, number of callsites; room in use | 68 a set | 2176 | 34816 | 270000 |
 /// | regions: text, callsites, ranges of stubs | 344 a region, and 96 | 440 | 440 | 440 |
 /// | `EngineMemory`, with its mark that it is taken |  | 5304 | 69384 | 533032 |
-/// | [`Engine`](super::Engine) |  | 880 | 880 | 1104 |
-/// | both |  | 6184 | 70264 | 534136 |
+/// | [`Engine`](super::Engine) |  | 896 | 896 | 1120 |
+/// | both |  | 6200 | 70280 | 534152 |
 ///
 /// With the feature `module` each ops takes 32 bytes more (its filter, for modules to come), and an `Engine::new` has places for
 /// 127 regions more: 43,688 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.

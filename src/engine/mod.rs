@@ -62,6 +62,7 @@ mod spans;
 mod stub_text;
 #[cfg(test)]
 mod tests;
+mod text_word;
 mod veneers;
 
 pub use error::{InitError, RegisterError};

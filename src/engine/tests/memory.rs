@@ -290,7 +290,7 @@ const PARTS: [Part; 4] = [
 /// Whether it is taken.
 const TAKEN: usize = 8;
 /// An engine itself, and one of a host, which has a pointer to its machine.
-const ENGINE: [usize; 2] = [880, 896];
+const ENGINE: [usize; 2] = [896, 912];
 
 fn bytes(part: &Part, [ops, sets, regions]: [usize; 3]) -> usize {
     let count = match part.unit {

@@ -1,0 +1,5 @@
+//! Ops structs: on a host.
+
+mod check;
+mod registry;
+mod users;
