@@ -40,6 +40,7 @@
 mod apply;
 mod change;
 mod error;
+mod generated;
 mod hits;
 mod image;
 mod init;
@@ -66,6 +67,7 @@ mod text_word;
 mod veneers;
 
 pub use error::{InitError, RegisterError};
+pub(crate) use generated::{GenerateError, GeneratedText};
 pub use hits::FunctionHits;
 pub use image::Image;
 pub use init::InitReport;

@@ -1,5 +1,6 @@
 //! What an ops struct is: its members, a stub for each, and a caller that is compiled where they are called.
 
+use super::kinds::{Argument, ScalarKind};
 use crate::address::TextAddr;
 use core::fmt;
 
@@ -12,6 +13,7 @@ use core::fmt;
 /// 3. [`caller`](Self::caller) is a function that calls by a function pointer, compiled as all who call the members are, and
 ///    so are the stubs.
 /// 4. [`calls`](Self::calls) returns the table that it is given, as another type, whose methods call members that are not NULL.
+/// 5. [`MEMBERS`](Self::MEMBERS) tells the truth: where each is in the table, of what types its arguments and its result are.
 pub unsafe trait OpsStruct: Copy + Send + Sync + 'static {
     /// Its name, for messages.
     const NAME: &'static str;
@@ -33,12 +35,21 @@ pub struct Member {
     offset: usize,
     is_optional: bool,
     stub: *const (),
+    pub(super) result: Option<ScalarKind>,
+    pub(super) arguments: &'static [Argument],
 }
 
 impl Member {
     #[doc(hidden)]
-    pub const fn new(name: &'static str, offset: usize, is_optional: bool, stub: *const ()) -> Self {
-        Self { name, offset, is_optional, stub }
+    pub const fn new(
+        name: &'static str,
+        offset: usize,
+        is_optional: bool,
+        stub: *const (),
+        result: Option<ScalarKind>,
+        arguments: &'static [Argument],
+    ) -> Self {
+        Self { name, offset, is_optional, stub, result, arguments }
     }
 
     /// Its name.
@@ -58,12 +69,22 @@ impl Member {
 
     /// The function that a table has here; `None` where it is NULL.
     pub(super) fn function<T: OpsStruct>(&self, table: &T) -> Option<TextAddr> {
-        debug_assert!(self.offset + size_of::<*const ()>() <= size_of::<T>());
         let place = core::ptr::from_ref(table).cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
-        // SAFETY: by the first promise of who implemented `OpsStruct`, there is an `Option` of a function pointer there, which
-        // is one that may be NULL.
-        let function = unsafe { place.read() };
+        // SAFETY: by the first and the fifth promise of who implemented `OpsStruct`, there is an `Option` of a function pointer,
+        // which is one that may be NULL. Not aligned, where whoever wrote the struct has packed it.
+        let function = unsafe { place.read_unaligned() };
         Some(TextAddr::new(function.addr() as u64)).filter(|_| !function.is_null())
+    }
+
+    /// Puts a function into a table.
+    ///
+    /// # Safety
+    ///
+    /// 1. There is a function at `at`, of the member's type, for as long as the table is called by.
+    pub(super) unsafe fn set<T: OpsStruct>(&self, table: &mut T, at: TextAddr) {
+        let place = core::ptr::from_mut(table).cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
+        // SAFETY: as in `function`; what is put there is a function, by our caller's promise.
+        unsafe { place.write_unaligned(core::ptr::with_exposed_provenance(at.get() as usize)) };
     }
 }
 
@@ -183,6 +204,7 @@ macro_rules! ops_struct {
         #[derive(Debug)]
         $visibility struct $Face($crate::trampoline::InUse<$Ops>);
 
+        #[allow(dead_code, reason = "a kernel need not call each of them")]
         impl $Face {
             $(
                 $crate::__ops_method! {
@@ -193,7 +215,7 @@ macro_rules! ops_struct {
 
         // SAFETY: 1. It is written so above. 2. The compiler has held each stub to its member's type. 3. All are compiled
         // here, where the methods above are, which call the members. 4. The face is `repr(transparent)`, and its methods call
-        // what is not NULL.
+        // what is not NULL. 5. The compiler says so.
         unsafe impl $crate::trampoline::OpsStruct for $Ops {
             const NAME: &'static str = ::core::stringify!($Ops);
             const MEMBERS: &'static [$crate::trampoline::Member] = &[$({
@@ -208,6 +230,20 @@ macro_rules! ops_struct {
                     ::core::mem::offset_of!($Ops, $member),
                     $crate::__is_optional!($($optional)?),
                     STUB as *const (),
+                    {
+                        #[allow(unused_imports, reason = "only for some types")]
+                        use $crate::trampoline::kinds::NoScalar as _;
+                        <$crate::trampoline::kinds::Asked<$crate::__or_unit!($($result)?)>>::RESULT
+                    },
+                    &[$({
+                        #[allow(unused_imports, reason = "only for some types")]
+                        use $crate::trampoline::kinds::NotGeneral as _;
+                        $crate::trampoline::kinds::Argument::new(
+                            ::core::mem::size_of::<$type>(),
+                            ::core::mem::align_of::<$type>(),
+                            <$crate::trampoline::kinds::Asked<$type>>::IS_GENERAL,
+                        )
+                    }),*],
                 )
             }),+];
             type Calls = $Face;

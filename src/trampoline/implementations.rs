@@ -1,9 +1,11 @@
 //! The implementations of an ops struct: prepared, put in use, replaced.
 
+use super::body::Body;
 use super::check::CallCheck;
 use super::description::{InUse, OpsStruct};
 use super::error::OpsError;
-use super::place::{Content, Place, User, phase};
+use super::generate::{GeneratedName, MAX_MEMBERS, generate, name_in};
+use super::place::{Content, Generated, Place, User, phase};
 use super::users::Current;
 use crate::address::TextAddr;
 use crate::engine::Engine;
@@ -56,6 +58,7 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
     #[expect(clippy::new_without_default, reason = "it is for statics")]
     pub const fn new() -> Self {
         const { assert!(0 < PLACES && PLACES < 1 << 16, "there are 1 to 65535 places") };
+        const { assert!(T::MEMBERS.len() <= MAX_MEMBERS, "an ops struct has 64 members at most") };
         Self { current: Current::new(), places: [const { Place::new() }; PLACES] }
     }
 
@@ -68,13 +71,62 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
     /// [`OpsError`]: the first member that must not be called, or that there is no place.
     pub fn prepare(&self, engine: &Engine, name: &'static str, table: &T) -> Result<Prepared<'_, T>, OpsError> {
         // What is checked is what is put into the place, whatever becomes of the original.
-        let table = *table;
+        self.place(engine, name, *table, None)
+    }
+
+    /// Makes a table that is as the one `behind`, but that some of its members are generated: those that `bodies` names. Each may
+    /// go on in the same member of the table behind, which stays as long as this one does.
+    ///
+    /// A generated member begins as a compiled one does: with the hash that callers look for, where they look for it, and with a
+    /// landing pad. [`Unwinder`](crate::context::unwind::Unwinder) knows its way out of it, and [`name_of`](Self::name_of) its
+    /// name.
+    ///
+    /// Takes the engine's lock: by the [engine's rules](Engine) for that; so does whoever frees the place later. It needs some
+    /// hundred bytes for each member, of the room that the linker script has for generated code.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError`].
+    pub fn prepare_generated(
+        &self,
+        engine: &'static Engine,
+        name: &'static str,
+        behind: &User<'_, T>,
+        bodies: &[(&str, Body)],
+    ) -> Result<Prepared<'_, T>, OpsError> {
+        if !core::ptr::eq(behind.current, &raw const self.current) {
+            return Err(OpsError::NotOurs { ops: T::NAME });
+        }
+        let mut table = behind.copy();
+        let text = generate(engine, &mut table, bodies)?;
+        let behind = behind.clone();
+        let prepared = self.place(engine, name, table, Some(Generated { text, behind: behind.place }))?;
+        // From now on the place answers for this user.
+        core::mem::forget(behind);
+        Ok(prepared)
+    }
+
+    /// The name of the generated member that has the instruction at `at`, if it is one of these tables'.
+    ///
+    /// Takes the engine's lock: by the [engine's rules](Engine) for that.
+    pub fn name_of(&self, engine: &Engine, at: TextAddr) -> Option<GeneratedName> {
+        self.places.iter().find_map(|place| name_in::<T>(engine, place.text(), at))
+    }
+
+    /// Checks a table, and gives it a place.
+    fn place(
+        &self,
+        engine: &Engine,
+        name: &'static str,
+        table: T,
+        generated: Option<Generated>,
+    ) -> Result<Prepared<'_, T>, OpsError> {
         check(engine, &table)?;
         let (number, place) = self.take_place().ok_or(OpsError::NoPlace { ops: T::NAME, places: PLACES })?;
         // SAFETY: 1. no member is NULL that must not be, as was just checked.
         let table = unsafe { InUse::new(table) };
         // SAFETY: 1. just taken.
-        unsafe { place.fill(Content { name, table }) };
+        unsafe { place.fill(Content { name, table, generated }) };
         Ok(Prepared(Held { current: &self.current, places: &self.places, place, number }))
     }
 
@@ -94,7 +146,7 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
         for place in self.places.iter().filter(|place| place.take(phase::LEFT)) {
             if place.users.left() == 0 {
                 // SAFETY: 1. taken, and it has no users.
-                unsafe { place.free() };
+                unsafe { place.free(&self.current, &self.places) };
             } else {
                 place.phase.store(phase::LEFT, Ordering::Release);
                 used += 1;
@@ -212,7 +264,7 @@ impl<'r, T: OpsStruct> Prepared<'r, T> {
 impl<T: OpsStruct> Drop for Prepared<'_, T> {
     fn drop(&mut self) {
         // SAFETY: 1. it was prepared, and never in use: nobody else has it.
-        unsafe { self.0.place.free() };
+        unsafe { self.0.place.free(self.0.current, self.0.places) };
     }
 }
 
@@ -249,7 +301,7 @@ impl<T: OpsStruct> Replaced<'_, T> {
         }
         let this = ManuallyDrop::new(self);
         // SAFETY: 1. it was replaced, so that it gets no users any more, and has none.
-        unsafe { this.0.place.free() };
+        unsafe { this.0.place.free(this.0.current, this.0.places) };
         Ok(())
     }
 }

@@ -28,7 +28,7 @@
 //! - **To be in use** is one word: the number of a place, and how many users have come since. [`Prepared::put_in_use`] swaps
 //!   it. Users that come then have the new table, and those that were there go on with the old one. The swap says how many
 //!   those are, and their number is added to the place's own count; so no count is ever touched that belongs to something
-//!   else, and no lock is taken by who comes or goes: interrupt handlers may ([`users`] has the protocol).
+//!   else, and no lock is taken by who comes or goes: interrupt handlers may (`users` has the protocol).
 //! - **A place** is used again when its count is zero, and that is all the quiescence that is needed: a thread that
 //!   is inside a member, or on its way there or back, was called by somebody who has a `User`, also if it was preempted there.
 //! - **The functions** of a table that safe code has made are of the kernel, and stay; those of a module stay until it is
@@ -52,19 +52,42 @@
 //! was refused would have trapped at its first call, wherever that is: the check is the same, only earlier.
 //!
 //! Without kCFI there is nothing to look at, and the types of a table from another language are its author's promise.
+//!
+//! # Generated members
+//! [`Implementations::prepare_generated`] makes a table whose members are code that is made here and now: it counts, records, times,
+//! or answers, for all calls or for those with a certain argument, and then goes on in the table behind ([`Body`]). Such a member has
+//! in front of it what the stub has: its hash, as many words as callers expect, a landing pad. It is made in the room that the
+//! engine's stubs are in, and written as they are.
+//!
+//! - **Who owns it**: the table's place. Its text is given back when the place is freed, so when nobody uses the table any more; and
+//!   it can't be called in any other way, since nobody sees its address as a function.
+//! - **What it needs** of others is in its instructions: counters, which are `static`; and the function behind, which stays because
+//!   the generated table is a user of the table behind, until it is freed itself.
+//! - **The function behind** finds everything as if it had been called itself: a jump leads there, not a call, so that there is no
+//!   frame, and arguments on the stack are where they were. Only a [timed](Body::timed) member calls it. The types that the compiler
+//!   saw where the ops struct was described say which members that can be, and what may answer for them.
+//! - **A trace** goes through it: the unwinder follows its instructions as it does a stub's ([`context::unwind`](crate::context::unwind)),
+//!   and [`Implementations::name_of`] says what it is.
 
+mod body;
 mod check;
 mod description;
 mod error;
+mod generate;
 mod implementations;
+#[doc(hidden)]
+pub mod kinds;
 mod place;
 #[cfg(test)]
 mod tests;
 mod users;
 
+pub use body::{Body, Condition, Test};
 pub use description::{InUse, Member, OpsStruct};
 pub use error::OpsError;
+pub use generate::GeneratedName;
 pub use implementations::{Implementations, Prepared, Replaced, State};
+pub use kinds::Scalar;
 pub use place::User;
 
 #[doc(hidden)]

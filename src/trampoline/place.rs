@@ -2,12 +2,14 @@
 
 use super::description::{InUse, OpsStruct};
 use super::users::{Came, Count, Current};
+use crate::address::TextAddr;
+use crate::engine::GeneratedText;
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// What a place is for, now. The names are those of [`State`](super::State), but for these two.
 pub(super) mod phase {
@@ -34,6 +36,9 @@ pub(super) mod phase {
 pub(super) struct Place<T> {
     pub(super) phase: AtomicU8,
     pub(super) users: Count,
+    /// Where generated members of the table are, for who asks for their names. It may be asked at any time, and what it finds
+    /// there may be over: then the name is wrong, and nothing else.
+    text: [AtomicU64; 2],
     content: UnsafeCell<MaybeUninit<Content<T>>>,
 }
 
@@ -41,6 +46,15 @@ pub(super) struct Place<T> {
 pub(super) struct Content<T> {
     pub(super) name: &'static str,
     pub(super) table: InUse<T>,
+    pub(super) generated: Option<Generated>,
+}
+
+/// What a table with generated members has.
+pub(super) struct Generated {
+    /// None where no member was asked for.
+    pub(super) text: Option<GeneratedText>,
+    /// The place of the table behind, of which this one is a user.
+    pub(super) behind: usize,
 }
 
 // SAFETY: the content is written by one thread at a time, while no other one reads it: the type's invariants. What is in it
@@ -49,7 +63,12 @@ unsafe impl<T: OpsStruct> Sync for Place<T> {}
 
 impl<T: OpsStruct> Place<T> {
     pub(super) const fn new() -> Self {
-        Self { phase: AtomicU8::new(phase::FREE), users: Count::new(), content: UnsafeCell::new(MaybeUninit::uninit()) }
+        Self {
+            phase: AtomicU8::new(phase::FREE),
+            users: Count::new(),
+            text: [const { AtomicU64::new(0) }; 2],
+            content: UnsafeCell::new(MaybeUninit::uninit()),
+        }
     }
 
     /// Takes it, if it is in this phase.
@@ -64,6 +83,13 @@ impl<T: OpsStruct> Place<T> {
     ///
     /// 1. The caller has taken it while it was `FREE`.
     pub(super) unsafe fn fill(&self, content: Content<T>) {
+        if let Some(Generated { text: Some(text), .. }) = &content.generated {
+            let text = text.text();
+            self.text
+                .iter()
+                .zip([text.start, text.end])
+                .for_each(|(place, at)| place.store(at.get(), Ordering::Relaxed));
+        }
         // SAFETY: the caller has it to itself: its promise, and the type's first invariant.
         unsafe { (*self.content.get()).write(content) };
         self.users.hold();
@@ -71,14 +97,29 @@ impl<T: OpsStruct> Place<T> {
         self.phase.store(phase::PREPARED, Ordering::Release);
     }
 
-    /// Empties it.
+    /// Empties it, and gives back what was generated for it. Of `places` it is one.
     ///
     /// # Safety
     ///
     /// 1. It was filled, and nobody reads it any more, or will: the caller has it to itself.
-    pub(super) unsafe fn free(&self) {
-        // INVARIANT: 3. and 1. nothing in it has to be dropped.
+    pub(super) unsafe fn free(&self, current: &Current, places: &[Self]) {
+        // SAFETY: the caller has it to itself: its promise.
+        let content = unsafe { &mut *self.content.get() };
+        // SAFETY: it was filled: our caller's promise.
+        let generated = unsafe { content.assume_init_mut() }.generated.take();
+        self.text.iter().for_each(|place| place.store(0, Ordering::Relaxed));
+        // INVARIANT: 3. and 1. what is left in it has not to be dropped.
         self.phase.store(phase::FREE, Ordering::Release);
+        if let Some(Generated { text, behind }) = generated {
+            // Nobody is inside, or will be: they were this place's users.
+            drop(text);
+            places.get(behind).into_iter().for_each(|place| current.leave(behind, &place.users));
+        }
+    }
+
+    /// Where generated members of its table are.
+    pub(super) fn text(&self) -> [TextAddr; 2] {
+        self.text.each_ref().map(|at| TextAddr::new(at.load(Ordering::Relaxed)))
     }
 
     /// What is in it. It may be read as long as the place stays in one of the phases of the second invariant.
@@ -115,6 +156,14 @@ unsafe impl<T: OpsStruct> Send for User<'_, T> {}
 unsafe impl<T: OpsStruct> Sync for User<'_, T> {}
 
 impl<T: OpsStruct> User<'_, T> {
+    /// The table, for one that has the same functions, and stays no longer.
+    pub(super) fn copy(&self) -> T {
+        // SAFETY: it can be read, by the type's invariant.
+        let table = unsafe { &(*self.content.as_ptr()).table };
+        // SAFETY: 1. the copy is put into a place that is a user of this one.
+        *unsafe { table.table() }
+    }
+
     /// The name of the implementation.
     pub fn name(&self) -> &'static str {
         // SAFETY: it can be read, by the type's invariant.

@@ -26,14 +26,58 @@ const MOST: u64 = 1 << 31;
 /// Where a place's number begins in the word; one more than the number, so that 0 is none.
 const PLACE: u32 = 32;
 
+/// A word that threads share: an [`AtomicU64`], or a model of one.
+pub(super) trait Word {
+    fn load(&self, order: Ordering) -> u64;
+    fn store(&self, value: u64, order: Ordering);
+    fn swap(&self, value: u64, order: Ordering) -> u64;
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    fn exchange(&self, from: u64, to: u64, order: Ordering) -> Result<u64, u64>;
+}
+
+impl Word for AtomicU64 {
+    #[inline(always)]
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+
+    #[inline(always)]
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+
+    #[inline(always)]
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.swap(value, order)
+    }
+
+    #[inline(always)]
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_add(value, order)
+    }
+
+    #[inline(always)]
+    fn exchange(&self, from: u64, to: u64, order: Ordering) -> Result<u64, u64> {
+        self.compare_exchange_weak(from, to, order, Ordering::Relaxed)
+    }
+}
+
 /// Which place is in use, and how many have come by this word and not gone.
 #[derive(Debug)]
-pub(super) struct Current(AtomicU64);
+pub(super) struct Current<W = AtomicU64>(W);
 
 impl Current {
     /// None.
     pub(super) const fn new() -> Self {
         Self(AtomicU64::new(0))
+    }
+}
+
+impl<W: Word> Current<W> {
+    /// None, in a word that is 0.
+    #[cfg(test)]
+    pub(super) const fn of(word: W) -> Self {
+        Self(word)
     }
 
     fn place(word: u64) -> Option<usize> {
@@ -53,7 +97,7 @@ impl Current {
                 return None;
             }
             // Acquire: what was written into the place before it came into use.
-            match self.0.compare_exchange_weak(word, word + 1, Ordering::Acquire, Ordering::Relaxed) {
+            match self.0.exchange(word, word + 1, Ordering::Acquire) {
                 Ok(_) => return Some(place),
                 Err(now) => word = now,
             }
@@ -61,16 +105,16 @@ impl Current {
     }
 
     /// A user of this place goes. It may have come by this word or not: of one place, all are the same.
-    pub(super) fn leave(&self, place: usize, count: &Count) {
+    pub(super) fn leave(&self, place: usize, count: &Count<W>) {
         let mut word = self.0.load(Ordering::Relaxed);
         while Self::place(word) == Some(place) && Self::count(word) > 0 {
             // Release: the user is done with the place, and the swap that counts the others sees it.
-            match self.0.compare_exchange_weak(word, word - 1, Ordering::Release, Ordering::Relaxed) {
+            match self.0.exchange(word, word - 1, Ordering::Release) {
                 Ok(_) => return,
                 Err(now) => word = now,
             }
         }
-        count.0.fetch_sub(1, Ordering::Release);
+        count.0.fetch_add(u64::MAX, Ordering::Release);
     }
 
     /// Puts a place in use, or none; returns the one that was, with its users that came by this word.
@@ -87,12 +131,20 @@ pub(super) struct Came(u64);
 
 /// The count of a place's users, but for those that the word has.
 #[derive(Debug)]
-pub(super) struct Count(AtomicU64);
+pub(super) struct Count<W = AtomicU64>(W);
 
 impl Count {
     /// Nobody's.
     pub(super) const fn new() -> Self {
         Self(AtomicU64::new(0))
+    }
+}
+
+impl<W: Word> Count<W> {
+    /// Nobody's, in any word.
+    #[cfg(test)]
+    pub(super) const fn of(word: W) -> Self {
+        Self(word)
     }
 
     /// The place may come into use from now on.

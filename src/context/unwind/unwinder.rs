@@ -414,11 +414,14 @@ impl<'a> Unwinder<'a> {
         let value = |held: Held| self.held(&state, held, at, cfa);
         let fp = value(Held::CallerFp)?.ok_or(unknown(Unknown::NoCfa))?;
         let returns = value(Held::Return)?.map(strip).filter(|address| *address != 0);
+        if state.contract == Contract::Member {
+            return self.caller(returns.ok_or(unknown(Unknown::NoReturnAddress))?, cfa, fp, FoundBy::Stub);
+        }
         let returns = returns.or_else(|| self.hooked.as_ref()?.of_sp(cfa));
         let returns = returns.ok_or(Doubt::NotHooked { sp: cfa })?;
         match state.contract {
             Contract::Exit => self.caller(returns, cfa, fp, FoundBy::Hook),
-            Contract::Entry => {
+            _ => {
                 // Never in a stub, so that each step but one ascends.
                 let resume = value(Held::Resume)?.filter(|resume| !self.own.contains(TextAddr::new(*resume)));
                 let resume = resume.ok_or(unknown(Unknown::NoReturnAddress))?;

@@ -21,10 +21,11 @@ struct Table {
     member: Option<extern "C" fn()>,
 }
 
-// SAFETY: 1. so it is. 2. to 4. Nobody calls anything.
+// SAFETY: 1. and 5. so it is. 2. to 4. Nobody calls anything.
 unsafe impl OpsStruct for Table {
     const NAME: &'static str = "table";
-    const MEMBERS: &'static [Member] = &[Member::new("member", 0, false, core::ptr::without_provenance(STUB as usize))];
+    const MEMBERS: &'static [Member] =
+        &[Member::new("member", 0, false, core::ptr::without_provenance(STUB as usize), None, &[])];
     type Calls = InUse<Self>;
 
     fn caller() -> TextAddr {

@@ -105,7 +105,7 @@ fn a_member_that_must_be_there_is_asked_for_by_name() {
 fn each_user_has_one_table_while_they_are_replaced() {
     let (policy, engine) = (Implementations::<PolicyOps, 3>::new(), engine());
     policy.prepare(&engine, "fifo", &FIFO).unwrap().put_in_use();
-    let is_over = AtomicBool::new(false);
+    let (is_over, calls) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -114,10 +114,14 @@ fn each_user_has_one_table_while_they_are_replaced() {
                     let (name, next) = (user.name(), user.pick(7, &3));
                     assert!(matches!((name, next), ("fifo", 4) | ("lifo", 10)), "{name}: {next}");
                     drop(user.clone());
+                    calls.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
-        for round in 0..if cfg!(miri) { 20 } else { 20_000 } {
+        let (rounds, wanted) = if cfg!(miri) { (20, 5) } else { (5_000, 1_000) };
+        let mut round = 0;
+        while round < rounds || calls.load(Ordering::Relaxed) < wanted {
+            round += 1;
             let (name, table) = if round % 2 == 0 { ("lifo", LIFO) } else { ("fifo", FIFO) };
             let Ok(prepared) = policy.prepare(&engine, name, &table) else {
                 std::thread::yield_now();

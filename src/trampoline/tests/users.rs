@@ -1,6 +1,6 @@
-//! Counts of users, by every interleaving of a few threads' steps, and by threads.
+//! Counts of users: step by step, by threads, and in every order of a few threads' accesses (`loom`).
 
-use crate::trampoline::users::{Count, Current};
+use crate::trampoline::users::{Count, Current, Word};
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 extern crate std;
@@ -40,7 +40,7 @@ fn no_place_is_written_while_somebody_reads_it() {
     let current = Current::new();
     let counts = [const { Count::new() }; PLACES];
     let contents = [const { AtomicU64::new(0) }; PLACES];
-    let rounds = if cfg!(miri) { 100 } else { 200_000 };
+    let rounds = if cfg!(miri) { 100 } else { 5_000 };
     // Free places hold 0.
     let put = |place: usize, value: u64| {
         contents[place].store(value, Ordering::Relaxed);
@@ -85,5 +85,93 @@ fn no_place_is_written_while_somebody_reads_it() {
             }
         }
         assert!(value > 2);
+    });
+}
+
+impl Word for loom::sync::atomic::AtomicU64 {
+    fn load(&self, order: Ordering) -> u64 {
+        self.load(order)
+    }
+    fn store(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+    }
+    fn swap(&self, value: u64, order: Ordering) -> u64 {
+        self.swap(value, order)
+    }
+    fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+        self.fetch_add(value, order)
+    }
+    fn exchange(&self, from: u64, to: u64, order: Ordering) -> Result<u64, u64> {
+        self.compare_exchange(from, to, order, Ordering::Relaxed)
+    }
+}
+
+/// Two places, and what is in them: `loom` panics where it is read and written at once.
+struct Places {
+    current: Current<loom::sync::atomic::AtomicU64>,
+    counts: [Count<loom::sync::atomic::AtomicU64>; 2],
+    contents: [loom::cell::UnsafeCell<u64>; 2],
+}
+
+// SAFETY: `loom` runs one thread at a time, and panics before it lets two accesses to a cell race.
+unsafe impl Sync for Places {}
+// SAFETY: as above.
+unsafe impl Send for Places {}
+
+impl Places {
+    fn put(&self, place: usize, value: u64) -> Option<usize> {
+        // SAFETY: of the places, nobody uses this one: else `loom` panics.
+        self.contents[place].with_mut(|content| unsafe { *content = value });
+        self.counts[place].hold();
+        let (old, came) = self.current.replace(Some(place))?;
+        self.counts[old].retire(&came);
+        Some(old)
+    }
+
+    fn use_twice(&self) {
+        let place = self.current.enter().unwrap();
+        // SAFETY: whoever has come to a place may read it: else `loom` panics.
+        let read = || self.contents[place].with(|content| unsafe { *content });
+        let first = read();
+        assert!(first > 0);
+        self.counts[place].add();
+        self.current.leave(place, &self.counts[place]);
+        assert_eq!(read(), first);
+        self.current.leave(place, &self.counts[place]);
+    }
+
+    /// Frees a place, if nobody uses it.
+    fn free(&self, place: usize) -> bool {
+        let is_free = self.counts[place].left() == 0;
+        if is_free {
+            // SAFETY: nobody uses it: else `loom` panics.
+            self.contents[place].with_mut(|content| unsafe { *content = 0 });
+        }
+        is_free
+    }
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "loom is no code of ours")]
+fn no_place_is_freed_under_a_user_in_any_order_of_accesses() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let word = || loom::sync::atomic::AtomicU64::new(0);
+        let (current, counts) = (Current::of(word()), [Count::of(word()), Count::of(word())]);
+        let contents = [loom::cell::UnsafeCell::new(0), loom::cell::UnsafeCell::new(0)];
+        let places = std::sync::Arc::new(Places { current, counts, contents });
+        assert_eq!(places.put(0, 1), None);
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                let places = places.clone();
+                loom::thread::spawn(move || places.use_twice())
+            })
+            .collect();
+        assert_eq!(places.put(1, 2), Some(0));
+        // And once more, where it was.
+        let was_freed = places.free(0) && places.put(0, 3) == Some(1);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert!(places.free(usize::from(was_freed)));
     });
 }

@@ -7,6 +7,7 @@ extern crate alloc;
 
 mod in_flight;
 mod named;
+mod policy;
 mod walks;
 
 use alloc::format;
@@ -20,6 +21,7 @@ use in_flight::a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded;
 use loading::memory::PAGES;
 use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modules_on, names, unload};
 use named::a_trace_of_a_module_names_its_functions_when_it_has_gone;
+use policy::a_table_of_a_module_is_checked_put_in_use_and_traced;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
 use walks::a_walk_through_a_module_is_true;
@@ -35,6 +37,7 @@ support::boot_tests! {
     a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
     a_trace_of_a_module_names_its_functions_when_it_has_gone,
     a_walk_through_a_module_is_true,
+    a_table_of_a_module_is_checked_put_in_use_and_traced,
 }
 
 type Sum = extern "C" fn(

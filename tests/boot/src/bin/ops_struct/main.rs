@@ -4,11 +4,18 @@
 
 extern crate alloc;
 
+mod generated;
+
 use alloc::format;
 use alloc::string::String;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::trampoline::{Implementations, OpsError, OpsStruct, State};
+use generated::{
+    calls_are_recorded_with_the_member_and_its_caller, every_register_is_as_aapcs64_asks,
+    generated_members_come_and_go_while_four_cpus_call, generated_members_do_what_their_bodies_say,
+    the_caller_is_found_from_each_instruction,
+};
 use support::exceptions::{Syndrome, catch};
 use support::{engine, println, smp};
 
@@ -17,6 +24,11 @@ support::boot_tests! {
     a_member_that_must_be_there_is_asked_for_by_name,
     what_callers_would_trap_at_is_refused_by_name,
     a_table_is_replaced_while_four_cpus_call_by_it,
+    generated_members_do_what_their_bodies_say,
+    calls_are_recorded_with_the_member_and_its_caller,
+    every_register_is_as_aapcs64_asks,
+    the_caller_is_found_from_each_instruction,
+    generated_members_come_and_go_while_four_cpus_call,
 }
 
 /// What is handed on without registers.
@@ -49,7 +61,6 @@ extern "C" fn newest(waiting: u64, last: u64) -> u64 {
 }
 
 #[rustfmt::skip]
-#[expect(clippy::too_many_arguments, reason = "as many as go")]
 extern "C" fn weigh(a: u64, b: u32, c: i16, d: u8, e: &u64, f: u64, g: u64, h: u64, i: u64, j: u32) -> u64 {
     let all = [a, b.into(), c as u64, d.into(), *e, f, g, h, i, j.into()];
     all.into_iter().zip(1..).fold(0, |sum: u64, (number, weight)| sum.wrapping_add(number.wrapping_mul(weight)))
@@ -97,6 +108,9 @@ fn a_member_that_must_be_there_is_asked_for_by_name() {
     let Err(error) = POLICY.prepare(engine().0, "none", &table) else { panic!("NULL was accepted") };
     assert_eq!(format!("{error}"), "PolicyOps.large is NULL, and not optional");
 }
+
+/// Whether an error is what was expected.
+type Expected = fn(&OpsError) -> bool;
 
 type Pick = extern "C" fn(u64, u64) -> u64;
 
@@ -148,7 +162,7 @@ fn what_callers_would_trap_at_is_refused_by_name() {
     println!("(calls are {}checked)", if is_checked { "" } else { "not " });
     let pick = oldest as *const () as usize;
     // Into the function, behind its first word: the hash is there, and further away.
-    let wrong: [(&str, usize, fn(&OpsError) -> bool); 3] = [
+    let wrong: [(&str, usize, Expected); 3] = [
         ("another type's", of_another_type as *const () as usize, |error| matches!(error, OpsError::OtherType { .. })),
         ("none", ops_struct_assembly as *const () as usize, |error| matches!(error, OpsError::NoHash { .. })),
         ("further away", pick + 4, |error| match *error {
@@ -192,9 +206,9 @@ fn a_table_is_replaced_while_four_cpus_call_by_it() {
             // The others come when they come.
             while round < ROUNDS || CALLS.load(Ordering::Relaxed) < 10 * ROUNDS {
                 if round % 2 == 0 {
-                    put("lifo", &LIFO)
+                    put("lifo", &LIFO);
                 } else {
-                    put("fifo", &FIFO)
+                    put("fifo", &FIFO);
                 }
                 round += 1;
             }
