@@ -514,6 +514,44 @@
 //! From then on its parameters say which calls fail; [`fail_nth`](crate::inject::fail_nth) runs a test until each of its
 //! failure points has failed once. [`inject`](crate::inject) has all of it.
 //!
+//! # Probes at any instruction
+//! [`kprobe`](crate::kprobe) has probes that are called before an instruction, and after it. At functions' entries they need
+//! nothing. For all others a kernel brings its BRK exceptions to them, while interrupts are still masked, and can hold its other
+//! CPUs, which `ROUNDS` of step 8 does:
+//!
+//! ```
+//! # use fentry::kprobe::{Handled, Kprobes};
+//! # use fentry::platform::{CpuTimeout, HoldError, rounds::{CpuRounds, Cpus}};
+//! # use fentry::{Engine, PtRegs, TextAddr, TextRange};
+//! # static ROUNDS: CpuRounds<4> = CpuRounds::new();
+//! # struct MyKernel;
+//! # impl Cpus for MyKernel {
+//! #     fn this_cpu(&self) -> usize { 0 }
+//! #     fn interrupt_others(&self) {}
+//! # }
+//! # fn exception_text() -> TextRange { TextRange::EMPTY }
+//! // static PROBES: Kprobes<64> = Kprobes::new(&ENGINE);
+//!
+//! // In the handler of synchronous exceptions, first of all, with the registers that it has saved:
+//! fn handle_brk(probes: &Kprobes<64>, regs: &mut PtRegs, esr: u64) -> Handled {
+//!     probes.handle_brk(regs, esr as u16)
+//! }
+//!
+//! // Two more methods of `impl Platform for MyKernel`:
+//! # impl MyKernel {
+//! fn hold_cpus(&self, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+//!     ROUNDS.hold(self, act)
+//! }
+//! fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
+//!     show(exception_text()); // from the vectors to that handler, in a section of their own
+//!     true
+//! }
+//! # }
+//! # let mut acted = false;
+//! # assert_eq!(MyKernel.hold_cpus(&mut || acted = true), Ok(()));
+//! # assert!(acted && MyKernel.for_each_brk_range(&mut |_| ()));
+//! ```
+//!
 //! # What is never traced
 //! Some code had better have no callsite: the start of a CPU before the base register is set, exception entries, what
 //! switches tasks. Have the compiler leave the NOPs out:

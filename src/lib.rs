@@ -37,6 +37,7 @@
 //! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
 //! - backtraces through the stubs and through hooked returns, by frame records, or by a table that is made of the linked image,
 //!   with a verdict for each frame ([`context::unwind`]);
+//! - probes at any instruction ([`kprobe`]);
 //! - errors where you say ([`inject`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
 //!   as it was ([`text`]); an ops is released once no CPU and no task can be inside its callback, also where kernel code is
@@ -64,6 +65,7 @@
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
 //! trampoline/ ops structs whose members can be replaced, as control-flow integrity asks for
 //! inject/     errors where the user says: what may fail, and when it does
+//! kprobe/     probes at any instruction: breakpoints, and what goes on behind them
 //! engine/     which callsite calls what, now: registration, sets, plans, regions
 //! module/     the loader, and what it asks of memory and of whoever traces
 //! stub/       all code that a callsite can reach: entry and return assembly, generated stubs, their room
@@ -108,6 +110,7 @@ pub mod insn;
     reason = "all of it is public with the feature"
 )]
 mod insn;
+pub mod kprobe;
 #[cfg(feature = "module")]
 pub mod module;
 pub mod ops;

@@ -55,7 +55,7 @@ pub enum ContextLevel {
 /// # Invariants
 ///
 /// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a
-/// callback; `busy` is not zero where the running level is inside a callback, or is among those.
+/// callback, and above them those of the levels at which a probe's handler runs; `busy` is not zero where the running level is inside a callback, or is among those.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct TraceContext {
@@ -66,6 +66,9 @@ pub struct TraceContext {
     pub(crate) misses: AtomicU64,
     pub(crate) injection: TaskInjection,
 }
+
+/// How far above a level's own bit in `below` is the one that says that a probe's handler runs at that level.
+const IN_PROBE_SHIFT: u32 = 3;
 
 impl TraceContext {
     /// Makes a context at [`ContextLevel::Thread`] with no callback running.
@@ -130,6 +133,22 @@ impl TraceContext {
         self.level.store(ContextLevel::Thread as u32, Ordering::Relaxed);
         self.below.store(0, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
+    }
+
+    /// Enters a probe's handler, which is a callback, and may interrupt one; `None` inside another probe's of the same level.
+    ///
+    /// For the thread of execution that the context belongs to, which leaves before anything else of it goes on.
+    pub(crate) fn enter_probe(&self) -> Option<InProbe<'_>> {
+        let below = self.below.load(Ordering::Relaxed);
+        let in_probe = self.level.load(Ordering::Relaxed) << IN_PROBE_SHIFT;
+        if below & in_probe != 0 {
+            return None;
+        }
+        // INVARIANT: the running level is inside a callback.
+        self.below.store(below | in_probe, Ordering::Relaxed);
+        let busy = self.busy.load(Ordering::Relaxed);
+        self.busy.store(1, Ordering::Relaxed);
+        Some(InProbe { context: self, busy, below })
     }
 
     /// Sets the bounds of the thread's stack, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
@@ -234,6 +253,21 @@ impl TraceContext {
     /// Returns how many calls went untraced because their level was inside a callback already.
     pub fn misses(&self) -> u64 {
         self.misses.load(Ordering::Relaxed)
+    }
+}
+
+/// A probe's handler runs.
+pub(crate) struct InProbe<'a> {
+    context: &'a TraceContext,
+    busy: u64,
+    below: u32,
+}
+
+impl Drop for InProbe<'_> {
+    fn drop(&mut self) {
+        // INVARIANT: as it was.
+        self.context.busy.store(self.busy, Ordering::Relaxed);
+        self.context.below.store(self.below, Ordering::Relaxed);
     }
 }
 

@@ -91,7 +91,8 @@ impl Registry {
         let error = *error;
         self.history.failures += 1;
         // No one function is to blame for a CPU that doesn't answer.
-        let function = if matches!(error.cause, PokeCause::Cpu(_)) { None } else { self.name(error.at) };
+        let function =
+            if matches!(error.cause, PokeCause::Cpu(_) | PokeCause::Hold(_)) { None } else { self.name(error.at) };
         self.fail(|| RegisterError::Text { error, function })
     }
 
@@ -214,7 +215,7 @@ impl Registry {
     }
 
     /// Waits until no CPU is inside a callback or a stub, or on the way there.
-    fn quiesce(&self) -> Result<(), CpuTimeout> {
+    pub(super) fn quiesce(&self) -> Result<(), CpuTimeout> {
         self.platform.quiesce(&self.stub_ranges)
     }
 }

@@ -1,6 +1,5 @@
 //! Init: the callsites of the kernel's image become a table and are made ready, once, before anything is traced.
 
-use super::Engine;
 use super::error::InitError;
 use super::image::Image;
 use super::left_out::LeftOut;
@@ -8,6 +7,7 @@ use super::memory::Memory;
 use super::region::Region;
 use super::registry::Registry;
 use super::stub_text::StubText;
+use super::{Engine, Running};
 use crate::callsite::WordChange;
 use crate::callsite::table::InitCounts;
 use crate::insn::{EncodeError, UImm};
@@ -67,6 +67,9 @@ impl Engine {
             return Err(error);
         }
         crate::stub::exit::set_platform(self.platform);
+        if let Some(env) = &registry.stub_env {
+            self.running.call_once(|| Running::new(env.context, registry.machine));
+        }
         registry.sets.room.set(image.stubs.room);
         let room = registry.sets.room.text();
         for range in image.stubs.text.into_iter().chain([room]) {

@@ -39,6 +39,7 @@
 
 mod apply;
 mod change;
+mod claim;
 mod error;
 mod generated;
 mod hits;
@@ -66,6 +67,8 @@ mod tests;
 mod text_word;
 mod veneers;
 
+pub use claim::NotClaimed;
+pub(crate) use claim::{Claim, Surroundings};
 pub use error::{InitError, RegisterError};
 pub(crate) use generated::{GenerateError, GeneratedText};
 pub use hits::FunctionHits;
@@ -82,10 +85,9 @@ pub use crate::stub::entry::{LinkedStub, Stubs};
 
 use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
-use crate::platform::Platform;
+use crate::platform::{ContextBase, Platform};
 use crate::symbols::Symbols;
-#[cfg(not(target_os = "none"))]
-use crate::text::Machine;
+use crate::text::{Cpu, Machine};
 use core::fmt;
 #[cfg(target_os = "none")]
 use memory::DEFAULT;
@@ -111,8 +113,44 @@ pub struct Engine {
     state: spin::Mutex<Registry>,
     /// Outside of the lock, so that names are available while it is held: in a panic, or while callsites are shown.
     symbols: spin::Once<Symbols<'static>>,
-    /// The same for interrupt handlers.
+    /// Outside of the lock, for interrupt handlers.
     stub_text: StubText,
+    /// What exception handlers ask; none before init.
+    running: spin::Once<Running>,
+}
+
+/// What there is to know of the CPU and the thread of execution that run something.
+#[derive(Clone, Copy)]
+pub(crate) struct Running {
+    context: ContextBase,
+    machine: Cpu,
+    /// Whether the CPU checks landing pads.
+    pub(crate) has_landing_pads: bool,
+}
+
+impl Running {
+    fn new(context: ContextBase, machine: Cpu) -> Self {
+        Self { context, machine, has_landing_pads: machine.has_landing_pads() }
+    }
+
+    /// Where the running thread's context is.
+    pub(crate) const fn context_base(&self) -> ContextBase {
+        self.context
+    }
+
+    /// Calls `f` with the context of the thread of execution that runs this, if it has one.
+    #[inline]
+    pub(crate) fn with_context<T>(&self, f: impl FnOnce(Option<&TraceContext>) -> T) -> T {
+        let base = self.machine.base(self.context.register);
+        if base == 0 {
+            return f(None);
+        }
+        let context = (base + u64::from(self.context.offset)) as usize;
+        let context = core::ptr::with_exposed_provenance::<TraceContext>(context);
+        // SAFETY: where the register isn't zero, a context is at the offset from it, which belongs to the thread that reads it
+        // and lives as long as it can be reached so (`Platform`, 4): longer than `f` runs.
+        f(Some(unsafe { &*context }))
+    }
 }
 
 impl Engine {
@@ -130,7 +168,14 @@ impl Engine {
         memory: &'static EngineMemory<OPS, SETS, REGIONS>,
     ) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
-        Self { platform, memory, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+        Self {
+            platform,
+            memory,
+            state,
+            symbols: spin::Once::new(),
+            stub_text: StubText::new(),
+            running: spin::Once::new(),
+        }
     }
 
     /// Makes an engine that runs on any machine, such as one of `fakes`, with room for 128 ops: memory of its own, which
@@ -138,7 +183,14 @@ impl Engine {
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, machine));
-        Self { platform, memory: &memory::Heap, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+        Self {
+            platform,
+            memory: &memory::Heap,
+            state,
+            symbols: spin::Once::new(),
+            stub_text: StubText::new(),
+            running: spin::Once::new(),
+        }
     }
 
     /// Makes an engine that runs on any machine, with as much room as `memory` has.
@@ -149,7 +201,14 @@ impl Engine {
         memory: &'static EngineMemory<OPS, SETS, REGIONS>,
     ) -> Self {
         let state = spin::Mutex::new(Registry::new(platform, machine));
-        Self { platform, memory, state, symbols: spin::Once::new(), stub_text: StubText::new() }
+        Self {
+            platform,
+            memory,
+            state,
+            symbols: spin::Once::new(),
+            stub_text: StubText::new(),
+            running: spin::Once::new(),
+        }
     }
 
     /// Returns the kernel's symbols, as init was given them.
@@ -183,6 +242,22 @@ impl Engine {
     /// The veneers of modules come and go. They are shown from before a callsite leads to them until no thread is in them.
     pub fn for_each_stub_range(&self, show: impl FnMut(TextRange)) {
         self.stub_text.iter().for_each(show);
+    }
+
+    /// What handlers of exceptions ask of the engine, which wait for nothing; nothing before init.
+    #[inline]
+    pub(crate) fn running(&self) -> Option<&Running> {
+        self.running.get()
+    }
+
+    /// One turn of waiting for another CPU.
+    pub(crate) fn relax(&self) {
+        self.platform.relax();
+    }
+
+    /// What this kernel is run by.
+    pub(crate) fn platform(&self) -> &'static dyn Platform {
+        self.platform
     }
 
     fn lock(&self) -> RegistryGuard<'_> {

@@ -131,6 +131,10 @@ impl Registry {
         let place = self.regions.iter().position(|region| region.is_of(token)).ok_or(unknown)?;
         let text = self.regions[place].text;
         let refuse = |cause| RegionError { text, cause };
+        match self.regions[place].claims {
+            0 => {}
+            instructions => return Err(refuse(RegionCause::Probed { instructions })),
+        }
         let mut plan = Plan::new(self);
         plan.clear_region(place).map_err(|refused| refuse(refused.into()))?;
         let done = plan.carry_out(None);

@@ -33,6 +33,8 @@ pub(super) struct Region {
     pub(super) veneers: Option<Veneers>,
     /// The records between which there are planned changes.
     pub(super) planned: Planned,
+    /// How many of its instructions are [claimed](super::claim).
+    pub(super) claims: u32,
 }
 
 /// The callsite section of an image, to be rewritten.
@@ -80,7 +82,15 @@ impl Region {
     pub(super) const fn of_image(image: &Image, table: Table) -> Self {
         let &Image { text, excluded, symbols, .. } = image;
         // INVARIANT: `Image::new`'s second promise.
-        Self { text, excluded, table, origin: Origin::Kernel(symbols), veneers: None, planned: Planned::NONE }
+        Self {
+            text,
+            excluded,
+            table,
+            origin: Origin::Kernel(symbols),
+            veneers: None,
+            planned: Planned::NONE,
+            claims: 0,
+        }
     }
 
     /// Leaves out the functions that the image says.
@@ -111,7 +121,7 @@ impl Region {
     /// Makes the region of a module's text.
     #[cfg(feature = "module")]
     pub(super) const fn of_module(text: TextRange, table: Table, veneers: Option<Veneers>, origin: Origin) -> Self {
-        Self { text, excluded: TextRange::EMPTY, table, origin, veneers, planned: Planned::NONE }
+        Self { text, excluded: TextRange::EMPTY, table, origin, veneers, planned: Planned::NONE, claims: 0 }
     }
 
     /// Whether this token's number is the region's.
@@ -301,8 +311,8 @@ impl Region {
         callsite.state_of(words[0], words[1]).ok_or(words)
     }
 
-    /// The instruction at an address that the table has asked for.
-    fn read(&self, machine: Cpu, at: TextAddr) -> u32 {
+    /// The instruction at an address inside the text, a multiple of 4.
+    pub(super) fn read(&self, machine: Cpu, at: TextAddr) -> u32 {
         self.word(at).load(machine)
     }
 

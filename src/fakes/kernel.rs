@@ -6,10 +6,11 @@ use super::{Event, Fault};
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::BTI_C;
 use crate::callsite::veneer::{ENTRY_BYTES, STUB_VENEERS};
+use crate::context::TraceContext;
 use crate::engine::Image;
 #[cfg(feature = "module")]
 use crate::module::NewRegion;
-use crate::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, Platform};
+use crate::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, HoldError, Platform};
 use crate::stub::entry::{LinkedStub, Stubs};
 use crate::symbols::Symbols;
 use crate::text::{CacheType, InterruptMask, Machine};
@@ -19,6 +20,8 @@ use std::boxed::Box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
+/// How far a context is above what the base register holds.
+const CONTEXT_OFFSET: u16 = 0x40;
 const MRS_X10_TPIDR_EL1: u32 = 0xd538_d08a;
 const ADD_X10_X10_0: u32 = 0x9100_014a;
 
@@ -51,6 +54,7 @@ impl FakeText {
             may_be_emulated: AtomicBool::new(true),
             slide: AtomicU64::new(0),
             read_only: AtomicU64::new(0),
+            context: AtomicU64::new(0),
             state: Mutex::new(Observed::default()),
         }))
     }
@@ -66,6 +70,9 @@ struct Observed {
     rounds: usize,
     /// What `quiesce` was given last.
     quiesced: Vec<TextRange>,
+    /// What is executed between a BRK and its handler; `None` for nothing.
+    brk_range: Option<TextRange>,
+    has_no_brk: bool,
     /// Whether all CPUs have synchronised and nothing has failed since: what is stored then is stored again.
     storing_again: bool,
     /// A word that a fault changed, with what was there.
@@ -83,6 +90,8 @@ pub struct FakeKernel {
     slide: AtomicU64,
     /// An address that can't be written; 0 for none.
     read_only: AtomicU64,
+    /// What the base register holds.
+    context: AtomicU64,
     state: Mutex<Observed>,
 }
 
@@ -207,6 +216,19 @@ impl FakeKernel {
         self.read_only.store(at, Ordering::Relaxed);
     }
 
+    /// Makes this the context of whoever runs; at first there is none.
+    pub fn set_context(&self, context: &'static TraceContext) {
+        let context = core::ptr::from_ref(context).expose_provenance() as u64;
+        self.context.store(context - u64::from(CONTEXT_OFFSET), Ordering::Relaxed);
+    }
+
+    /// Sets the text that is executed between a BRK and its handler; with `None` no BRK is brought to one. At first none is
+    /// executed there.
+    pub fn set_brk_range(&self, range: Option<TextRange>) {
+        let mut state = self.state();
+        (state.brk_range, state.has_no_brk) = (range, range.is_none());
+    }
+
     /// Takes the events since the last call.
     pub fn take_events(&self) -> Vec<Event> {
         core::mem::take(&mut self.state().events)
@@ -247,10 +269,28 @@ impl FakeKernel {
 }
 
 // SAFETY: an alias is the buffer itself, which lives as long as the fake; there are no other CPUs; nothing executes the
-// text, so no stub ever uses the context base.
+// text, so no stub ever uses the context base, and a context that is set lives for ever.
 unsafe impl Platform for FakeKernel {
     fn context_base(&self) -> ContextBase {
-        ContextBase { register: BaseRegister::TpidrEl1, offset: 0x40 }
+        ContextBase { register: BaseRegister::TpidrEl1, offset: CONTEXT_OFFSET }
+    }
+
+    fn hold_cpus(&self, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+        self.note(Event::HoldCpus);
+        let mut state = self.state();
+        if let Some(Fault::Hold(cpu)) = state.fault {
+            state.fault = None;
+            return Err(HoldError::Timeout(CpuTimeout { cpu }));
+        }
+        drop(state);
+        act();
+        Ok(())
+    }
+
+    fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
+        let state = self.state();
+        state.brk_range.into_iter().for_each(show);
+        !state.has_no_brk
     }
 
     fn begin_batch(&self) -> Result<(), AliasError> {
@@ -356,6 +396,10 @@ unsafe impl Machine for FakeKernel {
 
     fn cache_type(&self) -> CacheType {
         *self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn base(&self, _register: BaseRegister) -> u64 {
+        self.context.load(Ordering::Relaxed)
     }
 
     fn can_write(&self, at: *const u8) -> bool {

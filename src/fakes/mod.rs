@@ -68,6 +68,8 @@ pub enum Event {
     Synchronize,
     /// Every other CPU is made to synchronise.
     SynchronizeCpus,
+    /// Every other CPU is held, as long as something is done.
+    HoldCpus,
     /// Every thread of execution is waited for.
     Quiesce,
     /// Interrupts are masked.
@@ -93,4 +95,6 @@ pub enum Fault {
     Round(usize),
     /// This CPU is not seen quiescent, the first time that it is waited for.
     Busy(usize),
+    /// This CPU is not held, the first time that it should be.
+    Hold(usize),
 }

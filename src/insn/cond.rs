@@ -61,7 +61,8 @@ impl Cond {
         }
     }
 
-    pub(super) const fn field(self) -> u32 {
+    /// Its number in the encoding: bit 0 inverts the condition that the rest says (Arm ARM C1.2.4).
+    pub const fn field(self) -> u32 {
         self as u32
     }
 

@@ -106,6 +106,12 @@ pub enum RegionCause {
     /// There is no such region.
     #[error("there is no such region")]
     Unknown,
+    /// There are probes in it, which must be removed first.
+    #[error("{instructions} of its instructions are probed")]
+    Probed {
+        /// How many of its instructions.
+        instructions: u32,
+    },
     /// The heap has no memory for what the tracer notes of it.
     #[error("the heap has no memory for it")]
     Heap,

@@ -23,8 +23,8 @@ pub const MAX_STUB_RANGES: usize = if cfg!(feature = "module") { 131 } else { 4 
 
 /// The services that the engine needs from a kernel.
 ///
-/// Where there are several CPUs, [`rounds`] has [`synchronize_cpus`](Self::synchronize_cpus), [`quiesce`](Self::quiesce) and
-/// [`relax`](Self::relax) ready made.
+/// Where there are several CPUs, [`rounds`] has [`synchronize_cpus`](Self::synchronize_cpus), [`quiesce`](Self::quiesce),
+/// [`hold_cpus`](Self::hold_cpus) and [`relax`](Self::relax) ready made.
 ///
 /// # What runs at the same time
 /// An engine calls everything from [`begin_batch`](Self::begin_batch) to [`end_batch`](Self::end_batch), and
@@ -59,6 +59,8 @@ pub const MAX_STUB_RANGES: usize = if cfg!(feature = "module") { 131 } else { 4 
 ///    runs.
 /// 10. None of the methods waits for a lock that a callback can hold. They may be called with interrupts masked; two CPUs
 ///     that wait for each other there answer each other.
+/// 11. [`hold_cpus`](Self::hold_cpus) calls what it is given only as its description says, and
+///     [`for_each_brk_range`](Self::for_each_brk_range) returns `true` only where that is so of all it shows.
 pub unsafe trait Platform: Sync {
     /// Returns where the entry stubs find the [`TraceContext`] of the running thread. Called once, at init.
     fn context_base(&self) -> ContextBase;
@@ -147,6 +149,36 @@ pub unsafe trait Platform: Sync {
     ///
     /// A CPU, or a task that last ran on it, was not seen quiescent within the time that this kernel allows.
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout>;
+
+    /// Calls `act` once, while every other CPU that can execute the kernel's text executes none but a loop in which it waits, and
+    /// takes no interrupt; each goes through a context synchronisation event before it goes on. For a word that may not be
+    /// changed while it is executed: that of a [probe](crate::kprobe).
+    ///
+    /// With one CPU: `act()` with its interrupts masked. Called with interrupts masked, under the engine's lock, between
+    /// [`begin_batch`](Self::begin_batch) and [`end_batch`](Self::end_batch), while an alias is mapped.
+    ///
+    /// By default [`HoldError::Unsupported`].
+    ///
+    /// # Errors
+    ///
+    /// [`HoldError`]; `act` was not called, and nobody waits any more.
+    fn hold_cpus(&self, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+        let _ = act;
+        Err(HoldError::Unsupported)
+    }
+
+    /// Calls `show` with every range of text that a CPU executes, with a BRK of a [probe](crate::kprobe), between the exception
+    /// and [`Kprobes::handle_brk`](crate::kprobe::Kprobes::handle_brk), and between the end of that and the ERET; and of text that
+    /// a CPU executes before its exceptions come there, or while its base register
+    /// ([`context_base`](Self::context_base)) is not right. Returns whether BRK exceptions are brought there at all. No probe is
+    /// put into those ranges: it would lead into itself, or nowhere.
+    ///
+    /// All of that way has interrupts masked, as the exception leaves them. By default `false`: there are probes at functions'
+    /// entries only.
+    fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
+        let _ = show;
+        false
+    }
 
     /// Returns whether this kernel may be running on an emulator that translates text into code of its host, as QEMU does
     /// without KVM or another hypervisor (its TCG).
@@ -288,4 +320,15 @@ pub struct AliasError {
 pub struct CpuTimeout {
     /// The CPU, as the platform counts them.
     pub cpu: usize,
+}
+
+/// The other CPUs were not held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum HoldError {
+    /// The platform has no way to do so.
+    #[error("The platform can't hold the other CPUs")]
+    Unsupported,
+    /// A CPU did not stop in time.
+    #[error("The CPU {} could not be held in time", .0.cpu)]
+    Timeout(#[source] CpuTimeout),
 }

@@ -3,6 +3,7 @@
 //! One method an instruction, or nearly so. [`Hardware`] is the CPU; [`fakes`](crate::fakes) has a simulated one.
 
 use crate::address::TextAddr;
+use crate::platform::BaseRegister;
 #[cfg(target_arch = "aarch64")]
 use aarch64_cpu::asm::barrier;
 use core::fmt;
@@ -38,6 +39,12 @@ register_bitfields! {u64,
     ID_AA64ISAR0_EL1 [
         /// 0b0010 for FEAT_LSE, 0b0011 for FEAT_LSE128.
         Atomic OFFSET(20) NUMBITS(4) []
+    ],
+
+    /// Arm ARM D24.2.69.
+    ID_AA64PFR1_EL1 [
+        /// Not zero for FEAT_BTI.
+        BT OFFSET(0) NUMBITS(4) []
     ]
 }
 
@@ -85,6 +92,17 @@ pub unsafe trait Machine: Sync {
 
     /// Whether the CPU has atomic additions (FEAT_LSE; ID_AA64ISAR0_EL1.Atomic); no by default.
     fn has_atomics(&self) -> bool {
+        false
+    }
+
+    /// Reads one of the system registers that kernels keep a pointer in; 0 by default.
+    fn base(&self, register: BaseRegister) -> u64 {
+        let _ = register;
+        0
+    }
+
+    /// Whether the CPU checks landing pads (FEAT_BTI; ID_AA64PFR1_EL1.BT); no by default.
+    fn has_landing_pads(&self) -> bool {
         false
     }
 
@@ -302,6 +320,39 @@ unsafe impl Machine for Hardware {
                 options(nomem, nostack, preserves_flags));
         }
         LocalRegisterCopy::<u64, ID_AA64ISAR0_EL1::Register>::new(features).read(ID_AA64ISAR0_EL1::Atomic) >= 2
+    }
+
+    #[inline]
+    fn base(&self, register: BaseRegister) -> u64 {
+        let base: u64;
+        macro_rules! read {
+            ($register:literal) => {
+                // SAFETY: reads a register that holds a pointer. Not `nomem`: it is read in each context anew.
+                unsafe {
+                    core::arch::asm!(concat!("mrs {base}, ", $register), base = out(reg) base,
+                        options(nostack, preserves_flags))
+                }
+            };
+        }
+        match register {
+            BaseRegister::TpidrEl1 => read!("tpidr_el1"),
+            BaseRegister::TpidrEl2 => read!("tpidr_el2"),
+            BaseRegister::TpidrEl0 => read!("tpidr_el0"),
+            BaseRegister::TpidrroEl0 => read!("tpidrro_el0"),
+            BaseRegister::SpEl0 => read!("sp_el0"),
+        }
+        base
+    }
+
+    #[inline]
+    fn has_landing_pads(&self) -> bool {
+        let features: u64;
+        // SAFETY: reads an identification register.
+        unsafe {
+            core::arch::asm!("mrs {features}, id_aa64pfr1_el1", features = out(reg) features,
+                options(nomem, nostack, preserves_flags));
+        }
+        LocalRegisterCopy::<u64, ID_AA64PFR1_EL1::Register>::new(features).read(ID_AA64PFR1_EL1::BT) != 0
     }
 
     /// Asks by AT S1E1W, or S1E2W at EL2, and reads PAR_EL1.F (Arm ARM, "Address translation instructions"): stage 1 only, so

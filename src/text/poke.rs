@@ -16,7 +16,7 @@ use super::machine::{Cpu, InterruptMask, machine};
 use super::word::TextWord;
 use crate::address::TextAddr;
 use crate::callsite::{LiveWord, MOV_X9_LR, WordChange};
-use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
+use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, HoldError, Platform};
 use core::fmt;
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
@@ -54,6 +54,8 @@ pub enum PokeCause {
     },
     /// A CPU did not synchronise in time.
     Cpu(CpuTimeout),
+    /// The other CPUs were not held, without which the word can't be changed.
+    Hold(HoldError),
 }
 
 /// How far a failed batch was undone.
@@ -80,6 +82,7 @@ impl fmt::Display for PokeError {
                 write!(f, "The alias of {at} is not of that text: it shows {alias:#010x}, the text {text:#010x}")?;
             }
             PokeCause::Cpu(error) => write!(f, "{error}")?,
+            PokeCause::Hold(error) => write!(f, "{error}")?,
         }
         match self.undone {
             Undone::Entirely => f.write_str("; nothing stays changed"),
@@ -96,6 +99,7 @@ impl core::error::Error for PokeError {
         match &self.cause {
             PokeCause::Alias(error) => Some(error),
             PokeCause::Cpu(error) => Some(error),
+            PokeCause::Hold(error) => Some(error),
             PokeCause::Mismatch { .. } | PokeCause::WrongAlias { .. } => None,
         }
     }
@@ -253,6 +257,53 @@ impl<'a> TextPoke<'a> {
         self.check(batch)?;
         // SAFETY: 1. our caller's promise: what nobody executes may be changed to anything.
         unsafe { self.apply(batch) }
+    }
+
+    /// Changes a word that any CPU may be executing to any other, while all other CPUs are held.
+    ///
+    /// Needs no [second store](super#the-second-store): a CPU that is held translates nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`PokeError`]; nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// 1. Whoever executes the word may execute the old or the new one, each as a whole; and what comes behind the new one is
+    ///    complete, and stays so until no CPU can be on its way there.
+    pub(crate) unsafe fn apply_held(&self, change: WordChange<u32, TextWord>) -> Result<(), PokeError> {
+        let at = change.at.addr();
+        self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
+        // SAFETY: 1. our caller's promise.
+        let written = unsafe { self.write_held(change) };
+        self.platform.end_batch();
+        written.map_err(|cause| undone(at, cause))
+    }
+
+    /// # Safety
+    ///
+    /// As for [`apply_held`](Self::apply_held).
+    unsafe fn write_held(&self, change: WordChange<u32, TextWord>) -> Result<(), PokeCause> {
+        self.verify(change)?;
+        let mut window = None;
+        // Before anybody is held: the platform may take a lock for it, which one of them may have.
+        let alias = Window::reopen_on(*self, &mut window, change.at)?;
+        let offset = (change.at.addr().get() & (ALIAS_BYTES - 1)) as usize;
+        // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+        let place: NonNull<u32> = unsafe { alias.byte_add(offset) }.cast();
+        let machine = machine(&self.machine);
+        let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
+        // SAFETY: 1. and 2. the word is in mapped text, by `TextWord`'s invariants.
+        let places = unsafe { Contiguous::new(change.at.addr(), 4) };
+        let mut written = Ok(());
+        let held = self.platform.hold_cpus(&mut || {
+            // SAFETY: 1. no other CPU executes it, and this one is here; from then on our caller's promise. 2. The window on
+            // the word's page is open, and its alias aligned.
+            written = unsafe { self.write(place, change) };
+            make_visible(machine, caches, &places);
+        });
+        held.map_err(PokeCause::Hold)?;
+        written.map_err(|found| self.cause_of(change.at, change.old, found))
     }
 
     /// Writes `words` from `at` on, whatever is there, and makes them visible to every CPU.

@@ -26,6 +26,7 @@ generated_functions:
 "\name":
 0:  nop
     nop
+    mov x0, xzr
     ret
     .size "\name", . - "\name"
     .section __patchable_function_entries,"awo",@progbits,.text.generated

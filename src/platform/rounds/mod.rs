@@ -1,22 +1,25 @@
 //! Rounds among CPUs: one asks, each of the others answers in an interrupt, and the one waits with a deadline.
 //!
-//! [`synchronize_cpus`](super::Platform::synchronize_cpus) and [`quiesce`](super::Platform::quiesce) are such rounds, and easy
-//! to get nearly right. Two CPUs that ask at once with interrupts masked wait for each other; one that comes online between
+//! [`synchronize_cpus`](super::Platform::synchronize_cpus), [`quiesce`](super::Platform::quiesce) and
+//! [`hold_cpus`](super::Platform::hold_cpus) are such rounds, and easy to get nearly right. Two CPUs that ask at once with interrupts masked wait for each other; one that comes online between
 //! the request and the interrupt is never asked, or never answers; an answer after the deadline is taken for one to the next
-//! round. [`CpuRounds`] is both rounds ready made, for kernels that tell it four things ([`Cpus`]).
+//! round. [`CpuRounds`] is all of them ready made, for kernels that tell it four things ([`Cpus`]).
 //!
 //! ```text
 //!   asks      number 7, interrupt ---- waits: answers others ---- all have 7: Ok
 //!   CPU 1             handler: look, ISB, "7"
 //!   CPU 2     asks too: 8 ----------- answers 7 and 8 while it waits -----------> Ok
 //!   CPU 3                    comes online: starts with the last number
+//!
+//!   holds     number 9, interrupt ---- waits ---- all have 9: writes ---- lets them go
+//!   CPU 1             handler: "9", waits ------------------------------> ISB, goes on
 //! ```
 
 mod protocol;
 #[cfg(test)]
 mod tests;
 
-use super::{CpuTimeout, MAX_STUB_RANGES};
+use super::{CpuTimeout, HoldError, MAX_STUB_RANGES};
 use crate::address::{TextAddr, TextRange};
 use crate::context::{TraceContext, clock};
 use core::sync::atomic::AtomicU64;
@@ -69,7 +72,7 @@ pub trait Cpus {
 /// # Examples
 /// ```
 /// use fentry::platform::rounds::{CpuRounds, Cpus};
-/// use fentry::platform::CpuTimeout;
+/// use fentry::platform::{CpuTimeout, HoldError};
 /// use fentry::{TextAddr, TextRange, TraceContext};
 /// # fn cpu_number() -> usize { 0 }
 /// # fn send_sgi_to_others(_: u32) {}
@@ -90,6 +93,9 @@ pub trait Cpus {
 /// }
 ///
 /// // In `impl Platform`:
+/// fn hold_cpus(act: &mut dyn FnMut()) -> Result<(), HoldError> {
+///     ROUNDS.hold(&MyCpus, act)
+/// }
 /// fn synchronize_cpus() -> Result<(), CpuTimeout> {
 ///     ROUNDS.synchronize(&MyCpus)
 /// }
@@ -114,6 +120,8 @@ pub trait Cpus {
 /// # start_cpu();
 /// # assert_eq!(synchronize_cpus(), Ok(()));
 /// # assert_eq!(quiesce(&[]), Ok(()));
+/// # let mut acts = 0;
+/// # assert_eq!((hold_cpus(&mut || acts += 1), acts), (Ok(()), 1));
 /// # relax();
 /// # handle_round(0);
 /// ```
@@ -144,7 +152,7 @@ impl<const CPUS: usize> CpuRounds<CPUS> {
     ///
     /// [`NoSuchCpu`]: there are fewer.
     pub fn go_online(&self, cpu: usize) -> Result<(), NoSuchCpu> {
-        let seated = self.protocol.go_online(cpu, synchronize_context_after_loads);
+        let seated = self.protocol.go_online(cpu, synchronize_context_after_loads, yield_turn);
         if seated { Ok(()) } else { Err(NoSuchCpu { cpu, cpus: CPUS }) }
     }
 
@@ -159,11 +167,12 @@ impl<const CPUS: usize> CpuRounds<CPUS> {
         self.protocol.is_online(cpu)
     }
 
-    /// Answers a round of synchronising, if there is one: the handler's side, with interrupts masked, and that of each loop
-    /// that waits with interrupts masked. Executes ISB then, and costs two loads else.
+    /// Answers a round of synchronising, if there is one, and waits here as long as this CPU is held: the handler's side, with
+    /// interrupts masked, and that of each loop that waits with interrupts masked. Executes ISB then, and costs three loads
+    /// else.
     #[inline]
     pub fn answer(&self, cpu: usize) {
-        self.protocol.answer(cpu, synchronize_context);
+        self.protocol.answer(cpu, synchronize_context, yield_turn);
     }
 
     /// Looks whether this CPU was interrupted where it is quiescent, if a round waits for that: the handler's side.
@@ -266,6 +275,50 @@ impl<const CPUS: usize> CpuRounds<CPUS> {
         }
     }
 
+    /// Calls `act` while every other CPU that is online waits in its handler or in a waiting loop of its own, with interrupts
+    /// masked: [`Platform::hold_cpus`](super::Platform::hold_cpus). Two at once come one after the other.
+    ///
+    /// # Errors
+    ///
+    /// A CPU did not come to wait in time; `act` was not called.
+    pub fn hold(&self, cpus: &impl Cpus, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+        let deadline = Deadline::new(cpus);
+        loop {
+            let is_late = deadline.is_over(cpus);
+            // Masked to the end: who is held waits for this thread, which so neither is interrupted nor moves.
+            let held = masked(|| {
+                let this = cpus.this_cpu();
+                let Some(hold) = self.protocol.begin_hold(this) else {
+                    self.answer(this);
+                    return None;
+                };
+                let held = self.await_held(cpus, this, hold, &deadline);
+                if held.is_ok() {
+                    act();
+                }
+                self.protocol.end_hold(hold);
+                Some(held)
+            });
+            match held {
+                Some(held) => return held,
+                None if is_late => return Err(HoldError::Timeout(CpuTimeout { cpu: masked(|| cpus.this_cpu()) })),
+                None => cpus.pause(),
+            }
+        }
+    }
+
+    fn await_held(&self, cpus: &impl Cpus, this: usize, hold: u64, deadline: &Deadline) -> Result<(), HoldError> {
+        self.interrupt_others(cpus, this);
+        loop {
+            let is_late = deadline.is_over(cpus);
+            match self.protocol.missing(Kind::Hold, hold) {
+                None => return Ok(()),
+                Some(cpu) if is_late => return Err(HoldError::Timeout(CpuTimeout { cpu })),
+                Some(_) => yield_turn(),
+            }
+        }
+    }
+
     /// A turn of who waits in [`quiesce`](Self::quiesce), and so is quiescent.
     fn wait_quiescent(&self, this: usize) {
         self.protocol.note_waiting(this);
@@ -335,6 +388,18 @@ fn masked<R>(f: impl FnOnce() -> R) -> R {
 #[cfg(not(target_os = "none"))]
 fn masked<R>(f: impl FnOnce() -> R) -> R {
     f()
+}
+
+/// A turn of waiting with interrupts masked. YIELD, and not the ISB of [`core::hint::spin_loop`]: an emulator with one thread for
+/// all CPUs goes on to the next one at a YIELD, and else after its whole turn.
+fn yield_turn() {
+    #[cfg(target_os = "none")]
+    // SAFETY: a hint.
+    unsafe {
+        core::arch::asm!("yield", options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_os = "none"))]
+    core::hint::spin_loop();
 }
 
 /// ISB. Not `nomem`: the compiler must not move accesses across it.

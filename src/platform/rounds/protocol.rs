@@ -14,6 +14,9 @@
 //! | | raises its seat to the number | release | what it did before is over for who sees the answer |
 //! | asks | loads the seats | acquire | |
 //! | comes online | takes its seat, fence, loads the number | SeqCst | the second |
+//! | holds | makes the number of holds odd, fence, looks who is online | SeqCst | the first pair |
+//! | is held | loads it; raises its seat to it; waits until it is another | acquire, release, acquire | what it did before is over for who holds, and what that did for it |
+//! | holds | loads the seats; does what nobody may see; makes it even | acquire, release | |
 //!
 //! The two pairs are a store and then a load of what the other one stores. With a fence between them in both, at least one
 //! sees the other: either the round waits for the CPU, or the CPU starts with the round's number, and with its text.
@@ -28,6 +31,7 @@ pub(super) trait Word {
     fn load(&self, order: Ordering) -> u64;
     fn store(&self, value: u64, order: Ordering);
     fn fetch_add(&self, value: u64, order: Ordering) -> u64;
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64>;
     fn fetch_max(&self, value: u64, order: Ordering) -> u64;
     fn swap(&self, value: u64, order: Ordering) -> u64;
     fn fence(order: Ordering);
@@ -43,6 +47,9 @@ impl Word for AtomicU64 {
     }
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_add(value, order)
+    }
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+        self.compare_exchange(current, new, success, failure)
     }
     fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_max(value, order)
@@ -63,30 +70,35 @@ pub(super) struct Seat<W> {
     pub(super) online: W,
     pub(super) synchronized: W,
     pub(super) quiescent: W,
+    pub(super) held: W,
 }
 
-/// The two kinds of rounds.
+/// The kinds of rounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Synchronize,
     Quiesce,
+    Hold,
 }
 
-/// Both kinds of rounds among so many CPUs, with room for so many ranges of stubs.
+/// All kinds of rounds among so many CPUs, with room for so many ranges of stubs.
 ///
 /// # Invariants
 ///
 /// 1. Only who has found `asking` 0, and made it 1, writes `looks` and the ranges.
 /// 2. The ranges are those of the round `looks`, or are being written for the next one: then nobody waits for `looks` any
 ///    more, and what a look at a mixture notes is of no use to the next.
+/// 3. `holds` is odd while CPUs are held. Only who has found it even, and made it odd, makes it even again.
 #[derive(Debug)]
 pub(super) struct Protocol<const CPUS: usize, const RANGES: usize, W> {
     pub(super) seats: [Seat<W>; CPUS],
-    /// The last round's number.
+    /// The last number of a round of synchronising.
     pub(super) synchronizes: W,
-    /// The same of quiescence.
+    /// The last number of a round of quiescence.
     pub(super) looks: W,
     pub(super) asking: W,
+    /// The number of the last hold, odd as long as it lasts.
+    pub(super) holds: W,
     pub(super) count: W,
     /// Starts and ends.
     pub(super) ranges: [[W; 2]; RANGES],
@@ -98,12 +110,13 @@ impl<const CPUS: usize, const RANGES: usize> Protocol<CPUS, RANGES, AtomicU64> {
             AtomicU64::new(0)
         }
         const { assert!(RANGES > 0, "the last range stands for those that have no room") };
-        // INVARIANT: 2. no round, and no range.
+        // INVARIANT: 2. no round, and no range. 3. Nobody is held.
         Self {
-            seats: [const { Seat { online: word(), synchronized: word(), quiescent: word() } }; CPUS],
+            seats: [const { Seat { online: word(), synchronized: word(), quiescent: word(), held: word() } }; CPUS],
             synchronizes: word(),
             looks: word(),
             asking: word(),
+            holds: word(),
             count: word(),
             ranges: [const { [word(), word()] }; RANGES],
         }
@@ -111,12 +124,13 @@ impl<const CPUS: usize, const RANGES: usize> Protocol<CPUS, RANGES, AtomicU64> {
 }
 
 impl<const CPUS: usize, const RANGES: usize, W: Word> Protocol<CPUS, RANGES, W> {
-    /// Takes a CPU's seat, on that CPU. `isb` is a context synchronisation event that waits for the loads before it.
-    /// Returns whether there is such a seat.
-    pub(super) fn go_online(&self, cpu: usize, isb: impl FnOnce()) -> bool {
+    /// Takes a CPU's seat, on that CPU, once nobody is held. `isb` is a context synchronisation event that waits for the loads
+    /// before it, `spin` a turn of waiting. Returns whether there is such a seat.
+    pub(super) fn go_online(&self, cpu: usize, isb: impl FnOnce(), spin: impl Fn()) -> bool {
         let Some(seat) = self.seats.get(cpu) else { return false };
         seat.online.store(1, Ordering::Relaxed);
         W::fence(Ordering::SeqCst);
+        self.wait_while_held(seat, spin);
         let synchronized = self.synchronizes.load(Ordering::Acquire);
         let quiescent = self.looks.load(Ordering::Acquire);
         isb();
@@ -148,16 +162,57 @@ impl<const CPUS: usize, const RANGES: usize, W: Word> Protocol<CPUS, RANGES, W> 
         round
     }
 
-    /// Executes `isb` and answers, if there is a round that this CPU has not answered.
+    /// Executes `isb` and answers, if there is a round that this CPU has not answered. Where CPUs are held, it waits first:
+    /// `spin` is a turn of that.
     #[inline]
-    pub(super) fn answer(&self, cpu: usize, isb: impl FnOnce()) {
+    pub(super) fn answer(&self, cpu: usize, isb: impl Fn(), spin: impl Fn()) {
         let Some(seat) = self.seats.get(cpu) else { return };
+        if self.wait_while_held(seat, spin) {
+            isb();
+        }
         let round = self.synchronizes.load(Ordering::Acquire);
         // The branch orders the ISB after the load: a round that was seen is one whose text is fetched from here on.
         if seat.synchronized.load(Ordering::Relaxed) < round {
             isb();
             seat.synchronized.fetch_max(round, Ordering::Release);
         }
+    }
+
+    /// Begins to hold all other CPUs, on this one; returns the hold's number, or nothing while another CPU holds them.
+    pub(super) fn begin_hold(&self, this: usize) -> Option<u64> {
+        let last = self.holds.load(Ordering::Relaxed);
+        let hold = last + 1;
+        if last & 1 == 1 {
+            return None;
+        }
+        // INVARIANT: 3. it was even.
+        self.holds.compare_exchange(last, hold, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        // Not this CPU, whatever it does meanwhile.
+        if let Some(seat) = self.seats.get(this) {
+            seat.held.fetch_max(hold, Ordering::Relaxed);
+        }
+        W::fence(Ordering::SeqCst);
+        Some(hold)
+    }
+
+    /// Lets the CPUs go on that this hold holds.
+    pub(super) fn end_hold(&self, hold: u64) {
+        // INVARIANT: 3. it was made odd by who calls this.
+        self.holds.store(hold + 1, Ordering::Release);
+    }
+
+    /// Waits as long as CPUs are held, unless it is for this one; returns whether they were.
+    #[inline]
+    fn wait_while_held(&self, seat: &Seat<W>, spin: impl Fn()) -> bool {
+        let hold = self.holds.load(Ordering::Acquire);
+        if hold & 1 == 0 || seat.held.load(Ordering::Relaxed) >= hold {
+            return false;
+        }
+        seat.held.fetch_max(hold, Ordering::Release);
+        while self.holds.load(Ordering::Acquire) == hold {
+            spin();
+        }
+        true
     }
 
     /// Begins a round of quiescence about these ranges; returns its number, or nothing while another CPU has one.
@@ -234,6 +289,7 @@ impl<const CPUS: usize, const RANGES: usize, W: Word> Protocol<CPUS, RANGES, W> 
             let answered = match kind {
                 Kind::Synchronize => &seat.synchronized,
                 Kind::Quiesce => &seat.quiescent,
+                Kind::Hold => &seat.held,
             };
             seat.online.load(Ordering::Acquire) != 0 && answered.load(Ordering::Acquire) < round
         })

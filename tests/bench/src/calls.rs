@@ -1,11 +1,12 @@
 //! What a call costs beyond the same call with the callsite disabled.
 
 use crate::counted::{counted, tell, tell_sized};
-use crate::kernel::{address, engine, function, init};
+use crate::kernel::{ENGINE, address, engine, function, init};
 use alloc::vec::Vec;
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use fentry::context::shadow::ShadowStack;
 use fentry::inject::{Injectable, Injection};
+use fentry::kprobe::{Handled, Kprobe, KprobeRegs, Kprobes, ServedBy};
 use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::record::flight::FlightSlot;
@@ -14,9 +15,10 @@ use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
-use fentry::{Filter, FtraceRegs, Ops, OpsFlags, Rule, Symbols, TextAddr};
+use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
 use spin::Once;
-use support::{percpu, print, println};
+use support::exceptions::SKIPPED_BRK;
+use support::{exceptions, percpu, print, println};
 
 /// The function that is called, and one that is not.
 const CALLED: usize = 0;
@@ -115,6 +117,41 @@ fn injections(disabled: u32) -> [u32; 2] {
     costs
 }
 
+fn no_handler(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {}
+
+#[unsafe(link_section = ".text.exceptions")]
+fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {
+    KPROBES.handle_brk(regs, comment)
+}
+
+static KPROBES: Kprobes<4> = Kprobes::new(&ENGINE);
+static AT_ENTRY: Kprobe = Kprobe::new(no_handler);
+static BY_JUMP: Kprobe = Kprobe::new(no_handler);
+static BY_BREAKPOINT: Kprobe = Kprobe::new(no_handler).with_pc();
+
+/// What a probe with an empty handler costs: at a function's entry, and at an instruction by a jump and by a breakpoint. And what
+/// an exception costs for which nothing is done.
+fn probes(disabled: u32) -> [u32; 4] {
+    exceptions::on_brk(handle_brk);
+    let cost = |probe: &'static Kprobe, at: TextAddr, wanted: ServedBy| {
+        // SAFETY: 1. and 2. An instruction of a function that is called here.
+        assert_eq!(unsafe { KPROBES.register(probe, at) }, Ok(wanted));
+        let cost = call() - disabled;
+        assert_eq!(KPROBES.unregister(probe), Ok(()));
+        cost
+    };
+    let at = address(CALLED);
+    let entry = cost(&AT_ENTRY, at, ServedBy::Callsite);
+    // Behind the callsite.
+    let jump = cost(&BY_JUMP, at.offset(8), ServedBy::Jump);
+    let breakpoint = cost(&BY_BREAKPOINT, at.offset(8), ServedBy::Breakpoint);
+    let empty = counted(|| ()).1;
+    // SAFETY: this kernel's handler goes on behind it.
+    let exception = || counted(|| unsafe { asm!("brk #{}", const SKIPPED_BRK) }).1;
+    exception();
+    [entry, jump, breakpoint, exception() - empty]
+}
+
 /// The instructions of a registration on one function.
 fn to_register(ops: &'static Ops) -> u32 {
     let rules = [Rule::address(address(CALLED))];
@@ -178,6 +215,11 @@ pub(crate) fn calls() {
     let [off, counted] = injections(disabled);
     tell("call-injection-off", off);
     tell("call-injection", counted);
+    let [entry, jump, breakpoint, exception] = probes(disabled);
+    tell("call-kprobe", entry);
+    tell("call-kprobe-jump", jump);
+    tell("call-kprobe-brk", breakpoint);
+    tell("exception", exception);
     tell("register-direct", to_register(&DIRECT));
     tell("register-entry", to_register(first));
     tell("register-graph", to_register(&GRAPH));

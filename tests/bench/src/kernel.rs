@@ -10,7 +10,7 @@ use generated::{COUNT, SPACING};
 use spin::Once;
 use support::PLATFORM;
 
-static ENGINE: Engine = Engine::new(&PLATFORM);
+pub(crate) static ENGINE: Engine = Engine::new(&PLATFORM);
 static INIT: Once<Init> = Once::new();
 
 /// How the engine was made ready.

@@ -5,6 +5,7 @@
 //! | `calls_*` | who is called, and who never: one callback and many, counters, direct calls, recursion, the engine itself |
 //! | `registers*` | every register is, for the callee and for the caller, as if nothing had been called |
 //! | `injection` | functions fail where, and as often as, they are told to |
+//! | `kprobes` | every instruction can have a probe, or is refused for a reason, and does what it did |
 //! | `returns*` | hooked returns: results, times, odd endings, load |
 //! | `live_*` | text changes under running CPUs, interrupts and preemption |
 //! | `unwind` | that walks by the unwind table tell the truth, at every instruction |

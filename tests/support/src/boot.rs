@@ -71,6 +71,7 @@ unsafe extern "C" fn boot_cpu() -> ! {
 ///
 /// Only as the entry point of CPU_ON, with a block that no other CPU has.
 #[unsafe(naked)]
+#[unsafe(link_section = ".init.secondary")]
 pub(crate) unsafe extern "C" fn secondary_cpu(block: *const PerCpu) -> ! {
     naked_asm!(
         "bl enable_mmu", // of aarch64-rt, with the first page tables; changes x8-x11
@@ -99,6 +100,7 @@ pub(crate) unsafe extern "C" fn secondary_cpu(block: *const PerCpu) -> ! {
 ///
 /// Only from assembly, before anything that must return has signed its return address.
 #[unsafe(naked)]
+#[unsafe(link_section = ".init.secondary")]
 unsafe extern "C" fn settings() {
     naked_asm!(
         "msr tpidr_el1, xzr",

@@ -4,10 +4,13 @@ use crate::interrupts::Masked;
 use crate::platform::PLATFORM;
 use crate::smp;
 use fentry::engine::InitReport;
+use fentry::kprobe::Kprobes;
 use fentry::{Engine, Image};
 use spin::Once;
 
 static ENGINE: Engine = Engine::new(&PLATFORM);
+/// The probes at instructions of this kernel.
+pub static KPROBES: Kprobes<512> = Kprobes::new(&ENGINE);
 static REPORT: Once<InitReport> = Once::new();
 
 /// The engine, and what its init reported.

@@ -2,20 +2,87 @@
 //! one is reported in full and ends the test.
 
 use crate::backtrace::Backtrace;
+use crate::engine::KPROBES;
 use crate::vectors::ExceptionFrame;
 use crate::{harness, interrupts, percpu, step};
 use alloc::string::String;
 use core::arch::{asm, global_asm};
 use core::fmt::{self, Write as _};
 use core::mem::{ManuallyDrop, offset_of};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicPtr, Ordering};
+use fentry::kprobe::Handled;
+use fentry::{PtRegs, TextAddr, TextRange};
 
 /// The vector table's entries that this kernel expects: from EL1 on SP_EL1.
 const SYNCHRONOUS: u64 = 4;
 const IRQ: u64 = 5;
 
 /// What the vectors call with the number of the entry and what they saved.
+///
+/// With them in a section of its own: no probe that is served by a BRK can be on its own way.
+#[unsafe(link_section = ".text.exceptions")]
 pub(crate) extern "C" fn handle(entry: u64, frame: &mut ExceptionFrame) {
+    if entry == SYNCHRONOUS && class(frame.esr) == BREAKPOINT {
+        let comment = frame.esr as u16;
+        if matches!(handle_brk()(frame.pt_regs_mut(), comment), Handled::Yes) {
+            return;
+        }
+        if comment == SKIPPED_BRK {
+            frame.elr += 4;
+            return;
+        }
+    }
+    handle_other(entry, frame);
+}
+
+/// What handles the BRK of probes.
+pub type BrkHandler = fn(&mut PtRegs, u16) -> Handled;
+
+static BRK_HANDLER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
+
+#[inline(always)]
+fn handle_brk() -> BrkHandler {
+    let handler = BRK_HANDLER.load(Ordering::Acquire);
+    if handler.is_null() {
+        return handle_own;
+    }
+    // SAFETY: `on_brk` stored a function of exactly this type.
+    unsafe { core::mem::transmute::<*mut (), BrkHandler>(handler) }
+}
+
+#[unsafe(link_section = ".text.exceptions")]
+fn handle_own(regs: &mut PtRegs, comment: u16) -> Handled {
+    KPROBES.handle_brk(regs, comment)
+}
+
+/// Has the BRK of probes handled by this, in a kernel that has an engine of its own. It must be in `.text.exceptions`.
+pub fn on_brk(handler: BrkHandler) {
+    BRK_HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
+/// The text from an exception to [`handle`], and of that; and what a CPU executes before it has vectors.
+pub(crate) fn text() -> [TextRange; 2] {
+    unsafe extern "C" {
+        static __exceptions_text_start: u32;
+        static __exceptions_text_stop: u32;
+        static __fentry_image_start: u32;
+        static __fentry_text_start: u32;
+    }
+    let range = |start: *const u32, stop: *const u32| {
+        TextRange::new(TextAddr::new(start.addr() as u64), TextAddr::new(stop.addr() as u64))
+    };
+    [
+        range(&raw const __exceptions_text_start, &raw const __exceptions_text_stop),
+        range(&raw const __fentry_image_start, &raw const __fentry_text_start),
+    ]
+}
+
+#[inline(never)]
+fn handle_other(entry: u64, frame: &mut ExceptionFrame) {
+    if entry == SYNCHRONOUS && class(frame.esr) != SOFTWARE_STEP {
+        // What faults beside a probe faults where it was.
+        KPROBES.handle_fault(frame.pt_regs_mut());
+    }
     match entry {
         IRQ => interrupts::handle(frame),
         SYNCHRONOUS if class(frame.esr) == SOFTWARE_STEP && step::handle(frame) => {}
@@ -239,7 +306,11 @@ fn mask_everything() {
 const INSTRUCTION_ABORT: u64 = 0x21;
 const DATA_ABORT: u64 = 0x25;
 const SOFTWARE_STEP: u64 = 0x33;
+const BREAKPOINT: u64 = 0x3c;
+/// The comment of a BRK for which nothing is done, so that its cost is counted.
+pub const SKIPPED_BRK: u16 = 0x5fff;
 
+#[inline(always)]
 fn class(esr: u64) -> u64 {
     esr >> 26 & 0x3f
 }

@@ -1,11 +1,11 @@
 //! What fentry asks of a kernel, answered by this one.
 
-use crate::{interrupts, memory, percpu, smp};
+use crate::{exceptions, interrupts, memory, percpu, smp};
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, LostReturn};
+use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, HoldError, LostReturn};
 use fentry::{CpuArea, Platform, TextAddr, TextRange, TraceContext};
 
 /// This kernel, as the engine sees it.
@@ -22,6 +22,8 @@ pub static PLATFORM: TestPlatform = TestPlatform;
 //   looked at, with what it interrupts, and no handler is interrupted; the CPUs are all of one kind;
 // - TPIDR_EL1 is zero from each CPU's first instructions on, and then the address of its block for ever, with its context
 //   and its area; there are no tasks.
+// - `exceptions::text` is all that is executed between a BRK and `handle_brk`, and behind it: the vectors and `handle`; and
+//   CPUs' start code, the section `.init`.
 // No method takes a lock that a callback could hold: the page tables' lock is taken nowhere else while a batch can run.
 unsafe impl Platform for TestPlatform {
     fn context_base(&self) -> ContextBase {
@@ -58,6 +60,15 @@ unsafe impl Platform for TestPlatform {
 
     fn quiesce(&self, stubs: &[TextRange]) -> Result<(), CpuTimeout> {
         smp::ROUNDS.quiesce(&smp::TestCpus, stubs)
+    }
+
+    fn hold_cpus(&self, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+        smp::ROUNDS.hold(&smp::TestCpus, act)
+    }
+
+    fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
+        exceptions::text().into_iter().for_each(show);
+        true
     }
 
     fn for_each_context(&self, show: &mut dyn FnMut(&TraceContext)) {
@@ -97,7 +108,7 @@ static LOST: spin::Mutex<Option<Expected>> = spin::Mutex::new(None);
 pub fn expect_lost_return(f: impl FnOnce()) -> LostReturn {
     let base = core::ptr::from_ref(percpu::this()).addr() as u64;
     *LOST.lock() = Some(Expected { base, lost: None });
-    let ended = crate::exceptions::catch(f);
+    let ended = exceptions::catch(f);
     let expected = LOST.lock().take().expect("it was put there");
     assert!(ended.is_err(), "nothing was lost");
     expected.lost.expect("something else ended it")

@@ -93,7 +93,8 @@ pub fn start_all() -> usize {
     online().count()
 }
 
-/// A started CPU in Rust.
+/// A started CPU in Rust. Before it has vectors no breakpoint may be met: with the CPU's first instructions.
+#[unsafe(link_section = ".init.secondary")]
 pub(crate) extern "C" fn secondary_main(block: &'static PerCpu) -> ! {
     vectors::install();
     percpu::install(block);

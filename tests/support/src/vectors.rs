@@ -60,6 +60,13 @@ pub(crate) fn handled() -> u64 {
 
 impl ExceptionFrame {
     /// The registers as fentry has them.
+    #[inline(always)]
+    pub(crate) fn pt_regs_mut(&mut self) -> &mut PtRegs {
+        // SAFETY: the frame begins with the registers, in the same layout (below), and is borrowed as long as they are.
+        unsafe { &mut *core::ptr::from_mut(self).cast() }
+    }
+
+    /// A copy of the registers as fentry has them.
     pub fn pt_regs(&self) -> PtRegs {
         PtRegs { regs: self.x, sp: self.sp, pc: self.elr, pstate: self.spsr }
     }
@@ -104,6 +111,7 @@ unsafe extern "C" fn call_on(frame: &ExceptionFrame, f: extern "C" fn(&Exception
 }
 
 /// Makes the running CPU use these vectors.
+#[inline(always)]
 pub(crate) fn install() {
     // SAFETY: the table below is complete and aligned, and stays mapped.
     unsafe { asm!("msr vbar_el1, {}", "isb", in(reg) &raw const support_vectors, options(nostack, preserves_flags)) };
@@ -111,7 +119,7 @@ pub(crate) fn install() {
 
 global_asm!(
     r#"
-    .pushsection .text.support_vectors, "ax"
+    .pushsection .text.exceptions, "ax"
 
     // One of the sixteen entries; x0 = its number for the handler.
     .macro support_entry number

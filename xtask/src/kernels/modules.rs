@@ -162,7 +162,7 @@ fn link_relocatable(workspace: &Workspace, archive: &Path, output: &Path) -> Res
 /// Gives a module its unwind table, if it is one of those. The others go without, as modules may; what it costs to load the
 /// thousand functions is measured.
 fn give_table(name: &str, module: &Path) -> Result<()> {
-    let has_one = name == "greeter" || name.starts_with("relay");
+    let has_one = matches!(name, "greeter" | "counter") || name.starts_with("relay");
     if has_one { ModuleTable::add(module).map(drop) } else { Ok(()) }
 }
 

@@ -88,6 +88,7 @@ impl Script {
                 | Event::Unmap(_)
                 | Event::Quiesce
                 | Event::Mask
+                | Event::HoldCpus
                 | Event::Restore => continue,
             };
             if !matches!(step, Step::Clean(0) | Step::Invalidate(0)) {

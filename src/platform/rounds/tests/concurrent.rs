@@ -24,6 +24,9 @@ impl Word for AtomicU64 {
     fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_add(value, order)
     }
+    fn compare_exchange(&self, current: u64, new: u64, success: Ordering, failure: Ordering) -> Result<u64, u64> {
+        self.compare_exchange(current, new, success, failure)
+    }
     fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
         self.fetch_max(value, order)
     }
@@ -54,12 +57,14 @@ impl Machine {
             online: AtomicU64::new(u64::from(online)),
             synchronized: word(),
             quiescent: word(),
+            held: word(),
         });
         let protocol = Protocol {
             seats,
             synchronizes: word(),
             looks: word(),
             asking: word(),
+            holds: word(),
             count: word(),
             ranges: [[word(), word()]],
         };
@@ -86,16 +91,17 @@ impl<'m> Cpu<'m> {
     }
 
     fn answer(&self) {
-        self.machine.protocol.answer(self.number, || {
+        let isb = || {
             // Until now it executes what it has. (One that comes online executes nothing that changes.)
             self.check();
             self.isb();
-        });
+        };
+        self.machine.protocol.answer(self.number, isb, loom::thread::yield_now);
         self.check();
     }
 
     fn go_online(&self) {
-        assert!(self.machine.protocol.go_online(self.number, || self.isb()));
+        assert!(self.machine.protocol.go_online(self.number, || self.isb(), loom::thread::yield_now));
         self.check();
     }
 
@@ -272,4 +278,59 @@ fn a_look_that_begins_in_a_late_round_is_none_in_the_next() {
         other.join().unwrap();
         assert_eq!(machine.protocol.missing(Kind::Quiesce, round), Some(1), "it was in a stub all the time");
     });
+}
+
+/// CPU 1, which was online or comes, executes a word that CPU 0 changes while it holds it.
+fn explore_hold(is_online: bool) {
+    let ends: Arc<[Count; 2]> = Arc::new([Count::new(0), Count::new(0)]);
+    let counted = ends.clone();
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let machine = Machine::new([true, is_online]);
+        let text = Arc::new(Used(loom::cell::UnsafeCell::new(0)));
+        let (shared, executing) = (machine.clone(), text.clone());
+        let other = loom::thread::spawn(move || {
+            // `loom` fails the test if this and the write below can happen at once.
+            // SAFETY: it lives as long as both threads.
+            let execute = || executing.0.with(|word| unsafe { *word });
+            let synchronized = Cell::new(0);
+            if !is_online {
+                assert!(shared.protocol.go_online(1, || synchronized.set(execute()), loom::thread::yield_now));
+                assert_eq!(execute(), synchronized.get());
+            }
+            for _ in 0..2 {
+                let before = execute();
+                synchronized.set(before);
+                shared.protocol.answer(1, || synchronized.set(execute()), loom::thread::yield_now);
+                assert_eq!(execute(), synchronized.get(), "it goes on behind an ISB");
+            }
+        });
+        let hold = machine.protocol.begin_hold(0).unwrap();
+        assert_eq!(machine.protocol.begin_hold(0), None, "one at a time");
+        let mut held = false;
+        for _ in 0..3 {
+            held = machine.protocol.missing(Kind::Hold, hold).is_none();
+            if held {
+                // SAFETY: as above.
+                text.0.with_mut(|word| unsafe { *word = 1 });
+                break;
+            }
+            loom::thread::yield_now();
+        }
+        machine.protocol.end_hold(hold);
+        counted[usize::from(held)].fetch_add(1, Ordering::Relaxed);
+        other.join().unwrap();
+    });
+    assert!(ends.iter().all(|count| count.load(Ordering::Relaxed) > 0), "late and held: {ends:?}");
+}
+
+#[test]
+fn nobody_executes_what_is_written_while_all_are_held() {
+    explore_hold(true);
+}
+
+#[test]
+fn a_cpu_that_comes_online_waits_until_nobody_is_held() {
+    explore_hold(false);
 }

@@ -7,9 +7,9 @@ mod concurrent;
 use super::{CpuRounds, Cpus, NoSuchCpu};
 use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
-use crate::platform::{CpuTimeout, MAX_STUB_RANGES};
+use crate::platform::{CpuTimeout, HoldError, MAX_STUB_RANGES};
 use core::cell::{Cell, RefCell};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::string::ToString;
 use std::vec::Vec;
 
@@ -21,12 +21,13 @@ fn range(start: u64, end: u64) -> TextRange {
 struct Few<F> {
     this: usize,
     now: Cell<u64>,
+    timeout: u64,
     handler: RefCell<F>,
 }
 
 impl<F: FnMut()> Few<F> {
     fn new(this: usize, handler: F) -> Self {
-        Self { this, now: Cell::new(u64::MAX - 5), handler: RefCell::new(handler) }
+        Self { this, now: Cell::new(u64::MAX - 5), timeout: 1000, handler: RefCell::new(handler) }
     }
 }
 
@@ -41,7 +42,7 @@ impl<F: FnMut()> Cpus for Few<F> {
         self.now.replace(self.now.get().wrapping_add(1))
     }
     fn timeout_ticks(&self) -> u64 {
-        1000
+        self.timeout
     }
 }
 
@@ -59,6 +60,44 @@ fn one_cpu_asks_nobody() {
         assert_eq!(rounds.synchronize(&cpus), Ok(()));
         assert_eq!(rounds.quiesce(&cpus, &[]), Ok(()));
     }
+}
+
+#[test]
+fn what_is_done_while_cpus_are_held_is_done_once_or_not_at_all() {
+    for online in [&[][..], &[1]] {
+        let (rounds, acts) = (rounds(online), Cell::new(0));
+        let cpus = Few::new(1, || panic!("nobody is there"));
+        assert_eq!(rounds.hold(&cpus, &mut || acts.set(acts.get() + 1)), Ok(()));
+        assert_eq!(acts.get(), 1);
+    }
+    let rounds = rounds(&[0, 1]);
+    let deaf = Few::new(0, || {});
+    let timeout = Err(HoldError::Timeout(CpuTimeout { cpu: 1 }));
+    assert_eq!(rounds.hold(&deaf, &mut || panic!("CPU 1 runs")), timeout);
+    // It is not held by what is over.
+    rounds.answer(1);
+    assert_eq!(rounds.hold(&deaf, &mut || panic!("CPU 1 runs")), timeout, "its late answer is to the hold before");
+    let (held, acted) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let (rounds, held, acted) = (&rounds, &held, &acted);
+        scope.spawn(move || {
+            while !acted.load(Ordering::Relaxed) {
+                rounds.answer(1);
+                assert!(!held.load(Ordering::Acquire), "it goes on while it is held");
+                std::thread::yield_now();
+            }
+        });
+        let mut patient = Few::new(0, || {});
+        patient.timeout = u64::MAX / 2;
+        rounds
+            .hold(&patient, &mut || {
+                held.store(true, Ordering::Relaxed);
+                (0..100).for_each(|_| std::thread::yield_now());
+                held.store(false, Ordering::Release);
+            })
+            .unwrap();
+        acted.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

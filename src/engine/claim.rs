@@ -1,0 +1,228 @@
+//! Instructions that are no callsites and are claimed by who changes them: one owner a word.
+//!
+//! The engine's part of a [probe](crate::kprobe): what is known of an instruction, room for generated code beside that of the
+//! stubs, and the write of the word while all other CPUs are held. A region with a claimed word is not given back.
+
+use super::Engine;
+use super::region::Region;
+use super::registry::Registry;
+use crate::address::{TextAddr, TextRange};
+use crate::callsite::WordChange;
+use crate::platform::CpuTimeout;
+use crate::stub::StubBlock;
+use crate::text::{Cpu, PokeError, TextWord};
+use thiserror::Error;
+
+/// Text around an instruction, while the engine is locked.
+pub(crate) struct Surroundings<'a> {
+    region: &'a Region,
+    machine: Cpu,
+    /// The function that the instruction is in, as far as is known: else all of its region.
+    pub(crate) function: TextRange,
+}
+
+impl Surroundings<'_> {
+    /// The instruction at an address, if that is one of the region's text.
+    pub(crate) fn word(&self, at: TextAddr) -> Option<u32> {
+        (at.is_aligned() && self.region.text.contains(at)).then(|| self.region.read(self.machine, at))
+    }
+}
+
+/// Why an instruction can't be claimed, as far as the engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum NotClaimed {
+    /// The engine has not been initialised.
+    #[error("the engine has not been initialised")]
+    NotInitialised,
+    /// The address is no multiple of 4.
+    #[error("it is no instruction's address")]
+    Misaligned,
+    /// It lies in no text that the engine has.
+    #[error("it lies in no text that the engine has")]
+    OutsideText,
+    /// It is one of the engine's own functions, stubs and veneers.
+    #[error("it is the engine's own")]
+    Engine,
+    /// It lies in no function of the symbol table: data, or padding.
+    #[error("it lies in no function that has a name and a length")]
+    NoFunction,
+    /// It belongs to a function's callsite.
+    #[error("it belongs to the callsite of the function at {function}")]
+    Callsite {
+        /// The function.
+        function: TextAddr,
+    },
+    /// There is no room for one more piece of generated code.
+    #[error("the room for generated code at {room} is full")]
+    NoRoom {
+        /// The room that is full.
+        room: TextRange,
+    },
+}
+
+/// An instruction that was claimed, and the room for generated code that belongs to it.
+///
+/// # Invariants
+///
+/// The address is a multiple of 4 inside text of the engine's, whose region stays as long as this is not
+/// [released](Engine::release). The block is nobody else's.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    at: TextAddr,
+    block: StubBlock,
+    code: TextAddr,
+    bytes: usize,
+}
+
+impl Claim {
+    /// Where the room for code is.
+    pub(crate) const fn code(&self) -> TextAddr {
+        self.code
+    }
+}
+
+impl Engine {
+    /// Calls `look` with what surrounds the instruction at `at`, if it can be claimed.
+    ///
+    /// # Errors
+    ///
+    /// [`NotClaimed`], without a call of `look`.
+    pub(crate) fn examine<T>(&self, at: TextAddr, look: impl FnOnce(&Surroundings<'_>) -> T) -> Result<T, NotClaimed> {
+        let registry = self.lock();
+        registry.surroundings(at).map(|surroundings| look(&surroundings))
+    }
+
+    /// Claims the instruction at `at`, with room for so many bytes of code.
+    ///
+    /// # Errors
+    ///
+    /// [`NotClaimed`].
+    pub(crate) fn claim(&self, at: TextAddr, bytes: usize) -> Result<Claim, NotClaimed> {
+        let mut registry = self.lock();
+        registry.surroundings(at)?;
+        let room = &mut registry.sets.room;
+        let block = room.take(bytes).ok_or(NotClaimed::NoRoom { room: room.text() })?;
+        let code = room.start(block);
+        registry.region_with(at).into_iter().for_each(|region| region.claims += 1);
+        // INVARIANT: it was found in a region, which the claim that was just counted keeps; the block was taken.
+        Ok(Claim { at, block, code, bytes })
+    }
+
+    /// Writes the code that belongs to a claimed instruction.
+    ///
+    /// # Errors
+    ///
+    /// [`PokeError`]: it must not be executed.
+    ///
+    /// # Safety
+    ///
+    /// 1. No CPU executes the code that was there: the instruction doesn't lead there, and has not since the claim, or since
+    ///    every CPU was seen quiescent.
+    pub(crate) unsafe fn write_code(&self, claim: &Claim, words: &[u32]) -> Result<(), PokeError> {
+        debug_assert!(size_of_val(words) <= claim.bytes);
+        let words = words.get(..claim.bytes / size_of::<u32>()).unwrap_or(words);
+        let registry = self.lock();
+        // SAFETY: 1. a block is aligned to 16, and as long as was asked for; the room for stubs is mapped text (`Image::new`).
+        // 2. By the type's invariant the block is the claim's; our caller's promise.
+        unsafe { registry.poke().write_code(claim.code, words) }
+    }
+
+    /// Changes a claimed instruction while all CPUs are held.
+    ///
+    /// # Errors
+    ///
+    /// [`PokeError`]; nothing has changed.
+    ///
+    /// # Safety
+    ///
+    /// 1. Whoever executes it may execute either word, and go on where they lead.
+    pub(crate) unsafe fn change_claimed(&self, claim: &Claim, old: u32, new: u32) -> Result<(), PokeError> {
+        let mut registry = self.lock();
+        // SAFETY: 1. and 2. the type's invariant.
+        let at = unsafe { TextWord::new(claim.at) };
+        // SAFETY: 1. our caller's promise.
+        let done = unsafe { registry.poke().apply_held(WordChange { at, old, new }) };
+        let history = &mut registry.history;
+        match done {
+            Ok(()) => (history.batches, history.changes) = (history.batches + 1, history.changes + 1),
+            Err(_) => history.failures += 1,
+        }
+        done
+    }
+
+    /// Waits until every CPU was seen quiescent.
+    ///
+    /// # Errors
+    ///
+    /// A CPU was not.
+    pub(crate) fn await_quiescence(&self) -> Result<(), CpuTimeout> {
+        self.lock().quiesce()
+    }
+
+    /// Gives a claimed instruction back, and its room.
+    ///
+    /// # Safety
+    ///
+    /// 1. The instruction is again what it was, and every CPU was seen quiescent since.
+    pub(crate) unsafe fn release(&self, claim: Claim) {
+        let mut registry = self.lock();
+        registry.sets.room.give_back(claim.block);
+        registry.region_with(claim.at).into_iter().for_each(|region| region.claims -= 1);
+    }
+
+    /// Finds the function of this name, in the kernel and its modules; the first of several.
+    pub(crate) fn function_named(&self, name: &str) -> Option<TextAddr> {
+        let registry = self.lock();
+        let mut found = registry.regions.iter().filter_map(|region| region.origin.symbols()?.lookup_name(name).next());
+        found.next().map(|symbol| TextAddr::new(symbol.addr))
+    }
+}
+
+impl Registry {
+    fn region_with(&mut self, at: TextAddr) -> Option<&mut Region> {
+        self.regions.iter_mut().find(|region| region.text.contains(at))
+    }
+
+    fn surroundings(&self, at: TextAddr) -> Result<Surroundings<'_>, NotClaimed> {
+        if self.stub_env.is_none() {
+            return Err(NotClaimed::NotInitialised);
+        }
+        if !at.is_aligned() {
+            return Err(NotClaimed::Misaligned);
+        }
+        if self.stub_ranges.iter().any(|range| range.contains(at)) {
+            return Err(NotClaimed::Engine);
+        }
+        let region = self.regions.iter().find(|region| region.text.contains(at)).ok_or(NotClaimed::OutsideText)?;
+        if region.excluded.contains(at) {
+            return Err(NotClaimed::Engine);
+        }
+        if let Some(callsite) = region.callsite_with(at) {
+            return Err(NotClaimed::Callsite { function: callsite });
+        }
+        let function = match region.origin.symbols() {
+            Some(symbols) => {
+                let found = symbols.lookup_addr(at.get()).filter(|found| found.offset < found.symbol.size);
+                let symbol = found.ok_or(NotClaimed::NoFunction)?.symbol;
+                let start = TextAddr::new(symbol.addr);
+                TextRange::new(start.max(region.text.start), start.offset(symbol.size as i64).min(region.text.end))
+            }
+            None => region.text,
+        };
+        Ok(Surroundings { region, machine: self.machine, function })
+    }
+}
+
+impl Region {
+    /// The function whose callsite this instruction belongs to, with its landing pad and what stands before it.
+    fn callsite_with(&self, at: TextAddr) -> Option<TextAddr> {
+        let callsite = |index| self.table.callsite(index);
+        if let Some(found) = self.table.find(at).and_then(callsite) {
+            return Some(found.function());
+        }
+        let prefixed = self.table.find(at.offset(8)).or_else(|| self.table.find(at.offset(4))).and_then(callsite)?;
+        let literal = prefixed.literal()?;
+        TextRange::new(literal, literal.offset(8)).contains(at).then(|| prefixed.function())
+    }
+}
