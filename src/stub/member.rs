@@ -21,8 +21,8 @@
 //! which does nothing in a kernel without pointer authentication. Nothing is between the frame and arguments on the stack in the
 //! other cases; with it they would be further away, so such members can't be timed.
 
-use super::code::{Code, Placeholder};
-use super::counting::{FramelessPart, again, load_exclusive, read_modify_write, store_exclusive};
+use super::code::{COUNT_WORDS, Code, Placeholder};
+use super::counting::{FramelessPart, RECORD_WORDS, again, load_exclusive, read_modify_write, store_exclusive};
 use super::entry::StubEnv;
 use super::frame::encoded;
 use crate::address::TextAddr;
@@ -35,8 +35,10 @@ use core::sync::atomic::AtomicU64;
 
 /// Entries, and so unwinding, are found by this: 16 bytes, of which the first instruction is this landing pad.
 const ALIGN: u64 = 16;
-/// The most words from the entry on: a condition, a count, a record, a timed call, a jump.
-const MAX_BODY_WORDS: usize = 96;
+/// The most words of a condition, of a jump, and of a call that is timed, with its literals.
+const CONDITION_WORDS: usize = 7;
+const JUMP_WORDS: usize = 5;
+const TIME_WORDS: usize = 36;
 
 /// BTI JC, which starts a generated member and nothing else that is generated.
 pub(crate) const BTI_JC: u32 = Insn::hint(Hint::BTI_JC).encode();
@@ -120,7 +122,18 @@ pub(crate) struct MemberPlan {
 impl MemberPlan {
     /// Returns the most bytes that it takes.
     pub(crate) fn bytes(&self) -> usize {
-        MemberHeader::bytes(self.header.words_between) as usize + 4 * MAX_BODY_WORDS
+        let parts = [
+            (self.condition.is_some(), CONDITION_WORDS + JUMP_WORDS),
+            (self.count.is_some(), COUNT_WORDS),
+            // And an ADR.
+            (self.record.is_some(), RECORD_WORDS + 1),
+            (matches!(self.end, MemberEnd::Time(_)), TIME_WORDS),
+            // To the function behind, or of the result's four quarters and RET.
+            (!matches!(self.end, MemberEnd::Time(_)), JUMP_WORDS),
+        ];
+        let words: usize = parts.into_iter().filter_map(|(is_there, words)| is_there.then_some(words)).sum();
+        let bytes = MemberHeader::bytes(self.header.words_between) as usize + 4 * (1 + words);
+        bytes.next_multiple_of(ALIGN as usize)
     }
 
     /// Returns where its entry is if it is placed at `at`.

@@ -81,8 +81,8 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
     /// landing pad. [`Unwinder`](crate::context::unwind::Unwinder) knows its way out of it, and [`name_of`](Self::name_of) its
     /// name.
     ///
-    /// Takes the engine's lock: by the [engine's rules](Engine) for that; so does whoever frees the place later. It needs some
-    /// hundred bytes for each member, of the room that the linker script has for generated code.
+    /// Takes the engine's lock: by the [engine's rules](Engine) for that; so does whoever frees the place later. It needs up to
+    /// some hundred bytes for each member, of the room that the linker script has for generated code.
     ///
     /// # Errors
     ///

@@ -33,9 +33,9 @@
 //!   is inside a member, or on its way there or back, was called by somebody who has a `User`, also if it was preempted there.
 //! - **The functions** of a table that safe code has made are of the kernel, and stay; those of a module stay until it is
 //!   unloaded, and who unloads it promises ([`Modules::unload`](crate::module::Modules::unload)) that nobody calls them any
-//!   more: a table of a module is taken out of use, and has no users, before that. Nobody gets at a function pointer of a
-//!   table that is in use, not even of its own type: only the methods of the face that `ops_struct!` makes can call it, and
-//!   they need a `User`.
+//!   more: a table of a module is taken out of use, and has no users, before that. Safe code never sees a function pointer of
+//!   a table that is in use, which it could keep: only the methods of the face that `ops_struct!` makes call it, and they need
+//!   a `User`.
 //!
 //! | state | how it gets there | who sees it |
 //! |---|---|---|

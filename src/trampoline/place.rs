@@ -11,7 +11,7 @@ use core::ops::Deref;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What a place is for, now. The names are those of [`State`](super::State), but for these two.
+/// What a place is for, now.
 pub(super) mod phase {
     /// Nobody's.
     pub(in super::super) const FREE: u8 = 0;
