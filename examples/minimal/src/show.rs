@@ -10,7 +10,7 @@ use fentry::context::unwind::{Stacks, UnwindTable, Unwinder};
 use fentry::{PtRegs, Symbols, TextAddr};
 use qemu_exit::QEMUExit;
 
-/// ESR_EL1 of the `brk #1` below (Arm ARM D24.2.40).
+/// Of the `brk #1` below (Arm ARM, "ESR_EL1, Exception Syndrome Register").
 const ON_PURPOSE: u64 = 0xf200_0001;
 
 unsafe extern "C" {
