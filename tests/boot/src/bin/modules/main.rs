@@ -7,7 +7,6 @@ extern crate alloc;
 
 mod in_flight;
 mod named;
-mod policy;
 mod probed;
 mod walks;
 
@@ -22,7 +21,6 @@ use in_flight::a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded;
 use loading::memory::PAGES;
 use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modules_on, names, unload};
 use named::a_trace_of_a_module_names_its_functions_when_it_has_gone;
-use policy::a_table_of_a_module_is_checked_put_in_use_and_traced;
 use probed::each_instruction_of_a_module_in_c_can_have_a_probe;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
@@ -39,7 +37,6 @@ support::boot_tests! {
     a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
     a_trace_of_a_module_names_its_functions_when_it_has_gone,
     a_walk_through_a_module_is_true,
-    a_table_of_a_module_is_checked_put_in_use_and_traced,
     each_instruction_of_a_module_in_c_can_have_a_probe,
 }
 
