@@ -514,7 +514,8 @@
 //! ```
 //!
 //! From then on its parameters say which calls fail; [`fail_nth`](crate::inject::fail_nth) runs a test until each of its
-//! failure points has failed once. [`inject`](crate::inject) has all of it.
+//! failure points has failed once. A module lists functions of its own in the same section of its object, and
+//! `Injectable::of_module` gives them. [`inject`](crate::inject) has all of it.
 //!
 //! # Probes at any instruction
 //! [`kprobe`](crate::kprobe) has probes that are called before an instruction, and after it. At functions' entries they need

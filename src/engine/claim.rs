@@ -43,7 +43,7 @@ pub enum NotClaimed {
     OutsideText,
     /// It is one of the engine's own functions, stubs and veneers.
     #[error("it is the engine's own")]
-    Engine,
+    EngineText,
     /// It lies in no function of the symbol table: data, or padding.
     #[error("it lies in no function that has a name and a length")]
     NoFunction,
@@ -192,11 +192,11 @@ impl Registry {
             return Err(NotClaimed::Misaligned);
         }
         if self.stub_ranges.iter().any(|range| range.contains(at)) {
-            return Err(NotClaimed::Engine);
+            return Err(NotClaimed::EngineText);
         }
         let region = self.regions.iter().find(|region| region.text.contains(at)).ok_or(NotClaimed::OutsideText)?;
         if region.excluded.contains(at) {
-            return Err(NotClaimed::Engine);
+            return Err(NotClaimed::EngineText);
         }
         if let Some(callsite) = region.callsite_with(at) {
             return Err(NotClaimed::Callsite { function: callsite });

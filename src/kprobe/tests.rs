@@ -229,8 +229,8 @@ fn what_cannot_be_probed_is_refused_with_the_reason() {
         claimed(at(12), NotClaimed::NoFunction),
         claimed(at(0).offset(2), NotClaimed::Misaligned),
         claimed(TextAddr::new(BASE - 4), NotClaimed::OutsideText),
-        claimed(machine.kernel.stubs().room.start, NotClaimed::Engine),
-        claimed(machine.kernel.stubs().caller.entry, NotClaimed::Engine),
+        claimed(machine.kernel.stubs().room.start, NotClaimed::EngineText),
+        claimed(machine.kernel.stubs().caller.entry, NotClaimed::EngineText),
     ] {
         assert_eq!(machine.register(probe(nothing), at), expected);
     }

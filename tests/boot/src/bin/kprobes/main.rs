@@ -111,7 +111,7 @@ fn reason(error: &KprobeError) -> &'static str {
             Refusal::ExceptionPath => "on the way from an exception",
             _ => panic!("{error}"),
         },
-        KprobeError::NotClaimed { cause: NotClaimed::Engine, .. } => "the engine's own",
+        KprobeError::NotClaimed { cause: NotClaimed::EngineText, .. } => "the engine's own",
         KprobeError::NotClaimed { cause: NotClaimed::NoFunction, .. } => "in no function",
         _ => panic!("{error}"),
     }
