@@ -63,6 +63,7 @@
 //! capi/       the same for kernels in C: what include/fentry.h declares
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
+//! trampoline/ ops structs whose members can be replaced, as control-flow integrity asks for
 //! inject/     errors where the user says: what may fail, and when it does
 //! kprobe/     probes at any instruction: breakpoints, and what goes on behind them
 //! engine/     which callsite calls what, now: registration, sets, plans, regions
@@ -119,6 +120,7 @@ mod stub;
 pub mod symbols;
 pub mod text;
 pub mod tracer;
+pub mod trampoline;
 
 pub use address::{TextAddr, TextRange};
 pub use context::TraceContext;

@@ -74,8 +74,8 @@ const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
 /// | sets: ops, stub, number of callsites; room in use | 68 a set | 2176 | 34816 | 270000 |
 /// | regions: text, callsites, ranges of stubs | 352 a region, and 96 | 448 | 448 | 448 |
 /// | `EngineMemory`, with its mark that it is taken |  | 5312 | 69392 | 533040 |
-/// | [`Engine`](super::Engine) |  | 888 | 888 | 1112 |
-/// | both |  | 6200 | 70280 | 534152 |
+/// | [`Engine`](super::Engine) |  | 904 | 904 | 1128 |
+/// | both |  | 6216 | 70296 | 534168 |
 ///
 /// With the feature `module` each ops takes 32 bytes more (its filter, for modules to come), and an `Engine::new` has places for
 /// 127 regions more: 44,704 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.

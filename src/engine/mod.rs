@@ -41,6 +41,7 @@ mod apply;
 mod change;
 mod claim;
 mod error;
+mod generated;
 mod hits;
 mod image;
 mod init;
@@ -63,11 +64,13 @@ mod spans;
 mod stub_text;
 #[cfg(test)]
 mod tests;
+mod text_word;
 mod veneers;
 
 pub use claim::NotClaimed;
 pub(crate) use claim::{Claim, Surroundings};
 pub use error::{InitError, RegisterError};
+pub(crate) use generated::{GenerateError, GeneratedText};
 pub use hits::FunctionHits;
 pub use image::Image;
 pub use init::InitReport;

@@ -64,7 +64,18 @@ impl Registry {
         let Self { regions, sets, .. } = &mut *self;
         regions.iter_mut().for_each(|region| region.clear(range, sets));
         self.quiesce_and_reclaim().map_err(|error| self.fail(|| RegisterError::NotQuiescent(error)))?;
-        Ok(self.regions.iter_mut().map(|region| region.forget(range)).sum())
+        let Self { regions, forgotten, .. } = &mut *self;
+        let count = regions.iter_mut().map(|region| region.forget(range)).sum();
+        for Region { text, .. } in &*regions {
+            // Still inside, unless it was at the end.
+            let part = TextRange::new(range.start.max(text.start), range.end.min(text.end));
+            *forgotten = match (part.start < part.end, forgotten.is_empty()) {
+                (false, _) => *forgotten,
+                (true, true) => part,
+                (true, false) => TextRange::new(part.start.min(forgotten.start), part.end.max(forgotten.end)),
+            };
+        }
+        Ok(count)
     }
 }
 

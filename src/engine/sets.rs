@@ -12,7 +12,7 @@ use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
 use crate::ops::{Action, Ops};
 use crate::stub::{
-    Code, CodeMemory, FramelessPart, LANDING_PAD_BYTES, SliceVec, StubBlock, StubEnv, StubPlan, StubRoom,
+    Code, CodeMemory, FramelessPart, LANDING_PAD_BYTES, MemberPlan, SliceVec, StubBlock, StubEnv, StubPlan, StubRoom,
 };
 use crate::text::{PokeError, TextPoke};
 use core::mem::MaybeUninit;
@@ -220,6 +220,27 @@ impl Sets {
             self.forget_unmade();
         }
         true
+    }
+
+    /// Makes a generated function at `at`, in no more than so many words. Returns whether that succeeded, as
+    /// [`make_stubs`](Self::make_stubs) does.
+    ///
+    /// # Safety
+    ///
+    /// 1. `at` begins a part of the room of so many words, at a multiple of 16 bytes, that nobody else has, and that nobody
+    ///    executes.
+    pub(super) unsafe fn make_member(
+        &mut self,
+        plan: &MemberPlan,
+        [at, end]: [TextAddr; 2],
+        env: &StubEnv,
+        poke: TextPoke<'_>,
+    ) -> bool {
+        let Draft { code, failure, .. } = &mut self.draft;
+        *failure = plan.code(code, at, env).err().map(StubError::Reach);
+        // SAFETY: 1. our caller's promise.
+        unsafe { self.draft.write((end.get().saturating_sub(at.get()) / 4) as usize, at, poke) };
+        self.draft.failure.is_none()
     }
 
     /// Why the last stub could not be made.

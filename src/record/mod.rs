@@ -9,6 +9,7 @@
 
 pub mod flight;
 pub mod hits;
+pub mod times;
 
 use core::fmt;
 use core::mem::offset_of;

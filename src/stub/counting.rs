@@ -41,13 +41,15 @@ pub(crate) enum FramelessPart {
     CountCallsite(&'static CallsiteHits),
     /// Records the call in the ring of the running CPU's area, which is at this base.
     Record { base: ContextBase, arguments: u8 },
+    /// The same in a function that is called as any other: X16 is behind where the record says that it is, X30 the caller.
+    RecordMember { base: ContextBase, arguments: u8 },
 }
 
 impl FramelessPart {
     /// Returns how many words it takes at most, with its literal.
     pub(super) fn words(&self) -> usize {
         match self {
-            Self::Record { .. } => RECORD_WORDS,
+            Self::Record { .. } | Self::RecordMember { .. } => RECORD_WORDS,
             _ => COUNT_WORDS,
         }
     }
@@ -76,7 +78,12 @@ impl FramelessPart {
                 code.try_insn(add_shifted(Reg::X10, Reg::X10, Reg::X11, 0));
                 code.increment(atomics);
             }
-            Self::Record { base, arguments } => record(code, base, usize::from(arguments), atomics),
+            Self::Record { base, arguments } => {
+                record(code, base, [Reg::X30, Reg::X9], usize::from(arguments), atomics);
+            }
+            Self::RecordMember { base, arguments } => {
+                record(code, base, [Reg::X16, Reg::X30], usize::from(arguments), atomics);
+            }
         }
     }
 }
@@ -86,8 +93,8 @@ fn area(base: ContextBase, place: u16) -> Result<Insn, EncodeError> {
     Insn::add_imm(RegOrSp::X10, RegOrSp::X10, u32::from(base.offset) + u32::from(place))
 }
 
-/// Claims an index, takes its slot, fills it, publishes it.
-fn record(code: &mut Code, base: ContextBase, arguments: usize, atomics: bool) {
+/// Claims an index, takes its slot, fills it, publishes it. `place` has what is behind the call, and where that returns.
+fn record(code: &mut Code, base: ContextBase, place: [Reg; 2], arguments: usize, atomics: bool) {
     let slot = RegOrSp::X12;
     code.word(mrs(base.register));
     let not_ready = code.forward();
@@ -124,7 +131,7 @@ fn record(code: &mut Code, base: ContextBase, arguments: usize, atomics: bool) {
     code.insn(Insn::mrs(Reg::X13, SysReg::CNTVCT_EL0));
     let argument = |number: usize| if number < arguments { ARGUMENTS[number] } else { Reg::XZR };
     let store = |rt, rt2, bytes| Insn::pair(PairAccess::StoreX, rt, rt2, slot, PairMode::Offset, bytes);
-    code.try_insn(store(Reg::X30, Reg::X9, 8));
+    code.try_insn(store(place[0], place[1], 8));
     code.try_insn(store(Reg::X13, argument(0), 24));
     code.try_insn(store(argument(1), argument(2), 40));
     code.try_insn(Insn::str(argument(3), slot, 56));
@@ -162,7 +169,7 @@ pub(super) fn store_exclusive(rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
     Insn::Atomic(Atomic::StoreExclusive { order: Exclusive::Plain, size: Size::Double, rs, rt, rn })
 }
 
-fn read_modify_write(op: AtomicOp, rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
+pub(super) fn read_modify_write(op: AtomicOp, rs: Reg, rt: Reg, rn: RegOrSp) -> Insn {
     Insn::Atomic(Atomic::ReadModifyWrite { op, order: Order::Relaxed, size: Size::Double, rs, rt, rn })
 }
 

@@ -15,6 +15,8 @@
 //! | several of these, or all registers | a list of them, and a jump to [`entry`]'s assembly |
 //! | a direct trampoline | a jump; where it is all of the set, for callsites whose BL doesn't reach the trampoline itself |
 //!
+//! Functions that are called by a pointer, and not by a callsite, are generated in the same room ([`member`]).
+//!
 //! A stub begins with BTI C for the veneers of regions out of BL's reach; a BL goes to the instruction behind it. All of
 //! them find the guard as the assembly does, end as it does, and leave the same picture on the stack.
 
@@ -25,6 +27,7 @@ pub(crate) mod entry;
 pub(crate) mod exit;
 mod frame;
 mod hook;
+mod member;
 mod room;
 mod single;
 mod slice_vec;
@@ -34,6 +37,7 @@ mod tests;
 pub(crate) use code::{Code, CodeMemory};
 pub(crate) use counting::FramelessPart;
 pub(crate) use entry::StubEnv;
+pub(crate) use member::{BTI_JC, MemberCondition, MemberEnd, MemberHeader, MemberPlan};
 pub(crate) use room::{StubBlock, StubRoom};
 pub(crate) use slice_vec::SliceVec;
 

@@ -7,11 +7,14 @@
 //! instruction in question, with just these values. They are few, and every branch goes forwards but for loops that change none
 //! of them.
 //!
+//! A generated member of an ops struct, which is called as any function is, is followed in the same way: it has one return
+//! address, in x30.
+//!
 //! What is lost on the way, or is different on two paths, is unknown, and the walk is not reliable from there on.
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::BTI_C;
-use crate::insn::{Branch, DataRegister, Effects, Flow, Insn, MemoryUse, Place, Reg, RegOrSp};
+use crate::insn::{Branch, DataRegister, Effects, Flow, Hint, Insn, MemoryUse, Place, Reg, RegOrSp, Signature};
 use arrayvec::ArrayVec;
 
 /// How many branches forwards can be under way at once.
@@ -22,6 +25,9 @@ const MAX_SLOTS: usize = 10;
 const MAX_WORDS: u64 = 4096;
 /// What starts a stub of the room: 16 bytes, of which the first instruction is a landing pad.
 const ALIGN: u64 = 16;
+
+/// What starts a generated member of an ops struct, at a multiple of as many bytes.
+const BTI_JC: u32 = Insn::hint(Hint::BTI_JC).encode();
 
 /// What a register or a place of the stack holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,8 @@ pub(super) enum Contract {
     Entry,
     /// By a function's return: where it really returns is on the shadow stack.
     Exit,
+    /// As any function: x30 is where it returns.
+    Member,
     /// From any instruction that has a [probe](crate::kprobe), to go on there, with x29 and x30 as they were.
     Probe(TextAddr),
 }
@@ -78,6 +86,7 @@ impl StubState {
         let registers = match contract {
             Contract::Entry => [Held::Return, Held::Other, Held::CallerFp, Held::Resume, Held::Cfa(0)],
             Contract::Exit => [Held::Other, Held::Other, Held::CallerFp, Held::Other, Held::Cfa(0)],
+            Contract::Member => [Held::Other, Held::Other, Held::CallerFp, Held::Return, Held::Cfa(0)],
             Contract::Probe(_) => [Held::Other, Held::Other, Held::CallerFp, Held::Resume, Held::Cfa(0)],
         };
         Self { contract, registers, slots: [(0, Held::Other); MAX_SLOTS] }
@@ -165,6 +174,10 @@ impl StubState {
         while written != 0 {
             let number = written.trailing_zeros() as u8;
             written &= written - 1;
+            // Signed or not, it is the same.
+            if number == Reg::LR.number() && effects.signature != Signature::Kept {
+                continue;
+            }
             let is_it = |(to, _): &(u8, Held)| *to == number;
             let held = sum.into_iter().chain(loaded.into_iter().flatten()).find(is_it);
             self.set(number, held.map_or(Held::Other, |(_, held)| held));
@@ -278,11 +291,16 @@ impl OwnText {
             };
             return follow(range.start, pc, starts, word);
         }
-        // The stub's start: the landing pad at the beginning of a block.
+        // The stub's start: the landing pad at the beginning of a block; or that of a function that is called as any other.
         let mut start = TextAddr::new(pc.get() & !(ALIGN - 1));
         while self.room.contains(start) && pc.get() - start.get() < 4 * MAX_WORDS {
-            if word(start) == BTI_C {
-                return follow(start, pc, |at| (at == start).then_some(Contract::Entry), word);
+            let contract = match word(start) {
+                BTI_C => Some(Contract::Entry),
+                BTI_JC => Some(Contract::Member),
+                _ => None,
+            };
+            if contract.is_some() {
+                return follow(start, pc, |at| contract.filter(|_| at == start), word);
             }
             if let Some(probed) = probed_at(start, &word) {
                 return probe_state(start, probed, pc, word);

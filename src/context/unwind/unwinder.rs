@@ -419,6 +419,9 @@ impl<'a> Unwinder<'a> {
             return Ok(Some(Position::resumed(probed.get(), cfa, fp, lr)));
         }
         let returns = value(Held::Return)?.map(strip).filter(|address| *address != 0);
+        if state.contract == Contract::Member {
+            return self.caller(returns.ok_or(unknown(Unknown::NoReturnAddress))?, cfa, fp, FoundBy::Stub);
+        }
         let returns = returns.or_else(|| self.hooked.as_ref()?.of_sp(cfa));
         let returns = returns.ok_or(Doubt::NotHooked { sp: cfa })?;
         if state.contract == Contract::Exit {

@@ -289,7 +289,7 @@ const PARTS: [Part; 4] = [
 /// Whether it is taken.
 const TAKEN: usize = 8;
 /// An engine itself, and one of a host, which has a pointer to its machine.
-const ENGINE: [usize; 2] = [888, 928];
+const ENGINE: [usize; 2] = [904, 944];
 
 fn bytes(part: &Part, [ops, sets, regions]: [usize; 3]) -> usize {
     let count = match part.unit {

@@ -2,6 +2,7 @@
 
 mod framed;
 mod largest;
+mod member;
 mod recorder;
 
 extern crate std;

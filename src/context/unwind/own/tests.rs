@@ -149,6 +149,45 @@ fn what_is_no_stub_is_not_followed() {
 }
 
 #[test]
+fn a_members_return_address_is_known_at_each_of_its_instructions() {
+    let words = [
+        0xd503_24df, // bti jc
+        0xd503_233f, // paciasp
+        0xa9be_7bfd, // stp x29, x30, [sp, #-32]!
+        0x9100_03fd, // mov x29, sp
+        0xd53b_e049, // mrs x9, CNTVCT_EL0
+        0xf900_0be9, // str x9, [sp, #16]
+        0xd63f_0200, // blr x16
+        0xc85f_7d4b, // ldxr x11, [x10]
+        0xeb09_017f, // cmp x11, x9
+        0x5400_0062, // b.hs #12
+        0xc80c_7d49, // stxr w12, x9, [x10]
+        0x35ff_ff8c, // cbnz w12, #-16
+        0xa8c2_7bfd, // ldp x29, x30, [sp], #32
+        0xd503_23bf, // autiasp
+        0xd65f_03c0, // ret
+    ];
+    for (index, state) in states(&words).iter().enumerate() {
+        let text = std::format!("{index} {}", Insn::decode(words[index]));
+        let state = state.unwrap();
+        assert_eq!(state.contract, Contract::Member, "{text}");
+        let returns = match index {
+            ..3 | 13.. => (Some(30), None),
+            3..=6 => (Some(30), Some(24)),
+            _ => (None, Some(24)),
+        };
+        assert_eq!(place(&state, Held::Return), returns, "{text}");
+        let (depth, fp) = match index {
+            ..3 | 13.. => (0, Held::CallerFp),
+            3 => (32, Held::CallerFp),
+            _ => (32, Held::Cfa(-32)),
+        };
+        assert_eq!((state.depth(), state.fp()), (Some(depth), fp), "{text}");
+        assert_eq!(place(&state, Held::Resume), (None, None), "{text}");
+    }
+}
+
+#[test]
 fn at_each_instruction_of_a_probes_code_the_probed_one_is_known_with_its_registers() {
     const AT: u64 = ROOM - 0x100;
     const LDR_X0_X1: u32 = 0xf940_0020;

@@ -17,12 +17,14 @@ use boot_tests::functions::FUNCTIONS;
 use core::arch::{asm, naked_asm};
 use core::hint::black_box;
 use fentry::ops::direct::Trampoline;
+use fentry::trampoline::Implementations;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, direct_trampoline};
 use support::{count, engine, println};
 
 support::boot_tests! {
     a_call_pays_for_its_own_ops_only,
     changing_one_callsite_does_not_look_at_the_others,
+    a_call_by_a_table_costs_what_a_plain_one_does,
 }
 
 /// Calls that are counted.
@@ -186,4 +188,58 @@ fn changing_one_callsite_does_not_look_at_the_others() {
             assert!(between - start < all && end - between < all, "it takes as long as looking at all callsites");
         }
     }
+}
+
+fentry::ops_struct! {
+    /// A table that is called by.
+    struct PolicyOps => Policy {
+        fn pick(waiting: u64, last: u64) -> u64;
+    }
+}
+
+extern "C" fn oldest(_waiting: u64, last: u64) -> u64 {
+    last + 1
+}
+
+static PLAIN: PolicyOps = PolicyOps { pick: Some(oldest) };
+static POLICY: Implementations<PolicyOps> = Implementations::new();
+
+#[inline(never)]
+fn plain(table: &PolicyOps, rounds: u64) -> u64 {
+    let mut last = 0;
+    for _ in 0..rounds {
+        last = table.pick.map_or(0, |pick| pick(7, last));
+    }
+    last
+}
+
+#[inline(never)]
+fn by_face(policy: &Policy, rounds: u64) -> u64 {
+    let mut last = 0;
+    for _ in 0..rounds {
+        last = policy.pick(7, last);
+    }
+    last
+}
+
+fn a_call_by_a_table_costs_what_a_plain_one_does() {
+    const ROUNDS: u64 = 1000;
+    let prepared = POLICY.prepare(engine().0, "fifo", &PLAIN).unwrap_or_else(|error| panic!("{error}"));
+    drop(prepared.put_in_use());
+    let policy = POLICY.user().expect("in use");
+    let Some(counter) = count::start() else {
+        println!("(this machine counts no instructions)");
+        return;
+    };
+    let cost = |run: &dyn Fn() -> u64| {
+        let start = counter.instructions();
+        assert_eq!(run(), ROUNDS);
+        counter.instructions() - start
+    };
+    let plain = cost(&|| plain(black_box(&PLAIN), ROUNDS));
+    let by_face = cost(&|| by_face(black_box(&policy), ROUNDS));
+    let comes = cost(&|| (0..ROUNDS).fold(0, |last, _| POLICY.user().map_or(0, |policy| policy.pick(7, last))));
+    println!("({plain} instructions for {ROUNDS} plain calls, {by_face} by the face, {comes} with a user for each)");
+    // The function is loaded for each call, or once for all of them: as the compiler likes.
+    assert!(by_face <= plain + 8, "{by_face} instructions instead of {plain}");
 }
