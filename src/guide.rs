@@ -496,6 +496,8 @@
 //! - the first code of each CPU and task sets x29 to zero and never returns (AAPCS64 6.4.6): that is the end;
 //! - a handler on a stack of its own is called with x29 at a frame on the interrupted one.
 //!
+//! `examples/minimal/src/show.rs` has all three, with the report of a fault.
+//!
 //! A module's table goes into its object, by `cargo fentry verify --unwind-in-place module.o`, and is
 //! `Module::unwind_table` once it is loaded.
 //!
@@ -512,7 +514,8 @@
 //! ```
 //!
 //! From then on its parameters say which calls fail; [`fail_nth`](crate::inject::fail_nth) runs a test until each of its
-//! failure points has failed once. [`inject`](crate::inject) has all of it.
+//! failure points has failed once. A module lists functions of its own in the same section of its object, and
+//! `Injectable::of_module` gives them. [`inject`](crate::inject) has all of it.
 //!
 //! # Probes at any instruction
 //! [`kprobe`](crate::kprobe) has probes that are called before an instruction, and after it. At functions' entries they need

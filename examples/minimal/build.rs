@@ -11,5 +11,7 @@ fn main() {
         println!("cargo:rustc-link-arg-bins=-T{here}/../fentry.ld");
         // end of integration
         println!("cargo:rustc-link-arg-bins=-T{here}/kernel.ld");
+        // Asks this repository's linker for the unwind table; elsewhere, `cargo fentry symbols --unwind` makes it.
+        println!("cargo:rustc-link-arg-bins=--defsym=__fentry_unwind_wanted=1");
     }
 }

@@ -411,9 +411,7 @@ fn sessions() {
     assert_eq!(start(c"tracer=function args=1 filter=sort quiet"), Error::None);
     assert_eq!(start(c""), Error::AlreadyRegistered);
     let engine = raw_engine().unwrap();
-    let mut own = None;
-    engine.for_each_ops(|status| own = Some(status.ops));
-    let own = own.unwrap();
+    let own = *engine.all_ops().last().unwrap();
     (own.callback)(TextAddr::new(0x4004), TextAddr::new(0x9000), own, argument(8).view());
     // SAFETY: no pointers.
     assert_eq!(unsafe { fentry_session_stop(null_mut()) }, Error::None);

@@ -17,6 +17,8 @@ use crate::ops::Ops;
 #[cfg(feature = "module")]
 use crate::symbols::Symbols;
 use core::fmt;
+#[cfg(test)]
+extern crate std;
 
 /// The result of comparing all callsites' text with what the engine believes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,8 +76,8 @@ impl fmt::Debug for Status<'_> {
 /// One ops that is registered.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the fields' names say it")]
-pub struct OpsStatus {
-    pub ops: &'static Ops,
+pub struct OpsStatus<'a> {
+    pub ops: &'a Ops,
     /// How many callsites have it.
     pub callsites: usize,
 }
@@ -185,11 +187,17 @@ impl Engine {
     }
 
     /// Calls `show` with every ops that is registered.
-    pub fn for_each_ops(&self, mut show: impl FnMut(OpsStatus)) {
+    pub fn for_each_ops(&self, mut show: impl FnMut(OpsStatus<'_>)) {
         let registry = self.lock();
         for (number, member) in registry.members.iter() {
             show(OpsStatus { ops: member.ops, callsites: registry.sets.callsites_with(number) });
         }
+    }
+
+    /// Every ops that is registered, to do something with it: no others than tests get an ops that is not theirs so.
+    #[cfg(test)]
+    pub(crate) fn all_ops(&self) -> std::vec::Vec<&'static Ops> {
+        self.lock().members.iter().map(|(_, member)| member.ops).collect()
     }
 
     /// Returns what the engine holds, and what it has done since init.

@@ -11,7 +11,8 @@ use crate::engine::{Engine, RegisterError};
 use crate::filter::{Filter, Rule};
 use crate::ops::Ops;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use core::marker::PhantomData;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 /// The most functions that one injection is attached to.
 pub const MAX_SITES: usize = 32;
@@ -24,18 +25,68 @@ pub const MAX_SITES: usize = 32;
 ///
 /// # Invariants
 ///
-/// `ops` comes first, so that its address is the injection's.
+/// 1. `ops` comes first, so that its address is the injection's.
+/// 2. `ops` is registered, or somebody may be in its callback, only while `is_attached`, and then for callsites of `sites`
+///    only. Nobody else can register it: no `&'static` to it is given out.
+/// 3. While somebody may be in the callback, `sites` do not change. One whose function has gone is of no more use: what
+///    comes to stand there is not called through it.
 #[repr(C)]
 pub struct Injection {
     ops: Ops,
     name: &'static str,
     parameters: Parameters,
     ahead: Ahead,
-    sites: [AtomicPtr<Injectable>; MAX_SITES],
+    is_attached: AtomicBool,
+    sites: [Site; MAX_SITES],
     is_for_some_tasks: AtomicBool,
     stack_filter: AtomicPtr<StackFilter>,
     report: Option<Report>,
     failures: AtomicU64,
+}
+
+/// An [`Injectable`] that an injection is attached to, by value: it may be a module's, which goes. Its parts are of use where
+/// its function is called.
+#[derive(Debug)]
+struct Site {
+    /// 0 where there is none, nor any behind it.
+    function: AtomicU64,
+    instead: AtomicU64,
+    name: AtomicPtr<u8>,
+    name_bytes: AtomicUsize,
+}
+
+impl Site {
+    const fn none() -> Self {
+        Self {
+            function: AtomicU64::new(0),
+            instead: AtomicU64::new(0),
+            name: AtomicPtr::new(core::ptr::null_mut()),
+            name_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    fn set(&self, to: Option<&Injectable<'_>>) {
+        let Some(to) = to else { return self.function.store(0, Ordering::Relaxed) };
+        self.function.store(to.function().get(), Ordering::Relaxed);
+        self.instead.store(to.instead().get(), Ordering::Relaxed);
+        self.name.store(to.name.cast_mut(), Ordering::Relaxed);
+        self.name_bytes.store(to.name_bytes, Ordering::Relaxed);
+    }
+
+    /// # Safety
+    ///
+    /// 1. It was set to one whose functions are there for `'a`.
+    unsafe fn get<'a>(&self) -> Injectable<'a> {
+        let code = |address: &AtomicU64| core::ptr::without_provenance(address.load(Ordering::Relaxed) as usize);
+        // INVARIANT: as that one, and for as long by our caller's promise.
+        Injectable {
+            function: code(&self.function),
+            instead: code(&self.instead),
+            name: self.name.load(Ordering::Relaxed),
+            name_bytes: self.name_bytes.load(Ordering::Relaxed),
+            _functions: PhantomData,
+        }
+    }
 }
 
 /// What is told of a call that is made to fail, where it fails.
@@ -47,7 +98,7 @@ pub struct Failure<'a> {
     /// By which injection.
     pub injection: &'a Injection,
     /// What fails.
-    pub function: &'a Injectable,
+    pub function: Injectable<'a>,
     /// Where the call returns to.
     pub parent_ip: TextAddr,
     /// The call's registers, by which its callers are found.
@@ -67,7 +118,8 @@ impl Injection {
             name: "fail_function",
             parameters: Parameters::new(),
             ahead: Ahead::new(),
-            sites: [const { AtomicPtr::new(core::ptr::null_mut()) }; MAX_SITES],
+            is_attached: AtomicBool::new(false),
+            sites: [const { Site::none() }; MAX_SITES],
             is_for_some_tasks: AtomicBool::new(false),
             stack_filter: AtomicPtr::new(core::ptr::null_mut()),
             report: None,
@@ -88,27 +140,36 @@ impl Injection {
         Self { report: Some(report), ..self }
     }
 
-    /// Attaches it to these functions.
+    /// Attaches it to these functions. Those of a module may go, with it, while it is attached.
     ///
     /// # Errors
     ///
     /// [`RegisterError`]: as for [`Engine::register`]; a function can have one injection, and no other ops that changes where
-    /// execution goes on. [`RegisterError::AlreadyRegistered`] where it is attached already.
+    /// execution goes on. [`RegisterError::AlreadyRegistered`] where it is attached already, or was attached in vain and a CPU
+    /// was not seen quiescent: then it must be detached.
     pub fn attach<const SITES: usize>(
         &'static self,
         engine: &Engine,
-        functions: [&'static Injectable; SITES],
+        functions: [&Injectable<'_>; SITES],
     ) -> Result<(), RegisterError> {
         const { assert!(0 < SITES && SITES <= MAX_SITES, "an injection is attached to 32 functions at most") };
+        if self.is_attached.swap(true, Ordering::Acquire) {
+            return Err(RegisterError::AlreadyRegistered);
+        }
         // For `inject`, which gets the address of what comes first in it.
         let _ = core::ptr::from_ref(self).expose_provenance();
-        engine.register(&self.ops, &Filter::new(&functions.map(|site| Rule::address(site.function()))))?;
-        // Now it is our turn: it was not attached. A call that comes before this goes by.
-        let all = functions.iter().map(|site| core::ptr::from_ref(*site).cast_mut());
-        for (place, site) in self.sites.iter().zip(all.chain(core::iter::repeat(core::ptr::null_mut()))) {
-            place.store(site, Ordering::Relaxed);
-        }
-        Ok(())
+        // INVARIANT: 3. It was not attached, so nobody is in the callback.
+        let all = functions.iter().copied().map(Some).chain(core::iter::repeat(None));
+        self.sites.iter().zip(all).for_each(|(site, function)| site.set(function));
+        // INVARIANT: 2. For these functions, and by addresses, so that no text that comes later is meant.
+        let registered =
+            engine.register(&self.ops, &Filter::new(&functions.map(|site| Rule::address(site.function()))));
+        registered.map(drop).inspect_err(|_| {
+            // Some callsites may have it all the same.
+            if let Ok(_) | Err(RegisterError::NotRegistered) = engine.unregister(&self.ops) {
+                self.is_attached.store(false, Ordering::Release);
+            }
+        })
     }
 
     /// Takes it away from its functions, and waits until no CPU is inside it.
@@ -117,7 +178,10 @@ impl Injection {
     ///
     /// As for [`Engine::unregister`].
     pub fn detach(&'static self, engine: &Engine) -> Result<(), RegisterError> {
-        engine.unregister(&self.ops).map(drop)
+        engine.unregister(&self.ops)?;
+        // Now nobody is in the callback.
+        self.is_attached.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Sets how likely a call fails, in percent; 0, which it is at first, is never, and 100 always.
@@ -199,13 +263,12 @@ impl Injection {
         if is_next && filter().is_none_or(|filter| filter.lets(regs)) { parameters.take_time() } else { None }
     }
 
-    /// The function that is called at this callsite.
-    fn site(&self, ip: TextAddr) -> Option<&'static Injectable> {
-        let sites = self.sites.iter().map(|site| site.load(Ordering::Relaxed)).take_while(|site| !site.is_null());
-        // SAFETY: not null, so it was made of a reference for ever.
-        let mut sites = sites.map(|site| unsafe { &*site });
+    /// The function whose callsite this is.
+    fn site(&self, ip: TextAddr) -> Option<&Site> {
+        let functions = self.sites.iter().map(|site| (site, site.function.load(Ordering::Relaxed)));
+        let mut functions = functions.take_while(|(_, function)| *function != 0);
         // BTI C, MOV, BL: the longest entry there is.
-        sites.find(|site| ip.get().wrapping_sub(site.function().get()) < 12)
+        functions.find(|(_, function)| ip.get().wrapping_sub(*function) < 12).map(|(site, _)| site)
     }
 }
 
@@ -226,7 +289,10 @@ extern "C" fn inject(ip: TextAddr, parent_ip: TextAddr, ops: &'static Ops, mut r
         // As Linux: it is one of those that may fail, and fails also where there are none.
         Some(true) => Some(injection.parameters.take_time().unwrap_or(0)),
     };
-    let Some((times, function)) = times.zip(injection.site(ip)) else { return };
+    let Some((times, site)) = times.zip(injection.site(ip)) else { return };
+    // SAFETY: 1. Its function is being called, at a callsite that the injection was attached to, by the second invariant. So the
+    // function is there, as what the site was set to says, until this returns: a module's text is not unmapped before.
+    let function = unsafe { site.get() };
     if injection.parameters.is_off() {
         injection.reset();
     }

@@ -7,7 +7,8 @@ use crate::address::{TextAddr, TextRange};
 use crate::context::regs::{FtraceRegs, PtRegs, SavedRegs};
 use crate::context::{ContextLevel, TraceContext};
 use crate::engine::{Engine, RegisterError};
-use crate::fakes::{COMPILED, FakeRegs, FakeText};
+use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
+use crate::module::Regions as _;
 use crate::ops::{NEVER_DUE, Ops};
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
@@ -198,10 +199,10 @@ fn a_call_that_fails_goes_on_in_the_function_of_its_type() {
     unsafe { engine.init(kernel.image()) }.unwrap();
     let (function, instead) = (core::ptr::without_provenance(SORT as usize), core::ptr::without_provenance(0x5000));
     // SAFETY: 1., 2. Nobody calls either.
-    let site: &'static Injectable = Box::leak(Box::new(unsafe { Injectable::new("sort", function, instead) }));
+    let site: &'static Injectable<'static> = Box::leak(Box::new(unsafe { Injectable::new("sort", function, instead) }));
     // SAFETY: as above.
     let other = unsafe { Injectable::new("other", core::ptr::without_provenance(0x10), instead) };
-    let other: &'static Injectable = Box::leak(Box::new(other));
+    let other: &'static Injectable<'static> = Box::leak(Box::new(other));
 
     assert!(INJECTION.attach(&engine, [other]).is_err(), "there is no such function");
     INJECTION.attach(&engine, [site]).unwrap();
@@ -270,4 +271,97 @@ fn a_call_whose_callers_are_not_sure_fails_only_by_those_that_are() {
     // The call stands before the address where it goes on: right behind a range is inside, at its start is not.
     static EDGES: [Told; 2] = [Told(&[0x120], true), Told(&[0x100], true)];
     assert_eq!(EDGES.each_ref().map(|callers| lets(StackFilter::new(callers).require(ONE))), [true, false]);
+}
+
+/// The engine's kernel with a function `draw`, and a module that can come and go, with a function `send`.
+fn kernel_and_module() -> (&'static FakeKernel, Engine, [TextAddr; 2]) {
+    let (mut text, mut module) = (FakeText::new(SORT), FakeText::new(SORT + (1 << 24)));
+    let functions = [text.function("draw", COMPILED), module.function("send", COMPILED)];
+    text.module(module);
+    let kernel = text.build();
+    let engine = Engine::with_machine(kernel, kernel);
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image()) }.unwrap();
+    (kernel, engine, functions)
+}
+
+/// An entry whose name goes with the `String`, as a module's goes with the module.
+fn site_of<'a>(function: TextAddr, name: &'a str, _module: &'a ()) -> Injectable<'a> {
+    let (name, name_bytes) = (name.as_ptr(), name.len());
+    let code = |address: u64| core::ptr::without_provenance(address as usize);
+    // INVARIANT: nobody calls either.
+    let (function, instead) = (code(function.get()), code(0x5000));
+    Injectable { function, instead, name, name_bytes, _functions: core::marker::PhantomData }
+}
+
+#[test]
+fn what_is_attached_to_a_module_is_let_go_with_it() {
+    static INJECTION: Injection = Injection::new().with_report(name_it);
+    static NAMES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    fn name_it(failure: &Failure<'_>) {
+        NAMES.lock().push(failure.function.name().into());
+    }
+    let (kernel, engine, [draw, send]) = kernel_and_module();
+    // SAFETY: nothing executes a fake's text, and its modules' texts are there for ever.
+    let load = || unsafe { engine.add(kernel.module(0)) }.unwrap();
+    let context = TraceContext::new();
+    let call = |function: TextAddr| goes_on_at(&INJECTION, &context, function.get());
+    INJECTION.set_probability(100);
+
+    let token = load();
+    let name = String::from("module::send");
+    // The module's stands before the kernel's in the list, and is looked at first.
+    INJECTION.attach(&engine, [&site_of(send, &name, &()), &site_of(draw, "kernel::draw", &())]).unwrap();
+    assert_eq!(([call(send), call(draw)], engine.check_text().enabled), ([0x5000; 2], 2));
+    engine.remove(token).unwrap();
+    drop(name);
+    // Under Miri: nothing is looked at that has gone.
+    assert_eq!((call(draw), engine.check_text().enabled), (0x5000, 1));
+
+    // What comes to stand there is another function.
+    let token = load();
+    assert_eq!(engine.check_text().enabled, 1);
+    let name = String::from("module::send, again");
+    let again = site_of(send, &name, &());
+    assert_eq!(INJECTION.attach(&engine, [&again]), Err(RegisterError::AlreadyRegistered));
+    INJECTION.detach(&engine).unwrap();
+    assert_eq!(INJECTION.detach(&engine), Err(RegisterError::NotRegistered));
+    INJECTION.attach(&engine, [&again]).unwrap();
+    // Only what it is attached to now.
+    assert_eq!([call(send), call(draw)], [0x5000, draw.get() + 8]);
+    engine.remove(token).unwrap();
+    INJECTION.detach(&engine).unwrap();
+    assert_eq!(NAMES.lock()[..], ["module::send", "kernel::draw", "kernel::draw", "module::send, again"]);
+}
+
+#[test]
+fn an_injection_is_attached_to_one_engine_at_a_time() {
+    static INJECTION: Injection = Injection::new();
+    let [(_, first, [draw, _]), (_, second, _)] = [(); 2].map(|()| kernel_and_module());
+    let site = site_of(draw, "kernel::draw", &());
+    let nowhere = site_of(TextAddr::new(0x10), "nowhere", &());
+    // In vain: it is free again.
+    assert_eq!(INJECTION.attach(&first, [&nowhere]), Err(RegisterError::NothingSelected { rule: 0 }));
+    INJECTION.attach(&first, [&site]).unwrap();
+    assert_eq!(INJECTION.attach(&second, [&site]), Err(RegisterError::AlreadyRegistered));
+    assert_eq!(INJECTION.detach(&second), Err(RegisterError::NotRegistered));
+    assert_eq!(INJECTION.attach(&second, [&site]), Err(RegisterError::AlreadyRegistered));
+    INJECTION.detach(&first).unwrap();
+    INJECTION.attach(&second, [&site]).unwrap();
+    INJECTION.detach(&second).unwrap();
+}
+
+#[test]
+fn a_cpu_that_may_be_in_the_callback_keeps_it_attached() {
+    static INJECTION: Injection = Injection::new();
+    let (kernel, engine, [draw, _]) = kernel_and_module();
+    let site = site_of(draw, "kernel::draw", &());
+    INJECTION.attach(&engine, [&site]).unwrap();
+    kernel.set_fault(Some(Fault::Busy(1)));
+    assert!(matches!(INJECTION.detach(&engine), Err(RegisterError::NotQuiescent(_))));
+    assert_eq!(INJECTION.attach(&engine, [&site]), Err(RegisterError::AlreadyRegistered));
+    kernel.set_fault(None);
+    INJECTION.detach(&engine).unwrap();
+    INJECTION.attach(&engine, [&site]).unwrap();
+    INJECTION.detach(&engine).unwrap();
 }

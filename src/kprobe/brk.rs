@@ -23,8 +23,8 @@ pub enum Handled {
 
 impl<const POINTS: usize> Kprobes<POINTS> {
     /// Handles a BRK exception, if it is a probe's: what a kernel calls with the registers that it has saved, and the comment of
-    /// the BRK (ESR_EL1.ISS, bits 15 to 0), before interrupts are unmasked. It then restores the registers, SP among them, and
-    /// returns by ERET to their PC, with their PSTATE.
+    /// the BRK (ESR_EL1.ISS, bits 15 to 0), before interrupts are unmasked. It then restores the registers, and returns by ERET to
+    /// their PC, with their PSTATE. SP never changes. Where compiled code uses the SIMD registers, the kernel keeps those, too.
     ///
     /// The comments 0x6000 to 0x7fff are used by probes.
     #[inline]

@@ -56,35 +56,38 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     ///
     /// # Errors
     ///
-    /// [`KprobeError`]; nothing has changed.
+    /// [`KprobeError`]; nothing has changed, but as [`register_entry`](Self::register_entry) says.
     ///
     /// # Safety
     ///
     /// 1. At `at` there is an instruction, and not data that stands among a function's instructions.
     /// 2. Whoever executes it has a stack at SP, with room for a handler.
     pub unsafe fn register(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
-        self.register_with(probe, || self.put(probe, at))
+        self.register_with(probe, |claims| self.put(probe, at, claims))
     }
 
     /// Registers a probe at the entry of the function that begins at `function`, whose callsite serves it.
     ///
     /// # Errors
     ///
-    /// [`KprobeError`]; nothing has changed. [`KprobeError::Entry`] if that is no function with a callsite.
+    /// [`KprobeError`]; nothing has changed. [`KprobeError::Entry`] if that is no function with a callsite. Where a CPU was not seen
+    /// quiescent after a failure, the probe is registered, and is to be removed.
     pub fn register_entry(&'static self, probe: &'static Kprobe, function: TextAddr) -> Result<ServedBy, KprobeError> {
-        self.register_with(probe, || self.put_at_entry(probe, function))
+        self.register_with(probe, |_| self.put_at_entry(probe, function))
     }
 
     fn register_with(
         &'static self,
         probe: &'static Kprobe,
-        put: impl FnOnce() -> Result<ServedBy, KprobeError>,
+        put: impl FnOnce(&mut Claims<'_, POINTS>) -> Result<ServedBy, KprobeError>,
     ) -> Result<ServedBy, KprobeError> {
+        // Against another kernel's worth of probes, which has a lock of its own.
         if !probe.take(State::Free, State::Changing) {
             return Err(KprobeError::AlreadyRegistered);
         }
-        let registered = put();
-        if registered.is_err() {
+        let registered = put(&mut self.lock());
+        // Where it could be put at a callsite in part only, it is there.
+        if registered.is_err() && probe.state() == State::Changing {
             probe.set_state(State::Free);
         }
         registered
@@ -117,30 +120,28 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     /// [`KprobeError`]. With [`KprobeError::NotQuiescent`] it is called no more, and is to be removed again; with any other
     /// nothing has changed.
     pub fn unregister(&'static self, probe: &'static Kprobe) -> Result<(), KprobeError> {
-        if probe.take(State::AtCallsite, State::Changing) {
-            let removed = if probe.is_enabled() { self.engine.unregister(&probe.ops).map(drop) } else { Ok(()) };
-            probe.set_state(if removed.is_ok() { State::Free } else { State::AtCallsite });
-            return removed.map_err(KprobeError::Entry);
-        }
         let mut claims = self.lock();
-        let number = self.number_of(probe).ok_or(KprobeError::NotRegistered)?;
-        let point = &self.points[number];
-        let state = [State::AtBreakpoint, State::AtJump].into_iter().find(|state| probe.take(*state, State::Changing));
-        if let Some(state) = state {
-            point.remove(probe);
-            if let Err(error) = self.set_form(number, &mut claims) {
-                point.add(probe);
-                probe.set_state(state);
-                return Err(KprobeError::Text(error));
+        if probe.state() == State::AtCallsite {
+            let removed = if probe.is_enabled() { self.engine.unregister(&probe.ops).map(drop) } else { Ok(()) };
+            return removed.map(|()| probe.set_state(State::Free)).map_err(KprobeError::Entry);
+        }
+        let number = self.number_of(probe);
+        match (probe.state(), number) {
+            (State::AtBreakpoint | State::AtJump, Some(number)) => {
+                let point = &self.points[number];
+                point.remove(probe);
+                if let Err(error) = self.set_form(number, &mut claims) {
+                    point.add(probe);
+                    return Err(KprobeError::Text(error));
+                }
+                probe.set_state(State::Leaving);
             }
-        } else if !probe.take(State::Leaving, State::Changing) {
-            return Err(KprobeError::NotRegistered);
+            // Its point may have gone with another probe.
+            (State::Leaving, _) => {}
+            _ => return Err(KprobeError::NotRegistered),
         }
-        if let Err(timeout) = self.engine.await_quiescence() {
-            probe.set_state(State::Leaving);
-            return Err(KprobeError::NotQuiescent(timeout));
-        }
-        self.release_unused(number, &mut claims);
+        self.engine.await_quiescence().map_err(KprobeError::NotQuiescent)?;
+        number.into_iter().for_each(|number| self.release_unused(number, &mut claims));
         probe.set_state(State::Free);
         Ok(())
     }
@@ -190,16 +191,17 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         self.points.iter().position(|point| point.at() == Some(at))
     }
 
-    fn put(&'static self, probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeError> {
-        let mut claims = self.lock();
+    fn put(
+        &'static self,
+        probe: &'static Kprobe,
+        at: TextAddr,
+        claims: &mut Claims<'_, POINTS>,
+    ) -> Result<ServedBy, KprobeError> {
         if let Some(number) = self.points.iter().position(|point| point.at() == Some(at)) {
-            return self.add(number, probe, &mut claims);
+            return self.add(number, probe, claims);
         }
         let insn = match self.engine.examine(at, |text| instruction(at, text)) {
-            Err(NotClaimed::Callsite { function }) => {
-                drop(claims);
-                return self.put_at_entry(probe, function);
-            }
+            Err(NotClaimed::Callsite { function }) => return self.put_at_entry(probe, function),
             Err(cause) => return Err(KprobeError::NotClaimed { at, cause }),
             Ok(insn) => insn.and_then(|insn| self.check_path(insn)),
         };
@@ -218,10 +220,10 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         }
         point.set(claim.code(), &insn, in_detour);
         claims[number] = Some(Claimed { claim, form: Form::Instruction });
-        let added = self.add(number, probe, &mut claims);
+        let added = self.add(number, probe, claims);
         if added.is_err() {
             // Never reached, so nobody is there.
-            self.release_unused(number, &mut claims);
+            self.release_unused(number, claims);
         }
         added
     }
@@ -277,11 +279,16 @@ impl<const POINTS: usize> Kprobes<POINTS> {
 
     fn put_at_entry(&self, probe: &'static Kprobe, function: TextAddr) -> Result<ServedBy, KprobeError> {
         probe.set_at(function);
-        if probe.is_enabled() {
-            self.attach(probe, function).map_err(KprobeError::Entry)?;
+        let attached = if probe.is_enabled() { self.attach(probe, function) } else { Ok(()) };
+        let is_there = match attached {
+            Ok(()) => true,
+            // Some failures leave it there.
+            Err(_) => !matches!(self.engine.unregister(&probe.ops), Ok(_) | Err(RegisterError::NotRegistered)),
+        };
+        if is_there {
+            probe.set_state(State::AtCallsite);
         }
-        probe.set_state(State::AtCallsite);
-        Ok(ServedBy::Callsite)
+        attached.map(|()| ServedBy::Callsite).map_err(KprobeError::Entry)
     }
 
     fn attach(&self, probe: &'static Kprobe, function: TextAddr) -> Result<(), RegisterError> {

@@ -37,11 +37,11 @@
 //! # What happens at a breakpoint
 //!
 //! ```text
-//!   text                        beside the stubs, for each probed instruction
-//!   1000  ldr x0, [x1]          8000  ldr x0, [x1]      where something is called after it
-//!   1004  brk #0x6007  <----    8004  brk #0x7007
-//!   1008  cbz x2, ...           8008  ldr x0, [x1]      where nothing is
-//!                               800c  b   1008
+//!   text                                beside the stubs, for each probed instruction
+//!   1000  mov x1, x20                   8000  ldr x0, [x1]      where something is called after it
+//!   1004  brk #0x6007  (ldr x0, [x1])   8004  brk #0x7007
+//!   1008  cbz x0, ...                   8008  ldr x0, [x1]      where nothing is
+//!                                       800c  b   1008
 //! ```
 //!
 //! The instruction is then carried out at another address (LDR X0, \[X1\] above), or, where it would do something else there,
@@ -55,13 +55,14 @@
 //! | elsewhere | all others |
 //!
 //! Interrupts that come while it is carried out there, and faults, find its address in PC: [`Kprobes::original`] says which
-//! instruction that is.
+//! instruction that is. A walk by the [unwind table](crate::context::unwind) finds the probed instruction behind it, but where the
+//! way back is out of a B's reach, as in modules far away.
 //!
 //! # Without an exception
 //! Where the instruction comes back, and nothing is called after it or changes where it goes on, B to generated code takes its
 //! place instead of BRK ([`ServedBy::Jump`]), as far as the room for generated code lasts: 272 bytes for each, or 432 where
-//! SIMD registers are used. The handlers run
-//! with interrupts as they were then. A probe that is added to the instruction and asks for more makes it a BRK again.
+//! SIMD registers are used. The handlers run with interrupts as they were then. A probe that is added to the instruction and
+//! asks for more makes it a BRK again.
 
 mod brk;
 mod detour;

@@ -84,7 +84,8 @@ impl Kprobe {
     /// Has `after` called as well, after the instruction. At a function's entry that is directly after `before`.
     #[must_use]
     pub const fn with_after(self, after: Handler) -> Self {
-        Self { after: Some(after), ..self }
+        let flags = self.ops.flags();
+        Self { ops: Ops::new(around_entry).with_flags(flags), after: Some(after), ..self }
     }
 
     /// Has every register saved at a function's entry as well, where else only those are there that are live
@@ -196,15 +197,25 @@ impl fmt::Debug for Kprobe {
     }
 }
 
-/// The callback of every probe at a function's entry.
+/// The callback of a probe at a function's entry.
 extern "C" fn at_entry(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
-    let probe = core::ptr::with_exposed_provenance::<Kprobe>(core::ptr::from_ref(ops).addr());
-    // SAFETY: only a `Kprobe`'s ops has this callback, and by the type's invariant it comes first in it; its address was exposed
-    // before it was registered, and it is there for ever.
-    let probe = unsafe { &*probe };
-    let mut regs = KprobeRegs::at_entry(ip, regs);
+    probe_of(ops).call_before(&mut KprobeRegs::at_entry(ip, regs));
+}
+
+/// That of one with a handler that is called after the instruction.
+extern "C" fn around_entry(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
+    let (probe, mut regs) = (probe_of(ops), KprobeRegs::at_entry(ip, regs));
     probe.call_before(&mut regs);
     if !regs.is_elsewhere {
         probe.call_after(&mut regs);
     }
+}
+
+/// The probe of an ops whose callback is one of these.
+#[inline(always)]
+fn probe_of(ops: &'static Ops) -> &'static Kprobe {
+    let probe = core::ptr::with_exposed_provenance::<Kprobe>(core::ptr::from_ref(ops).addr());
+    // SAFETY: only a `Kprobe`'s ops has such a callback, and by the type's invariant it comes first in it; its address was exposed
+    // before it was registered, and it is there for ever.
+    unsafe { &*probe }
 }

@@ -6,7 +6,7 @@ use super::{Handled, Kprobe, KprobeError, KprobeRegs, Kprobes, NotClaimed, Refus
 use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
 use crate::context::regs::PtRegs;
-use crate::engine::Engine;
+use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
 use crate::insn::Insn;
 use crate::platform::{CpuTimeout, HoldError};
@@ -376,8 +376,29 @@ fn what_fails_leaves_nothing_behind() {
     assert_eq!(machine.probes.unregister(probe), Err(KprobeError::NotQuiescent(CpuTimeout { cpu: 1 })));
     assert_eq!((machine.word(0), machine.probes.instructions().count()), (ADD_X0_X0_1, 1));
     assert_eq!(machine.register(probe, machine.at), Err(KprobeError::AlreadyRegistered), "it may still be running");
-    assert_eq!(machine.probes.unregister(probe), Ok(()));
+    // Another one that comes there and goes takes the point with it.
+    let other = self::probe(nothing);
+    machine.register(other, machine.at).unwrap();
+    machine.probes.unregister(other).unwrap();
     assert_eq!(machine.probes.instructions().count(), 0);
+    assert_eq!(machine.probes.unregister(probe), Ok(()));
+    assert_eq!(machine.probes.unregister(probe), Err(KprobeError::NotRegistered));
+    machine.register(probe, machine.at).unwrap();
+}
+
+#[test]
+fn a_probe_that_cannot_leave_an_entry_is_still_there() {
+    let machine = machine();
+    let probe = probe(nothing);
+    machine.probes.register_entry(probe, machine.traced).unwrap();
+    machine.kernel.set_fault(Some(Fault::Busy(1)));
+    assert!(matches!(machine.probes.unregister(probe), Err(KprobeError::Entry(RegisterError::NotQuiescent(_)))));
+    assert_eq!(probe.served_by(), Some(ServedBy::Callsite));
+    assert_eq!(machine.probes.unregister(probe), Ok(()));
+    machine.kernel.set_fault(Some(Fault::Cpu(1)));
+    assert!(machine.probes.register_entry(probe, machine.traced).is_err());
+    assert_eq!((probe.served_by(), machine.engine.check_text().enabled), (None, 0));
+    machine.probes.register_entry(probe, machine.traced).unwrap();
 }
 
 #[test]

@@ -113,6 +113,10 @@ pub enum LoadError {
     /// An export record's name or address is not inside the module.
     #[error("The module's export record {index} is malformed")]
     BadExport { index: usize },
+    /// A record of the list of injectable functions has a name that is not inside the module, or a function, or what runs in
+    /// its place, that is not in the module's own text; one in init text is not, either.
+    #[error("The module's record {index} of what may be made to fail is malformed, or not about functions of its own")]
+    BadInjectable { index: usize },
     /// An entry of `__patchable_function_entries` names no instruction of the module's text.
     #[error("The entry {entry} names no instruction of the text: {refusal}")]
     Callsite {

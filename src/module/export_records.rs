@@ -35,23 +35,23 @@ pub(super) fn read(
 
 /// The name and the address in a record; `None` where they are not inside the module.
 fn read_record(placed: &Placed<'_>, record: SegmentOffset) -> Result<Option<(String, u64)>, LoadError> {
-    let Some((name, bytes, address)) = locate(placed, record) else { return Ok(None) };
+    let Some([name, bytes, address]) = placed.longs(record) else { return Ok(None) };
+    if placed.locate(address, 1).is_none() {
+        return Ok(None);
+    }
+    Ok(name_at(placed, name, bytes)?.map(|name| (name, address)))
+}
+
+/// Copies a name out of a module; `None` where it is empty, not UTF-8, or not inside.
+pub(super) fn name_at(placed: &Placed<'_>, address: u64, bytes: u64) -> Result<Option<String>, LoadError> {
+    let Some(name) = placed.locate(address, bytes).filter(|_| bytes > 0) else { return Ok(None) };
     let mut text = Vec::new();
-    text.try_reserve_exact(bytes)?;
-    for offset in 0..bytes as u64 {
+    text.try_reserve_exact(bytes as usize)?;
+    for offset in 0..bytes {
         let Some(byte) = placed.read(SegmentOffset { offset: name.offset + offset, ..name }, 1) else {
             return Ok(None);
         };
         text.push(byte as u8);
     }
-    Ok(String::from_utf8(text).ok().map(|name| (name, address)))
-}
-
-/// Where a record's name is, its length in bytes, and the address that the record has.
-fn locate(placed: &Placed<'_>, record: SegmentOffset) -> Option<(SegmentOffset, usize, u64)> {
-    let field = |index: u64| placed.read(SegmentOffset { offset: record.offset + 8 * index, ..record }, 8);
-    let (name, bytes, address) = (field(0)?, field(1)?, field(2)?);
-    placed.locate(address, 1)?;
-    let start = placed.locate(name, bytes).filter(|_| bytes > 0)?;
-    Some((start, usize::try_from(bytes).ok()?, address))
+    Ok(String::from_utf8(text).ok())
 }

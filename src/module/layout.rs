@@ -29,17 +29,23 @@ pub(crate) struct SegmentLayout {
     pub(crate) bytes: [u64; Segment::ALL.len()],
     /// Where the COMMON symbols are, by their index in the symbol table, ascending.
     pub(crate) commons: Vec<(usize, SegmentOffset)>,
+    /// The sections that list what may be made to fail, by index.
+    pub(crate) injectables: Vec<usize>,
 }
 
 impl SegmentLayout {
     /// Gives sections and COMMON symbols their places.
     pub(crate) fn of_sections(object: &Object<'_>, page_bytes: u64) -> Result<Self, LoadError> {
-        let mut layout = Self { sections: Vec::new(), bytes: [0; 6], commons: Vec::new() };
+        let mut layout = Self { sections: Vec::new(), bytes: [0; 6], commons: Vec::new(), injectables: Vec::new() };
         layout.sections.try_reserve_exact(object.sections.len())?;
         for section in &object.sections {
             let segment = segment_of(section, page_bytes)?;
             let place = segment.map(|segment| layout.append(segment, section.alignment, section.bytes)).transpose()?;
             layout.sections.push(place);
+            if segment == Some(Segment::Rodata) && section.is_injectable_list() {
+                layout.injectables.try_reserve(1)?;
+                layout.injectables.push(section.index);
+            }
         }
         for (index, symbol) in object.symbols.iter().enumerate() {
             if symbol.place == SymbolPlace::Common {
@@ -94,7 +100,9 @@ fn segment_of(section: &Section<'_>, page_bytes: u64) -> Result<Option<Segment>,
     }
     let is_init = section.name.starts_with(".init.");
     // Written by relocation only, and that is done before permissions are set.
-    let is_relocated_constant = section.name.starts_with(".data.rel.ro") || section.name.is(export::SECTION);
+    let is_record = section.name.starts_with(".fentry.");
+    let is_list = is_record && (section.name.is(export::SECTION) || section.is_injectable_list());
+    let is_relocated_constant = section.name.starts_with(".data.rel.ro") || is_list;
     let is_constant = !section.is_writable() || is_relocated_constant;
     Ok(Some(match (section.is_text(), is_constant, is_init) {
         (true, true, false) => Segment::Text,

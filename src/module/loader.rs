@@ -3,6 +3,7 @@
 use super::error::{LoadError, StartError, UnloadError, owned};
 use super::export::Exports;
 use super::export_records;
+use super::injectable_records::{self, Listed};
 use super::kernel::Kernel;
 use super::layout::SegmentLayout;
 use super::link::Linking;
@@ -43,6 +44,7 @@ pub struct Module<'k> {
     callsites: Vec<u64>,
     stub_veneers: Option<TextRange>,
     unwind_table: Option<ModuleTable>,
+    injectables: Vec<Listed>,
 }
 
 impl Module<'_> {
@@ -90,6 +92,11 @@ impl Module<'_> {
     pub fn veneers(&self) -> TextRange {
         let text = self.range(Segment::Text);
         self.stub_veneers.map_or(TextRange::EMPTY, |first| TextRange::new(first.start, text.end))
+    }
+
+    /// What may be made to fail, for [`Injectable::of_module`](crate::inject::Injectable::of_module).
+    pub(crate) fn injectables(&self) -> &[Listed] {
+        &self.injectables
     }
 
     /// Returns the table by which an [`Unwinder`](crate::context::unwind::Unwinder) walks through the module's functions; none
@@ -189,6 +196,7 @@ impl<'k> Modules<'k> {
         let veneers = [Segment::Text, Segment::InitText].map(|segment| linking.stub_veneers(segment));
         let unwind_table = unwind::table_of(object, &linking, linking.text())?;
         let exports = export_records::read(object, &layout, &placed, |name| self.check_not_exported(name))?;
+        let injectables = injectable_records::read(object, &layout, &placed)?;
         placed.protect(machine, platform)?;
         platform.synchronize_cpus()?;
 
@@ -221,6 +229,7 @@ impl<'k> Modules<'k> {
             callsites,
             stub_veneers: veneers[0],
             unwind_table,
+            injectables,
         };
         Ok((module, init))
     }

@@ -20,7 +20,8 @@
 //! - branches of any length through veneers, which change X16 only; a GOT; Cortex-A53 erratum 843419;
 //! - symbols that the kernel or modules loaded before export; weak symbols that nobody defines;
 //! - an unwind table of the module's functions ([`Module::unwind_table`]), if `cargo fentry verify --unwind-in-place` has put one
-//!   into the object.
+//!   into the object;
+//! - a list of the module's functions that may be made to fail ([`Injectable::of_module`](crate::inject::Injectable::of_module)).
 //!
 //! # Does not support
 //! Thread-local storage, constructors and destructors (`.init_array`, `.ctors` and the like), indirect functions,
@@ -36,6 +37,7 @@ mod erratum;
 mod error;
 mod export;
 mod export_records;
+mod injectable_records;
 mod kernel;
 mod kinds;
 mod layout;

@@ -128,6 +128,15 @@ impl<'k> Placed<'k> {
         Some(u64::from_le_bytes(number))
     }
 
+    /// So many words of eight bytes, from `place` on.
+    pub(crate) fn longs<const COUNT: usize>(&self, place: SegmentOffset) -> Option<[u64; COUNT]> {
+        let mut longs = [0; COUNT];
+        for (index, long) in longs.iter_mut().enumerate() {
+            *long = self.read(SegmentOffset { offset: place.offset + 8 * index as u64, ..place }, 8)?;
+        }
+        Some(longs)
+    }
+
     /// Writes the low `bytes` bytes of a number.
     pub(crate) fn write_number(&mut self, place: SegmentOffset, bytes: u32, number: u64) -> Option<()> {
         let number = number.to_le_bytes();

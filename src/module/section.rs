@@ -187,6 +187,11 @@ impl Section<'_> {
         self.name.is("__patchable_function_entries")
     }
 
+    /// Whether it lists what may be made to fail.
+    pub(crate) fn is_injectable_list(&self) -> bool {
+        self.name.is(".fentry.injectable")
+    }
+
     /// Whether it is what the object has of its unwind table, which is read and not loaded.
     pub(crate) fn is_unwind_table(&self) -> bool {
         !self.has(elf::SHF_ALLOC) && self.name.is(".fentry.unwind")

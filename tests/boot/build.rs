@@ -1,7 +1,7 @@
 //! Links the kernels with the repository's linker script.
 
 /// The kernels that get an unwind table (xtask/src/kernels/linker.rs).
-const UNWOUND: [&str; 4] = ["cost_unwind", "crash", "modules", "unwind"];
+const UNWOUND: [&str; 5] = ["cost_unwind", "crash", "modules", "modules_patients", "unwind"];
 
 fn main() {
     println!("cargo::rerun-if-changed=../../linker.ld");

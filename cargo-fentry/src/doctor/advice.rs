@@ -55,6 +55,20 @@ pub(super) const RELINK: &str = "\
 link again with the object file that `cargo fentry symbols IMAGE -o symbols.o` makes from this very image; or link with
 --defsym=__fentry_symbols_room=64K, and `cargo fentry symbols --in-place IMAGE` fills that room";
 
+pub(super) fn unwind() -> String {
+    format!(
+        "for stack traces that say of each frame whether it is sure, keep a place for the unwind table\n\
+         {}\n\
+         and have `cargo fentry symbols --unwind` make it beside the names",
+        section(".fentry.unwind")
+    )
+}
+
+pub(super) const UNWIND: &str = "\
+link again with the object file that `cargo fentry symbols --unwind IMAGE -o tables.o` makes from this very image, by this
+version of fentry; or link with --defsym=__fentry_unwind_room=64K, and `cargo fentry symbols --in-place --unwind IMAGE` fills
+that room";
+
 pub(super) const RELOCATE: &str = "\
 initialise the engine only after the kernel has relocated itself, and keep .rela.dyn in the image;
 if the start-up code has no self-relocation, link without -pie and with -Crelocation-model=static";

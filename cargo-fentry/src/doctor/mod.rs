@@ -10,6 +10,7 @@ mod engine;
 mod loaded;
 mod report;
 mod section;
+mod unwind;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,8 @@ pub use section::{is_linux, linux, usual};
 /// Check whether the functions of an arm64 ELF kernel can be traced, and say what to change
 ///
 /// Reads the callsite section as the engine does at boot (relocations applied), decodes every entry, and checks what the
-/// linker script must provide. Exits with failure if there is a problem.
+/// linker script must provide, and that the unwind table says what following the functions gives. Exits with failure if there is
+/// a problem.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo fentry doctor path/to/kernel.elf\n  \
                         cargo fentry doctor debug/kernel --compare release/kernel\n  cargo fentry doctor --section __mcount_loc \
@@ -93,5 +95,6 @@ fn look_into(data: &[u8], kept: &Kept) -> Result<Examined> {
     }
     conventions::examine(&loaded, &decoded.accepted, &mut report);
     engine::examine(&loaded, &decoded.accepted, &mut report);
+    unwind::examine(data, &loaded, &mut report);
     Ok(Examined { report, traced: Traced::of(&loaded, &decoded) })
 }

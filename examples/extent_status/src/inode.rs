@@ -239,7 +239,8 @@ impl<M: NodeMemory, L: Locks> Inode<M, L> {
     /// # Errors
     /// What is broken.
     pub fn check(&self) -> Result<(), Broken> {
-        self.0.locked(|body| invariant::check(body, self.0.file_system.clusters, self.0.link.is_linked()))
+        let Shared { file_system, .. } = &*self.0;
+        self.0.locked(|body| invariant::check(body, file_system.clusters, file_system.has_listed(&self.0)))
     }
 
     /// Runs an operation under the lock until no step of it has failed.
@@ -256,7 +257,10 @@ impl<M: NodeMemory, L: Locks> Inode<M, L> {
 }
 
 /// The bug: whether the split has used its spare node is asked only now, of a node that the insertion may have freed.
+///
+/// A function of its own that goes on after its last call, for stack traces to name it.
 #[cfg(feature = "use-after-free")]
+#[inline(never)]
 fn free_if_unused<M: NodeMemory>(
     es1: Option<intrusive_collections::UnsafeRef<crate::node::ExtentNode>>,
     split: &mut Spare<'_, M>,
@@ -268,6 +272,7 @@ fn free_if_unused<M: NodeMemory>(
             unsafe { Owned::from_tree(es1, memory) }
         });
         drop(unused);
+        core::hint::black_box(());
     }
 }
 

@@ -169,6 +169,13 @@ impl<M: NodeMemory, L: Locks> FileSystem<M, L> {
         }
     }
 
+    /// Whether an inode is in the list. Its lock is held. Asked under the list's, since the shrinker takes an inode out and puts
+    /// it in again.
+    pub(crate) fn has_listed(&self, inode: &Shared<M, L>) -> bool {
+        let _list = self.list.lock();
+        inode.link.is_linked()
+    }
+
     /// Checks the list: each inode in it has something to take. Nothing else may use the file system meanwhile.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use core::cmp::Reverse;
 
 use thiserror::Error;
 
-use super::header::{BLOCK, Header};
+use super::header::Header;
+use super::index::{BLOCK, Block, MOST_PIECES};
 use super::row::{ROW_LEN, Row, Unknown, to_bytes};
 use super::table::MAX_ENTRIES;
 use super::unplaced::Unplaced;
@@ -35,7 +36,7 @@ pub enum UnwindEncodeError {
         /// The piece's start.
         start: u64,
     },
-    /// The text has 4 GiB or more, or more different rows than can be counted in 16 bits.
+    /// The text has 4 GiB or more, 2^24 pieces or more, or more different rows than can be counted in 16 bits.
     #[error("The text is too large for one unwind table")]
     TooLarge,
 }
@@ -53,9 +54,10 @@ pub fn encode(pieces: &[Piece], end: u64, address: u64) -> Result<Vec<u8>, Unwin
     let encoded = Encoded::of(&pieces)?;
     let header = Header { base: base.wrapping_sub(address), text_len, ..encoded.header };
     let mut table = header.to_bytes().to_vec();
-    for block in 0..header.blocks() {
+    for block in 0..=header.blocks() {
         let first = pieces.partition_point(|piece| piece.start - base < block * BLOCK);
-        table.extend(number(first)?.to_le_bytes());
+        let last = first.checked_sub(1).and_then(|last| pieces.get(last)).map(|last| (last.start - base) / BLOCK);
+        table.extend(Block::new(block, number(first)?, last).to_bytes());
     }
     table.extend(pieces.iter().map(|piece| ((piece.start - base) % BLOCK / 4) as u8));
     table.extend(encoded.rest);
@@ -141,7 +143,10 @@ impl Encoded {
         let header = Header {
             base: 0,
             text_len: 0,
-            pieces: number(places.len())?,
+            pieces: number(places.len())
+                .ok()
+                .filter(|pieces| *pieces < MOST_PIECES)
+                .ok_or(UnwindEncodeError::TooLarge)?,
             rows: number(rows.len())?,
             lists_len: number(lists_len)?,
             wide: number(wide_at)?,

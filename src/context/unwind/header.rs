@@ -2,12 +2,13 @@
 
 use thiserror::Error;
 
+use super::index::{BLOCK, ENTRY_LEN, MOST_PIECES};
 use super::row::ROW_LEN;
 
 /// The first four bytes of a table.
 const MAGIC: [u8; 4] = *b"funw";
 /// The form that this module reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const VERSION_AT: usize = 4;
 /// Where a table has its base, in eight bytes: how far the text is behind the table itself.
 pub const BASE_AT: usize = 8;
@@ -18,9 +19,6 @@ const LISTS_LEN_AT: usize = 28;
 const WIDE_AT: usize = 32;
 const WIDTH_AT: usize = 36;
 pub(super) const HEADER_LEN: usize = 40;
-/// The bytes of text that have one entry in the index of pieces: as many words as one byte can count.
-pub(super) const BLOCK: u64 = 4 << 8;
-
 /// What is wrong with an unwind table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -140,6 +138,7 @@ impl Header {
         };
         let can_be = |(at, found): (usize, u32)| match at {
             TEXT_LEN_AT => header.text_len.is_multiple_of(4) && (header.pieces == 0) == (header.text_len == 0),
+            PIECES_AT => found < MOST_PIECES,
             ROWS_AT => found <= 1 << 16,
             WIDE_AT => found <= header.lists_len && found.is_multiple_of(2),
             WIDTH_AT => matches!(found, 2 | 4),
@@ -151,7 +150,7 @@ impl Header {
         }
     }
 
-    /// How many entries the index of pieces has.
+    /// How many blocks the text has; the index of pieces has an entry more.
     pub(super) fn blocks(&self) -> u64 {
         u64::from(self.text_len).div_ceil(BLOCK)
     }
@@ -160,6 +159,6 @@ impl Header {
     pub(super) fn table_len(&self) -> u64 {
         let pieces = u64::from(self.pieces) * u64::from(1 + self.width);
         let rows = u64::from(self.rows) * ROW_LEN as u64;
-        HEADER_LEN as u64 + 4 * self.blocks() + pieces + rows + u64::from(self.lists_len)
+        HEADER_LEN as u64 + ENTRY_LEN as u64 * (self.blocks() + 1) + pieces + rows + u64::from(self.lists_len)
     }
 }

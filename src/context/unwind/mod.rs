@@ -29,15 +29,15 @@
 //! | bytes | what |
 //! |---|---|
 //! | 4 | the magic `funw` |
-//! | 4 | the version of this form, 1 |
+//! | 4 | the version of this form, 2 |
 //! | 8 | the base, which is the lowest address that it is about, less the table's own address |
 //! | 4 | how many bytes of text it is about, from the base on |
-//! | 4 | `n` |
+//! | 4 | `n`, less than 2^24 |
 //! | 4 | `s`, 65,536 at most |
 //! | 4 | `r` |
 //! | 4 | where the wide lists begin among the lists |
 //! | 4 | `w`, 2 or 4: the width of a list's place |
-//! | 4 `k` | for each block, the number of the first piece that starts in it or behind |
+//! | 4 `k` + 4 | for each block, and for what is behind the last one, in three bytes the number of the first piece that starts in it or behind, and in one how many blocks before it the piece before that one starts, 0 if there is none; 255 if more than 254, and then the entry 254 blocks before says how many more |
 //! | `n` | where each piece starts, in words from its block's start, ascending; it ends where the next one starts |
 //! | `w n` | the place of each piece's list, in units of two bytes |
 //! | 10 `s` | the rows |
@@ -53,6 +53,7 @@
 #[cfg(any(test, feature = "fakes", feature = "module"))]
 mod encode;
 mod header;
+mod index;
 mod own;
 mod records;
 mod row;

@@ -11,7 +11,7 @@
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::BTI_C;
-use crate::insn::{DataRegister, Effects, Flow, Insn, MemoryUse, Place, Reg, RegOrSp};
+use crate::insn::{Branch, DataRegister, Effects, Flow, Insn, MemoryUse, Place, Reg, RegOrSp};
 use arrayvec::ArrayVec;
 
 /// How many branches forwards can be under way at once.
@@ -32,7 +32,7 @@ pub(super) enum Held {
     Cfa(i32),
     /// The caller's x29.
     CallerFp,
-    /// Where the function goes on.
+    /// Where the function goes on; of a probe, what x30 held.
     Resume,
     /// Where the function returns.
     Return,
@@ -55,6 +55,8 @@ pub(super) enum Contract {
     Entry,
     /// By a function's return: where it really returns is on the shadow stack.
     Exit,
+    /// From any instruction that has a [probe](crate::kprobe), to go on there, with x29 and x30 as they were.
+    Probe(TextAddr),
 }
 
 /// What is where before an instruction of a stub.
@@ -76,6 +78,7 @@ impl StubState {
         let registers = match contract {
             Contract::Entry => [Held::Return, Held::Other, Held::CallerFp, Held::Resume, Held::Cfa(0)],
             Contract::Exit => [Held::Other, Held::Other, Held::CallerFp, Held::Other, Held::Cfa(0)],
+            Contract::Probe(_) => [Held::Other, Held::Other, Held::CallerFp, Held::Resume, Held::Cfa(0)],
         };
         Self { contract, registers, slots: [(0, Held::Other); MAX_SLOTS] }
     }
@@ -281,6 +284,9 @@ impl OwnText {
             if word(start) == BTI_C {
                 return follow(start, pc, |at| (at == start).then_some(Contract::Entry), word);
             }
+            if let Some(probed) = probed_at(start, &word) {
+                return probe_state(start, probed, pc, word);
+            }
             start = start.offset(-(ALIGN as i64));
         }
         None
@@ -307,6 +313,38 @@ impl OwnText {
         }
         follow(trampoline.start, pc, |at| (at == trampoline.start).then_some(Contract::Entry), word)
     }
+}
+
+/// The probed instruction whose code begins here, if it does: the instruction and BRK, the instruction and B behind where it
+/// was, and then a detour.
+fn probed_at(start: TextAddr, word: impl Fn(TextAddr) -> u32) -> Option<TextAddr> {
+    let [first, after, second, back] = [0, 4, 8, 12].map(|bytes| word(start.offset(bytes)));
+    let Insn::Branch(Branch::B { offset }) = Insn::decode(back) else { return None };
+    let is_after = after & PROBE_BRK_MASK == PROBE_BRK;
+    (is_after && first == second).then(|| TextAddr::new(offset.target(start.offset(12).get())).offset(-4))
+}
+
+/// BRK with a comment of 0x7000 to 0x7fff.
+const PROBE_BRK: u32 = 0xd420_0000 | 0x7000 << 5;
+const PROBE_BRK_MASK: u32 = 0xffe0_001f | 0xf000 << 5;
+
+/// What is where before the instruction at `pc` of a probe's code.
+fn probe_state(start: TextAddr, probed: TextAddr, pc: TextAddr, word: impl Fn(TextAddr) -> u32) -> Option<StubState> {
+    let behind = Contract::Probe(probed.offset(4));
+    let detour = start.offset(16);
+    if pc < detour {
+        let is_behind = pc.get() & 4 != 0;
+        return Some(StubState::at_start(if is_behind { behind } else { Contract::Probe(probed) }));
+    }
+    // The instruction has changed whatever it changes, when B is next.
+    let goes_back = |at: TextAddr| match Insn::decode(word(at)) {
+        Insn::Branch(Branch::B { offset }) => offset.target(at.get()) == probed.offset(4).get(),
+        _ => false,
+    };
+    if goes_back(pc) {
+        return Some(StubState::at_start(behind));
+    }
+    follow(detour, pc, |at| (at == detour).then_some(Contract::Probe(probed)), word)
 }
 
 /// Follows the words from `start` to `pc`.

@@ -47,10 +47,10 @@ pub enum FpHolds {
     Callers,
     /// The address so many bytes below the CFA: that of the frame record, once it is there.
     Frame(u32),
-    /// Zero, and nobody has called: a CPU's or a task's first code (AAPCS64 6.4.6). The rest of the row has no meaning.
-    End,
     /// Something else.
     Other,
+    /// Zero, and nobody has called: a CPU's or a task's first code (AAPCS64 6.4.6). The rest of the row has no meaning.
+    End,
 }
 
 /// Where a return address is.

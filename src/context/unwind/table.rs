@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-use super::header::{BLOCK, HEADER_LEN, Header, UnwindTableError};
+use super::header::{HEADER_LEN, Header, UnwindTableError};
+use super::index::{BLOCK, Back, Block, ENTRY_LEN, FAR};
 use super::row::{ROW_LEN, Row, Unknown, from_bytes, of_checked};
 use crate::address::{TextAddr, TextRange};
 
@@ -13,15 +14,16 @@ pub(super) const MAX_ENTRIES: usize = 255;
 /// An unwind table that was checked.
 ///
 /// # Invariants
-/// - The index has an element for each block of the text, and they ascend from 0 to the number of pieces at most.
+/// - The index has an element for each block of the text, and one for what is behind. They ascend from 0 to the number of
+///   pieces, and each says where the piece before its first one starts.
 /// - The pieces ascend from the text's start on, and lie within it.
 /// - The places of lists have an element for each piece. Each list lies within the lists, its entries ascend within the piece,
 ///   and the row of each is there.
 /// - Each row means something.
 #[derive(Clone, Copy)]
 pub struct UnwindTable<'a> {
-    /// Of each block of text, the first piece that starts in it or behind.
-    index: &'a [[u8; 4]],
+    /// A [`Block`] for each block of text, and for what is behind.
+    index: &'a [[u8; ENTRY_LEN]],
     /// Where each piece starts, in words behind its block's start.
     starts: &'a [u8],
     places: Places<'a>,
@@ -61,20 +63,18 @@ enum List<'a> {
 }
 
 impl<'a> List<'a> {
-    /// The list at this place, and how many entries it has.
+    /// The list at this place.
+    #[inline(always)]
     fn at(lists: &'a [u8], wide: usize, place: usize) -> Option<Self> {
-        let (count, bytes) = match lists.get(place..)? {
-            bytes @ [low, high, ..] if place >= wide => (usize::from(u16::from_le_bytes([*low, *high])), bytes),
-            bytes @ [count, ..] => (usize::from(*count), bytes),
-            [] => return None,
-        };
-        let list = if place >= wide {
-            Self::Wide(bytes.as_chunks().0.get(..count)?)
-        } else {
-            // A narrow list does not reach into the wide ones.
-            Self::Narrow(bytes.get(..wide - place)?.as_chunks().0.get(..count)?)
-        };
-        (1..=MAX_ENTRIES).contains(&count).then_some(list)
+        let bytes = lists.get(place..)?;
+        if place < wide {
+            let entries = bytes.as_chunks().0;
+            let [count, _] = *entries.first()?;
+            return entries.get(..usize::from(count)).map(Self::Narrow);
+        }
+        let entries = bytes.as_chunks().0;
+        let [low, high, _, _] = *entries.first()?;
+        entries.get(..usize::from(u16::from_le_bytes([low, high]))).map(Self::Wide)
     }
 
     fn len(&self) -> usize {
@@ -100,15 +100,38 @@ impl<'a> List<'a> {
     }
 
     /// The row that holds so many words behind the piece's start.
+    #[inline(always)]
     fn row(&self, words: u32) -> Option<usize> {
-        let after_first = match self {
-            Self::Narrow(entries) => entries.get(1..)?.partition_point(|[at, _]| u32::from(*at) <= words),
-            Self::Wide(entries) => entries
-                .get(1..)?
-                .partition_point(|[low, high, ..]| u32::from(u16::from_le_bytes([*low, *high])) <= words),
-        };
-        Some(self.entry(after_first)?.1)
+        Some(match self {
+            Self::Narrow(entries) => {
+                let (_, [_, row]) = last(entries, |[at, _]| u32::from(*at) <= words)?;
+                usize::from(*row)
+            }
+            Self::Wide(entries) => {
+                let is_before = |[low, high, ..]: &[u8; 4]| u32::from(u16::from_le_bytes([*low, *high])) <= words;
+                let (_, [.., row, row1]) = last(entries, is_before)?;
+                usize::from(u16::from_le_bytes([*row, *row1]))
+            }
+        })
     }
+}
+
+/// The last entry for which this holds, and its number. For the first one it does, whatever it has; they are in order.
+// Not core's own search, which is called where it is wanted more than once, and looks at the first one too.
+#[inline(always)]
+fn last<T>(mut entries: &[T], holds: impl Fn(&T) -> bool) -> Option<(usize, &T)> {
+    let mut index = 0;
+    while entries.len() > 1 {
+        let half = entries.len() / 2;
+        let (low, high) = entries.split_at(half);
+        if entries.get(half).is_some_and(&holds) {
+            index += half;
+            entries = high;
+        } else {
+            entries = entries.get(..high.len()).unwrap_or(low);
+        }
+    }
+    entries.first().map(|entry| (index, entry))
 }
 
 impl<'a> UnwindTable<'a> {
@@ -192,7 +215,7 @@ impl<'a> UnwindTable<'a> {
 
     fn of_arrays(header: Header, arrays: &'a [u8], address: u64) -> Option<Self> {
         let Header { base, text_len, pieces, rows, lists_len, wide, width } = header;
-        let (index, rest) = arrays.split_at_checked(4 * header.blocks() as usize)?;
+        let (index, rest) = arrays.split_at_checked(ENTRY_LEN * (header.blocks() as usize + 1))?;
         let (starts, rest) = rest.split_at_checked(pieces as usize)?;
         let (places, rest) = rest.split_at_checked(width as usize * pieces as usize)?;
         let (rows, lists) = rest.split_at_checked(ROW_LEN * rows as usize)?;
@@ -216,13 +239,15 @@ impl<'a> UnwindTable<'a> {
         if let Some(index) = self.rows.iter().position(|row| from_bytes(*row).is_none()) {
             return Err(UnwindTableError::Row { index: index as u32 });
         }
+        // The last piece, and where it starts.
         let mut before = None;
-        let ends = (0..self.index.len()).map(|block| self.pieces_before(block + 1));
-        for (block, end) in ends.enumerate() {
-            let first = self.pieces_before(block);
-            if end < first || end > self.starts.len() || (block == 0 && first != 0) {
+        for (block, entry) in self.index.iter().enumerate() {
+            let first = before.map_or(0, |(piece, _)| piece + 1);
+            let last = before.map(|(_, start)| u64::from(start) / BLOCK);
+            if Block::of(*entry) != Block::new(block as u64, first as u32, last) {
                 return Err(UnwindTableError::Index { block: block as u32 });
             }
+            let end = self.index.get(block + 1).map_or(first, |next| Block::of(*next).first as usize);
             for piece in first..end {
                 let error = Err(UnwindTableError::Piece { index: piece as u32 });
                 let Some(start) = self.start_in(block, piece).filter(|start| *start < self.text_len) else {
@@ -237,15 +262,13 @@ impl<'a> UnwindTable<'a> {
                 before = Some((piece, start));
             }
         }
+        if before.map_or(0, |(piece, _)| piece + 1) != self.starts.len() {
+            return Err(UnwindTableError::Index { block: self.index.len().saturating_sub(1) as u32 });
+        }
         match before {
             Some((piece, before)) => self.check_list(piece, self.text_len - before),
             None => Ok(()),
         }
-    }
-
-    /// How many pieces start before a block of the text.
-    fn pieces_before(&self, block: usize) -> usize {
-        self.index.get(block).map_or(self.starts.len(), |first| u32::from_le_bytes(*first) as usize)
     }
 
     /// Where a piece of this block starts, in bytes from the text's start.
@@ -256,16 +279,22 @@ impl<'a> UnwindTable<'a> {
 
     /// Checks the list of a piece of so many bytes.
     fn check_list(&self, piece: usize, bytes: u32) -> Result<(), UnwindTableError> {
-        let is_right = |list: List<'_>| {
+        let is_right = |place: usize, list: List<'_>| {
+            // A narrow list does not reach into the wide ones.
+            let is_inside = matches!(list, List::Wide(_)) || place + 2 * list.len() <= self.wide;
             let mut before = None;
-            (0..list.len()).all(|entry| {
+            let ascends = (0..list.len()).all(|entry| {
                 let Some((at, row)) = list.entry(entry) else { return false };
                 let ascends = before.replace(at).is_none_or(|before| before < at);
                 ascends && at < bytes.div_ceil(4) && row < self.rows.len()
-            })
+            });
+            is_inside && ascends && (1..=MAX_ENTRIES).contains(&list.len())
         };
-        let list = self.places.get(piece).and_then(|place| List::at(self.lists, self.wide, place));
-        list.filter(|list| is_right(*list)).map(drop).ok_or(UnwindTableError::List { index: piece as u32 })
+        let list = self.places.get(piece).and_then(|place| Some((place, List::at(self.lists, self.wide, place)?)));
+        match list {
+            Some((place, list)) if is_right(place, list) => Ok(()),
+            _ => Err(UnwindTableError::List { index: piece as u32 }),
+        }
     }
 
     /// The text that the table is about, where it runs now.
@@ -280,33 +309,62 @@ impl<'a> UnwindTable<'a> {
     /// # Errors
     /// Why nothing is known there.
     pub fn row(&self, pc: TextAddr) -> Result<Row, Unknown> {
-        match self.find(pc) {
+        match self.find_inlined(pc) {
             Some(row) => of_checked(*row),
             None => Err(Unknown::NoText),
         }
     }
 
-    /// The piece of text that has `pc`, where in the text it starts, and where `pc` is.
+    /// Where in the text `pc` is, in bytes from its start.
+    fn offset_of(&self, pc: TextAddr) -> Option<u32> {
+        u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)
+    }
+
+    /// The piece of text that has this place, and how many words behind the piece's start that is.
     #[inline(always)]
-    fn locate(&self, pc: TextAddr) -> Option<(usize, u32, u32)> {
-        let offset = u32::try_from(pc.get().wrapping_sub(self.base)).ok().filter(|offset| *offset < self.text_len)?;
-        let (block, words) = ((u64::from(offset) / BLOCK) as usize, u64::from(offset) % BLOCK / 4);
-        let first = self.pieces_before(block);
-        let in_block = self.starts.get(first..self.pieces_before(block + 1))?;
-        let after = first + in_block.partition_point(|start| u64::from(*start) <= words);
-        let piece = after.checked_sub(1)?;
-        // Or else it reaches in from before. Few functions reach over more than two blocks.
-        let block = match block.checked_sub(1) {
-            _ if after > first => block,
-            Some(before) if self.pieces_before(before) <= piece => before,
-            _ => self.block_of(piece)?,
-        };
-        Some((piece, self.start_in(block, piece)?, offset))
+    fn locate(&self, offset: u32) -> Option<(usize, u32)> {
+        let (block, words) = ((offset / BLOCK as u32) as usize, offset % BLOCK as u32 / 4);
+        let &[entry, [next, next1, ..]] = self.index.get(block..)?.first_chunk()?;
+        let first = Block::of(entry).first;
+        // No more pieces start in a block than it has words, so the lower bytes tell how many.
+        let count = u16::from_le_bytes([next, next1]).wrapping_sub(first as u16);
+        let first = first as usize;
+        let starts = self.starts.get(first..first + usize::from(count))?;
+        match starts.first() {
+            Some(start) if u32::from(*start) <= words => {
+                let (index, start) = last(starts, |start| u32::from(*start) <= words)?;
+                Some((first + index, words.wrapping_sub(u32::from(*start))))
+            }
+            _ => self.reaching_in(block, words),
+        }
+    }
+
+    /// The piece that reaches in from the blocks before this one, and so many words of the block more.
+    #[inline(always)]
+    fn reaching_in(&self, mut block: usize, mut words: u32) -> Option<(usize, u32)> {
+        const WORDS: u32 = BLOCK as u32 / 4;
+        let mut entry = Block::of(*self.index.get(block)?);
+        let piece = (entry.first as usize).checked_sub(1)?;
+        let start = u32::from(*self.starts.get(piece)?);
+        loop {
+            match entry.back {
+                Back::Near(blocks) => {
+                    return Some((piece, words.wrapping_add(WORDS * u32::from(blocks)).wrapping_sub(start)));
+                }
+                Back::Far => {
+                    block = block.checked_sub(FAR.into())?;
+                    words = words.wrapping_add(WORDS * u32::from(FAR));
+                    entry = Block::of(*self.index.get(block)?);
+                }
+            }
+        }
     }
 
     /// The function, the part of one, or the gap that has `pc`.
     pub(super) fn piece(&self, pc: TextAddr) -> Option<TextRange> {
-        let (piece, start, _) = self.locate(pc)?;
+        let offset = self.offset_of(pc)?;
+        let (piece, words) = self.locate(offset)?;
+        let start = (offset & !3).checked_sub(words.checked_mul(4)?)?;
         let end = self.block_of(piece + 1).and_then(|block| self.start_in(block, piece + 1)).unwrap_or(self.text_len);
         let at = |offset: u32| TextAddr::new(self.base).offset(offset.into());
         Some(TextRange::new(at(start), at(end)))
@@ -315,14 +373,19 @@ impl<'a> UnwindTable<'a> {
     /// The bytes of the row for a place, which are one: not the row itself, which is larger, and is copied slowly where nothing is
     /// loaded that isn't aligned.
     pub(super) fn find(&self, pc: TextAddr) -> Option<&'a [u8; ROW_LEN]> {
-        let (piece, start, offset) = self.locate(pc)?;
+        self.find_inlined(pc)
+    }
+
+    #[inline(always)]
+    fn find_inlined(&self, pc: TextAddr) -> Option<&'a [u8; ROW_LEN]> {
+        let (piece, words) = self.locate(self.offset_of(pc)?)?;
         let list = List::at(self.lists, self.wide, self.places.get(piece)?)?;
-        self.rows.get(list.row((offset - start) / 4)?)
+        self.rows.get(list.row(words)?)
     }
 
     /// The block that a piece starts in: the last one that has no more pieces before it.
     fn block_of(&self, piece: usize) -> Option<usize> {
-        self.index.partition_point(|first| u32::from_le_bytes(*first) as usize <= piece).checked_sub(1)
+        self.index.partition_point(|entry| Block::of(*entry).first as usize <= piece).checked_sub(1)
     }
 
     /// How many pieces of text it has: functions, their parts, and gaps.

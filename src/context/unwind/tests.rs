@@ -108,6 +108,36 @@ fn a_piece_reaches_over_whole_blocks() {
 }
 
 #[test]
+fn a_piece_is_found_from_each_block_however_long_it_is() {
+    let size = |size| Ok(row(Cfa::Sp(size), FpHolds::Other, None, ReturnAddress::Lr));
+    // From one block behind its own, to some more than three entries of the index say.
+    let all = [255, 1, 2, 253, 254, 256, 508, 509, 510, 800];
+    for blocks in all.into_iter().take(if cfg!(miri) { 1 } else { all.len() }) {
+        let words = 256 * blocks + 3;
+        let piece =
+            |start, rows: &[u32]| Piece { start, rows: rows.iter().map(|at| (*at, size(16 * (at + 1)))).collect() };
+        let pieces = [piece(BASE, &[0]), piece(BASE + 4 * 5, &[0, 1]), piece(BASE + 4 * words, &[0])];
+        let bytes = encode(&pieces, BASE + 4 * (words + 1), 0).unwrap();
+        let table = UnwindTable::parse(&bytes).unwrap();
+        assert_eq!(table.row(TextAddr::new(BASE + 4 * 5)), size(16));
+        assert!(
+            (6..words)
+                .step_by(if cfg!(miri) { 5_003 } else { 64 })
+                .all(|word| table.row(TextAddr::new(BASE + 4 * word)) == size(32)),
+            "{blocks}"
+        );
+        assert_eq!(table.row(TextAddr::new(BASE + 4 * words)), size(16));
+        // What is said of each block is checked.
+        for block in (0..blocks as usize + 2).step_by(if cfg!(miri) { 64 } else { 1 }) {
+            let mut damaged = bytes.clone();
+            damaged[HEADER + 4 * block + 3] ^= 1;
+            let error = UnwindTableError::Index { block: block as u32 };
+            assert_eq!(UnwindTable::parse(&damaged).unwrap_err(), error, "{blocks}");
+        }
+    }
+}
+
+#[test]
 fn what_is_too_large_for_a_row_is_unknown() {
     let large = row(Cfa::Sp(8 * 65_536), FpHolds::Other, None, ReturnAddress::Lr);
     let odd = row(Cfa::Sp(20), FpHolds::Other, None, ReturnAddress::Lr);
@@ -150,12 +180,16 @@ fn each_part_of_a_damaged_table_is_named() {
         UnwindTable::parse(&damaged).unwrap_err()
     };
     let pieces = bytes[20] as usize;
-    let (starts, rows, rows_at) = (HEADER + 4, bytes[24] as usize, HEADER + 4 + 3 * pieces);
+    let (starts, rows, rows_at) = (HEADER + 8, bytes[24] as usize, HEADER + 8 + 3 * pieces);
     assert!(matches!(damaged(0, b'F'), UnwindTableError::Magic { .. }));
     assert_eq!(damaged(4, 9), UnwindTableError::Version { found: 9 });
     assert_eq!(damaged(36, 3), UnwindTableError::Header { at: 36, found: 3 });
     assert!(matches!(damaged(20, 3), UnwindTableError::Length { .. }));
     assert_eq!(damaged(HEADER, 1), UnwindTableError::Index { block: 0 });
+    assert_eq!(damaged(HEADER + 3, 1), UnwindTableError::Index { block: 0 });
+    assert_eq!(damaged(HEADER + 4, pieces as u8 - 1), UnwindTableError::Index { block: 1 });
+    assert_eq!(damaged(HEADER + 4, pieces as u8 + 1), UnwindTableError::Piece { index: pieces as u32 });
+    assert_eq!(damaged(HEADER + 7, 0), UnwindTableError::Index { block: 1 });
     assert_eq!(damaged(starts, 1), UnwindTableError::Piece { index: 0 });
     assert_eq!(damaged(starts + 1, 0), UnwindTableError::Piece { index: 1 });
     assert_eq!(damaged(starts + 5, 0xff), UnwindTableError::Piece { index: 5 });

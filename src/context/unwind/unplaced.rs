@@ -8,7 +8,7 @@
 //! | 4 | the magic `funm` |
 //! | 4 | the version of this form, 1 |
 //! | 4 | `m`, the number of sections |
-//! | 4 | `n`, that of pieces of text |
+//! | 4 | `n`, that of pieces of text, less than 2^24 |
 //! | 4 | `s`, that of different rows |
 //! | 4 | `r`, the length of the lists |
 //! | 4 | where the wide lists begin among the lists |
@@ -23,13 +23,15 @@ use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use thiserror::Error;
 
-use super::header::{BLOCK, Header, UnwindTableError};
+use super::header::{Header, UnwindTableError};
+use super::index::{BLOCK, Block, MOST_PIECES};
 use super::row::ROW_LEN;
 use super::table::UnwindTable;
 
 /// The first four bytes.
 const MAGIC: [u8; 4] = *b"funm";
 const VERSION: u32 = 1;
+const PIECES_AT: usize = 12;
 const HEADER_LEN: usize = 32;
 /// The bytes of a section's entry.
 const SECTION_LEN: usize = 16;
@@ -100,6 +102,9 @@ impl<'a> Unplaced<'a> {
         if version != VERSION {
             return Err(UnwindTableError::Version { found: version });
         }
+        if pieces >= MOST_PIECES {
+            return Err(UnwindTableError::Header { at: PIECES_AT, found: pieces });
+        }
         if !matches!(width, 2 | 4) {
             return Err(UnwindTableError::Header { at: HEADER_LEN - 4, found: width });
         }
@@ -150,14 +155,15 @@ impl<'a> Unplaced<'a> {
         let mut table = Vec::new();
         table.try_reserve_exact(usize::try_from(header.table_len()).map_err(|_| UnplacedError::Heap)?)?;
         table.extend(header.to_bytes());
-        let mut blocks = 0;
+        let (mut blocks, mut last) = (0, None);
         for (piece, offset) in (0_u32..).zip(offsets()) {
             while blocks <= offset / BLOCK {
-                table.extend(piece.to_le_bytes());
+                table.extend(Block::new(blocks, piece, last).to_bytes());
                 blocks += 1;
             }
+            last = Some(offset / BLOCK);
         }
-        (blocks..header.blocks()).for_each(|_| table.extend(header.pieces.to_le_bytes()));
+        (blocks..=header.blocks()).for_each(|block| table.extend(Block::new(block, header.pieces, last).to_bytes()));
         table.extend(offsets().map(|offset| (offset % BLOCK / 4) as u8));
         table.extend(self.rest);
         UnwindTable::parse(&table)?;

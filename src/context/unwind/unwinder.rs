@@ -413,18 +413,21 @@ impl<'a> Unwinder<'a> {
         }
         let value = |held: Held| self.held(&state, held, at, cfa);
         let fp = value(Held::CallerFp)?.ok_or(unknown(Unknown::NoCfa))?;
+        if let Contract::Probe(probed) = state.contract {
+            // Nor is this in a stub.
+            let lr = value(Held::Resume)?.ok_or(unknown(Unknown::NoReturnAddress))?;
+            return Ok(Some(Position::resumed(probed.get(), cfa, fp, lr)));
+        }
         let returns = value(Held::Return)?.map(strip).filter(|address| *address != 0);
         let returns = returns.or_else(|| self.hooked.as_ref()?.of_sp(cfa));
         let returns = returns.ok_or(Doubt::NotHooked { sp: cfa })?;
-        match state.contract {
-            Contract::Exit => self.caller(returns, cfa, fp, FoundBy::Hook),
-            Contract::Entry => {
-                // Never in a stub, so that each step but one ascends.
-                let resume = value(Held::Resume)?.filter(|resume| !self.own.contains(TextAddr::new(*resume)));
-                let resume = resume.ok_or(unknown(Unknown::NoReturnAddress))?;
-                Ok(Some(Position::resumed(resume, cfa, fp, returns)))
-            }
+        if state.contract == Contract::Exit {
+            return self.caller(returns, cfa, fp, FoundBy::Hook);
         }
+        // Never in a stub, so that each step but one ascends.
+        let resume = value(Held::Resume)?.filter(|resume| !self.own.contains(TextAddr::new(*resume)));
+        let resume = resume.ok_or(unknown(Unknown::NoReturnAddress))?;
+        Ok(Some(Position::resumed(resume, cfa, fp, returns)))
     }
 
     /// Off a veneer, which changes nothing but X16: as if its target had just been called.

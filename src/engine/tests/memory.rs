@@ -219,8 +219,7 @@ fn a_thousand_ops_have_a_hundred_thousand_callsites() {
     let mut callbacks = Vec::new();
     engine.for_each_callsite(|status| callbacks.push(status.ops().count()));
     assert_eq!((callbacks[0], &callbacks[1..1000], callbacks[1000]), (1, &[2; 999][..], 1));
-    let mut all = Vec::new();
-    engine.for_each_ops(|status| all.push(status.ops));
+    let all = engine.all_ops();
     // Without the first one, each of the others would have a set of its own besides those from before.
     assert_eq!(engine.unregister(all[0]), Err(RegisterError::TooManySets { needed: SETS + 999 }));
     for ops in all.into_iter().rev() {

@@ -6,6 +6,7 @@ mod exports;
 mod fixture;
 mod forms;
 mod heap;
+mod injectables;
 mod loading;
 mod out_of_memory;
 mod relocations;

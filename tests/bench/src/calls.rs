@@ -101,7 +101,7 @@ fn with(together: &[&'static Ops], number: usize, disabled: u32) -> u32 {
 
 /// What a call that is not made to fail costs: while nothing is, and while calls are counted.
 fn injections(disabled: u32) -> [u32; 2] {
-    static SITE: Once<Injectable> = Once::new();
+    static SITE: Once<Injectable<'static>> = Once::new();
     fn instead() {}
     let site = SITE.call_once(|| {
         // SAFETY: 1. All functions that the bench calls are of this type. 2. None does anything.

@@ -1,4 +1,4 @@
-//! What the linker is given: fentry's fragment, the kernel's own script, and the names of the functions.
+//! What the linker is given: fentry's fragment, the kernel's own script, and the names of the functions with the unwind table.
 
 use std::path::Path;
 
@@ -7,11 +7,12 @@ fn main() {
     let link = |argument: &str| println!("cargo::rustc-link-arg-bins={argument}");
     let names = format!("{here}/symbols.o");
     if std::env::var_os("CARGO_FEATURE_IN_PLACE").is_some() {
-        // Room for the names, which `cargo fentry symbols --in-place` fills. Before the fragment.
+        // Room for the names and the unwind table, which `cargo fentry symbols --in-place --unwind` fills. Before the fragment.
         link("--defsym=__fentry_symbols_room=64K");
+        link("--defsym=__fentry_unwind_room=64K");
     } else {
-        // The names, which `cargo fentry symbols -o symbols.o` makes of what was linked. Always an argument, and empty at
-        // first: an empty file is an empty linker script.
+        // The two tables, which `cargo fentry symbols --unwind -o symbols.o` makes of what was linked. Always an argument, and
+        // empty at first: an empty file is an empty linker script.
         if !Path::new(&names).exists() {
             std::fs::write(&names, "").expect("the kernel's directory can be written to");
         }

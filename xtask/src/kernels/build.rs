@@ -58,7 +58,7 @@ pub(crate) fn images_with(
         // Always the same, since another one would have cargo build again.
         cargo.env(modules::DIR_VARIABLE, modules::dir(workspace, variant)?);
         if of_one_package.iter().any(|kernel| kernel.settings.modules) {
-            left_out = modules::build(workspace, source, variant)
+            left_out = modules::build(workspace, source, variant, of_one_package)
                 .with_context(|| format!("cannot build the modules for {variant}"))?;
         }
         built.extend(run(&mut cargo, step).with_context(|| format!("cannot build the kernels for {variant}"))?);

@@ -1,6 +1,6 @@
 //! The modules that boot tests load: relocatable objects, made with a variant's flags.
 //!
-//! The ones in Rust are static libraries, `core` within them, that rust-lld makes into one object each (`-r`). The one in
+//! The ones in Rust are static libraries, `core` and `alloc` within them, that rust-lld makes into one object each (`-r`). The one in
 //! C is compiled by every compiler that is installed.
 
 use std::io::Write;
@@ -13,7 +13,7 @@ use cargo_metadata::Message;
 
 use crate::kernels::toolchain::{RustSource, kernel_cargo, sysroot, toml_string};
 use crate::kernels::variant::{Hardening, Nops, SOFT_FLOAT, Variant};
-use crate::kernels::workspace::Workspace;
+use crate::kernels::workspace::{Kernel, Module, Workspace};
 
 /// The variable that tells the kernels' side of the modules where they are.
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
@@ -77,16 +77,30 @@ pub(crate) const C_COMPILERS: [CCompiler; 2] = [
 /// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
 const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
 
-/// Builds the modules of a variant into [`dir`]; those that this machine has no compiler for, each with the reason.
-pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Variant) -> Result<Vec<String>> {
+/// Builds the modules that these kernels of a variant load into [`dir`]; those that this machine has no compiler for, each with
+/// the reason.
+pub(crate) fn build(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    kernels: &[Kernel],
+) -> Result<Vec<String>> {
     let (work, dir) = (work_dir(workspace, variant), dir(workspace, variant)?);
-    for archive in build_archives(workspace, source, variant, &work)? {
-        let name = archive.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let name = name.strip_prefix("lib").unwrap_or(name);
-        let made = work.join(name).with_extension("o");
-        link_relocatable(workspace, &archive, &made)?;
-        give_table(name, &made)?;
-        replace(&made, &dir.join(name).with_extension("o"))?;
+    let is_meant = |module: &&Module| module.is_for(kernels);
+    let packages: Vec<&str> = workspace.modules.iter().filter(is_meant).map(|module| module.package.as_str()).collect();
+    for archive in build_archives(workspace, source, variant, &work, &packages, &[])? {
+        let name = name_of(&archive);
+        let module = workspace.modules.iter().find(|module| module.package == name);
+        let has_table = module.is_some_and(|module| module.settings.unwind_table);
+        link(workspace, &archive, &work, &dir.join(name), has_table)?;
+    }
+    // Apart, since what one package asks of a dependency is every package's in one build.
+    for Module { package, settings } in workspace.modules.iter().filter(is_meant) {
+        for (name, features) in &settings.also {
+            for archive in build_archives(workspace, source, variant, &work, &[package], features)? {
+                link(workspace, &archive, &work, &dir.join(name), settings.unwind_table)?;
+            }
+        }
     }
     let mut left_out = Vec::new();
     for compiler in &C_COMPILERS {
@@ -96,7 +110,7 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
             let made = work.join(&name).with_extension("o");
             let why = match compile_c(workspace, variant, compiler, [nops, model], &made) {
                 Ok(()) => {
-                    give_table(&name, &made)?;
+                    ModuleTable::add(&made)?;
                     replace(&made, &kept)?;
                     continue;
                 }
@@ -116,19 +130,30 @@ pub(crate) fn build(workspace: &Workspace, source: &RustSource, variant: &Varian
     Ok(left_out)
 }
 
-/// The static libraries of the modules in Rust.
-fn build_archives(workspace: &Workspace, source: &RustSource, variant: &Variant, work: &Path) -> Result<Vec<PathBuf>> {
+/// The static libraries of modules in Rust.
+fn build_archives(
+    workspace: &Workspace,
+    source: &RustSource,
+    variant: &Variant,
+    work: &Path,
+    packages: &[&str],
+    features: &[String],
+) -> Result<Vec<PathBuf>> {
     let mut cargo = kernel_cargo(workspace, source);
-    cargo.args(["build", "--locked", "--release", "-Zbuild-std=core", "--message-format=json-render-diagnostics"]);
+    cargo.args(["build", "--locked", "--release", "-Zbuild-std=core,alloc"]);
+    cargo.arg("--message-format=json-render-diagnostics");
     cargo.args(["--target", variant.target]).arg("--target-dir").arg(work.join("cargo"));
     let mut flags: Vec<String> = variant.rustflags().into_iter().map(toml_string).collect();
     // What others export may be more than ADRP's 4 GiB away: its address comes from the GOT.
     flags.push(toml_string("-Crelocation-model=pic"));
     cargo.args(["--config", &format!("target.{}.rustflags=[{}]", variant.target, flags.join(","))]);
-    // Only what is used of core, in the same object.
+    // Only what is used of core and alloc, in the same object.
     cargo.args(["--config", "profile.release.lto=\"fat\""]);
-    for module in &workspace.modules {
-        cargo.args(["--package", module]);
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    if !features.is_empty() {
+        cargo.args(["--features", &features.join(",")]);
     }
     let output = cargo.output().context("cargo does not start")?;
     ensure!(output.status.success(), "cargo failed for the modules:\n{}", String::from_utf8_lossy(&output.stderr));
@@ -139,7 +164,7 @@ fn build_archives(workspace: &Workspace, source: &RustSource, variant: &Variant,
             archives.extend(artifact.filenames.into_iter().map(|path| path.into_std_path_buf()).filter(is_archive));
         }
     }
-    ensure!(archives.len() == workspace.modules.len(), "cargo made {} modules: {archives:?}", archives.len());
+    ensure!(archives.len() == packages.len(), "cargo made {} modules: {archives:?}", archives.len());
     Ok(archives)
 }
 
@@ -153,17 +178,26 @@ pub(crate) fn rust_lld(workspace: &Workspace) -> Result<Command> {
     Ok(linker)
 }
 
+/// A module's name, of its static library.
+fn name_of(archive: &Path) -> &str {
+    let name = archive.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    name.strip_prefix("lib").unwrap_or(name)
+}
+
+/// Makes the module's object, with its table if it has one, and puts it where kernels take it from.
+fn link(workspace: &Workspace, archive: &Path, work: &Path, kept: &Path, has_table: bool) -> Result<()> {
+    let made = work.join(kept.file_name().unwrap_or_default()).with_extension("o");
+    link_relocatable(workspace, archive, &made)?;
+    if has_table {
+        ModuleTable::add(&made)?;
+    }
+    replace(&made, &kept.with_extension("o"))
+}
+
 fn link_relocatable(workspace: &Workspace, archive: &Path, output: &Path) -> Result<()> {
     let mut linker = rust_lld(workspace)?;
     linker.args(["-r", "-u", "fentry_module_init", "-u", "fentry_module_exit", "-o"]).arg(output).arg(archive);
     succeed(&mut linker, "rust-lld")
-}
-
-/// Gives a module its unwind table, if it is one of those. The others go without, as modules may; what it costs to load the
-/// thousand functions is measured.
-fn give_table(name: &str, module: &Path) -> Result<()> {
-    let has_one = name == "greeter" || name.starts_with("relay");
-    if has_one { ModuleTable::add(module).map(drop) } else { Ok(()) }
 }
 
 /// Whether a compiler that is installed has the kCFI of rustc, which hashes types by their size.

@@ -19,8 +19,35 @@ pub(crate) struct Workspace {
     pub(crate) program: PathBuf,
     /// Every kernel: boot tests first, then examples, each by package and name.
     pub(crate) kernels: Vec<Kernel>,
-    /// The packages of the modules in Rust that boot tests load.
-    pub(crate) modules: Vec<String>,
+    /// The modules in Rust that kernels load.
+    pub(crate) modules: Vec<Module>,
+}
+
+/// A package that is a module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Module {
+    pub(crate) package: String,
+    pub(crate) settings: ModuleSettings,
+}
+
+/// How a module is built: `[package.metadata.module]` in its `Cargo.toml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct ModuleSettings {
+    /// `unwind-table = true`: with its unwind table. The others go without, as modules may.
+    pub(crate) unwind_table: bool,
+    /// `also = { NAME = ["FEATURE"] }`: once more, as a module of this name with these features
+    pub(crate) also: BTreeMap<String, Vec<String>>,
+    /// `kernels = ["NAME", ...]`: where one of these is built, which load it. In all that have modules where nothing is said
+    pub(crate) kernels: Vec<String>,
+}
+
+impl Module {
+    /// Whether it is built with these kernels.
+    pub(crate) fn is_for(&self, kernels: &[Kernel]) -> bool {
+        let named = &self.settings.kernels;
+        named.is_empty() || kernels.iter().any(|kernel| named.contains(&kernel.name))
+    }
 }
 
 /// What a kernel is for.
@@ -129,7 +156,7 @@ impl Workspace {
         }
         kernels.sort_by(|a, b| (a.kind, &a.package, &a.name).cmp(&(b.kind, &b.package, &b.name)));
         let target_dir = metadata.target_directory.clone().into_std_path_buf();
-        let modules = modules_in(&metadata);
+        let modules = modules_in(&metadata)?;
         Ok(Self { root, target_dir, program, kernels, modules })
     }
 
@@ -182,14 +209,20 @@ fn cases_in(source: &str) -> Option<Vec<String>> {
     Some(names.map(str::to_owned).collect())
 }
 
-/// The packages in `tests/modules` that make modules.
-fn modules_in(metadata: &Metadata) -> Vec<String> {
-    let directory = metadata.workspace_root.join("tests/modules");
+/// The packages that make modules: those in `tests/modules`, and the folders `module` beside an example's library.
+fn modules_in(metadata: &Metadata) -> Result<Vec<Module>> {
+    let [tests, examples] = ["tests/modules", "examples"].map(|directory| metadata.workspace_root.join(directory));
     let is_module = |package: &&Package| {
         let is_library = package.targets.iter().any(|target| target.crate_types.contains(&CrateType::StaticLib));
-        is_library && package.manifest_path.starts_with(&directory)
+        let is_there = package.manifest_path.starts_with(&tests) || package.manifest_path.starts_with(&examples);
+        is_library && is_there
     };
-    metadata.packages.iter().filter(is_module).map(|package| package.name.to_string()).collect()
+    let module = |package: &Package| {
+        let settings = package.metadata.get("module").cloned().map(serde_json::from_value).transpose();
+        let settings = settings.with_context(|| format!("package.metadata.module of {} is wrong", package.name))?;
+        Ok(Module { package: package.name.to_string(), settings: settings.unwrap_or_default() })
+    };
+    metadata.packages.iter().filter(is_module).map(module).collect()
 }
 
 #[cfg(test)]
@@ -202,6 +235,24 @@ mod tests {
             "use x;\nsupport::boot_tests! {\n    first, second,\n    // not, this\n    third,\n}\nfn first() { a, b }";
         assert_eq!(cases_in(source).unwrap(), ["first", "second", "third"]);
         assert_eq!(cases_in("fn main() {}"), None);
+    }
+
+    #[test]
+    fn modules_are_found_beside_examples_too_with_how_they_are_built() {
+        let workspace = Workspace::load().unwrap();
+        let module = |name: &str| workspace.modules.iter().find(|module| module.package == name).unwrap();
+        assert!(module("greeter").settings.unwind_table && !module("thousand").settings.unwind_table);
+        let extents = &module("extents").settings;
+        assert_eq!(extents.also["extents-use-after-free"], ["use-after-free"]);
+        assert!(["greeter", "container"].iter().all(|name| module(name).settings.also.is_empty()));
+        let is_for = |name: &str| {
+            let kernels = [workspace.kernel(name).unwrap().clone()];
+            ["greeter", "extents"].map(|name| module(name).is_for(&kernels))
+        };
+        assert_eq!(["modules", "modules_patients", "patients"].map(is_for), [[true, false], [true; 2], [true; 2]]);
+        // Each kernel that is named is there.
+        let named = workspace.modules.iter().flat_map(|module| &module.settings.kernels);
+        named.for_each(|name| assert!(workspace.kernel(name).is_ok_and(|kernel| kernel.settings.modules), "{name}"));
     }
 
     /// Each case that is listed is a function of the kernel, or one that it imports: or else the list was read wrongly.

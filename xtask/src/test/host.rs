@@ -32,8 +32,8 @@ enum By {
 /// The folders of the crates whose first page has an order of rooms.
 const WITH_ROOMS: [&str; 2] = ["", "verify/"];
 
-/// The package of the example that is no kernel of its own.
-const DEMO: &str = "demo";
+/// The packages of the examples that are no kernels of their own: they stand on the support of the tests.
+const ON_SUPPORT: [&str; 2] = ["demo", "patients"];
 
 /// Every check, the quickest first.
 const CHECKS: [Check; 11] = [
@@ -184,7 +184,7 @@ fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Co
     let mut cargo = clippy_kernels(workspace, source?, |kernel| kernel.kind == KernelKind::BootTest);
     cargo.args(["--package", "fentry", "--lib", "--features", "fentry/capi"]);
     for module in &workspace.modules {
-        cargo.args(["--package", module]);
+        cargo.args(["--package", &module.package]);
     }
     cargo.args(["--", "-D", "warnings"]);
     Some(cargo)
@@ -193,14 +193,18 @@ fn clippy_arm64(workspace: &Workspace, source: Option<&RustSource>) -> Option<Co
 /// Clippy of the examples that are kernels of their own. Apart, because the features that the boot tests need are not theirs.
 fn clippy_examples(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
     let mut cargo =
-        clippy_kernels(workspace, source?, |kernel| kernel.kind == KernelKind::Example && kernel.package != DEMO);
+        clippy_kernels(workspace, source?, |kernel| kernel.kind == KernelKind::Example && !stands_on_support(kernel));
     cargo.args(["--", "-D", "warnings"]);
     Some(cargo)
 }
 
-/// Clippy of the demo, which stands on the tests' support and has the crate with its features.
+fn stands_on_support(kernel: &Kernel) -> bool {
+    ON_SUPPORT.contains(&kernel.package.as_str())
+}
+
+/// Clippy of the examples that stand on the tests' support and have the crate with its features.
 fn clippy_demo(workspace: &Workspace, source: Option<&RustSource>) -> Option<Command> {
-    let mut cargo = clippy_kernels(workspace, source?, |kernel| kernel.package == DEMO);
+    let mut cargo = clippy_kernels(workspace, source?, stands_on_support);
     cargo.args(["--", "-D", "warnings"]);
     Some(cargo)
 }

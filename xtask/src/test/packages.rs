@@ -1,9 +1,9 @@
 //! The crates as users get them: packed, unpacked where this repository is not, and put to use there on a kernel of its own
 //! workspace by the guide's commands alone.
 //!
-//! The kernel is in `xtask/data/elsewhere`. It goes from nothing to a trace, with its names in a second link; then it is
-//! traced in the other ways that `cargo fentry trace` knows: as a flat file on another board, by a command of the user's, and
-//! with its names filled in after the link.
+//! The kernel is in `xtask/data/elsewhere`. It goes from nothing to a trace, with its names and its unwind table in a second
+//! link; then it is traced in the other ways that `cargo fentry trace` knows: as a flat file on another board, by a command of the
+//! user's, and with the two tables filled in after the link.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,7 @@ impl<'a> Elsewhere<'a> {
             sick.contains("linked without a symbol table") && sick.contains("\n  1 problem\n"),
             "doctor does not miss the symbol table, and that only:\n{sick}"
         );
-        self.fentry(&["symbols", &image, "-o", "symbols.o"])?;
+        self.fentry(&["symbols", "--unwind", &image, "-o", "symbols.o"])?;
         self.build(&[])?;
         self.is_healthy()?;
         self.trace("EL1, GICv3", &[])?;
@@ -166,9 +166,9 @@ impl<'a> Elsewhere<'a> {
         }
         step.note("a runner");
         self.trace("EL1, GICv2", &["--runner", RUNNER, "--append", "console"])?;
-        step.note("names in place");
+        step.note("names and unwind table in place");
         self.build(&["--features", "in-place"])?;
-        self.fentry(&["symbols", "--in-place", &image])?;
+        self.fentry(&["symbols", "--in-place", "--unwind", &image])?;
         self.is_healthy()?;
         self.trace("EL1, GICv3", &["--tracer", "graph"])?;
         proved.traces += 2;
@@ -236,7 +236,7 @@ impl<'a> Elsewhere<'a> {
 
     fn is_healthy(&self) -> Result<()> {
         let said = self.fentry(&["doctor", &self.image().display().to_string()])?;
-        ensure!(said.ends_with("\n  healthy\n"), "{said}");
+        ensure!(said.ends_with("\n  healthy\n") && said.contains("the unwind table is of this link"), "{said}");
         Ok(())
     }
 

@@ -7,8 +7,9 @@ use fentry::LINKER_FRAGMENT;
 use fentry::context::unwind::{Cfa, ReturnAddress, UnwindTable as Rows};
 use fentry::symbols::Symbols;
 
-use super::{PADDED, PLAIN, assert_says, directory, examine, object_file, rust_lld};
+use super::{PADDED, PLAIN, assert_problem, assert_says, directory, examine, object_file, problems, rust_lld};
 use crate::doctor::loaded::Loaded;
+use crate::doctor::report::Report;
 use crate::left_out::leave_out;
 use crate::symbols::{Kept, fill, object_file as table_of, read_image, write_object};
 use crate::unwind::UnwindTable;
@@ -148,6 +149,30 @@ fn both(image: &Path) -> Vec<(String, bool)> {
     functions.iter().filter(|function| function.size > 4).map(|function| of(&function.name, function.addr)).collect()
 }
 
+fn examined(image: &Path) -> Report {
+    examine(&std::fs::read(image).unwrap()).unwrap()
+}
+
+/// Of an image with a table.
+fn a_wrong_table_is_a_problem(image: &Path) {
+    let data = std::fs::read(image).unwrap();
+    assert!(!problems(&examine(&data).unwrap()).iter().any(|problem| problem.contains("unwind")));
+    let table = data.windows(5).position(|bytes| bytes == b"funw\x02").unwrap();
+    let number = |at: usize| u32::from_le_bytes(data[table + at..][..4].try_into().unwrap()) as usize;
+    let (text_len, pieces) = (number(16), number(20));
+    let first_row = 40 + 4 * (text_len.div_ceil(1024) + 1) + 3 * pieces;
+    // The words that the format's description has there: another CFA, another version, another magic.
+    for (at, byte, problem) in [
+        (first_row + 2, 2, "the unwind table is of another link: at "),
+        (4, 1, "The unwind table has form 1; this crate reads form 2"),
+        (0, b'g', "The unwind table starts with"),
+    ] {
+        let mut damaged = data.clone();
+        damaged[table + at] = byte;
+        assert_problem(&examine(&damaged).unwrap(), problem, "symbols --unwind IMAGE");
+    }
+}
+
 #[test]
 fn a_kernel_gets_its_names_and_its_unwind_table_at_once() {
     let dir = directory("both");
@@ -171,8 +196,11 @@ fn a_kernel_gets_its_names_and_its_unwind_table_at_once() {
             };
             // The names, filled in by the same link, move the unwind table.
             let first = link("first.elf", &[], &[]);
+            assert_says(&examined(&first), "The kernel was linked without an unwind table");
             write_object(&first, &object, &Kept::symbols(), Some(&UnwindTable::of_image(&first).unwrap())).unwrap();
-            assert_eq!(both(&link("second.elf", &[], &[&object])), expected);
+            let second = link("second.elf", &[], &[&object]);
+            assert_eq!(both(&second), expected);
+            assert_says(&examined(&second), "the unwind table is of this link: ");
 
             let rooms = ["--defsym=__fentry_symbols_room=4K", "--defsym=__fentry_unwind_room=1K"];
             let image = link("rooms.elf", &rooms, &[]);
@@ -180,6 +208,8 @@ fn a_kernel_gets_its_names_and_its_unwind_table_at_once() {
             fill(&image, &Kept::symbols()).unwrap();
             unwind.fill(&image).unwrap();
             assert_eq!(both(&image), expected);
+            assert_says(&examined(&image), "the unwind table is of this link: ");
+            a_wrong_table_is_a_problem(&image);
 
             // No room: what is needed is told.
             let error = format!("{:#}", unwind.fill(&first).unwrap_err());

@@ -1,6 +1,6 @@
 use super::{Contract, Held, OwnText, StubState};
 use crate::address::{TextAddr, TextRange};
-use crate::insn::Insn;
+use crate::insn::{BranchOffset, Insn};
 use std::vec::Vec;
 extern crate std;
 
@@ -146,4 +146,46 @@ fn what_is_no_stub_is_not_followed() {
     assert_eq!(none.state(TextAddr::new(ROOM + 20), |_| 0), None);
     assert_eq!(none.state(TextAddr::new(ROOM + 22), |_| 0xd503_245f), None);
     assert!(!none.contains(TextAddr::new(ROOM - 4)) && none.contains(TextAddr::new(ROOM)));
+}
+
+#[test]
+fn at_each_instruction_of_a_probes_code_the_probed_one_is_known_with_its_registers() {
+    const AT: u64 = ROOM - 0x100;
+    const LDR_X0_X1: u32 = 0xf940_0020;
+    let back = |index: u64| Insn::b(BranchOffset::between(ROOM + 16 + 4 * index, AT + 4).unwrap()).encode();
+    let words = [
+        LDR_X0_X1,
+        0xd42e_0000, // brk #0x7000
+        LDR_X0_X1,
+        back(3),
+        0xd104_83ff, // sub sp, sp, #288
+        0xa90e_77fc, // stp x28, x29, [sp, #224]
+        0x9104_83e0, // add x0, sp, #288
+        0xa90f_03fe, // stp x30, x0, [sp, #240]
+        0xa911_03fd, // stp x29, x0, [sp, #272]
+        0x9104_43fd, // add x29, sp, #272
+        0xb400_0053, // cbz x19, #8
+        0x9400_0100, // bl
+        0xf940_7bfe, // ldr x30, [sp, #240]
+        0xa94e_77fc, // ldp x28, x29, [sp, #224]
+        0x9104_83ff, // add sp, sp, #288
+        LDR_X0_X1,
+        back(16),
+    ];
+    let states: Vec<_> = states(&words).into_iter().map(|state| state.expect("it is a probe's")).collect();
+    for (index, state) in states.iter().enumerate() {
+        let is_behind = matches!(index, 1 | 3 | 16);
+        let goes_on = TextAddr::new(if is_behind { AT + 4 } else { AT });
+        assert_eq!(state.contract, Contract::Probe(goes_on), "{index}");
+        assert_eq!(state.depth(), Some(if (5..15).contains(&index) { 288 } else { 0 }), "{index}");
+        let lr = if (8..15).contains(&index) { Some(48) } else { None };
+        assert_eq!(state.slot(Held::Resume), lr, "{index}");
+        let in_register = state.register(Held::Resume) == Some(30);
+        assert_eq!(in_register, index != 12, "{index}");
+        let fp = state.slot(Held::CallerFp).is_some() || state.fp() == Held::CallerFp;
+        assert!(fp, "{index}");
+    }
+    // One that a B does not reach tells nothing of where it goes on.
+    let far = [LDR_X0_X1, 0xd42e_0000, LDR_X0_X1, 0xd42e_0000];
+    assert!(self::states(&far).iter().all(Option::is_none));
 }

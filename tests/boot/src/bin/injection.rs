@@ -124,12 +124,12 @@ fentry::injectable! {
     unsafe fn takes(counted: Counted, name: String) -> Result<Counted, String> { Err(name) }
 }
 
-fn list() -> &'static [Injectable] {
+fn list() -> &'static [Injectable<'static>] {
     // SAFETY: linker.ld puts the two symbols around the section, in memory that nobody can write.
     unsafe { Injectable::linked() }
 }
 
-fn site(name: &str) -> &'static Injectable {
+fn site(name: &str) -> &'static Injectable<'static> {
     list().iter().find(|site| site.name() == name).expect("it is in the list")
 }
 

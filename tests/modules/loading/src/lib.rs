@@ -8,6 +8,7 @@ extern crate alloc;
 pub mod memory;
 
 use crate::memory::PAGES;
+use alloc::alloc::{Layout, alloc, dealloc};
 use alloc::string::String;
 use alloc::vec::Vec;
 use fentry::TextAddr;
@@ -55,6 +56,19 @@ extern "C" fn kernel_note(text: *const u8, bytes: usize) {
     NOTES.lock().push(String::from_utf8_lossy(text).into_owned());
 }
 
+/// Memory for a module; null where there is none.
+unsafe extern "C" fn kernel_allocate(bytes: usize, alignment: usize) -> *mut u8 {
+    let Ok(layout) = Layout::from_size_align(bytes, alignment) else { return core::ptr::null_mut() };
+    // SAFETY: a module asks for some bytes, and not for none.
+    unsafe { alloc(layout) }
+}
+
+unsafe extern "C" fn kernel_free(memory: *mut u8, bytes: usize, alignment: usize) {
+    let Ok(layout) = Layout::from_size_align(bytes, alignment) else { return };
+    // SAFETY: a module gives back what it was given, with this layout.
+    unsafe { dealloc(memory, layout) };
+}
+
 extern "C" fn kernel_panic() -> ! {
     panic!("a module panicked");
 }
@@ -75,6 +89,8 @@ pub static KERNEL_NUMBER: u64 = 0x1234_5678_9abc_def1;
 fentry::export!(kernel_sum);
 fentry::export!(kernel_total);
 fentry::export!(kernel_note);
+fentry::export!(kernel_allocate);
+fentry::export!(kernel_free);
 fentry::export!(kernel_panic);
 fentry::export!(kernel_at_exit);
 fentry::export!(static KERNEL_NUMBER);

@@ -6,14 +6,17 @@ use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::context::shadow::ShadowStack;
 use fentry::inject::{Injectable, Injection};
+use fentry::insn::{Flow, Insn};
+use fentry::kprobe::{Handled, Kprobe, KprobeRegs, ServedBy};
 use fentry::ops::direct::Trampoline;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::record::flight::FlightSlot;
 use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::RecordTo;
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
-use fentry::{Engine, FtraceRegs, Ops, OpsFlags, TextAddr, direct_trampoline};
-use support::percpu;
+use fentry::{Engine, FtraceRegs, Ops, OpsFlags, PtRegs, TextAddr, direct_trampoline};
+use support::engine::KPROBES;
+use support::{exceptions, percpu};
 
 /// A way of tracing.
 pub(crate) struct Situation {
@@ -118,6 +121,48 @@ pub(crate) fn with_failures(engine: &'static Engine, run: impl FnOnce()) {
     run();
     INJECTION.detach(engine).expect("it is attached");
     assert!(INJECTION.failures() > 0);
+}
+
+/// Instructions of the functions have probes while `run` runs: with jumps, or with breakpoints beside which they are carried out.
+/// (What a handler has simulated, the list of calls would not see.)
+pub(crate) fn with_probes(engine: &'static Engine, by_jumps: bool, run: impl FnOnce()) {
+    static JUMPS: [Kprobe; 40] = [const { Kprobe::new(probed) }; 40];
+    static BREAKPOINTS: [Kprobe; 40] = [const { Kprobe::new(probed).with_after(probed) }; 40];
+    let probes = if by_jumps { &JUMPS } else { &BREAKPOINTS };
+    let symbols = engine.symbols().expect("this kernel is linked with its symbols");
+    let functions = symbols.iter().filter(|symbol| symbol.name.starts_with("unwind::workload::"));
+    let mut places = functions.flat_map(|symbol| (symbol.addr..symbol.addr + symbol.size).step_by(28));
+    let stays = |at: u64| {
+        // SAFETY: an instruction of this kernel's text.
+        let word = unsafe { core::ptr::with_exposed_provenance::<u32>(at as usize).read_volatile() };
+        Insn::decode(word).effects().flow == Flow::Next
+    };
+    let mut count = 0;
+    for probe in probes {
+        let served = places.by_ref().filter(|at| stays(*at)).find_map(|at| {
+            // SAFETY: 1. An instruction of a function in Rust, which has no data among them. 2. It runs on this kernel's stacks.
+            unsafe { KPROBES.register(probe, TextAddr::new(at)) }.ok()
+        });
+        count += usize::from(served == Some(if by_jumps { ServedBy::Jump } else { ServedBy::Breakpoint }));
+    }
+    assert!(count > 20, "{count} probes");
+    exceptions::on_brk(handle_brk);
+    run();
+    let registered = probes.iter().filter(|probe| probe.at().is_some());
+    registered.for_each(|probe| assert_eq!(KPROBES.unregister(probe), Ok(())));
+    assert!(probes.iter().map(Kprobe::hits).sum::<u64>() > 0);
+}
+
+/// PSTATE.SS as it was saved says that one more instruction is executed before the next step exception, which was the BRK.
+#[unsafe(link_section = ".text.exceptions")]
+fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {
+    regs.pstate &= !(1 << 21);
+    KPROBES.handle_brk(regs, comment)
+}
+
+fn probed(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    CALLS.fetch_add(black_box(regs.sp()) & 1, Ordering::Relaxed);
+    black_box(workload::leaf(black_box(3)));
 }
 
 #[unsafe(naked)]

@@ -36,15 +36,48 @@ enum Kind {
     Call,
     Jump,
     Return,
+    /// B, or BRK.
+    Straight,
     Other,
+}
+
+/// Where a B of generated code leads out of it; behind a BRK there, B follows two instructions later.
+fn back_from(pc: u64, word: u32) -> Option<u64> {
+    if !is_generated(pc) {
+        return None;
+    }
+    let (at, word) = if word >> 26 == 0b000101 {
+        (pc, word)
+    } else {
+        let at = pc + 8;
+        // SAFETY: generated code is longer than that.
+        (at, unsafe { core::ptr::with_exposed_provenance::<u32>(at as usize).read_volatile() })
+    };
+    // Bits 25 to 0, in words, with a sign.
+    let to = at.wrapping_add_signed(i64::from((word << 6).cast_signed() >> 4));
+    (!is_generated(to)).then_some(to)
+}
+
+/// Whether it is in the room for generated code.
+fn is_generated(at: u64) -> bool {
+    unsafe extern "C" {
+        static __fentry_stubs_start: u32;
+        static __fentry_stubs_stop: u32;
+    }
+    let [start, stop] = [&raw const __fentry_stubs_start, &raw const __fentry_stubs_stop];
+    (start.addr() as u64..stop.addr() as u64).contains(&at)
 }
 
 /// Arm ARM C4.1.93.9: "Unconditional branch (register)", and BL.
 fn kind(word: u32) -> Kind {
     const BL: u32 = 0b100101;
+    const B: u32 = 0b000101;
+    const BRK: u32 = 0b110_1010_0001;
     const TO_REGISTER: u32 = 0b1101011;
     match (word >> 26, word >> 25, word >> 21 & 0b111) {
         (BL, ..) | (_, TO_REGISTER, 1) => Kind::Call,
+        (B, ..) => Kind::Straight,
+        _ if word >> 21 == BRK => Kind::Straight,
         (_, TO_REGISTER, 2) => Kind::Return,
         (_, TO_REGISTER, _) => Kind::Jump,
         _ => Kind::Other,
@@ -70,12 +103,26 @@ impl Calls {
     /// The instruction before has been executed, and this one is next.
     pub(crate) fn before(&mut self, pc: u64, word: u32, sp: u64) {
         match self.next.map(|(pc, word, _)| (pc, kind(word))) {
+            // A probe's code: whoever walks finds its instruction behind it, as if that had called it.
+            Some((at, Kind::Straight)) if !is_generated(at) && is_generated(pc) => self.push(at, sp),
+            Some((from, Kind::Straight)) if is_generated(from) && !is_generated(pc) => match self.under_way() {
+                [.., last] if last.returns_to == pc => self.depth -= 1,
+                _ => {}
+            },
             Some((from, Kind::Call)) => self.push(from + 4, sp),
             Some((_, Kind::Jump)) => self.arrive(pc, sp, false),
             Some((_, Kind::Return)) => self.arrive(pc, sp, true),
             _ => {}
         }
         self.next = Some((pc, word, sp));
+        // When the way back is next, the instruction has been carried out.
+        if matches!(kind(word), Kind::Straight)
+            && let Some(to) = back_from(pc, word)
+            && let Some(last) = self.calls[..self.depth].last_mut()
+            && last.returns_to == to - 4
+        {
+            last.returns_to = to;
+        }
     }
 
     /// Whether this is the next instruction: where an interrupt finds another one, nothing is stepped.

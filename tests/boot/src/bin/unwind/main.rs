@@ -3,7 +3,8 @@
 //! The workload is executed one instruction at a time. Before each one, the handler walks from the registers, and the trace must
 //! be what [`calls`] has seen: the calls that were made and have not returned. A trace that is complete and not that is an error;
 //! one that is not complete says why, and what it says is counted. Every now and then the walk begins in the handler, on a stack of
-//! its own, and goes back over the exception; so do walks in the timer's interrupts, which come between.
+//! its own, and goes back over the exception; so do walks in the timer's interrupts, which come between. Part of the workload are
+//! functions of modules that are loaded far away.
 //!
 //! On the kernel's command line: `steps=N`, how many instructions for each way of tracing; `every=N`, of how many one is walked
 //! from.
@@ -14,9 +15,11 @@ extern crate alloc;
 
 mod callbacks;
 mod calls;
+mod modules;
 mod proof;
 mod workload;
 
+use alloc::vec::Vec;
 use callbacks::SITUATIONS;
 use core::arch::naked_asm;
 use core::time::Duration;
@@ -81,7 +84,8 @@ fn run_from_nowhere(f: extern "C" fn()) {
 }
 
 fn traced(engine: &'static Engine, situation: &callbacks::Situation) {
-    let rules = [Rule::glob("unwind::workload::*").expect("a glob")];
+    let own = Rule::glob("unwind::workload::*").expect("a glob");
+    let rules: Vec<Rule<'_>> = modules::rules().chain([own]).collect();
     for ops in situation.ops {
         engine.register(ops, &Filter::new(&rules)).expect("it isn't registered");
     }
@@ -94,6 +98,7 @@ fn traced(engine: &'static Engine, situation: &callbacks::Situation) {
 fn every_trace_is_true_at_every_instruction() -> Result<(), alloc::string::String> {
     let (engine, _) = engine();
     callbacks::prepare();
+    modules::prepare()?;
     proof::prepare(setting("steps").unwrap_or(STEPS), setting("every").unwrap_or(EVERY));
     interrupts::on_tick(Some(proof::in_interrupt));
     for situation in &SITUATIONS {
@@ -102,6 +107,10 @@ fn every_trace_is_true_at_every_instruction() -> Result<(), alloc::string::Strin
     }
     callbacks::with_failures(engine, || run_from_nowhere(stepped));
     PROOF.report("functions that fail")?;
+    for (name, by_jumps) in [("probes by jumps", true), ("probes by breakpoints", false)] {
+        callbacks::with_probes(engine, by_jumps, || run_from_nowhere(stepped));
+        PROOF.report(name)?;
+    }
     interrupts::on_tick(None);
     let (all, reliable) = PROOF.totals();
     println!(
@@ -111,7 +120,12 @@ fn every_trace_is_true_at_every_instruction() -> Result<(), alloc::string::Strin
     );
     let [from_here, in_interrupts] = PROOF.handlers();
     println!("{from_here} of them began in a handler, {in_interrupts} of these in an interrupt's");
+    let [in_modules, in_veneers] = PROOF.modules();
+    println!("{in_modules} of them were from a module's function, and {in_veneers} from a veneer");
     PROOF.show_causes();
+    if in_modules == 0 || in_veneers == 0 {
+        return Err("no module was walked from, or none of its veneers".into());
+    }
     if in_interrupts == 0 {
         return Err("no interrupt came".into());
     }

@@ -1,10 +1,12 @@
 //! What walks give, compared with what is so.
 
 use crate::calls::Calls;
+use crate::modules;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fentry::context::unwind::{Doubt, FoundBy, Frame, UnwindTable, Unwinder};
-use fentry::{Symbols, TextAddr};
+use fentry::{Symbols, TextAddr, TextRange};
 use spin::{Mutex, Once};
 use support::unwind::KernelStacks;
 use support::vectors::{ExceptionFrame, on_handler_stack};
@@ -17,7 +19,7 @@ const MOST_FRAMES: usize = 160;
 /// How many reasons are told apart.
 const CAUSES: usize = 128;
 
-static TABLE: Once<UnwindTable<'static>> = Once::new();
+static TABLES: Once<Vec<UnwindTable<'static>>> = Once::new();
 static CALLS: Mutex<Calls> = Mutex::new(Calls::new());
 static CAUSES_SEEN: Mutex<[Cause; CAUSES]> = Mutex::new([Cause { kind: "", place: 0, count: 0 }; CAUSES]);
 
@@ -29,6 +31,8 @@ pub(crate) static PROOF: Proof = Proof {
     reliable: AtomicU64::new(0),
     from_here: AtomicU64::new(0),
     in_interrupts: AtomicU64::new(0),
+    in_modules: AtomicU64::new(0),
+    in_veneers: AtomicU64::new(0),
     wrong: AtomicU64::new(0),
 };
 
@@ -51,6 +55,9 @@ pub(crate) struct Proof {
     /// Walks that began in the handler.
     from_here: AtomicU64,
     in_interrupts: AtomicU64,
+    /// Walks from an instruction of a module's function, and of a veneer.
+    in_modules: AtomicU64,
+    in_veneers: AtomicU64,
     wrong: AtomicU64,
 }
 
@@ -78,6 +85,21 @@ impl Proof {
     /// The walks that began in a handler, and those of them in an interrupt's.
     pub(crate) fn handlers(&self) -> [u64; 2] {
         [&self.from_here, &self.in_interrupts].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// The walks from modules' functions, and from veneers.
+    pub(crate) fn modules(&self) -> [u64; 2] {
+        [&self.in_modules, &self.in_veneers].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    fn note_place(&self, pc: u64) {
+        let modules = modules::loaded();
+        let has_pc = |range: &TextRange| range.contains(pc.into());
+        if modules.veneers.iter().any(has_pc) {
+            add(&self.in_veneers, 1);
+        } else if modules.tables.iter().any(|table| has_pc(&table.text())) {
+            add(&self.in_modules, 1);
+        }
     }
 
     /// Says how it went.
@@ -116,7 +138,10 @@ impl core::fmt::Display for Place {
 }
 
 pub(crate) fn prepare(steps: u64, every: u64) {
-    TABLE.call_once(|| unwind::table().unwrap_or_else(|error| panic!("{error}")));
+    TABLES.call_once(|| {
+        let kernel = unwind::table().unwrap_or_else(|error| panic!("{error}"));
+        modules::loaded().tables.iter().copied().chain([kernel]).collect()
+    });
     PROOF.wanted.store(steps, Ordering::Relaxed);
     PROOF.every.store(every.max(1), Ordering::Relaxed);
 }
@@ -139,6 +164,7 @@ pub(crate) fn before_instruction(frame: &ExceptionFrame) {
     if !count.is_multiple_of(every) {
         return;
     }
+    PROOF.note_place(frame.elr);
     walk_from(frame);
     if (count / every).is_multiple_of(FROM_HERE) {
         // SAFETY: 1. Handlers of steps don't nest, and no other uses it.
@@ -214,13 +240,28 @@ fn judge(mut walk: Unwinder<'_>, frame: &ExceptionFrame, mut skip: impl FnMut(&F
     }
 }
 
+fn tables() -> &'static [UnwindTable<'static>] {
+    TABLES.get().expect("they were prepared")
+}
+
+/// With what hooks hide, and the modules' veneers.
+///
+/// # Safety
+///
+/// 1. The walk is of this CPU.
+unsafe fn knowing_more(walk: Unwinder<'static>) -> Unwinder<'static> {
+    // SAFETY: 1. 2. What it is of is this CPU's only thread. 3. They are static.
+    let walk = unsafe { walk.with_returns(&percpu::this().trace) };
+    // SAFETY: 1. Of modules that stay.
+    unsafe { walk.with_veneers(&modules::loaded().veneers) }
+}
+
 /// A walk from the registers of a handler's frame.
 unsafe fn walker(frame: &ExceptionFrame) -> Unwinder<'static> {
-    let tables = core::slice::from_ref(TABLE.get().expect("it was prepared"));
-    // SAFETY: 1. The kernel's own. 2. What was interrupted goes on only after its handler.
-    let walk = unsafe { Unwinder::new(&frame.pt_regs(), tables, &KernelStacks) };
-    // SAFETY: 1. 2. What was interrupted is this CPU's only thread. 3. They are static.
-    unsafe { walk.with_returns(&percpu::this().trace) }
+    // SAFETY: 1. The kernel's own, and those of modules that stay. 2. What was interrupted goes on only after its handler.
+    let walk = unsafe { Unwinder::new(&frame.pt_regs(), tables(), &KernelStacks) };
+    // SAFETY: this CPU's walk.
+    unsafe { knowing_more(walk) }
 }
 
 fn walk_from(frame: &ExceptionFrame) {
@@ -229,11 +270,10 @@ fn walk_from(frame: &ExceptionFrame) {
 }
 
 extern "C" fn walk_from_here(frame: &ExceptionFrame) {
-    let tables = core::slice::from_ref(TABLE.get().expect("it was prepared"));
-    // SAFETY: 1. The kernel's own.
-    let walk = unsafe { Unwinder::here(tables, &KernelStacks) };
-    // SAFETY: 1. 2. It is this CPU's only thread. 3. They are static.
-    let walk = unsafe { walk.with_returns(&percpu::this().trace) };
+    // SAFETY: 1. The kernel's own, and those of modules that stay.
+    let walk = unsafe { Unwinder::here(tables(), &KernelStacks) };
+    // SAFETY: this CPU's walk.
+    let walk = unsafe { knowing_more(walk) };
     add(&PROOF.from_here, 1);
     let pc = TextAddr::new(frame.elr);
     let mut before = 0;

@@ -1,5 +1,6 @@
 //! What is executed one instruction at a time, and traced: functions of every shape that compilers make.
 
+use crate::modules;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
@@ -16,6 +17,7 @@ pub(crate) fn run() {
     sum += many_arguments(1, 2, 3, 4, 5, 6, 7, 8, 9, 10) + floats(sum as f64) as u64;
     // SAFETY: it is called as it wants to be.
     sum += unsafe { variadic(3, 1, 2, 3) };
+    sum += modules::run();
     // Unoptimised, that is four fifths of all.
     if !cfg!(debug_assertions) {
         sum += collections();
