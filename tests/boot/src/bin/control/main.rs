@@ -266,12 +266,12 @@ fn everything_is_traced_while_the_trace_is_read() -> Result<(), String> {
         let (control, console) = &mut *held;
         for tracer in ["function", "function_graph"] {
             read(control, &format!("echo {tracer} > current_tracer"));
-            for _ in 0..5 {
-                let before = console.lines;
+            // Each reading ends, though it makes events itself; enough of them to have gone through the rings several times.
+            let before = console.lines;
+            while console.lines < before + 5_000 {
                 for line in ["cat trace_pipe", "cat trace"] {
                     assert_eq!(control.execute(line, console), Ok(()));
                 }
-                assert!(console.lines > before + 100, "{} lines of {tracer}", console.lines - before);
             }
         }
         read(control, "echo nop > current_tracer");
