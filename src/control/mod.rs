@@ -69,6 +69,8 @@
 //!   selected, and keeps functions, not rules. So `echo '!f' > set_ftrace_filter` leaves all but `f`.
 //! - A rule that selects nothing is refused, and with it the line; Linux takes the line's other rules.
 //! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
+//! - A call's depth in the graph counts what is hooked around it by anybody: while `function_profile_enabled` is 1, each
+//!   function that both have counts twice, in `max_graph_depth` too.
 //!
 //! ```
 //! use fentry::control::{Control, Tracing};
