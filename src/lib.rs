@@ -35,6 +35,7 @@
 //! - direct trampolines, with no stub between ([`ops::direct`]); counters and a flight recorder that need no register frame
 //!   ([`record`]);
 //! - tracers on top: function, call graph, profile, latency, deepest stack, with a ring for each CPU ([`tracer`]);
+//! - the words of Linux's tracefs: what is traced is chosen and read in lines of text, without a heap ([`control`]);
 //! - backtraces through the stubs and through hooked returns, by frame records, or by a table that is made of the linked image,
 //!   with a verdict for each frame ([`context::unwind`]);
 //! - probes at any instruction ([`kprobe`]);
@@ -61,6 +62,7 @@
 //!
 //! ```text
 //! capi/       the same for kernels in C: what include/fentry.h declares
+//! control/    the words of tracefs: a kernel is asked by lines of text
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
 //! trampoline/ ops structs whose members can be replaced, as control-flow integrity asks for
@@ -93,6 +95,7 @@ pub mod callsite;
 #[cfg(feature = "capi")]
 pub mod capi;
 pub mod context;
+pub mod control;
 pub mod engine;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;

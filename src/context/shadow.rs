@@ -143,7 +143,7 @@ pub(crate) struct FrameRef<'a> {
     stack: PhantomData<&'a ShadowFrame>,
 }
 
-impl FrameRef<'_> {
+impl<'a> FrameRef<'a> {
     /// The frame at this address.
     ///
     /// # Safety
@@ -166,6 +166,12 @@ impl FrameRef<'_> {
     pub(crate) fn below(self) -> Self {
         // INVARIANT: below a frame that isn't the lowest there is another one.
         Self { at: self.at.wrapping_sub(1), ..self }
+    }
+
+    /// The frames that it is inside, from the innermost call outwards.
+    #[inline]
+    pub(crate) fn around(self) -> HookedFrames<'a> {
+        HookedFrames { next: self.below() }
     }
 }
 

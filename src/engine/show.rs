@@ -12,6 +12,7 @@ use crate::address::TextAddr;
 #[cfg(feature = "module")]
 use crate::address::TextRange;
 use crate::callsite::{Callsite, Refusal, State};
+use crate::filter::{Filter, Rule};
 use crate::ops::Ops;
 #[cfg(feature = "module")]
 use crate::symbols::Symbols;
@@ -41,6 +42,8 @@ pub struct Status<'a> {
     pub state: Result<State, [u32; 2]>,
     /// The first of its function's names.
     pub name: Option<&'a str>,
+    /// The module that the function is of; `None` for the kernel's own.
+    pub module: Option<&'a str>,
     /// Whether it is quarantined, since its text was not what the engine had left there: see
     /// [`look_again`](Engine::look_again).
     pub is_quarantined: bool,
@@ -58,11 +61,12 @@ impl<'a> Status<'a> {
 
 impl fmt::Debug for Status<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { callsite, state, name, is_quarantined, set, .. } = self;
+        let Self { callsite, state, name, module, is_quarantined, set, .. } = self;
         f.debug_struct("Status")
             .field("callsite", callsite)
             .field("state", state)
             .field("name", name)
+            .field("module", module)
             .field("is_quarantined", is_quarantined)
             .field("ops", &set.len())
             .finish()
@@ -136,18 +140,31 @@ impl Engine {
     }
 
     /// Calls `show` with every callsite, in the order of their addresses.
-    pub fn for_each_callsite(&self, mut show: impl FnMut(Status<'_>)) {
+    pub fn for_each_callsite(&self, show: impl FnMut(Status<'_>)) {
+        self.for_each_selected(&Filter::ALL, show);
+    }
+
+    /// Calls `show` with every callsite whose function the filter selects, in the order of their addresses.
+    pub fn for_each_selected(&self, filter: &Filter<'_>, mut show: impl FnMut(Status<'_>)) {
         let registry = self.lock();
         for region in &registry.regions {
-            let mut names = region.names();
+            let (mut names, module) = (region.names(), region.origin.module());
             for (record, callsite) in region.callsites(0..region.table.len()) {
-                let (state, name) =
-                    (region.text_state(&callsite, registry.machine), names.of(callsite.function()).next());
+                let mut names = names.of(callsite.function());
+                if !filter.rules().is_empty() && !filter.selects(names.clone(), callsite.function(), module) {
+                    continue;
+                }
+                let (state, name) = (region.text_state(&callsite, registry.machine), names.next());
                 let set = registry.sets.members(record.now());
                 let is_quarantined = record.is_quarantined();
-                show(Status { callsite, state, name, is_quarantined, set, members: &registry.members });
+                show(Status { callsite, state, name, module, is_quarantined, set, members: &registry.members });
             }
         }
+    }
+
+    /// Returns whether the rule, positive or negative, matches a callsite.
+    pub fn has_match(&self, rule: &Rule<'_>) -> bool {
+        self.lock().regions.iter().any(|region| region.has(rule))
     }
 
     /// Calls `show` with every entry of the sections that is no callsite, and the reason.

@@ -100,6 +100,12 @@ impl Entry<'_> {
         // anybody is inside its entry handler.
         unsafe { &*ops_of(self.frame.hook.load(Ordering::Relaxed)) }
     }
+
+    /// Returns the number of hooked calls that this one is inside. It counts them, one by one.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        self.frame.around().count()
+    }
 }
 
 /// A call, at its exit.

@@ -26,7 +26,7 @@ extern "C" fn record<K: RecordTo, const ARGUMENTS: usize>(
 
 /// Records a call with the first `count` of its arguments.
 #[inline]
-pub(super) fn record_call<K: RecordTo>(ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>, count: usize) {
+pub(crate) fn record_call<K: RecordTo>(ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>, count: usize) {
     // x0 to x7 where they were saved: not copied first.
     let arguments = regs.saved().x.get(..count.min(MAX_ARGUMENTS)).unwrap_or_default();
     event_writer::<K>().function(ip, parent_ip, arguments);

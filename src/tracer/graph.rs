@@ -23,7 +23,7 @@ impl<K: RecordTo, const DEPTH: usize> Probe for Graph<K, DEPTH> {
 
 /// Records a call at its exit, if it is wanted at its depth.
 #[inline]
-pub(super) fn record_exit<K: RecordTo>(call: &Exit<'_>, is_wanted: impl FnOnce(usize) -> bool) {
+pub(crate) fn record_exit<K: RecordTo>(call: &Exit<'_>, is_wanted: impl FnOnce(usize) -> bool) {
     let depth = call.depth();
     if is_wanted(depth) {
         event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());

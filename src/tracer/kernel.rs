@@ -62,6 +62,6 @@ pub trait StoreIn<T: 'static>: 'static {
 
 /// A recorder on the running CPU's ring.
 #[inline]
-pub(super) fn event_writer<K: RecordTo>() -> EventWriter<'static, impl Fn() -> u64 + Copy> {
+pub(crate) fn event_writer<K: RecordTo>() -> EventWriter<'static, impl Fn() -> u64 + Copy> {
     EventWriter { ring: K::ring(), task: K::task(), clock: ticks }
 }

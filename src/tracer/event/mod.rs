@@ -34,7 +34,7 @@ pub const MAX_ARGUMENTS: usize = 8;
 
 const FUNCTION: u8 = 1;
 const GRAPH_ENTRY: u8 = 2;
-const GRAPH_EXIT: u8 = 3;
+pub(crate) const GRAPH_EXIT: u8 = 3;
 const STACK: u8 = 4;
 const MARKER: u8 = 5;
 

@@ -243,6 +243,11 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         }
     }
 
+    /// Returns the size of its memory in bytes.
+    pub const fn bytes_len(&self) -> usize {
+        size_of_val(self.blocks)
+    }
+
     /// Returns whether it overwrites or stops.
     pub fn mode(&self) -> Mode {
         self.mode

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `calls_*` | who is called, and who never: one callback and many, counters, direct calls, recursion, the engine itself |
 //! | `registers*` | every register is, for the callee and for the caller, as if nothing had been called |
+//! | `control` | a kernel is asked by lines of text, as Linux is through tracefs |
 //! | `injection` | functions fail where, and as often as, they are told to |
 //! | `kprobes` | every instruction can have a probe, or is refused for a reason, and does what it did |
 //! | `returns*` | hooked returns: results, times, odd endings, load |

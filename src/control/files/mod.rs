@@ -1,0 +1,128 @@
+//! The files of the control interface.
+
+mod functions;
+mod rings;
+mod tracers;
+
+use super::line::Value;
+use super::reason::{Reason, Refusal};
+use super::state::State;
+use core::fmt::Write;
+
+/// Writes what a file has.
+type Read<const CPUS: usize> = fn(&State<CPUS>, &mut dyn Write) -> Result<(), Reason>;
+/// Takes a value, or changes nothing.
+type Take<const CPUS: usize> = fn(&mut State<CPUS>, &Value<'_>) -> Result<(), Refusal>;
+
+/// One file.
+pub(super) struct BuiltIn<const CPUS: usize> {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) read: Option<Read<CPUS>>,
+    pub(super) write: Option<Take<CPUS>>,
+}
+
+impl<const CPUS: usize> BuiltIn<CPUS> {
+    /// All of them, in the order in which `ls` lists them.
+    pub(super) const ALL: &'static [Self] = &[
+        Self {
+            name: "available_filter_functions",
+            help: "the functions that can be traced, with their modules",
+            read: Some(functions::available),
+            write: None,
+        },
+        Self {
+            name: "available_tracers",
+            help: "what current_tracer can be",
+            read: Some(tracers::available),
+            write: None,
+        },
+        Self {
+            name: "buffer_size_kb",
+            help: "the size of each CPU's ring in KiB, which the kernel fixes (X: they differ)",
+            read: Some(rings::size),
+            write: None,
+        },
+        Self {
+            name: "buffer_total_size_kb",
+            help: "the size of all rings in KiB",
+            read: Some(rings::total_size),
+            write: None,
+        },
+        Self {
+            name: "current_tracer",
+            help: "what is done at each call of the functions in set_ftrace_filter",
+            read: Some(tracers::current),
+            write: Some(tracers::set_current),
+        },
+        Self {
+            name: "dyn_ftrace_total_info",
+            help: "how many functions can be traced, and the 4 KiB pages of their records",
+            read: Some(functions::total_info),
+            write: None,
+        },
+        Self {
+            name: "enabled_functions",
+            help: "the functions that call something now, how much it is, R: with all registers, I: it may change \
+                   where they go on, D: without a stub",
+            read: Some(functions::enabled),
+            write: None,
+        },
+        Self {
+            name: "error_log",
+            help: "the last refusals; written, it is emptied",
+            read: Some(rings::error_log),
+            write: Some(rings::clear_error_log),
+        },
+        Self {
+            name: "function_profile_enabled",
+            help: "1: calls of the functions in set_ftrace_filter are counted and timed, from zero; 0: no longer",
+            read: Some(tracers::profiles),
+            write: Some(tracers::set_profiles),
+        },
+        Self {
+            name: "max_graph_depth",
+            help: "function_graph has calls that are inside less than this many others; 0: all",
+            read: Some(tracers::max_depth),
+            write: Some(tracers::set_max_depth),
+        },
+        Self {
+            name: "set_ftrace_filter",
+            help: "the functions that are traced, all if it is empty: names, globs, \"exact names\", lines of \
+                   available_filter_functions; !RULE takes away; RULE:mod:MODULE; > replaces, >> adds",
+            read: Some(functions::filter),
+            write: Some(functions::set_filter),
+        },
+        Self {
+            name: "set_ftrace_notrace",
+            help: "functions that are not traced whatever set_ftrace_filter has",
+            read: Some(functions::notrace),
+            write: Some(functions::set_notrace),
+        },
+        Self {
+            name: "trace",
+            help: "what was recorded, which stays; written, the rings are emptied",
+            read: Some(rings::trace),
+            write: Some(rings::clear_trace),
+        },
+        Self { name: "trace_marker", help: "a text between the events", read: None, write: Some(rings::mark) },
+        Self {
+            name: "trace_pipe",
+            help: "what was recorded, which is taken out of the rings",
+            read: Some(rings::trace_pipe),
+            write: None,
+        },
+        Self {
+            name: "trace_stat/function",
+            help: "what was counted and timed, the longest in all first",
+            read: Some(tracers::profile),
+            write: None,
+        },
+        Self {
+            name: "tracing_on",
+            help: "0: nothing is recorded, though functions are traced",
+            read: Some(tracers::is_on),
+            write: Some(tracers::set_on),
+        },
+    ];
+}

@@ -1,0 +1,315 @@
+//! The control interface: what is traced is asked for in lines of text, in the words of Linux's tracefs, while the kernel
+//! runs.
+//!
+//! ```text
+//! # echo function_graph > current_tracer
+//! # echo 'disk::*' '!disk::poll' > set_ftrace_filter
+//! # cat trace
+//! # tracer: function_graph
+//! #
+//! # CPU  DURATION                  FUNCTION CALLS
+//! # |     |   |                     |   |   |   |
+//!  0)               |  disk::read() {
+//!  0)   0.816 us    |    disk::seek();
+//!  0) + 12.048 us   |  } /* disk::read */
+//! ```
+//!
+//! [`Control::execute`] carries out one line: from a serial console, a shell of the kernel's, a file of its debug file system,
+//! a script. It needs no heap. How the bytes come in and where a line ends is the kernel's.
+//!
+//! | line | what it does |
+//! |---|---|
+//! | `echo VALUE > FILE` | writes a file: what it had is replaced |
+//! | `echo VALUE >> FILE` | writes a file: the value is added to what it had |
+//! | `cat FILE` | reads a file |
+//! | `ls` | lists the files |
+//! | `help`, `help FILE` | says what the files, or one of them, are for |
+//! | `# ...` | nothing |
+//!
+//! A value may stand in `'` or `"`, as for a shell; a file's name may begin with `/sys/kernel/tracing/`, so that lines can be
+//! copied from anywhere. A line that can't be carried out changes nothing, and is refused with the file, the column, the reason
+//! and a caret under the place, on the output and in the file `error_log`:
+//!
+//! ```text
+//! # echo disk::reed > set_ftrace_filter
+//! set_ftrace_filter: 6: error: The rule selects no traceable function
+//!   Command: echo disk::reed > set_ftrace_filter
+//!                 ^
+//! ```
+//!
+//! # Who owns what
+//! Stubs call a tracer's handlers without any value, so what those write to stands in `static`s of the kernel's: its rings, its
+//! [`Profile`](crate::tracer::profiler::Profile), and the [`Tracing`] with the tracers themselves. A [`Control`] borrows all of
+//! these for ever. It owns only what lines change and no handler looks at: which tracer is registered, the rules, the last
+//! refusals. So it is an ordinary value that is changed through `&mut`; a kernel has it in a lock, or on the stack of its
+//! console's thread.
+//!
+//! The ops that a `Control` is given are for it alone. Whatever else the kernel registers with the same engine is not its
+//! business: `enabled_functions` shows it, no line changes it.
+//!
+//! A kernel with tracers of its own gives them as [`Tracer`]s, each a name and an ops: they stand in `available_tracers` beside
+//! `function`, `function_graph` and `nop`, get the same filter, and record into the same rings, from which `trace` shows any
+//! [event](crate::tracer::event). Settings that they have are [`File`]s.
+//!
+//! # From where it may be called
+//! [`execute`](Control::execute) registers and unregisters, so it runs in a thread, with interrupts enabled, and without a lock
+//! that a traced function's caller may hold; never in a callback or a handler. [`Tracing::set_on`] may be called from anywhere.
+//!
+//! The output may be slow: it is written to event by event, a reader holds one block of each ring, and writers go past it. It
+//! may be traced too: a read ends where the rings were when it began. It may not call the engine, which is locked while names
+//! are written.
+//!
+//! # What a line can't do
+//! Whoever types lines can have the kernel's own tracers called at any function that has a callsite, which is safe, as
+//! [`Engine::register`] is; slow it down; and read what it records. There is no line that makes a function fail, changes an
+//! argument, or writes to memory.
+//!
+//! # Where it is not as Linux
+//! - A negative rule holds until `>` replaces it or the rule itself is added; Linux takes away what the rules before it have
+//!   selected, and keeps functions, not rules. So `echo '!f' > set_ftrace_filter` leaves all but `f`.
+//! - A rule that selects nothing is refused, and with it the line; Linux takes the line's other rules.
+//! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
+//! - A call's depth in the graph counts what is hooked around it by anybody: while `function_profile_enabled` is 1, each
+//!   function that both have counts twice, in `max_graph_depth` too.
+//!
+//! ```
+//! use fentry::control::{Control, Tracing};
+//! use fentry::tracer::kernel::{RecordTo, StoreIn};
+//! use fentry::tracer::profiler::{Profile, ProfileSlot};
+//! use fentry::tracer::ring::{Mode, Ring, RingBlock};
+//!
+//! static MEMORY: [RingBlock; 16] = [const { RingBlock::new() }; 16];
+//! static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+//! static SLOTS: [ProfileSlot; 512] = [const { ProfileSlot::new() }; 512];
+//! static PROFILE: Profile = Profile::new(&SLOTS);
+//! static TRACING: Tracing<OneCpu> = Tracing::new();
+//!
+//! struct OneCpu;
+//! impl RecordTo for OneCpu {
+//!     fn ring() -> &'static Ring {
+//!         &RING
+//!     }
+//!     fn task() -> u32 {
+//!         1
+//!     }
+//! }
+//! impl StoreIn<Profile> for OneCpu {
+//!     fn store() -> &'static Profile {
+//!         &PROFILE
+//!     }
+//! }
+//! impl StoreIn<Tracing<OneCpu>> for OneCpu {
+//!     fn store() -> &'static Tracing<OneCpu> {
+//!         &TRACING
+//!     }
+//! }
+//!
+//! # fn trace(engine: &'static fentry::Engine, console: &mut dyn core::fmt::Write, ticks_per_second: fn() -> u64) {
+//! let mut control = Control::new(engine, TRACING.parts(), [&RING], ticks_per_second);
+//! for line in ["echo disk::* > set_ftrace_filter", "echo function > current_tracer"] {
+//!     // What is refused is told on the console.
+//!     let _ = control.execute(line, console);
+//! }
+//! // ... the kernel works ...
+//! let _ = control.execute("cat trace", console);
+//! # }
+//! ```
+//!
+//! [`Engine::register`]: crate::Engine::register
+
+mod file;
+mod files;
+mod line;
+mod log;
+mod merge;
+mod names;
+mod reason;
+mod rules;
+mod show;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tracing;
+
+pub use file::File;
+pub use line::{Redirection, Value, Word};
+pub use log::KEPT_REFUSALS;
+pub use reason::{LINE_BYTES, Reason, Refusal};
+pub use rules::{MAX_RULES, RULES_BYTES};
+pub use tracing::{Tracer, Tracing, TracingParts};
+
+use crate::engine::Engine;
+use crate::tracer::ring::Ring;
+use crate::tracer::ticks;
+use core::fmt::{self, Write};
+use files::BuiltIn;
+use line::Command;
+use log::{ErrorLog, Told};
+use rules::Rules;
+use state::State;
+
+/// Where tracefs is on Linux: in front of a file's name it is left out.
+const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
+
+/// The control interface of a kernel with a ring for each of `CPUS` CPUs; about 8 KiB.
+pub struct Control<const CPUS: usize> {
+    state: State<CPUS>,
+    /// The kernel's own.
+    files: &'static [&'static dyn File],
+    ticks_per_second: fn() -> u64,
+}
+
+impl<const CPUS: usize> Control<CPUS> {
+    /// Makes one with the tracer `nop`, of a kernel whose CPUs have these rings, in the order of their numbers.
+    /// `ticks_per_second` is the frequency of the [clock](crate::tracer#), `tracer::ticks_per_second` in a kernel.
+    pub const fn new(
+        engine: &'static Engine,
+        tracing: TracingParts,
+        rings: [&'static Ring; CPUS],
+        ticks_per_second: fn() -> u64,
+    ) -> Self {
+        let state = State {
+            engine,
+            tracing,
+            rings,
+            tracers: &[],
+            task_name: |_| None,
+            goes_on: None,
+            ticks_per_second: 1,
+            current: None,
+            profiles: false,
+            filter: Rules::new(),
+            notrace: Rules::new(),
+            log: ErrorLog::new(),
+        };
+        Self { state, files: &[], ticks_per_second }
+    }
+
+    /// Adds tracers of the kernel's own.
+    #[must_use]
+    pub const fn with_tracers(mut self, tracers: &'static [Tracer]) -> Self {
+        self.state.tracers = tracers;
+        self
+    }
+
+    /// Adds files of the kernel's own.
+    #[must_use]
+    pub const fn with_files(mut self, files: &'static [&'static dyn File]) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Says what tasks are called; without it each is `<...>`.
+    #[must_use]
+    pub const fn with_task_names(mut self, name: fn(u32) -> Option<&'static str>) -> Self {
+        self.state.task_name = name;
+        self
+    }
+
+    /// Has `trace` and `trace_pipe` be read as long as `goes_on` returns true: it is called before each event, and may look for
+    /// ^C. `cat trace_pipe` then ends only so, and calls it again and again while there is nothing to read, where it may wait.
+    /// A block that was shown in part stays in its ring. Without it, `cat trace_pipe` ends when all was read.
+    #[must_use]
+    pub const fn while_it_goes_on(mut self, goes_on: fn() -> bool) -> Self {
+        self.state.goes_on = Some(goes_on);
+        self
+    }
+
+    /// Carries out one line, whatever bytes it has; a line break at its end is left out. What it asks to read goes to `out`,
+    /// and so does a refusal in words.
+    ///
+    /// # Errors
+    ///
+    /// The refusal. Nothing has changed then, but what stands in `error_log`.
+    pub fn execute(&mut self, line: impl AsRef<[u8]>, out: &mut dyn Write) -> Result<(), Refusal> {
+        self.execute_bytes(line.as_ref(), out)
+    }
+
+    fn execute_bytes(&mut self, line: &[u8], out: &mut dyn Write) -> Result<(), Refusal> {
+        self.state.ticks_per_second = (self.ticks_per_second)();
+        let mut file = "";
+        let done = line::text(line).and_then(|text| self.carry_out(text, &mut file, out));
+        done.inspect_err(|refusal| {
+            let micros = self.state.shown().micros(ticks());
+            let file = if file.is_empty() { "control" } else { file };
+            let told = Told::new(line, file, refusal, micros);
+            // An output that fails has failed before; the caller has the refusal.
+            let _ = write!(out, "{told}");
+            self.state.log.keep(told);
+        })
+    }
+
+    /// Carries out a line; in `named`, the file that it is about.
+    fn carry_out<'l>(&mut self, text: &'l str, named: &mut &'l str, out: &mut dyn Write) -> Result<(), Refusal> {
+        let command = line::parse(text)?;
+        let at_end = Word::end_of(text);
+        match command {
+            Command::Nothing => Ok(()),
+            Command::List => self.list(out).map_err(|_| at_end.refuse(Reason::Output)),
+            Command::HelpAll => self.help_all(out).map_err(|_| at_end.refuse(Reason::Output)),
+            Command::Help(file) => {
+                *named = file.text();
+                let (name, help) = self.help(file)?;
+                writeln!(out, "{name}: {help}").map_err(|_| file.refuse(Reason::Output))
+            }
+            Command::Show(file) => {
+                *named = file.text();
+                let read = match self.find(file)? {
+                    Found::BuiltIn(BuiltIn { read: None, .. }) => Err(Reason::NotReadable),
+                    Found::BuiltIn(BuiltIn { read: Some(read), .. }) => read(&self.state, out),
+                    Found::Own(own) => own.read(out),
+                };
+                read.map_err(|reason| file.refuse(reason))
+            }
+            Command::Write { file, value } => {
+                *named = file.text();
+                match self.find(file)? {
+                    Found::BuiltIn(BuiltIn { write: None, .. }) => Err(file.refuse(Reason::NotWritable)),
+                    Found::BuiltIn(BuiltIn { write: Some(write), .. }) => write(&mut self.state, &value),
+                    Found::Own(own) => own.write(&value),
+                }
+            }
+        }
+    }
+
+    fn find(&self, file: Word<'_>) -> Result<Found<CPUS>, Refusal> {
+        let name = TRACEFS.iter().find_map(|root| file.text().strip_prefix(root)).unwrap_or(file.text());
+        let built_in = BuiltIn::<CPUS>::ALL.iter().find(|built_in| built_in.name == name).map(Found::BuiltIn);
+        let own = || self.files.iter().find(|own| own.name() == name).map(|own| Found::Own(*own));
+        built_in.or_else(own).ok_or(file.refuse(Reason::UnknownFile))
+    }
+
+    fn help(&self, file: Word<'_>) -> Result<(&'static str, &'static str), Refusal> {
+        Ok(match self.find(file)? {
+            Found::BuiltIn(BuiltIn { name, help, .. }) => (name, help),
+            Found::Own(own) => (own.name(), own.help()),
+        })
+    }
+
+    /// All files with what they are for.
+    fn all(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_, CPUS> {
+        let built_in = BuiltIn::<CPUS>::ALL.iter().map(|built_in| (built_in.name, built_in.help));
+        built_in.chain(self.files.iter().map(|own| (own.name(), own.help())))
+    }
+
+    fn list(&self, out: &mut dyn Write) -> fmt::Result {
+        self.all().try_for_each(|(name, _)| writeln!(out, "{name}"))
+    }
+
+    fn help_all(&self, out: &mut dyn Write) -> fmt::Result {
+        writeln!(out, "echo VALUE > FILE, echo VALUE >> FILE, cat FILE, ls, help [FILE]")?;
+        self.all().try_for_each(|(name, help)| writeln!(out, "{name}: {help}"))
+    }
+}
+
+impl<const CPUS: usize> fmt::Debug for Control<CPUS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+/// A file that a line names.
+enum Found<const CPUS: usize> {
+    BuiltIn(&'static BuiltIn<CPUS>),
+    Own(&'static dyn File),
+}

@@ -1,0 +1,108 @@
+//! Why a line is refused, and where in it.
+
+use super::rules::{MAX_RULES, RULES_BYTES};
+use crate::engine::RegisterError;
+use crate::filter::GlobError;
+use core::fmt;
+use thiserror::Error;
+
+/// The longest line, in bytes.
+pub const LINE_BYTES: usize = 512;
+
+/// Why a line is refused. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The line is no UTF-8.
+    #[error("The line is no UTF-8 from here on")]
+    NotUtf8,
+    /// A character that a terminal would act on.
+    #[error("A control character can't be part of a line")]
+    ControlCharacter,
+    /// The line is longer than [`LINE_BYTES`].
+    #[error("The line is longer than {LINE_BYTES} bytes")]
+    TooLong,
+    /// The line begins with another word than a command.
+    #[error("There are the commands echo, cat, ls and help")]
+    UnknownCommand,
+    /// The line ends where a file's name should stand.
+    #[error("The name of a file should stand here")]
+    NoFile,
+    /// There is no file of this name.
+    #[error("There is no such file (`ls` lists them)")]
+    UnknownFile,
+    /// The line goes on behind the command's end.
+    #[error("Nothing should stand here")]
+    Extra,
+    /// A value is written nowhere.
+    #[error("`> FILE` or `>> FILE` should end the line")]
+    NotRedirected,
+    /// The file has nothing to read.
+    #[error("The file can't be read")]
+    NotReadable,
+    /// The file can't be written.
+    #[error("The file can't be written")]
+    NotWritable,
+    /// Another value was expected.
+    #[error("{0} should stand here")]
+    Expected(&'static str),
+    /// There is no tracer of this name.
+    #[error("There is no such tracer (available_tracers lists them)")]
+    UnknownTracer,
+    /// The rule is no glob.
+    #[error("{0}")]
+    Glob(#[source] GlobError),
+    /// The rule selects nothing: an unknown name, or a function that can't be traced.
+    #[error("The rule selects no traceable function")]
+    NothingSelected,
+    /// The negative rule takes nothing away: an unknown name, or a function that can't be traced anyhow.
+    #[error("The rule takes no traceable function away")]
+    NothingTakenAway,
+    /// The file has no such rule to be removed.
+    #[error("The file has no such rule")]
+    NoSuchRule,
+    /// An index beyond the list of functions.
+    #[error("available_filter_functions has the lines 1 to {lines}")]
+    NoSuchLine {
+        /// How many there are.
+        lines: usize,
+    },
+    /// There is no room for one more rule.
+    #[error("There is room for {MAX_RULES} rules of {RULES_BYTES} bytes in all")]
+    TooManyRules,
+    /// `func:command` with a command that isn't there.
+    #[error("Functions have no commands here, only `:mod:MODULE`")]
+    FunctionCommand,
+    /// `tracing_on` is 0.
+    #[error("Nothing is recorded: tracing_on is 0")]
+    TracingIsOff,
+    /// There is no room in a ring for what was written.
+    #[error("The ring has no room")]
+    RingIsFull,
+    /// The engine has refused.
+    #[error("{0}")]
+    Engine(#[source] RegisterError),
+    /// The output could not be written; what was asked for is done.
+    #[error("The output could not be written")]
+    Output,
+    /// A reason of a kernel's own [file](super::File).
+    #[error("{0}")]
+    Other(&'static str),
+}
+
+impl From<fmt::Error> for Reason {
+    fn from(_: fmt::Error) -> Self {
+        Self::Output
+    }
+}
+
+/// A refusal: why, and at which byte of the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    /// The byte of the line, from 0.
+    pub at: usize,
+    /// Why.
+    #[source]
+    pub reason: Reason,
+}
