@@ -38,7 +38,7 @@ const ALIGN: u64 = 16;
 /// The most words of a condition, of a jump, and of a call that is timed, with its literals.
 const CONDITION_WORDS: usize = 7;
 const JUMP_WORDS: usize = 5;
-const TIME_WORDS: usize = 48;
+const TIME_WORDS: usize = 40;
 
 /// BTI JC, which starts a generated member and nothing else that is generated.
 pub(crate) const BTI_JC: u32 = Insn::hint(Hint::BTI_JC).encode();
@@ -175,7 +175,8 @@ impl MemberPlan {
                 load(code, Reg::X0, value);
                 code.word(RET);
                 is_met(code);
-                other.into_iter().for_each(|other| code.jump(other));
+                // Where the condition doesn't hold.
+                unmet.and(other).into_iter().for_each(|other| code.jump(other));
             }
             (MemberEnd::Time(times), Some(other)) => {
                 time(code, times, other, env.atomics);
