@@ -40,6 +40,7 @@
 //!   with a verdict for each frame ([`context::unwind`]);
 //! - probes at any instruction ([`kprobe`]);
 //! - errors where you say ([`inject`]);
+//! - tables of functions whose members are replaced while they are called, also in kernels with kCFI ([`trampoline`]);
 //! - any number of CPUs: text is changed while they run it, and a batch that can't be carried out as a whole leaves text
 //!   as it was ([`text`]); an ops is released once no CPU and no task can be inside its callback, also where kernel code is
 //!   preempted ([`Platform::quiesce`]);
