@@ -73,7 +73,8 @@ pub(crate) struct SavedRegs {
     pub(crate) caller_record: [u64; 2],
     /// x0 to x8.
     pub(crate) x: [u64; 9],
-    /// The address of the thread's [`TraceContext`](crate::TraceContext), and `ALL_SAVED`.
+    /// The address of the thread's [`TraceContext`](crate::TraceContext), and `ALL_SAVED`. A stub for one callback or one hook,
+    /// whose callback does not look for it, may leave what the base register holds.
     pub(crate) context: u64,
 }
 
