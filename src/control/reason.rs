@@ -81,7 +81,7 @@ pub enum Reason {
     RingIsFull,
     /// The engine has refused.
     #[error("{0}")]
-    Engine(#[source] RegisterError),
+    Register(#[source] RegisterError),
     /// The output could not be written; what was asked for is done.
     #[error("The output could not be written")]
     Output,

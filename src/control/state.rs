@@ -136,7 +136,7 @@ impl<const CPUS: usize> State<CPUS> {
                         // As good as it gets: the first failure is the one that is told.
                         let _ = self.engine.set_filter(ops, &Filter::new(&before));
                     }
-                    return Err(Reason::Engine(error));
+                    return Err(Reason::Register(error));
                 }
             }
         }

@@ -247,7 +247,7 @@ fn functions_are_chosen_as_on_linux() {
     // Nothing would be left: the filter that was in force stays so.
     assert_eq!(
         fixture.refused("echo net::send > set_ftrace_filter").0.reason,
-        Reason::Engine(RegisterError::EmptySelection)
+        Reason::Register(RegisterError::EmptySelection)
     );
     assert_eq!(fixture.enabled(), [poll, read, seek, array, slice]);
     fixture.run("echo > set_ftrace_notrace");
@@ -293,12 +293,12 @@ fn a_tracer_that_can_not_be_leaves_the_one_that_is() {
         fixture.kernel.set_fault(Some(fault));
         let (refusal, _) = fixture.refused("echo function_graph > current_tracer");
         fixture.kernel.repair();
-        assert!(matches!(refusal.reason, Reason::Engine(_)), "{fault:?}: {refusal}");
+        assert!(matches!(refusal.reason, Reason::Register(_)), "{fault:?}: {refusal}");
         assert_eq!(fixture.all(), before, "{fault:?}");
         fixture.kernel.set_fault(Some(fault));
         let (refusal, _) = fixture.refused("echo net::* > set_ftrace_filter");
         fixture.kernel.repair();
-        assert!(matches!(refusal.reason, Reason::Engine(_)), "{fault:?}: {refusal}");
+        assert!(matches!(refusal.reason, Reason::Register(_)), "{fault:?}: {refusal}");
         assert_eq!(fixture.all(), before, "{fault:?}");
     }
     fixture.run("echo function_graph > current_tracer");

@@ -30,7 +30,7 @@ pub(super) fn set_current<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
     if name == state.current_name() {
         return Ok(());
     }
-    let refused = |error| value.all().refuse(Reason::Engine(error));
+    let refused = |error| value.all().refuse(Reason::Register(error));
     // The new one first: if it can't be, the old one goes on without a gap.
     if let Some(tracer) = wanted {
         state.start(tracer.ops).map_err(refused)?;
@@ -90,7 +90,7 @@ pub(super) fn set_profiles<const CPUS: usize>(state: &mut State<CPUS>, value: &V
     } else {
         state.stop(state.tracing.profiler)
     };
-    done.map_err(|error| value.all().refuse(Reason::Engine(error)))?;
+    done.map_err(|error| value.all().refuse(Reason::Register(error)))?;
     state.profiles = wanted;
     Ok(())
 }

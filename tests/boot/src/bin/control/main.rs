@@ -25,48 +25,74 @@ use fentry::tracer::ticks_per_second;
 use support::{percpu, smp};
 use work::work;
 
-/// Makes each script a case, beside others.
-macro_rules! cases {
-    (scripts: [$($script:ident),* $(,)?], $($case:ident),* $(,)?) => {
-        support::boot_tests! { $($script,)* $($case,)* }
+support::boot_tests! {
+    basic_files,
+    basic_tracers,
+    basic_trace_stays,
+    basic_trace_pipe_consumes,
+    basic_trace_is_cleared,
+    basic_tracing_on,
+    basic_marker,
+    basic_buffer_size,
+    error_log,
+    filter_name,
+    filter_globs,
+    filter_append,
+    filter_negative,
+    filter_exact_name,
+    filter_while_traced,
+    filter_nothing,
+    notrace,
+    function_callers,
+    function_switch_to_graph,
+    graph_nesting,
+    graph_filter,
+    graph_depth,
+    graph_tracing_off,
+    profile,
+    profile_beside_function,
+    enabled_functions,
+    a_function_is_chosen_by_its_line,
+    all_functions_are_listed,
+    everything_is_traced_while_the_trace_is_read,
+}
+
+/// Makes each script a case.
+macro_rules! scripts {
+    ($($script:ident),* $(,)?) => {
         $(fn $script() -> Result<(), String> {
             run_script(include_str!(concat!("scripts/", stringify!($script), ".txt")))
         })*
     };
 }
 
-cases! {
-    scripts: [
-        basic_files,
-        basic_tracers,
-        basic_trace_stays,
-        basic_trace_pipe_consumes,
-        basic_trace_is_cleared,
-        basic_tracing_on,
-        basic_marker,
-        basic_buffer_size,
-        error_log,
-        filter_name,
-        filter_globs,
-        filter_append,
-        filter_negative,
-        filter_exact_name,
-        filter_while_traced,
-        filter_nothing,
-        notrace,
-        function_callers,
-        function_switch_to_graph,
-        graph_nesting,
-        graph_filter,
-        graph_depth,
-        graph_tracing_off,
-        profile,
-        profile_beside_function,
-        enabled_functions,
-    ],
-    a_function_is_chosen_by_its_line,
-    all_functions_are_listed,
-    everything_is_traced_while_the_trace_is_read,
+scripts! {
+    basic_files,
+    basic_tracers,
+    basic_trace_stays,
+    basic_trace_pipe_consumes,
+    basic_trace_is_cleared,
+    basic_tracing_on,
+    basic_marker,
+    basic_buffer_size,
+    error_log,
+    filter_name,
+    filter_globs,
+    filter_append,
+    filter_negative,
+    filter_exact_name,
+    filter_while_traced,
+    filter_nothing,
+    notrace,
+    function_callers,
+    function_switch_to_graph,
+    graph_nesting,
+    graph_filter,
+    graph_depth,
+    graph_tracing_off,
+    profile,
+    profile_beside_function,
+    enabled_functions,
 }
 
 const CPUS: usize = 4;
