@@ -17,7 +17,7 @@ use thiserror::Error;
 pub(crate) struct Surroundings<'a> {
     region: &'a Region,
     machine: Cpu,
-    /// The function that the instruction is in, as far as is known: else all of its region.
+    /// The function that the instruction is in; without symbols, all between the two nearest callsites.
     pub(crate) function: TextRange,
 }
 
@@ -194,7 +194,7 @@ impl Registry {
         if self.stub_ranges.iter().any(|range| range.contains(at)) {
             return Err(NotClaimed::EngineText);
         }
-        let region = self.regions.iter().find(|region| region.text.contains(at)).ok_or(NotClaimed::OutsideText)?;
+        let region = self.region_of(at).ok_or(NotClaimed::OutsideText)?;
         if region.excluded.contains(at) {
             return Err(NotClaimed::EngineText);
         }
@@ -208,13 +208,21 @@ impl Registry {
                 let start = TextAddr::new(symbol.addr);
                 TextRange::new(start.max(region.text.start), start.offset(symbol.size as i64).min(region.text.end))
             }
-            None => region.text,
+            None => region.between_callsites(at),
         };
         Ok(Surroundings { region, machine: self.machine, function })
     }
 }
 
 impl Region {
+    /// The text from the last function with a callsite before this place to the next one behind it.
+    fn between_callsites(&self, at: TextAddr) -> TextRange {
+        let behind = self.table.span(TextRange::new(self.text.start, at)).end;
+        let function = |index| self.table.callsite(index).map(|callsite| callsite.function());
+        let start = behind.checked_sub(1).and_then(function).unwrap_or(self.text.start);
+        TextRange::new(start, function(behind).unwrap_or(self.text.end))
+    }
+
     /// The function whose callsite this instruction belongs to, with its landing pad and what stands before it.
     fn callsite_with(&self, at: TextAddr) -> Option<TextAddr> {
         let callsite = |index| self.table.callsite(index);

@@ -167,30 +167,14 @@ impl Engine {
         platform: &'static dyn Platform,
         memory: &'static EngineMemory<OPS, SETS, REGIONS>,
     ) -> Self {
-        let state = spin::Mutex::new(Registry::new(platform, crate::text::Hardware));
-        Self {
-            platform,
-            memory,
-            state,
-            symbols: spin::Once::new(),
-            stub_text: StubText::new(),
-            running: spin::Once::new(),
-        }
+        Self::on(crate::text::Hardware, platform, memory)
     }
 
     /// Makes an engine that runs on any machine, such as one of `fakes`, with room for 128 ops: memory of its own, which
     /// stays allocated for ever.
     #[cfg(not(target_os = "none"))]
     pub const fn with_machine(platform: &'static dyn Platform, machine: &'static dyn Machine) -> Self {
-        let state = spin::Mutex::new(Registry::new(platform, machine));
-        Self {
-            platform,
-            memory: &memory::Heap,
-            state,
-            symbols: spin::Once::new(),
-            stub_text: StubText::new(),
-            running: spin::Once::new(),
-        }
+        Self::on(machine, platform, &memory::Heap)
     }
 
     /// Makes an engine that runs on any machine, with as much room as `memory` has.
@@ -200,11 +184,14 @@ impl Engine {
         machine: &'static dyn Machine,
         memory: &'static EngineMemory<OPS, SETS, REGIONS>,
     ) -> Self {
-        let state = spin::Mutex::new(Registry::new(platform, machine));
+        Self::on(machine, platform, memory)
+    }
+
+    const fn on(machine: Cpu, platform: &'static dyn Platform, memory: &'static dyn Memory) -> Self {
         Self {
             platform,
             memory,
-            state,
+            state: spin::Mutex::new(Registry::new(platform, machine)),
             symbols: spin::Once::new(),
             stub_text: StubText::new(),
             running: spin::Once::new(),

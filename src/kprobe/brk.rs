@@ -71,7 +71,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let called = self.engine.running().and_then(|running| {
             running.with_context(|context| {
                 let _inside = context?.enter_probe()?;
-                let mut view = KprobeRegs::at_exception(regs);
+                let mut view = KprobeRegs::of_all(regs);
                 let mut has_after = false;
                 for probe in point.probes().filter(|probe| probe.is_enabled()) {
                     probe.call_before(&mut view);
@@ -109,7 +109,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let Some(running) = self.engine.running() else { return };
         running.with_context(|context| {
             let Some(_inside) = context.and_then(|context| context.enter_probe()) else { return };
-            let mut view = KprobeRegs::at_exception(regs);
+            let mut view = KprobeRegs::of_all(regs);
             point.probes().filter(|probe| probe.is_enabled()).for_each(|probe| probe.call_after(&mut view));
         });
     }

@@ -24,7 +24,8 @@ use crate::insn::{
     BitPos, Branch, BranchOffset, CondOffset, DataReg, Direction, EncodeError, Hint, Insn, Literal, LogicalOp, Memory,
     PairAccess, PairMode, PairSize, Reg, RegOrSp, Shift, SimdMemory, SysReg, System, VReg, Width, Zero, pair_offset,
 };
-use crate::platform::{BaseRegister, ContextBase};
+use crate::platform::ContextBase;
+use crate::stub::entry::system_register;
 use arrayvec::ArrayVec;
 use core::mem::offset_of;
 
@@ -106,7 +107,7 @@ pub(super) fn detour(insn: &Instruction, code: TextAddr, parts: &Parts) -> Resul
 
     // The guard is taken here, so that nobody is in Rust without it. X19 and X20 are what a function keeps.
     let busy = i64::from(base.offset) + offset_of!(TraceContext, busy) as i64;
-    maker.add(Insn::mrs(Reg::X19, base_register(base.register)));
+    maker.add(Insn::mrs(Reg::X19, system_register(base.register)));
     let not_ready = maker.leave();
     maker.add(Insn::ldr(Reg::X20, RegOrSp::X19, busy)?);
     maker.add(Insn::str(Reg::X19, RegOrSp::X19, busy)?);
@@ -229,16 +230,6 @@ const fn or(rd: Reg, rm: Reg) -> Insn {
     Insn::DataReg(DataReg::Logical { op: LogicalOp::Orr, rd, rn: rd, rm, shift: Shift::Lsl, amount })
 }
 
-const fn base_register(register: BaseRegister) -> SysReg {
-    match register {
-        BaseRegister::TpidrEl1 => SysReg::TPIDR_EL1,
-        BaseRegister::TpidrEl2 => SysReg::TPIDR_EL2,
-        BaseRegister::TpidrEl0 => SysReg::TPIDR_EL0,
-        BaseRegister::TpidrroEl0 => SysReg::TPIDRRO_EL0,
-        BaseRegister::SpEl0 => SysReg::SP_EL0,
-    }
-}
-
 /// What a detour calls: the handlers that are called before an instruction.
 ///
 /// # Safety
@@ -255,7 +246,7 @@ unsafe extern "C" fn call_handlers(regs: *mut PtRegs, point: *const Point, conte
     let enabled = || point.probes().filter(|probe| probe.is_enabled());
     match context.enter_probe() {
         Some(_inside) => {
-            let mut view = KprobeRegs::at_jump(regs);
+            let mut view = KprobeRegs::of_all(regs);
             enabled().for_each(|probe| probe.call_before(&mut view));
         }
         None => enabled().for_each(Kprobe::miss),

@@ -257,3 +257,38 @@ impl Places {
         Some(next)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Refusal, Way, way};
+    use crate::address::TextAddr;
+
+    #[test]
+    fn each_refusal_has_its_instructions() {
+        let at = TextAddr::new(0x1000);
+        for (word, cause) in [
+            (0xd73f_0801, Refusal::SignedCall),                        // blraa x0, x1
+            (0x9c00_0040, Refusal::SimdLiteral),                       // ldr q0, #8
+            (0xd400_0001, Refusal::Exception),                         // svc #0
+            (0x0000_0000, Refusal::Exception),                         // udf #0
+            (0xd69f_03e0, Refusal::ExceptionReturn),                   // eret
+            (0xd503_42df, Refusal::CpuState),                          // msr DAIFSet, #2
+            (0xd518_c000, Refusal::CpuState),                          // msr VBAR_EL1, x0
+            (0xd508_871f, Refusal::CpuState),                          // tlbi vmalle1
+            (0xd503_3f5f, Refusal::Exclusive),                         // clrex
+            (0xd503_245f, Refusal::LandingPad { next: at.offset(4) }), // bti c
+            (0xd503_2fff, Refusal::Unknown { word: 0xd503_2fff }),     // hint #127
+            (0x0420_0000, Refusal::Unknown { word: 0x0420_0000 }),     // add z0.b, z0.b, z0.b
+        ] {
+            assert_eq!(way(at, word), Err(cause), "{word:#x}");
+        }
+    }
+
+    #[test]
+    fn what_looks_alike_is_carried_out_elsewhere() {
+        // msr NZCV, x0; dc cvau, x0; mrs x0, DAIF; paciasp; ldar x0, [x1]
+        for word in [0xd51b_4200, 0xd50b_7b20, 0xd53b_4220, 0xd503_233f, 0xc8df_fc20] {
+            assert_eq!(way(TextAddr::new(0x1000), word), Ok(Way::OutOfLine), "{word:#x}");
+        }
+    }
+}

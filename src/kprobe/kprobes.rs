@@ -81,7 +81,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         probe: &'static Kprobe,
         put: impl FnOnce(&mut Claims<'_, POINTS>) -> Result<ServedBy, KprobeError>,
     ) -> Result<ServedBy, KprobeError> {
-        // Against another kernel's worth of probes, which has a lock of its own.
+        // Before the lock: another `Kprobes` has one of its own.
         if !probe.take(State::Free, State::Changing) {
             return Err(KprobeError::AlreadyRegistered);
         }
@@ -203,10 +203,9 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let insn = match self.engine.examine(at, |text| instruction(at, text)) {
             Err(NotClaimed::Callsite { function }) => return self.put_at_entry(probe, function),
             Err(cause) => return Err(KprobeError::NotClaimed { at, cause }),
-            Ok(insn) => insn.and_then(|insn| self.check_path(insn)),
+            Ok(insn) => insn.map_err(|cause| KprobeError::Refused { at, cause })?,
         };
-        let insn = insn.map_err(|cause| KprobeError::Refused { at, cause })?;
-        let Some(insn) = insn else { return Err(KprobeError::NoBreakpoints { at }) };
+        self.check_path(at)?;
         let free =
             self.points.iter().zip(claims.iter()).position(|(point, claim)| point.at().is_none() && claim.is_none());
         let number = free.ok_or(KprobeError::TooManyPoints { points: POINTS })?;
@@ -363,14 +362,14 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         }
     }
 
-    /// `None` where the platform brings no exceptions to the probes.
-    fn check_path(&self, insn: Instruction) -> Result<Option<Instruction>, Refusal> {
+    /// Checks that the platform brings BRK exceptions to the probes, by a way that `at` is not on.
+    fn check_path(&self, at: TextAddr) -> Result<(), KprobeError> {
         let mut is_on_path = false;
-        let has_path = self.engine.platform().for_each_brk_range(&mut |range| is_on_path |= range.contains(insn.at));
+        let has_path = self.engine.platform().for_each_brk_range(&mut |range| is_on_path |= range.contains(at));
         match (has_path, is_on_path) {
-            (false, _) => Ok(None),
-            (true, true) => Err(Refusal::ExceptionPath),
-            (true, false) => Ok(Some(insn)),
+            (false, _) => Err(KprobeError::NoBreakpoints { at }),
+            (true, true) => Err(KprobeError::Refused { at, cause: Refusal::ExceptionPath }),
+            (true, false) => Ok(()),
         }
     }
 }

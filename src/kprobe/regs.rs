@@ -14,17 +14,14 @@ pub struct KprobeRegs<'a> {
 }
 
 enum Saved<'a> {
-    Exception(&'a mut PtRegs),
+    All(&'a mut PtRegs),
     Entry { ip: TextAddr, regs: FtraceRegs<'a> },
 }
 
 impl<'a> KprobeRegs<'a> {
-    pub(super) const fn at_exception(regs: &'a mut PtRegs) -> Self {
-        Self { saved: Saved::Exception(regs), is_elsewhere: false }
-    }
-
-    pub(super) const fn at_jump(regs: &'a mut PtRegs) -> Self {
-        Self::at_exception(regs)
+    /// Those of an instruction, all of which were saved.
+    pub(super) const fn of_all(regs: &'a mut PtRegs) -> Self {
+        Self { saved: Saved::All(regs), is_elsewhere: false }
     }
 
     pub(super) const fn at_entry(ip: TextAddr, regs: FtraceRegs<'a>) -> Self {
@@ -35,7 +32,7 @@ impl<'a> KprobeRegs<'a> {
     /// it is the callsite, as callbacks get it.
     pub fn pc(&self) -> TextAddr {
         match &self.saved {
-            Saved::Exception(regs) => TextAddr::new(regs.pc),
+            Saved::All(regs) => TextAddr::new(regs.pc),
             Saved::Entry { ip, .. } => *ip,
         }
     }
@@ -43,7 +40,7 @@ impl<'a> KprobeRegs<'a> {
     /// The stack pointer.
     pub fn sp(&self) -> u64 {
         match &self.saved {
-            Saved::Exception(regs) => regs.sp,
+            Saved::All(regs) => regs.sp,
             Saved::Entry { regs, .. } => regs.stack_pointer(),
         }
     }
@@ -52,7 +49,7 @@ impl<'a> KprobeRegs<'a> {
     /// the probe was not made [with all](super::Kprobe::with_all_registers).
     pub fn x(&self, n: usize) -> Option<u64> {
         match &self.saved {
-            Saved::Exception(regs) => regs.regs.get(n).copied(),
+            Saved::All(regs) => regs.regs.get(n).copied(),
             Saved::Entry { regs, .. } => match n {
                 0..8 => regs.argument(n),
                 8 => Some(regs.indirect_result()),
@@ -66,7 +63,7 @@ impl<'a> KprobeRegs<'a> {
     /// All registers, if they were saved: always but at a function's entry.
     pub fn pt_regs(&self) -> Option<&PtRegs> {
         match &self.saved {
-            Saved::Exception(regs) => Some(regs),
+            Saved::All(regs) => Some(regs),
             Saved::Entry { regs, .. } => regs.pt_regs(),
         }
     }
@@ -78,7 +75,7 @@ impl<'a> KprobeRegs<'a> {
     /// 1. The code at the probe is sound with that value in that register.
     pub const unsafe fn set_x(&mut self, n: usize, value: u64) -> bool {
         match &mut self.saved {
-            Saved::Exception(regs) => {
+            Saved::All(regs) => {
                 if n < regs.regs.len() {
                     regs.regs[n] = value;
                 }
@@ -102,7 +99,7 @@ impl<'a> KprobeRegs<'a> {
     pub const unsafe fn set_pc(&mut self, pc: TextAddr) {
         self.is_elsewhere = true;
         match &mut self.saved {
-            Saved::Exception(regs) => regs.pc = pc.get(),
+            Saved::All(regs) => regs.pc = pc.get(),
             // SAFETY: 1. and 2. our caller's promises.
             Saved::Entry { regs, .. } => unsafe { regs.set_pc(pc) },
         }
@@ -112,7 +109,7 @@ impl<'a> KprobeRegs<'a> {
 impl fmt::Debug for KprobeRegs<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.saved {
-            Saved::Exception(regs) => regs.fmt(f),
+            Saved::All(regs) => regs.fmt(f),
             Saved::Entry { regs, .. } => regs.fmt(f),
         }
     }

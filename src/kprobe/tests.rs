@@ -4,6 +4,7 @@ extern crate std;
 
 use super::{Handled, Kprobe, KprobeError, KprobeRegs, Kprobes, NotClaimed, Refusal, ServedBy};
 use crate::address::{TextAddr, TextRange};
+use crate::callsite::Layout;
 use crate::context::TraceContext;
 use crate::context::regs::PtRegs;
 use crate::engine::{Engine, RegisterError};
@@ -238,6 +239,32 @@ fn what_cannot_be_probed_is_refused_with_the_reason() {
     assert_eq!(machine.register(probe(nothing), at(0)), Err(KprobeError::NoBreakpoints { at: at(0) }));
     assert_eq!(machine.probes.instructions().count(), 0);
     assert_eq!(machine.engine.statistics().stub_bytes, 0);
+}
+
+#[test]
+fn without_symbols_exclusives_are_looked_for_between_two_callsites() {
+    let mut text = FakeText::new(BASE);
+    text.function("first", COMPILED);
+    let at = text.words(&WORDS);
+    let second = text.function("second", COMPILED);
+    text.words(&WORDS);
+    // So far away that there can be no table.
+    text.symbol("far", TextAddr::new(BASE + (1 << 40)), 4);
+    let kernel = text.build();
+    assert!(kernel.symbols().is_none());
+    let engine: &'static Engine = Box::leak(Box::new(Engine::with_machine(kernel, kernel)));
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image().with_layout(Layout::Plain)) }.unwrap();
+    let probes: &'static Kprobes<4> = Box::leak(Box::new(Kprobes::new(engine)));
+    let register = |n: i64| {
+        // SAFETY: as above.
+        unsafe { probes.register(probe(nothing), at.offset(n * 4)) }
+    };
+    let cause = Refusal::BetweenExclusives { load: at.offset(20) };
+    assert_eq!(register(6), Err(KprobeError::Refused { at: at.offset(24), cause }));
+    assert_eq!(register(0), Ok(ServedBy::Breakpoint));
+    let function = |at| engine.examine(at, |text| text.function).unwrap();
+    assert_eq!(function(at), TextRange::new(TextAddr::new(BASE), second));
 }
 
 #[test]

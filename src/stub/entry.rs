@@ -99,16 +99,20 @@ impl LinkedStub {
     }
 }
 
-/// `MRS X10, <base register>`.
-pub(crate) const fn mrs(register: BaseRegister) -> u32 {
-    let register = match register {
+/// The system register that is a base register.
+pub(crate) const fn system_register(register: BaseRegister) -> SysReg {
+    match register {
         BaseRegister::TpidrEl1 => SysReg::TPIDR_EL1,
         BaseRegister::TpidrEl2 => SysReg::TPIDR_EL2,
         BaseRegister::TpidrEl0 => SysReg::TPIDR_EL0,
         BaseRegister::TpidrroEl0 => SysReg::TPIDRRO_EL0,
         BaseRegister::SpEl0 => SysReg::SP_EL0,
-    };
-    Insn::mrs(Reg::X10, register).encode()
+    }
+}
+
+/// `MRS X10, <base register>`.
+pub(crate) const fn mrs(register: BaseRegister) -> u32 {
+    Insn::mrs(Reg::X10, system_register(register)).encode()
 }
 
 /// `ADD X10, X10, #offset`.

@@ -51,16 +51,17 @@
 //! any two steps of the real sequence, and what such an emulator can.
 
 pub(crate) mod cache;
+mod error;
 pub(crate) mod machine;
 pub(crate) mod poke;
 #[cfg(test)]
 mod tests;
 pub(crate) mod word;
 
+pub use error::{PokeCause, PokeError, Undone};
 pub(crate) use machine::Cpu;
 #[cfg(target_arch = "aarch64")]
 pub use machine::Hardware;
 pub use machine::{CacheType, InterruptMask, Machine};
 pub(crate) use poke::{Batch, TextPoke};
-pub use poke::{PokeCause, PokeError, Undone};
 pub(crate) use word::TextWord;

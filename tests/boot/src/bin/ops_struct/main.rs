@@ -81,7 +81,14 @@ const LIFO: PolicyOps = PolicyOps { pick: Some(newest), sent: Some(sent), ..FIFO
 
 /// Puts a table in use, and waits until the one before has no users.
 fn put(name: &'static str, table: &PolicyOps) {
-    let prepared = POLICY.prepare(engine().0, name, table).unwrap_or_else(|error| panic!("{error}"));
+    let prepared = loop {
+        match POLICY.prepare(engine().0, name, table) {
+            Ok(prepared) => break prepared,
+            // Other CPUs may still have users of tables that were replaced before.
+            Err(OpsError::NoPlace { .. }) => smp::pause(),
+            Err(error) => panic!("{error}"),
+        }
+    };
     let mut old = prepared.put_in_use();
     while let Some(still) = old {
         old = still.try_free().err();
