@@ -11,7 +11,7 @@ use super::sets::{Draft, DraftMemory, MAX_SETS, Set, Sets};
 use super::stub_text::{Place, StubText};
 use crate::address::TextRange;
 use crate::ops::MAX_OPS;
-use crate::platform::MAX_STUB_RANGES;
+use crate::platform::{MAX_HANDLER_RANGES, MAX_STUB_RANGES};
 use crate::stub::{SliceVec, StubRoom};
 #[cfg(not(target_os = "none"))]
 use alloc::boxed::Box;
@@ -28,8 +28,8 @@ const DEFAULT_SETS: usize = 512;
 /// its text and, while it starts, its init text.
 const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
 
-/// Ranges of stubs that are no region's: the room for stubs, and the linked stubs' two.
-const LINKED: usize = 3;
+/// Ranges of stubs that are no region's: the room for stubs, the linked stubs' two, and those of attached handlers.
+const LINKED: usize = 3 + MAX_HANDLER_RANGES;
 
 // Each region's veneers besides.
 const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
@@ -72,10 +72,10 @@ const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
 /// | ops: what it does, where its callsites are | 186 an ops | 1488 | 23808 | 186000 |
 /// | the stub that is being made | 76 an ops, and 580 | 1188 | 10308 | 76580 |
 /// | sets: ops, stub, number of callsites; room in use | 68 a set | 2176 | 34816 | 270000 |
-/// | regions: text, callsites, ranges of stubs | 352 a region, and 96 | 448 | 448 | 448 |
-/// | `EngineMemory`, with its mark that it is taken |  | 5312 | 69392 | 533040 |
+/// | regions: text, callsites, ranges of stubs | 352 a region, and 352 | 704 | 704 | 704 |
+/// | `EngineMemory`, with its mark that it is taken |  | 5568 | 69648 | 533296 |
 /// | [`Engine`](super::Engine) |  | 904 | 904 | 1128 |
-/// | both |  | 6216 | 70296 | 534168 |
+/// | both |  | 6472 | 70552 | 534424 |
 ///
 /// With the feature `module` each ops takes 32 bytes more (its filter, for modules to come), and an `Engine::new` has places for
 /// 127 regions more: 44,704 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.

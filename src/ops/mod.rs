@@ -122,6 +122,8 @@ enum Made {
     Action(Action),
     /// The address of a function is not known where a `static` is made.
     Trampoline(Trampoline),
+    /// The trampoline is generated; [`Ops::hits`] has its address.
+    Attached,
 }
 
 /// What an ops does at a function's entry.
@@ -157,7 +159,7 @@ pub struct Ops {
     pub(crate) hook: AtomicU64,
     made: Made,
     data: usize,
-    /// What was counted elsewhere than on a CPU of its own; or of an injection, [`Self::due`].
+    /// What was counted elsewhere than on a CPU of its own; or of an injection, [`Self::due`]; or where a generated trampoline is.
     pub(crate) hits: AtomicU64,
 }
 
@@ -235,6 +237,16 @@ impl Ops {
         &self.hits
     }
 
+    /// Makes an ops whose callsites call a trampoline that is generated later.
+    pub(crate) const fn attached() -> Self {
+        Self { made: Made::Attached, ..Self::new(nothing) }
+    }
+
+    /// Says where the trampoline of an [attached](Self::attached) ops is, before that is registered.
+    pub(crate) fn set_trampoline(&self, trampoline: TextAddr) {
+        self.hits.store(trampoline.get(), Ordering::Relaxed);
+    }
+
     /// Sets the flags.
     #[must_use]
     pub const fn with_flags(self, flags: OpsFlags) -> Self {
@@ -257,6 +269,7 @@ impl Ops {
         match self.made {
             Made::Action(action) => action,
             Made::Trampoline(trampoline) => Action::Direct(trampoline.address()),
+            Made::Attached => Action::Direct(TextAddr::new(self.hits.load(Ordering::Relaxed))),
         }
     }
 
