@@ -4,6 +4,7 @@ use crate::counted::{counted, tell, tell_sized};
 use crate::kernel::{ENGINE, address, engine, function, init};
 use alloc::vec::Vec;
 use core::arch::{asm, naked_asm};
+use core::hint::black_box;
 use fentry::context::shadow::ShadowStack;
 use fentry::inject::{Injectable, Injection};
 use fentry::kprobe::{Handled, Kprobe, KprobeRegs, Kprobes, ServedBy};
@@ -15,6 +16,8 @@ use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::trampoline::Implementations;
+use fentry::trampoline::attach::{Attach, AttachPoint, Fentry, Fexit, ModifyReturn};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
 use spin::Once;
 use support::exceptions::SKIPPED_BRK;
@@ -152,6 +155,93 @@ fn probes(disabled: u32) -> [u32; 4] {
     [entry, jump, breakpoint, exception() - empty]
 }
 
+type Two = extern "C" fn(u64, u64) -> u64;
+
+/// As small as handlers can be; and as small, with a call that nobody comes to, so that they are guarded.
+mod handler {
+    use core::arch::naked_asm;
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn entry(_: u64, _: u64) {
+        naked_asm!("hint #34", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn guarded_entry(_: u64, _: u64) {
+        naked_asm!("cbz xzr, 1f", "bl {other}", "1: ret", other = sym entry)
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn modify(_: u64, _: u64) -> u64 {
+        naked_asm!("mov x0, #0", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn exit(_: u64, _: u64, _: &u64) {
+        naked_asm!("hint #34", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn guarded_exit(_: u64, _: u64, _: &u64) {
+        naked_asm!("cbz xzr, 1f", "bl {other}", "1: ret", other = sym entry)
+    }
+}
+
+/// The function that is called.
+static ATTACHED: AttachPoint<Two> = {
+    let first: extern "C" fn() = generated::generated_functions;
+    // SAFETY: it does nothing, so that it takes any arguments and returns the first.
+    AttachPoint::new(unsafe { core::mem::transmute::<extern "C" fn(), Two>(first) })
+};
+static ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::entry);
+static GUARDED_ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::guarded_entry);
+static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(handler::modify);
+static EXIT: Fexit<Two> = Fexit::<Two>::new(handler::exit);
+static GUARDED_EXIT: Fexit<Two> = Fexit::<Two>::new(handler::guarded_exit);
+
+/// What a call costs beyond `disabled` while this is attached.
+fn attached(attachment: &'static impl Attach<Two>, disabled: u32) -> u32 {
+    assert_eq!(ATTACHED.attach(engine(), attachment), Ok(()));
+    let cost = call() - disabled;
+    assert_eq!(ATTACHED.detach(engine(), attachment), Ok(()));
+    cost
+}
+
+fentry::ops_struct! {
+    /// A table that is called by.
+    struct PolicyOps => Policy {
+        fn pick(waiting: u64, last: u64) -> u64;
+    }
+}
+
+extern "C" fn oldest(_waiting: u64, last: u64) -> u64 {
+    last + 1
+}
+
+static PLAIN: PolicyOps = PolicyOps { pick: Some(oldest) };
+static POLICY: Implementations<PolicyOps> = Implementations::new();
+
+#[inline(never)]
+fn plain(table: &PolicyOps, rounds: u64) -> u64 {
+    (0..rounds).fold(0, |last, _| table.pick.map_or(0, |pick| pick(7, last)))
+}
+
+#[inline(never)]
+fn by_face(policy: &Policy, rounds: u64) -> u64 {
+    (0..rounds).fold(0, |last, _| policy.pick(7, last))
+}
+
+/// What a call by the registry costs beyond an indirect one.
+fn by_table() -> u32 {
+    const ROUNDS: u64 = 1000;
+    drop(POLICY.prepare(engine(), "oldest", &PLAIN).unwrap_or_else(|error| panic!("{error}")).put_in_use());
+    let policy = POLICY.user().expect("in use");
+    let (_, plain) = counted(|| plain(black_box(&PLAIN), ROUNDS));
+    let (last, by_face) = counted(|| by_face(black_box(&policy), ROUNDS));
+    assert_eq!(last, ROUNDS);
+    by_face.saturating_sub(plain) / ROUNDS as u32
+}
+
 /// The instructions of a registration on one function.
 fn to_register(ops: &'static Ops) -> u32 {
     let rules = [Rule::address(address(CALLED))];
@@ -215,6 +305,12 @@ pub(crate) fn calls() {
     let [off, counted] = injections(disabled);
     tell("call-injection-off", off);
     tell("call-injection", counted);
+    tell("call-fentry", attached(&ENTRY, disabled));
+    tell("call-fentry-guarded", attached(&GUARDED_ENTRY, disabled));
+    tell("call-modify-return", attached(&MODIFY, disabled));
+    tell("call-fexit", attached(&EXIT, disabled));
+    tell("call-fexit-guarded", attached(&GUARDED_EXIT, disabled));
+    tell("call-ops-struct", by_table());
     let [entry, jump, breakpoint, exception] = probes(disabled);
     tell("call-kprobe", entry);
     tell("call-kprobe-jump", jump);
