@@ -117,7 +117,7 @@ fn injections(disabled: u32) -> [u32; 2] {
     costs
 }
 
-fn no_handler(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {}
+extern "C" fn no_handler(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {}
 
 #[unsafe(link_section = ".text.exceptions")]
 fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {
