@@ -19,6 +19,7 @@ unsafe extern "C" {
 global_asm!(
     ".pushsection .text.exceptions, \"ax\"",
     ".balign 2048",
+    ".global exception_vectors, exception_handled",
     ".type exception_vectors, %function",
     "exception_vectors:",
     ".rept 16",
