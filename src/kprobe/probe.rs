@@ -99,7 +99,7 @@ impl Kprobe {
     }
 
     /// Has every register saved at a function's entry as well, where else only those are there that are live
-    /// ([`FtraceRegs`]).
+    /// ([`FtraceRegs`](crate::FtraceRegs)).
     #[must_use]
     pub const fn with_all_registers(self) -> Self {
         let flags = self.ops.flags().union(OpsFlags::SAVE_REGS);

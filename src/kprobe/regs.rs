@@ -15,8 +15,8 @@ use core::ptr::NonNull;
 ///
 /// # Invariants
 ///
-/// By the lowest bits of `saved`, the rest of it is what a [`FtraceRegs`] holds, or the address of a [`JumpRegs`] or of a
-/// [`BreakpointRegs`], which for `'a` nobody else uses.
+/// By the lowest bits of `saved`, the rest of it is what a [`FtraceRegs`] holds, or the address of a `JumpRegs` or of a
+/// `BreakpointRegs`, which for `'a` nobody else uses.
 #[repr(transparent)]
 pub struct KprobeRegs<'a> {
     saved: NonNull<u8>,

@@ -44,7 +44,7 @@ extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRe
     black_box(regs.sp());
 }
 
-extern "C" fn count_after(ip: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
+extern "C" fn count_after(ip: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
     black_box(ip);
     AFTER.fetch_add(1, Ordering::Relaxed);
 }
