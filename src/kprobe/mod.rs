@@ -5,6 +5,7 @@
 //! at one instruction.
 //!
 //! ```
+//! use fentry::TextAddr;
 //! use fentry::kprobe::{Kprobe, KprobeRegs, Kprobes};
 //! # fn on(engine: &'static fentry::Engine) -> Result<(), fentry::kprobe::KprobeError> {
 //! # static ENGINE: spin::Once<fentry::Engine> = spin::Once::new();
@@ -13,7 +14,7 @@
 //! static PROBE: Kprobe = Kprobe::new(look);
 //!
 //! extern "C" fn look(ip: TextAddr, _lr: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
-//!     log::info!("{} with x0 = {:x?}", ip, regs.x(0));
+//!     log::info!("{ip} with x0 = {:x?}", regs.x(0));
 //! }
 //!
 //! // SAFETY: 1. The compiler puts no data among a function's instructions. 2. It runs on a thread's stack.
