@@ -1,58 +1,21 @@
-//! The trampoline of a function's attachments (`trampoline::attach` has what they are for): generated for that function's type
-//! and that set of handlers, and called by the callsite itself.
-//!
-//! ```text
-//!     BTI C                                   for veneers and lists of ops; a BL goes to the instruction behind it
-//!     (guard)                                 where a handler may call something
-//!     STP X29, X9, [SP, #-16]!; MOV X29, SP   the caller's frame record, as the function is about to make it
-//!     STP X29, X30, [SP, #-n]!; MOV X29, SP   a record of the function: a walker finds both (AAPCS64 6.4.6)
-//!     (arguments to the frame)                those registers that the function's type says, and no others
-//!     BL handler ...                          entries, then those that may answer: CBNZ X0, answered
-//!     (guard given back)
-//!
-//!   without exits                             with exits
-//!     (arguments back)                          (one more call is under way)
-//!     LDP, LDP; RET X9                          (arguments back); BL function, behind its callsite
-//!                                               (result to the frame; one call less is under way)
-//!                                               (guard); BL handler ...; (guard given back)
-//!                                               (result back); LDP, LDP; RET
-//! ```
-//!
-//! - **How the function goes on**: by RET X9 where it is only gone back to, since it has no landing pad there and RET needs
-//!   none, as every other stub does. Where it is *called*, by BL, which needs none either, and which tells the CPU's return
-//!   predictor of the RET that will come; out of BL's reach, by a BL to two instructions here, of which the second is a RET to
-//!   the function. So there is a call before each return address, as [`Unwinder`](crate::context::unwind::Unwinder) asks.
-//! - **Arguments on the stack** are further away for who is called from here, and belong to whom they are passed
-//!   (AAPCS64 6.8.2): so they are copied for each call. The function that is gone back to finds them where they were.
-//! - **Narrow arguments** are handed to handlers with the bits above them cleared, whatever the caller left there; the function
-//!   gets what it was called with.
-//! - **Handlers** are called by BL, or by BLR with the address from a literal, so no hash is looked at (kCFI).
-//!
-//! While a thread is inside the function it has a return address in here, for as long as that takes. So those calls are
-//! counted, in one word for each trampoline.
+//! What a trampoline consists of, part by part.
 
-use super::LANDING_PAD_BYTES;
-use super::code::{Code, Placeholder};
-use super::counting::{again, load_exclusive, read_modify_write, store_exclusive};
-use super::entry::{StubEnv, mrs};
-use super::frame::{RET_X9, RETURN_TO_FUNCTION, encoded, pair_at};
+use super::{
+    ARGUMENT_REGISTERS, CallShape, HandlerKind, MAX_HANDLERS, MAX_STACK_WORDS, Part, ResultPlace, TrampolinePlan,
+};
 use crate::address::TextAddr;
-use crate::callsite::BTI_C;
 use crate::context::TraceContext;
 use crate::insn::{
-    Access, Address, AtomicOp, BitmaskImm, Branch, BranchOffset, CondOffset, DataImm, Direction, EncodeError, Insn,
-    Logical, MoveWide, PairAccess, PairMode, PairSize, Reg, RegOrSp, SimdMemory, VReg, VSize, Width, Zero, pair_offset,
+    Address, AtomicOp, BitmaskImm, Branch, BranchOffset, CondOffset, DataImm, Direction, Insn, Logical, MoveWide,
+    PairAccess, PairMode, PairSize, Reg, RegOrSp, SimdMemory, VReg, VSize, Width, Zero, pair_offset,
 };
+use crate::stub::code::{Code, Placeholder};
+use crate::stub::counting::{again, load_exclusive, read_modify_write, store_exclusive};
+use crate::stub::entry::{StubEnv, mrs};
+use crate::stub::frame::{RET_X9, RETURN_TO_FUNCTION, encoded, pair_at};
 use arrayvec::ArrayVec;
 use core::mem::offset_of;
 use core::sync::atomic::AtomicU64;
-
-/// The most handlers at a function.
-pub(crate) const MAX_HANDLERS: usize = 16;
-/// The most words of arguments on the stack: twelve of 32 bytes each.
-pub(crate) const MAX_STACK_WORDS: usize = 48;
-/// The registers of each kind that have arguments (AAPCS64 6.8.2).
-pub(crate) const ARGUMENT_REGISTERS: usize = 8;
 
 const MOV_X29_SP: u32 = encoded(Insn::add_imm(RegOrSp::X29, RegOrSp::SP, 0));
 const MOV_SP_X29: u32 = encoded(Insn::add_imm(RegOrSp::SP, RegOrSp::X29, 0));
@@ -62,110 +25,6 @@ const POP_CALLER: u32 = pair_at(PairAccess::LoadX, Reg::X29, Reg::LR, RegOrSp::S
 const RECORD: i64 = 16;
 /// Where the address is at which the function goes on, in the frame.
 const RESUME: i64 = 8;
-
-/// How much of a register, or of eight bytes of the stack, is an argument.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// One bit: a `bool`.
-    Bit,
-    /// Eight.
-    Byte,
-    /// Sixteen.
-    Half,
-    /// Thirty-two.
-    Word,
-    /// All of it, or what has no meaning of its own.
-    Whole,
-}
-
-impl Part {
-    const fn mask(self) -> u64 {
-        match self {
-            Self::Bit => 1,
-            Self::Byte => 0xff,
-            Self::Half => 0xffff,
-            Self::Word => 0xffff_ffff,
-            Self::Whole => u64::MAX,
-        }
-    }
-
-    /// What loads it with zeros above it, but for those above one bit.
-    const fn load(self) -> Access {
-        match self {
-            Self::Bit | Self::Byte => Access::LoadByte,
-            Self::Half => Access::LoadHalf,
-            Self::Word => Access::LoadW,
-            Self::Whole => Access::LoadX,
-        }
-    }
-}
-
-/// Where a result is (AAPCS64 6.9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ResultPlace {
-    /// There is none.
-    Nowhere,
-    /// In X0, so much of it.
-    General(Part),
-    /// In X0 and X1.
-    GeneralPair,
-    /// In so many vector registers from V0 on, 1 to 4, each of this size.
-    Vectors(u8, PairSize),
-    /// In memory, at the address that was in X8.
-    Memory,
-}
-
-/// Where a call's arguments and its result are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct CallShape {
-    /// Of X0 and on.
-    pub(crate) general: [Part; ARGUMENT_REGISTERS],
-    /// How many of them have arguments, with what was skipped between them.
-    pub(crate) generals: u8,
-    /// The number of the general register in which one more pointer would be; 8 where it would be on the stack.
-    pub(crate) next_general: u8,
-    /// How many of V0 and on have arguments.
-    pub(crate) vectors: u8,
-    /// Of the stack, for each eight bytes.
-    pub(crate) stack: [Part; MAX_STACK_WORDS],
-    /// How many times eight bytes there are.
-    pub(crate) stack_words: u8,
-    pub(crate) result: ResultPlace,
-}
-
-/// When a handler is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HandlerKind {
-    /// At the entry.
-    Entry,
-    /// After those; where X0 is not zero when it returns, that is the function's result.
-    Modify,
-    /// When the function has returned, or was answered for, with a pointer to the result behind the arguments.
-    Exit,
-}
-
-/// A function that is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Handler {
-    pub(crate) kind: HandlerKind,
-    pub(crate) function: TextAddr,
-    /// Whether it calls something, or may. Else it needs no guard.
-    pub(crate) may_call: bool,
-}
-
-/// A trampoline.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct TrampolinePlan<'a> {
-    pub(crate) shape: &'a CallShape,
-    /// In the order in which those of a kind are called.
-    pub(crate) handlers: &'a [Handler],
-    /// Where the function goes on behind its callsite.
-    pub(crate) body: TextAddr,
-    /// How many calls of the function are under way.
-    pub(crate) calls: &'static AtomicU64,
-    /// How often no handler was called.
-    pub(crate) misses: &'static AtomicU64,
-}
 
 /// What is where in the frame, in bytes from X29.
 #[derive(Clone, Copy)]
@@ -198,92 +57,17 @@ impl Frame {
     }
 }
 
-impl TrampolinePlan<'_> {
-    /// Returns a bound of what the distance of what is called adds to its length.
-    pub(crate) const fn reach_bytes(&self) -> usize {
-        // A load and a literal for each handler, and three instructions for the function.
-        4 * (3 * self.handlers.len() + 3)
-    }
-
-    /// Where a BL goes, in what is generated for address `at`.
-    pub(crate) const fn entry(at: TextAddr) -> TextAddr {
-        at.offset(LANDING_PAD_BYTES)
-    }
-
-    fn has(&self, kind: HandlerKind) -> bool {
-        self.handlers.iter().any(|handler| handler.kind == kind)
-    }
-
-    /// Whether handlers of one of these kinds need a guard.
-    fn guards(&self, kinds: &[HandlerKind]) -> bool {
-        self.handlers.iter().any(|handler| handler.may_call && kinds.contains(&handler.kind))
-    }
-
-    /// Generates the trampoline for address `at`.
-    ///
-    /// # Errors
-    ///
-    /// [`EncodeError`]: something is out of reach from there.
-    pub(crate) fn code(&self, code: &mut Code, at: TextAddr, env: &StubEnv) -> Result<(), EncodeError> {
-        use HandlerKind::{Entry, Exit, Modify};
-        code.begin(at);
-        code.word(BTI_C);
-        let has_exits = self.has(Exit);
-        let frame = Frame::of(self.shape, has_exits);
-        let mut writer = Writer { plan: self, code, env, frame, literals: ArrayVec::new(), are_loaded: true };
-        let is_guarded = self.guards(&[Entry, Modify]);
-        let passed_over = is_guarded.then(|| writer.take_guard());
-        writer.save();
-        writer.call_handlers(Entry);
-        let answered = writer.call_handlers(Modify);
-        if is_guarded {
-            writer.give_guard_back();
-        }
-        let mut exits = None;
-        if has_exits {
-            writer.call_function();
-            exits = Some(writer.code.here());
-            writer.call_exits();
-            writer.leave(Reg::LR);
-        } else {
-            writer.load_arguments(false);
-            writer.leave(Reg::X9);
-        }
-        if !answered.is_empty() {
-            writer.answered(answered);
-            if exits.is_some() {
-                writer.store_result();
-            }
-            if is_guarded {
-                writer.give_guard_back();
-            }
-            match exits {
-                Some(exits) => writer.code.jump(exits),
-                None => writer.leave(Reg::LR),
-            }
-        }
-        if let Some(PassedOver { not_ready, in_callback }) = passed_over {
-            writer.code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X11);
-            writer.count(self.misses, MoveWide::Zero);
-            writer.code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
-            writer.code.words_of(&RETURN_TO_FUNCTION);
-        }
-        writer.place_literals();
-        code.end()
-    }
-}
-
 /// Where the guard says that no handler is called: from CBZ X10 and CBNZ X11.
-struct PassedOver {
+pub(super) struct PassedOver {
     not_ready: Placeholder,
     in_callback: Placeholder,
 }
 
 /// From where an answer leads away, and by which test.
-type Answers = ArrayVec<(Placeholder, Part), MAX_HANDLERS>;
+pub(super) type Answers = ArrayVec<(Placeholder, Part), MAX_HANDLERS>;
 
 /// A trampoline in the making.
-struct Writer<'a> {
+pub(super) struct Writer<'a> {
     plan: &'a TrampolinePlan<'a>,
     code: &'a mut Code,
     env: &'a StubEnv,
@@ -294,7 +78,21 @@ struct Writer<'a> {
     are_loaded: bool,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    /// Begins one, behind the landing pad that `code` has.
+    pub(super) fn new(plan: &'a TrampolinePlan<'a>, code: &'a mut Code, env: &'a StubEnv) -> Self {
+        let frame = Frame::of(plan.shape, plan.has(HandlerKind::Exit));
+        Self { plan, code, env, frame, literals: ArrayVec::new(), are_loaded: true }
+    }
+
+    pub(super) fn here(&self) -> TextAddr {
+        self.code.here()
+    }
+
+    pub(super) fn jump(&mut self, target: TextAddr) {
+        self.code.jump(target);
+    }
+
     fn pair(&mut self, access: PairAccess, rt: Reg, rt2: Reg, rn: RegOrSp, bytes: i64) {
         self.code.try_insn(Insn::pair(access, rt, rt2, rn, PairMode::Offset, bytes));
     }
@@ -335,7 +133,7 @@ impl Writer<'_> {
         }
     }
 
-    fn place_literals(&mut self) {
+    pub(super) fn place_literals(&mut self) {
         self.code.align();
         while let Some((place, rt, value)) = self.literals.pop() {
             let at = self.code.here();
@@ -367,7 +165,7 @@ impl Writer<'_> {
     }
 
     /// x10 = the base; busy from here on, unless the level is inside a callback already.
-    fn take_guard(&mut self) -> PassedOver {
+    pub(super) fn take_guard(&mut self) -> PassedOver {
         self.code.word(mrs(self.env.context.register));
         let not_ready = self.code.forward();
         self.code.try_insn(Insn::ldr(Reg::X11, RegOrSp::X10, self.busy()));
@@ -376,15 +174,23 @@ impl Writer<'_> {
         PassedOver { not_ready, in_callback }
     }
 
+    /// What leads here goes on in the function, as if the callsite were disabled.
+    pub(super) fn pass_over(&mut self, PassedOver { not_ready, in_callback }: PassedOver) {
+        self.code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X11);
+        self.count(self.plan.misses, MoveWide::Zero);
+        self.code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
+        self.code.words_of(&RETURN_TO_FUNCTION);
+    }
+
     /// The context is the thread's, which may have moved to another CPU.
-    fn give_guard_back(&mut self) {
+    pub(super) fn give_guard_back(&mut self) {
         self.code.word(mrs(self.env.context.register));
         self.code.try_insn(Insn::str(Reg::XZR, RegOrSp::X10, self.busy()));
     }
 
     /// Makes the frame, and puts the arguments that are in registers into it.
     #[inline(never)]
-    fn save(&mut self) {
+    pub(super) fn save(&mut self) {
         let Frame { generals, vectors, x8, bytes, outgoing, .. } = self.frame;
         let shape = self.plan.shape;
         self.code.word(PUSH_CALLER);
@@ -412,7 +218,7 @@ impl Writer<'_> {
 
     /// Puts the arguments into their registers again: for a handler, or as they were.
     #[inline(never)]
-    fn load_arguments(&mut self, for_handler: bool) {
+    pub(super) fn load_arguments(&mut self, for_handler: bool) {
         let Frame { generals, vectors, x8, .. } = self.frame;
         let shape = self.plan.shape;
         let are_loaded = core::mem::replace(&mut self.are_loaded, false);
@@ -508,7 +314,7 @@ impl Writer<'_> {
 
     /// Calls the handlers of a kind; returns from where answers lead away.
     #[inline(never)]
-    fn call_handlers(&mut self, kind: HandlerKind) -> Answers {
+    pub(super) fn call_handlers(&mut self, kind: HandlerKind) -> Answers {
         let mut answers = Answers::new();
         for handler in self.plan.handlers.iter().filter(|handler| handler.kind == kind) {
             self.copy_stack(true);
@@ -534,7 +340,7 @@ impl Writer<'_> {
     }
 
     /// What leads here where a handler has answered.
-    fn answered(&mut self, answers: Answers) {
+    pub(super) fn answered(&mut self, answers: Answers) {
         for (from, part) in answers {
             match part {
                 Part::Bit => self.code.test_branch_here(from, Zero::NonZero, Reg::X0, 0),
@@ -563,7 +369,7 @@ impl Writer<'_> {
 
     /// Calls the function, counted while it is inside, and puts its result into the frame.
     #[inline(never)]
-    fn call_function(&mut self) {
+    pub(super) fn call_function(&mut self) {
         let TrampolinePlan { calls, body, .. } = *self.plan;
         self.count(calls, MoveWide::Zero);
         self.copy_stack(false);
@@ -588,7 +394,7 @@ impl Writer<'_> {
         self.count(calls, MoveWide::Not);
     }
 
-    fn store_result(&mut self) {
+    pub(super) fn store_result(&mut self) {
         let at = self.frame.result;
         match self.plan.shape.result {
             ResultPlace::General(_) => self.code.try_insn(Insn::str(Reg::X0, RegOrSp::X29, at)),
@@ -610,7 +416,7 @@ impl Writer<'_> {
 
     /// Calls the exits, unless the level is inside a callback, and puts the result back.
     #[inline(never)]
-    fn call_exits(&mut self) {
+    pub(super) fn call_exits(&mut self) {
         let is_guarded = self.plan.guards(&[HandlerKind::Exit]);
         let mut passed_over = None;
         if is_guarded {
@@ -636,7 +442,7 @@ impl Writer<'_> {
     }
 
     /// Takes the frame down, and goes to where the function goes on, which is in X9 then, or where it returns, in X30.
-    fn leave(&mut self, to: Reg) {
+    pub(super) fn leave(&mut self, to: Reg) {
         if self.frame.outgoing > 0 {
             self.code.word(MOV_SP_X29);
         }
