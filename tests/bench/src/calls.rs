@@ -161,7 +161,7 @@ fn probes(disabled: u32) -> [u32; 4] {
 
 type Two = extern "C" fn(u64, u64) -> u64;
 
-/// As small as handlers can be; and as small, with a call that nobody comes to, so that they are guarded.
+/// As small as handlers can be; and an instruction longer, to pass over a call, so that they are guarded.
 mod handler {
     use core::arch::naked_asm;
 
@@ -172,12 +172,21 @@ mod handler {
 
     #[unsafe(naked)]
     pub(super) extern "C" fn guarded_entry(_: u64, _: u64) {
-        naked_asm!("cbz xzr, 1f", "bl {other}", "1: ret", other = sym entry)
+        naked_asm!(
+            "hint #34",
+            "cbz xzr, 1f",
+            "stp x29, x30, [sp, #-16]!",
+            "mov x29, sp",
+            "bl {other}",
+            "ldp x29, x30, [sp], #16",
+            "1: ret",
+            other = sym entry,
+        )
     }
 
     #[unsafe(naked)]
     pub(super) extern "C" fn modify(_: u64, _: u64) -> u64 {
-        naked_asm!("mov x0, #0", "ret")
+        naked_asm!("hint #34", "mov x0, #0", "ret")
     }
 
     #[unsafe(naked)]
@@ -187,7 +196,16 @@ mod handler {
 
     #[unsafe(naked)]
     pub(super) extern "C" fn guarded_exit(_: u64, _: u64, _: &u64) {
-        naked_asm!("cbz xzr, 1f", "bl {other}", "1: ret", other = sym entry)
+        naked_asm!(
+            "hint #34",
+            "cbz xzr, 1f",
+            "stp x29, x30, [sp, #-16]!",
+            "mov x29, sp",
+            "bl {other}",
+            "ldp x29, x30, [sp], #16",
+            "1: ret",
+            other = sym entry,
+        )
     }
 }
 

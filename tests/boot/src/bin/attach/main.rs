@@ -6,6 +6,7 @@ extern crate alloc;
 
 mod live;
 mod random;
+mod recorders;
 mod typed;
 
 use alloc::format;
