@@ -1,6 +1,6 @@
 //! What a trampoline consists of, part by part.
 
-use super::{
+use super::plan::{
     ARGUMENT_REGISTERS, CallShape, HandlerKind, MAX_HANDLERS, MAX_STACK_WORDS, Part, ResultPlace, TrampolinePlan,
 };
 use crate::address::TextAddr;

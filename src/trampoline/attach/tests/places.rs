@@ -78,7 +78,9 @@ pub(super) fn places(arguments: &[Class]) -> (Vec<Parts>, usize, At) {
 fn arguments_are_where_the_procedure_call_standard_says() {
     const PAIR: Class = Class(Kind::Composite { words: 2, is_aligned: false });
     const FOUR: Class = Class(Kind::Floats { count: 4, size: PairSize::S });
-    let cases: [(&[Class], (u8, u8, u8, u8)); 8] = [
+    /// Arguments, and how many general registers they take, up to which, how many vector registers and words of the stack.
+    type Case = (&'static [Class], (u8, u8, u8, u8));
+    let cases: [Case; 8] = [
         (&[], (0, 0, 0, 0)),
         (&[Class::BITS_8; 8], (8, 8, 0, 0)),
         (&[Class::BITS_64; 12], (8, 8, 0, 4)),
