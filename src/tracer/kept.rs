@@ -96,22 +96,27 @@ impl<const CPUS: usize, const BLOCKS: usize> KeptRings<CPUS, BLOCKS> {
         found
     }
 
-    /// Writes back what this CPU's caches hold of it, to where memory is after a reset (the point of coherency; Arm ARM D7.5.9.3).
-    #[cfg(target_os = "none")]
+    /// Writes back what this CPU's caches hold of it, to where memory is after a reset (DC CVAC: to the point of coherency).
     pub fn write_back(&self) {
-        let start = core::ptr::from_ref(self).addr();
-        let caches: usize;
-        // SAFETY: it reads an identification register.
-        unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
-        // DminLine: the smallest line, as a power of two of words.
-        let line = 4 << (caches >> 16 & 0xf);
-        for at in (start..start + size_of::<Self>()).step_by(line) {
-            // SAFETY: it changes no data; the address is this object's, or in the line before its end.
-            unsafe { asm!("dc cvac, {}", in(reg) at, options(nostack, preserves_flags)) };
-        }
-        // SAFETY: a barrier.
-        unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+        #[cfg(target_os = "none")]
+        clean(core::ptr::from_ref(self).addr(), size_of::<Self>());
     }
+}
+
+/// Cleans so many bytes of a static to the point of coherency.
+#[cfg(target_os = "none")]
+fn clean(start: usize, bytes: usize) {
+    let caches: usize;
+    // SAFETY: it reads an identification register.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
+    // DminLine: the smallest line, as a power of two of words.
+    let line = 4 << (caches >> 16 & 0xf);
+    for at in (start..start + bytes).step_by(line) {
+        // SAFETY: it changes no data, and the address is mapped, as our caller's object is.
+        unsafe { asm!("dc cvac, {}", in(reg) at, options(nostack, preserves_flags)) };
+    }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
 }
 
 impl<const CPUS: usize, const BLOCKS: usize> fmt::Debug for KeptRings<CPUS, BLOCKS> {
