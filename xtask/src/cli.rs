@@ -59,7 +59,7 @@ enum Task {
     Stress(StressArgs),
     Mutants(MutantsArgs),
     Bench(BenchArgs),
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
     InsnProof(InsnProof),
     CfiProof(CfiProof),
     UnwindProof(UnwindProof),
