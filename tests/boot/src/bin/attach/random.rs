@@ -187,10 +187,11 @@ fn one(random: &mut Random) -> u64 {
     }
     let answer = results.answer;
     results.changed = stack_words as u64;
+    let (to_results, to_found) = (&raw mut RESULTS, &raw mut FOUND);
     // SAFETY: nothing else runs that uses it.
-    unsafe { (&raw mut RESULTS).write(results) };
+    unsafe { to_results.write(results) };
     // SAFETY: so too.
-    unsafe { (&raw mut FOUND).write([NOTHING; 4]) };
+    unsafe { to_found.write([NOTHING; 4]) };
     LARGE[0].store(0, Ordering::Relaxed);
     for (when, handler, _) in &handlers {
         // SAFETY: 1. They take all, and return what a function of any type may. 2. They stay.
@@ -202,7 +203,7 @@ fn one(random: &mut Random) -> u64 {
         ok(point.detach(engine, *handler));
     }
     // SAFETY: nothing else runs that uses it.
-    let found = unsafe { (&raw const FOUND).read() };
+    let found = unsafe { to_found.read() };
     for (_, _, slot) in &handlers {
         check(&call.given, &found[*slot], &places, true, ["", "entry", "modify", "exit"][*slot]);
     }

@@ -25,7 +25,9 @@ macro_rules! numbers {
                     random.next() as $type
                 }
                 fn hash(self) -> u64 {
-                    mixed(1, self as u64)
+                    let mut bytes = [0; 8];
+                    bytes[..size_of::<Self>()].copy_from_slice(&self.to_le_bytes());
+                    mixed(1, u64::from_le_bytes(bytes))
                 }
             }
         )*
@@ -129,11 +131,11 @@ arguments! { Single, Two, Three, Four, Mixed }
 
 #[cfg(target_feature = "neon")]
 macro_rules! floats {
-    ($($type:ty),*) => {
+    ($($type:ty: $bits:ty),*) => {
         $(
             impl Sample for $type {
                 fn sample(random: &mut Random) -> Self {
-                    <$type>::from_bits(random.next() as _)
+                    <$type>::from_bits(random.next() as $bits)
                 }
                 fn hash(self) -> u64 {
                     mixed(6, self.to_bits().into())
@@ -144,7 +146,7 @@ macro_rules! floats {
 }
 
 #[cfg(target_feature = "neon")]
-floats! { f32, f64 }
+floats! { f32: u32, f64: u64 }
 
 /// What the function, the handler at the entry and that at the exit were given; and the result at the exit.
 static SEEN: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
@@ -160,24 +162,23 @@ const CALLS: usize = 8;
 macro_rules! cases {
     ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
         &[$({
-            #[allow(unused_mut, unused_variables, reason = "some have no arguments")]
             fn $name(random: &mut Random) {
                 type F = extern "C" fn($($type),*) -> $result;
                 #[inline(never)]
                 extern "C" fn callee($($argument: $type),*) -> $result {
-                    let mut hash = 0;
-                    $(hash = mixed(hash, $argument.hash());)*
+                    let hash = 0;
+                    $(let hash = mixed(hash, $argument.hash());)*
                     note(0, hash);
                     Sample::sample(&mut Random::new(SEED.load(Ordering::Relaxed), 0))
                 }
                 extern "C" fn entry($($argument: $type),*) {
-                    let mut hash = 0;
-                    $(hash = mixed(hash, $argument.hash());)*
+                    let hash = 0;
+                    $(let hash = mixed(hash, $argument.hash());)*
                     note(1, hash);
                 }
                 extern "C" fn exit($($argument: $type,)* result: &$result) {
-                    let mut hash = 0;
-                    $(hash = mixed(hash, $argument.hash());)*
+                    let hash = 0;
+                    $(let hash = mixed(hash, $argument.hash());)*
                     note(2, hash);
                     note(3, result.hash());
                 }
@@ -188,10 +189,10 @@ macro_rules! cases {
                 ok(POINT.attach(engine, &ENTRY));
                 ok(POINT.attach(engine, &EXIT));
                 for _ in 0..CALLS {
-                    let mut hash = 0;
+                    let hash = 0;
                     $(
                         let $argument = <$type as Sample>::sample(random);
-                        hash = mixed(hash, $argument.hash());
+                        let hash = mixed(hash, $argument.hash());
                     )*
                     let seed = random.next();
                     SEED.store(seed, Ordering::Relaxed);
