@@ -59,15 +59,35 @@
 //! may be traced too: a read ends where the rings were when it began. It may not call the engine, which is locked while names
 //! are written.
 //!
+//! # Events
+//! With [`Events`], lines define events of their own: at which function, with which arguments and memory, as Linux's
+//! `kprobe_events` has it; and say which of the times are recorded, what is done then, and what is counted:
+//!
+//! ```text
+//! # echo 'p:reads disk::read block=$arg1 name=+0($arg2):string' > kprobe_events
+//! # echo 'r:done disk::read $retval:s64' >> kprobe_events
+//! # echo 'name ~ "sd*"' > events/kprobes/reads/filter
+//! # echo 'traceoff:1 if arg1 < 0' > events/kprobes/done/trigger
+//! # echo 'hist:keys=name,block.log2:sort=hitcount.descending' >> events/kprobes/reads/trigger
+//! # echo 1 > events/enable
+//! # cat events/kprobes/reads/hist
+//! ```
+//!
 //! # What a line can't do
 //! Whoever types lines can have the kernel's own tracers called at any function that has a callsite, which is safe, as
-//! [`Engine::register`] is; slow it down; and read what it records. There is no line that makes a function fail, changes an
-//! argument, or writes to memory.
+//! [`Engine::register`] is; slow it down; and read what it records. More only where the kernel says so: read any memory that it
+//! lets [events](Events::with_memory) read, put probes at [any instruction](Events::anywhere), and make those functions fail that
+//! it [names](Control::with_injection). There is no line that changes an argument, or writes to memory.
 //!
 //! # Where it is not as Linux
 //! - A negative rule holds until `>` replaces it or the rule itself is added; Linux takes away what the rules before it have
 //!   selected, and keeps functions, not rules. So `echo '!f' > set_ftrace_filter` leaves all but `f`.
 //! - A rule that selects nothing is refused, and with it the line; Linux takes the line's other rules.
+//! - A line of `kprobe_events` is one event of one place; user memory, arrays, `$comm` and `MOD:SYMBOL` are not there. A number
+//!   behind `r` has no effect: how many calls can be hooked at a time is a matter of each thread's shadow stack.
+//! - A field that could not be read is `(fault)`, and no test of a filter is true of it; a string ends where what can be read ends.
+//! - An event that turns the trace off or on is recorded itself, with or without a filter.
+//! - A backtrace of an event has the return stub in place of those who called a function that a hook is at.
 //! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
 //! - A call's depth in the graph counts what is hooked around it by anybody: while `function_profile_enabled` is 1, each
 //!   function that both have counts twice, in `max_graph_depth` too.
@@ -117,6 +137,8 @@
 //!
 //! [`Engine::register`]: crate::Engine::register
 
+mod event;
+mod failing;
 mod file;
 mod files;
 mod line;
@@ -131,6 +153,12 @@ mod state;
 mod tests;
 mod tracing;
 
+pub use event::fetch::ReadMemory;
+pub use event::hist::{HistMemory, Histogram};
+pub use event::limits::{MAX_FIELDS, MAX_TESTS, STRING_BYTES};
+pub use event::parts::EventsParts;
+pub use event::reason::EventReason;
+pub use event::store::Events;
 pub use file::File;
 pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
@@ -139,10 +167,14 @@ pub use rules::{MAX_RULES, RULES_BYTES};
 pub use tracing::{Tracer, Tracing, TracingParts};
 
 use crate::engine::Engine;
+use crate::inject::{Injectable, Injection};
 use crate::tracer::ring::Ring;
 use crate::tracer::ticks;
+use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
+use failing::Failing;
 use files::BuiltIn;
+use files::events::EventFile;
 use line::Command;
 use log::{ErrorLog, Told};
 use rules::Rules;
@@ -175,6 +207,8 @@ impl<const CPUS: usize> Control<CPUS> {
             tracers: &[],
             task_name: |_| None,
             goes_on: None,
+            events: None,
+            failing: None,
             ticks_per_second: 1,
             current: None,
             profiles: false,
@@ -189,6 +223,20 @@ impl<const CPUS: usize> Control<CPUS> {
     #[must_use]
     pub const fn with_tracers(mut self, tracers: &'static [Tracer]) -> Self {
         self.state.tracers = tracers;
+        self
+    }
+
+    /// Adds [events that lines define](Events), which nobody else may be given.
+    #[must_use]
+    pub const fn with_events(mut self, events: EventsParts) -> Self {
+        self.state.events = Some(events);
+        self
+    }
+
+    /// Lets lines make these functions fail, by an injection that nobody else attaches.
+    #[must_use]
+    pub fn with_injection(mut self, injection: &'static Injection, functions: &'static [Injectable<'static>]) -> Self {
+        self.state.failing = Some(Failing { injection, functions, chosen: ArrayVec::new_const() });
         self
     }
 
@@ -257,6 +305,7 @@ impl<const CPUS: usize> Control<CPUS> {
                 let read = match self.find(file)? {
                     Found::BuiltIn(BuiltIn { read: None, .. }) => Err(Reason::NotReadable),
                     Found::BuiltIn(BuiltIn { read: Some(read), .. }) => read(&self.state, out),
+                    Found::Event(events, found) => found.read(&self.state, events, out),
                     Found::Own(own) => own.read(out),
                 };
                 read.map_err(|reason| file.refuse(reason))
@@ -266,6 +315,7 @@ impl<const CPUS: usize> Control<CPUS> {
                 match self.find(file)? {
                     Found::BuiltIn(BuiltIn { write: None, .. }) => Err(file.refuse(Reason::NotWritable)),
                     Found::BuiltIn(BuiltIn { write: Some(write), .. }) => write(&mut self.state, &value),
+                    Found::Event(events, found) => found.write(events, &value),
                     Found::Own(own) => own.write(&value),
                 }
             }
@@ -276,12 +326,17 @@ impl<const CPUS: usize> Control<CPUS> {
         let name = TRACEFS.iter().find_map(|root| file.text().strip_prefix(root)).unwrap_or(file.text());
         let built_in = BuiltIn::<CPUS>::ALL.iter().find(|built_in| built_in.name == name).map(Found::BuiltIn);
         let own = || self.files.iter().find(|own| own.name() == name).map(|own| Found::Own(*own));
-        built_in.or_else(own).ok_or(file.refuse(Reason::UnknownFile))
+        let event = || {
+            let events = self.state.events?;
+            EventFile::named(events, name).map(|found| Found::Event(events, found))
+        };
+        built_in.or_else(event).or_else(own).ok_or(file.refuse(Reason::UnknownFile))
     }
 
     fn help(&self, file: Word<'_>) -> Result<(&'static str, &'static str), Refusal> {
         Ok(match self.find(file)? {
             Found::BuiltIn(BuiltIn { name, help, .. }) => (name, help),
+            Found::Event(_, found) => found.help(),
             Found::Own(own) => (own.name(), own.help()),
         })
     }
@@ -293,7 +348,8 @@ impl<const CPUS: usize> Control<CPUS> {
     }
 
     fn list(&self, out: &mut dyn Write) -> fmt::Result {
-        self.all().try_for_each(|(name, _)| writeln!(out, "{name}"))
+        self.all().try_for_each(|(name, _)| writeln!(out, "{name}"))?;
+        self.state.events.map_or(Ok(()), |events| EventFile::list(events, out))
     }
 
     fn help_all(&self, out: &mut dyn Write) -> fmt::Result {
@@ -311,5 +367,6 @@ impl<const CPUS: usize> fmt::Debug for Control<CPUS> {
 /// A file that a line names.
 enum Found<const CPUS: usize> {
     BuiltIn(&'static BuiltIn<CPUS>),
+    Event(EventsParts, EventFile),
     Own(&'static dyn File),
 }

@@ -1,8 +1,10 @@
 //! Why a line is refused, and where in it.
 
+use super::event::reason::EventReason;
 use super::rules::{MAX_RULES, RULES_BYTES};
 use crate::engine::RegisterError;
 use crate::filter::GlobError;
+use crate::inject::MAX_SITES;
 use core::fmt;
 use thiserror::Error;
 
@@ -79,6 +81,18 @@ pub enum Reason {
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,
+    /// The kernel gave nothing that can fail.
+    #[error("This kernel has no functions that can fail")]
+    NothingFails,
+    /// A function that can't fail.
+    #[error("The function can't be made to fail (fail_function/injectable lists those that can)")]
+    NotInjectable,
+    /// More functions than an injection is attached to.
+    #[error("At most {MAX_SITES} functions may fail at a time")]
+    TooManyFailing,
+    /// An event's definition, filter or trigger is refused.
+    #[error("{0}")]
+    Event(#[source] EventReason),
     /// The engine has refused.
     #[error("{0}")]
     Register(#[source] RegisterError),

@@ -1,5 +1,7 @@
 //! Events as Linux prints them: the formats of the files `trace` and `trace_pipe`.
 
+use super::event::parts::EventsParts;
+use super::event::show;
 use super::log::cut;
 use super::merge::{Merged, OfCpu};
 use super::names::Names;
@@ -37,6 +39,7 @@ pub(super) struct Shown<'a> {
     pub(super) names: Names<'a>,
     pub(super) task_name: fn(u32) -> Option<&'static str>,
     pub(super) ticks_per_second: u64,
+    pub(super) events: Option<EventsParts>,
 }
 
 impl Shown<'_> {
@@ -171,6 +174,10 @@ impl Shown<'_> {
                 out.write_str("tracing_mark_write: ")?;
                 text.trim_end().chars().try_for_each(|c| out.write_char(if c.is_control() { ' ' } else { c }))
             }
+            Event::Probe { id, payload } => match self.events.and_then(|events| events.of_id(id)) {
+                Some(known) => show::write(&known, payload, self.names, out),
+                None => write!(out, "an event of the unknown number {id}"),
+            },
             Event::User { kind, extra, payload } => {
                 write!(out, "kind {kind}: {extra}")?;
                 payload.iter().try_for_each(|word| write!(out, " {word:#x}"))

@@ -1,5 +1,8 @@
 //! What the files are about: the kernel's parts, and what lines have changed.
 
+use super::event::parts::EventsParts;
+use super::event::reason::EventReason;
+use super::failing::Failing;
 use super::line::Word;
 use super::log::ErrorLog;
 use super::names::Names;
@@ -23,6 +26,8 @@ pub(super) struct State<const CPUS: usize> {
     pub(super) tracers: &'static [Tracer],
     pub(super) task_name: fn(u32) -> Option<&'static str>,
     pub(super) goes_on: Option<fn() -> bool>,
+    pub(super) events: Option<EventsParts>,
+    pub(super) failing: Option<Failing>,
     pub(super) ticks_per_second: u64,
     /// The tracer that is registered; none for `nop`.
     pub(super) current: Option<Tracer>,
@@ -39,7 +44,13 @@ impl<const CPUS: usize> State<CPUS> {
     }
 
     pub(super) fn shown(&self) -> Shown<'_> {
-        Shown { names: self.names(), task_name: self.task_name, ticks_per_second: self.ticks_per_second }
+        let Self { task_name, ticks_per_second, events, .. } = *self;
+        Shown { names: self.names(), task_name, ticks_per_second, events }
+    }
+
+    /// The events that lines define.
+    pub(super) fn events(&self) -> Result<EventsParts, Reason> {
+        self.events.ok_or(Reason::Event(EventReason::NoEvents))
     }
 
     /// All tracers but `nop`: those of [`Tracing`](super::Tracing), then the kernel's own.

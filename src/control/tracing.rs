@@ -105,7 +105,7 @@ extern "C" fn function<K: RecordTo + StoreIn<Tracing<K>>>(
 }
 
 #[inline]
-fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
+pub(super) fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
     &K::store().switches
 }
 

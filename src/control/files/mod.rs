@@ -1,8 +1,12 @@
 //! The files of the control interface.
 
+pub(super) mod events;
+mod fail_function;
 mod functions;
+mod kprobe_events;
 mod rings;
 mod tracers;
+mod triggers;
 
 use super::line::Value;
 use super::reason::{Reason, Refusal};
@@ -25,6 +29,12 @@ pub(super) struct BuiltIn<const CPUS: usize> {
 impl<const CPUS: usize> BuiltIn<CPUS> {
     /// All of them, in the order in which `ls` lists them.
     pub(super) const ALL: &'static [Self] = &[
+        Self {
+            name: "available_events",
+            help: "the events that kprobe_events defines",
+            read: Some(events::available),
+            write: None,
+        },
         Self {
             name: "available_filter_functions",
             help: "the functions that can be traced, with their modules",
@@ -75,16 +85,84 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(rings::clear_error_log),
         },
         Self {
+            name: "events/enable",
+            help: "1: all events are recorded; 0: none is",
+            read: Some(events::all_enabled),
+            write: Some(events::set_all_enabled),
+        },
+        Self {
+            name: "fail_function/inject",
+            help: "the functions that may fail now: FUNCTION, !FUNCTION takes away; > replaces, >> adds",
+            read: Some(fail_function::inject),
+            write: Some(fail_function::set_inject),
+        },
+        Self {
+            name: "fail_function/injectable",
+            help: "the functions that can fail",
+            read: Some(fail_function::injectable),
+            write: None,
+        },
+        Self {
+            name: "fail_function/interval",
+            help: "each call of this number may fail",
+            read: Some(fail_function::interval),
+            write: Some(fail_function::set_interval),
+        },
+        Self {
+            name: "fail_function/probability",
+            help: "how likely a call fails, in percent; 0: never",
+            read: Some(fail_function::probability),
+            write: Some(fail_function::set_probability),
+        },
+        Self {
+            name: "fail_function/space",
+            help: "so many calls go by first",
+            read: Some(fail_function::space),
+            write: Some(fail_function::set_space),
+        },
+        Self {
+            name: "fail_function/task-filter",
+            help: "Y: only tasks that may fail do",
+            read: Some(fail_function::task_filter),
+            write: Some(fail_function::set_task_filter),
+        },
+        Self {
+            name: "fail_function/times",
+            help: "how many calls may still fail; -1: any number",
+            read: Some(fail_function::times),
+            write: Some(fail_function::set_times),
+        },
+        Self {
             name: "function_profile_enabled",
             help: "1: calls of the functions in set_ftrace_filter are counted and timed, from zero; 0: no longer",
             read: Some(tracers::profiles),
             write: Some(tracers::set_profiles),
         },
         Self {
+            name: "kprobe_events",
+            help: "the events at functions' entries, returns and other instructions: p[:[GRP/]EV] SYMBOL[+OFFSET] [NAME=ARG[:TYPE]].., \
+                   r[:[GRP/]EV] SYMBOL [NAME=ARG[:TYPE]]..; -:[GRP/]EV removes; ARG is %REG, $argN, $retval, $stack, $stackN, \
+                   @ADDR, @SYMBOL, \\VALUE, +OFFSET(ARG); > replaces, >> adds",
+            read: Some(kprobe_events::list),
+            write: Some(kprobe_events::define),
+        },
+        Self {
+            name: "kprobe_profile",
+            help: "how often each event's place was come to, and how often that was missed",
+            read: Some(kprobe_events::profile),
+            write: None,
+        },
+        Self {
             name: "max_graph_depth",
             help: "function_graph has calls that are inside less than this many others; 0: all",
             read: Some(tracers::max_depth),
             write: Some(tracers::set_max_depth),
+        },
+        Self {
+            name: "set_event",
+            help: "the events that are recorded: [GRP:]EV, GRP:, *:*; !GRP:EV takes away; > replaces, >> adds",
+            read: Some(events::enabled),
+            write: Some(events::set_event),
         },
         Self {
             name: "set_ftrace_filter",

@@ -1,12 +1,13 @@
 //! A kernel is asked by lines of text: Linux's `ftracetest`, the groups `00basic` and `ftrace`, as far as there are such files.
 //!
-//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work` calls what is traced, and what
-//! follows is what the line must write: `...` in it is any text, and a line of its own any lines.
+//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work` and `! events` call what is traced,
+//! and what follows is what the line must write: `...` in it is any text, and a line of its own any lines.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod events;
 mod work;
 
 use alloc::format;
@@ -52,6 +53,13 @@ support::boot_tests! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_kprobe,
+    events_inside,
+    events_syntax,
+    events_filter,
+    events_triggers,
+    events_hist,
+    fail_function,
     a_function_is_chosen_by_its_line,
     all_functions_are_listed,
     everything_is_traced_while_the_trace_is_read,
@@ -93,6 +101,13 @@ scripts! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_kprobe,
+    events_inside,
+    events_syntax,
+    events_filter,
+    events_triggers,
+    events_hist,
+    fail_function,
 }
 
 const CPUS: usize = 4;
@@ -146,12 +161,16 @@ fn engine() -> &'static Engine {
 
 fn control() -> Control<CPUS> {
     let rings = [&RINGS[0], &RINGS[1], &RINGS[2], &RINGS[3]];
-    Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
-        .with_task_names(|task| (task == 1).then_some("main"))
+    let control = Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
+        .with_task_names(|task| (task == 1).then_some("main"));
+    events::control(control)
 }
 
 /// The state in which a script begins and ends.
-const RESET: [&str; 7] = [
+const RESET: [&str; 10] = [
+    "echo > fail_function/inject",
+    "echo 0 > events/enable",
+    "echo > kprobe_events",
     "echo nop > current_tracer",
     "echo 0 > function_profile_enabled",
     "echo > set_ftrace_filter",
@@ -208,6 +227,7 @@ fn run_script(script: &str) -> Result<(), String> {
         match command.strip_prefix("$ ") {
             // What is refused says so in the output.
             Some(line) => drop(control.execute(line, &mut out)),
+            None if command == "! events" => drop(black_box(events::work())),
             None => drop(black_box(work())),
         }
         let written: Vec<&str> = out.lines().collect();
