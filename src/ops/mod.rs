@@ -62,7 +62,7 @@ pub(crate) use exits::EXITS;
 pub(crate) use exits::HookId;
 pub(crate) use probe::DECLINED;
 #[cfg(test)]
-pub(crate) use probe::tests::{leave, thread};
+pub(crate) use probe::tests::{enter, leave, thread};
 pub use probe::{Entry, Exit, Probe};
 
 use crate::address::TextAddr;
@@ -151,6 +151,8 @@ pub struct Ops {
     pub(crate) callback: Callback,
     pub(crate) misses: AtomicU64,
     pub(crate) flags: OpsFlags,
+    /// Of an ops that hooks returns: that a call which no hooked one is around is let go before the entry handler.
+    pub(crate) only_inside: bool,
     pub(crate) entry: Option<EntryHandler>,
     exit: Option<ExitHandler>,
     /// The [`HookId`] of this registration, if the ops hooks returns: what its frames hold. 0 while it is not registered.
@@ -168,6 +170,7 @@ impl Ops {
             callback,
             misses: AtomicU64::new(0),
             flags: OpsFlags::empty(),
+            only_inside: false,
             entry: None,
             exit: None,
             hook: AtomicU64::new(0),
@@ -227,6 +230,12 @@ impl Ops {
     pub(crate) const fn injecting(callback: Callback) -> Self {
         let (made, flags) = (Made::Action(Action::Inject), OpsFlags::IPMODIFY);
         Self { made, flags, hits: AtomicU64::new(NEVER_DUE), ..Self::new(callback) }
+    }
+
+    /// Has calls be let go that are inside no hooked call, of whichever ops: its stub sees that at once. Of an ops that hooks
+    /// returns.
+    pub(crate) const fn only_inside_hooked_calls(self) -> Self {
+        Self { only_inside: true, ..self }
     }
 
     /// Of an injection: twice the number of calls that go by before one is looked at, and in the lowest bit something of the

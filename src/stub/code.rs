@@ -15,7 +15,7 @@ use core::mem::MaybeUninit;
 pub(super) const COUNT_WORDS: usize = 9;
 /// The most words of a stub without what its members take as counts; the parts' lengths are held to it where they are put
 /// together.
-pub(super) const REST_WORDS: usize = 145;
+pub(super) const REST_WORDS: usize = 150;
 
 /// What the longest stub of so many members is made in. Too large for a kernel's stack.
 pub(crate) struct CodeMemory<const OPS: usize> {

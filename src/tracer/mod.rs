@@ -9,6 +9,7 @@
 //! | [`profiler`] | how often each function was called, its time with and without what it called |
 //! | [`latency`] | how long the calls of a function take: a histogram, and a trigger for slow ones |
 //! | [`stack`] | the deepest stack, and by which calls |
+//! | [`under`] | the call graph below some functions only, and not below others |
 //!
 //! The first two record into [`ring`]s, one for each CPU; [`event`] says what records hold; [`dump`] is the stream of bytes in
 //! which a kernel hands its rings out, and the reader of it. [`kernel`] is what they ask of a kernel; [`session`] does all that a
@@ -26,6 +27,7 @@ pub mod profiler;
 pub mod ring;
 pub mod session;
 pub mod stack;
+pub mod under;
 
 pub use crate::context::clock::ticks;
 #[cfg(target_arch = "aarch64")]
