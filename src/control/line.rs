@@ -43,9 +43,14 @@ impl<'a> Word<'a> {
     }
 
     /// Divides it at a byte between two characters.
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let (before, behind) = self.text.split_at(at);
-        (Self { text: before, at: self.at }, Self { text: behind, at: self.at + at })
+    pub(super) fn split_at(self, at: usize) -> (Self, Self) {
+        let (before, behind) = self.text.split_at_checked(at).unwrap_or((self.text, ""));
+        (Self { text: before, at: self.at }, Self { text: behind, at: self.at + before.len() })
+    }
+
+    /// What is behind this beginning.
+    pub(super) fn strip_prefix(self, prefix: &str) -> Option<Self> {
+        self.text.strip_prefix(prefix).map(|text| Self { text, at: self.at + prefix.len() })
     }
 
     /// Without the white space around it.
@@ -202,10 +207,31 @@ fn redirected(rest: Word<'_>) -> Result<Command<'_>, Refusal> {
         None => (before, Redirection::Replace),
     };
     let before = before.trim();
+    if let Some(at) = ends_a_command(before.text) {
+        return Err(before.split_at(at).1.refuse(Reason::OneCommand));
+    }
     // A line break at the value's end matters to no file.
     let value = match before.first() {
         (Word { text: "-n", .. }, rest) => rest,
         _ => before,
     };
     Ok(Command::Write { file, value: Value { all: value.unquoted(), redirection } })
+}
+
+/// Where a shell would end the command that has this text, and begin another one: at `;`, `|` or `&`, but not in quotes, nor in
+/// the brackets of a function's name.
+fn ends_a_command(text: &str) -> Option<usize> {
+    let (mut quote, mut depth) = (None, 0_usize);
+    text.find(|c| {
+        match (c, quote) {
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
+            ('<' | '[' | '(' | '{', None) => depth += 1,
+            ('>' | ']' | ')' | '}', None) => depth = depth.saturating_sub(1),
+            (';' | '|' | '&', None) => return depth == 0,
+            _ => {}
+        }
+        false
+    })
 }
