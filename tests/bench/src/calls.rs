@@ -2,9 +2,12 @@
 
 use crate::counted::{counted, tell, tell_sized};
 use crate::kernel::{ENGINE, address, engine, function, init};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::arch::{asm, naked_asm};
 use fentry::context::shadow::ShadowStack;
+use fentry::control::{Control, Tracing};
 use fentry::inject::{Injectable, Injection};
 use fentry::kprobe::{Handled, Kprobe, KprobeRegs, Kprobes, ServedBy};
 use fentry::ops::direct::Trampoline;
@@ -15,6 +18,8 @@ use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::tracer::ticks_per_second;
+use fentry::tracer::under::{Scope, Under};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
 use spin::Once;
 use support::exceptions::SKIPPED_BRK;
@@ -152,6 +157,51 @@ fn probes(disabled: u32) -> [u32; 4] {
     [entry, jump, breakpoint, exception() - empty]
 }
 
+static TRACING: Tracing<Kernel> = Tracing::new();
+static UNDER: Under<Kernel> = Under::new();
+
+impl StoreIn<Tracing<Self>> for Kernel {
+    #[inline]
+    fn store() -> &'static Tracing<Self> {
+        &TRACING
+    }
+}
+
+impl StoreIn<Under<Self>> for Kernel {
+    #[inline]
+    fn store() -> &'static Under<Self> {
+        &UNDER
+    }
+}
+
+/// Tells what a call costs with what lines of the control interface ask for, but not now, not of this task, or not here.
+fn asked_for(disabled: u32) {
+    let mut control = Control::new(engine(), TRACING.parts(), [&RING], ticks_per_second);
+    let mut run = |line: &str| control.execute(line, &mut String::new()).expect("the line is right");
+    let function = address(CALLED);
+    run(&format!("echo {function} > set_ftrace_filter"));
+    run("echo function > current_tracer");
+    run("echo 2 > set_ftrace_pid");
+    tell("call-event-filtered", call() - disabled);
+    run("echo > set_ftrace_pid");
+    run("echo 0 > tracing_on");
+    tell("call-event-off", call() - disabled);
+    run("echo function_graph > current_tracer");
+    tell("call-graph-off", call() - disabled);
+    run("echo nop > current_tracer");
+    run("echo 1 > tracing_on");
+    run(&format!("echo {function}:traceon > set_ftrace_filter"));
+    tell("call-command", call() - disabled);
+    run(&format!("echo !{function}:traceon > set_ftrace_filter"));
+
+    let (inside, root) = ([Rule::address(function)], [Rule::address(address(OTHER))]);
+    assert_eq!(UNDER.start(engine(), &Scope { filter: &inside, under: &root, not_under: &[] }), Ok(2));
+    tell("call-graph-outside", call() - disabled);
+    assert_eq!(UNDER.start(engine(), &Scope { filter: &inside, under: &inside, not_under: &[] }), Ok(1));
+    tell("call-graph-root", call() - disabled);
+    assert_eq!(UNDER.stop(engine()), Ok(1));
+}
+
 /// The instructions of a registration on one function.
 fn to_register(ops: &'static Ops) -> u32 {
     let rules = [Rule::address(address(CALLED))];
@@ -209,6 +259,7 @@ pub(crate) fn calls() {
     tell("call-ring-event", cost(&[&FUNCTION]));
     tell("call-ring-arguments", cost(&[&ARGUMENTS]));
     tell("call-graph", cost(&[&GRAPH]));
+    asked_for(disabled);
     tell("call-counter", cost(&[&COUNTER]));
     tell("call-recorder", cost(&[&RECORDER]));
     tell("call-profiler", cost(&[&PROFILER]));
