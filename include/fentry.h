@@ -136,7 +136,7 @@ struct fentry_trace_context;
 /**
  * The words of a struct fentry_trace_context.
  */
-#define FENTRY_TRACE_CONTEXT_WORDS 12
+#define FENTRY_TRACE_CONTEXT_WORDS 14
 
 /**
  * The words of a struct fentry_interrupted.

@@ -496,7 +496,7 @@
 //! - the first code of each CPU and task sets x29 to zero and never returns (AAPCS64 6.4.6): that is the end;
 //! - a handler on a stack of its own is called with x29 at a frame on the interrupted one.
 //!
-//! `examples/minimal/src/show.rs` has all three, with the report of a fault.
+//! `examples/minimal` has all three, with the vectors and the report of a fault.
 //!
 //! A module's table goes into its object, by `cargo fentry verify --unwind-in-place module.o`, and is
 //! `Module::unwind_table` once it is loaded.

@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 
 /// The words of a `struct fentry_trace_context`.
-pub const FENTRY_TRACE_CONTEXT_WORDS: usize = 12;
+pub const FENTRY_TRACE_CONTEXT_WORDS: usize = 14;
 /// The words of a `struct fentry_interrupted`.
 pub const FENTRY_INTERRUPTED_WORDS: usize = 4;
 /// The words of a `struct fentry_cpu_area`.
@@ -18,7 +18,7 @@ pub const FENTRY_CPU_AREA_WORDS: usize = 64;
 /// What tells a context that was initialised.
 const MADE: u64 = u64::from_le_bytes(*b"fentryTC");
 /// Where that is.
-const MADE_AT: usize = 10;
+const MADE_AT: usize = 12;
 
 /// fentry's own words for one thread of execution: one for each CPU where the kernel never switches tasks inside kernel
 /// code, one for each task where it does. fentry_trace_context_init() makes it, before the base register leads to it; it stays

@@ -1,8 +1,8 @@
 //! The functions as C calls them, on a simulated machine: there is one engine, so one test goes through its life.
 
 use super::context::{
-    fentry_context_counts, fentry_enter, fentry_in_callback, fentry_interrupted, fentry_leave, fentry_level,
-    fentry_trace_context, fentry_trace_context_counts, fentry_trace_context_init,
+    FENTRY_TRACE_CONTEXT_WORDS, fentry_context_counts, fentry_enter, fentry_in_callback, fentry_interrupted,
+    fentry_leave, fentry_level, fentry_trace_context, fentry_trace_context_counts, fentry_trace_context_init,
     fentry_trace_context_set_shadow_stack,
 };
 use super::engine::{
@@ -328,7 +328,7 @@ fn counters() {
 }
 
 fn contexts() {
-    let trace = Box::into_raw(Box::new(fentry_trace_context { engine: [0; 12] }));
+    let trace = Box::into_raw(Box::new(fentry_trace_context { engine: [0; FENTRY_TRACE_CONTEXT_WORDS] }));
     let mut interrupted = fentry_interrupted { engine: [0; 4] };
     #[repr(align(16))]
     struct Memory {

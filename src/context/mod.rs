@@ -55,7 +55,8 @@ pub enum ContextLevel {
 /// # Invariants
 ///
 /// `level` holds the bit of the running [`ContextLevel`]; `below` the bits of the levels that were interrupted inside a
-/// callback, and above them those of the levels at which a probe's handler runs; `busy` is not zero where the running level is inside a callback, or is among those.
+/// callback, and above them those of the levels that were interrupted in a probe's handler; `busy` is not zero where the running
+/// level is inside a callback, or is among those, and `in_probe` where it is in a probe's handler, in the same way.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct TraceContext {
@@ -63,11 +64,12 @@ pub struct TraceContext {
     pub(crate) calls: HookedCalls,
     level: AtomicU32,
     below: AtomicU32,
+    pub(crate) in_probe: AtomicU64,
     pub(crate) misses: AtomicU64,
     pub(crate) injection: TaskInjection,
 }
 
-/// How far above a level's own bit in `below` is the one that says that a probe's handler runs at that level.
+/// How far above a level's own bit in `below` is the one that says that it was interrupted in a probe's handler.
 const IN_PROBE_SHIFT: u32 = 3;
 
 impl TraceContext {
@@ -79,6 +81,7 @@ impl TraceContext {
             calls: HookedCalls::new(),
             level: AtomicU32::new(ContextLevel::Thread as u32),
             below: AtomicU32::new(0),
+            in_probe: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             injection: TaskInjection::new(),
         }
@@ -133,22 +136,21 @@ impl TraceContext {
         self.level.store(ContextLevel::Thread as u32, Ordering::Relaxed);
         self.below.store(0, Ordering::Relaxed);
         self.busy.store(0, Ordering::Relaxed);
+        self.in_probe.store(0, Ordering::Relaxed);
     }
 
     /// Enters a probe's handler, which is a callback, and may interrupt one; `None` inside another probe's of the same level.
     ///
     /// For the thread of execution that the context belongs to, which leaves before anything else of it goes on.
     pub(crate) fn enter_probe(&self) -> Option<InProbe<'_>> {
-        let below = self.below.load(Ordering::Relaxed);
-        let in_probe = self.level.load(Ordering::Relaxed) << IN_PROBE_SHIFT;
-        if below & in_probe != 0 {
+        if self.in_probe.load(Ordering::Relaxed) != 0 {
             return None;
         }
-        // INVARIANT: the running level is inside a callback.
-        self.below.store(below | in_probe, Ordering::Relaxed);
         let busy = self.busy.load(Ordering::Relaxed);
+        // INVARIANT: the running level is inside a callback, which is a probe's handler.
         self.busy.store(1, Ordering::Relaxed);
-        Some(InProbe { context: self, busy, below })
+        self.in_probe.store(1, Ordering::Relaxed);
+        Some(InProbe { context: self, busy })
     }
 
     /// Sets the bounds of the thread's stack, as addresses from its lowest to behind its highest; 0..0 where nobody knows.
@@ -198,17 +200,25 @@ impl TraceContext {
     pub unsafe fn enter(&self, level: ContextLevel) -> Interrupted {
         let outer = Interrupted {
             busy: self.busy.load(Ordering::Relaxed),
+            in_probe: self.in_probe.load(Ordering::Relaxed),
             level: self.level.load(Ordering::Relaxed),
             below: self.below.load(Ordering::Relaxed),
             calls: self.calls.mark(),
         };
-        let below = if outer.busy == 0 { outer.below } else { outer.below | outer.level };
+        let mut below = outer.below;
+        if outer.busy != 0 {
+            below |= outer.level;
+            if outer.in_probe != 0 {
+                below |= outer.level << IN_PROBE_SHIFT;
+            }
+        }
         // INVARIANT: the new level is busy from the start if it was interrupted inside a callback.
         self.below.store(below, Ordering::Relaxed);
         // In this order, so that whatever interrupts finds one of the two that says that a callback is going on.
         compiler_fence(Ordering::SeqCst);
         self.level.store(level as u32, Ordering::Relaxed);
         self.busy.store(u64::from(below & level as u32), Ordering::Relaxed);
+        self.in_probe.store(u64::from(below >> IN_PROBE_SHIFT & level as u32), Ordering::Relaxed);
         outer
     }
 
@@ -223,6 +233,7 @@ impl TraceContext {
         self.calls.drop_left(outer.calls, (&raw const here).addr() as u64);
         // INVARIANT: an `Interrupted` holds what was here.
         self.busy.store(outer.busy, Ordering::Relaxed);
+        self.in_probe.store(outer.in_probe, Ordering::Relaxed);
         self.level.store(outer.level, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         self.below.store(outer.below, Ordering::Relaxed);
@@ -260,14 +271,13 @@ impl TraceContext {
 pub(crate) struct InProbe<'a> {
     context: &'a TraceContext,
     busy: u64,
-    below: u32,
 }
 
 impl Drop for InProbe<'_> {
     fn drop(&mut self) {
         // INVARIANT: as it was.
+        self.context.in_probe.store(0, Ordering::Relaxed);
         self.context.busy.store(self.busy, Ordering::Relaxed);
-        self.context.below.store(self.below, Ordering::Relaxed);
     }
 }
 
@@ -282,6 +292,7 @@ impl Default for TraceContext {
 #[must_use = "give it back to `TraceContext::leave` when the handler ends"]
 pub struct Interrupted {
     busy: u64,
+    in_probe: u64,
     level: u32,
     below: u32,
     /// Up to where there were hooked calls.

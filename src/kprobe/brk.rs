@@ -6,7 +6,7 @@
 use super::kprobes::Kprobes;
 use super::point::{AFTER, BEFORE, Point};
 use super::probe::Kprobe;
-use super::regs::KprobeRegs;
+use super::regs::{BreakpointRegs, KprobeRegs};
 use super::simulate::simulate;
 use crate::address::TextAddr;
 use crate::context::regs::PtRegs;
@@ -71,11 +71,12 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let called = self.engine.running().and_then(|running| {
             running.with_context(|context| {
                 let _inside = context?.enter_probe()?;
-                let mut view = KprobeRegs::of_all(regs);
+                let mut saved = BreakpointRegs { regs, is_elsewhere: false };
                 let mut has_after = false;
                 for probe in point.probes().filter(|probe| probe.is_enabled()) {
-                    probe.call_before(&mut view);
-                    if view.is_elsewhere {
+                    let lr = TextAddr::new(saved.regs.regs[30]);
+                    probe.call_before(at, lr, KprobeRegs::at_breakpoint(&mut saved));
+                    if saved.is_elsewhere {
                         return Some(Called::Elsewhere);
                     }
                     has_after |= probe.has_after();
@@ -109,8 +110,12 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         let Some(running) = self.engine.running() else { return };
         running.with_context(|context| {
             let Some(_inside) = context.and_then(|context| context.enter_probe()) else { return };
-            let mut view = KprobeRegs::of_all(regs);
-            point.probes().filter(|probe| probe.is_enabled()).for_each(|probe| probe.call_after(&mut view));
+            let pc = TextAddr::new(regs.pc);
+            let mut saved = BreakpointRegs { regs, is_elsewhere: false };
+            for probe in point.probes().filter(|probe| probe.is_enabled()) {
+                let lr = TextAddr::new(saved.regs.regs[30]);
+                probe.call_after(pc, lr, KprobeRegs::at_breakpoint(&mut saved));
+            }
         });
     }
 }

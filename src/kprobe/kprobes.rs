@@ -1,6 +1,6 @@
 //! Probes come and go.
 
-use super::detour::{self, Parts, detour};
+use super::detour::{self, Parts, SEVERAL, detour};
 use super::error::KprobeError;
 use super::instruction::{Refusal, Simulated, Way, check_exclusives, way};
 use super::point::{AFTER, BEFORE, CODE_BYTES, Instruction, Point, brk, code_words};
@@ -291,7 +291,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     }
 
     fn attach(&self, probe: &'static Kprobe, function: TextAddr) -> Result<(), RegisterError> {
-        // For the callback, which gets the address of what comes first in it.
+        // For the handler, which gets the address of what comes first in it.
         let _ = core::ptr::from_ref(probe).expose_provenance();
         self.engine.register(&probe.ops, &Filter::new(&[Rule::address(function)])).map(drop)
     }
@@ -330,6 +330,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
             true if is_for_jump && point.detour().is_some() => Form::Jump,
             true => Form::Breakpoint,
         };
+        point.set_called(&SEVERAL);
         if claimed.form != wanted {
             let word = |form| match form {
                 Form::Instruction => point.word(),

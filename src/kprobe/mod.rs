@@ -5,6 +5,7 @@
 //! at one instruction.
 //!
 //! ```
+//! use fentry::TextAddr;
 //! use fentry::kprobe::{Kprobe, KprobeRegs, Kprobes};
 //! # fn on(engine: &'static fentry::Engine) -> Result<(), fentry::kprobe::KprobeError> {
 //! # static ENGINE: spin::Once<fentry::Engine> = spin::Once::new();
@@ -12,8 +13,8 @@
 //!
 //! static PROBE: Kprobe = Kprobe::new(look);
 //!
-//! fn look(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
-//!     log::info!("{} with x0 = {:x?}", regs.pc(), regs.x(0));
+//! extern "C" fn look(ip: TextAddr, _lr: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
+//!     log::info!("{ip} with x0 = {:x?}", regs.x(0));
 //! }
 //!
 //! // SAFETY: 1. The compiler puts no data among a function's instructions. 2. It runs on a thread's stack.
@@ -61,8 +62,12 @@
 //! # Without an exception
 //! Where the instruction comes back, and nothing is called after it or changes where it goes on, B to generated code takes its
 //! place instead of BRK ([`ServedBy::Jump`]), as far as the room for generated code lasts: 272 bytes for each, or 432 where
-//! SIMD registers are used. The handlers run with interrupts as they were then. A probe that is added to the instruction and
-//! asks for more makes it a BRK again.
+//! SIMD registers are used. All registers are kept there, and the handlers run with interrupts as they were. A probe that is added
+//! to the instruction and asks for more makes it a BRK again.
+//!
+//! The handler of an instruction's only probe is called by the generated code itself, and so it is at a function's entry, where
+//! the handler is the callback of an ops. What else a probe may ask for ([`with_after`](Kprobe::with_after),
+//! [`with_hits`](Kprobe::with_hits)), and several probes at one instruction, take a function between.
 
 mod brk;
 mod detour;

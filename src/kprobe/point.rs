@@ -4,6 +4,7 @@ use super::instruction::{Simulated, Way, way};
 use super::probe::Kprobe;
 use crate::address::TextAddr;
 use crate::insn::{BranchOffset, Insn};
+use crate::ops::Ops;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The comment of a probe's BRK, to which the number of its point is added.
@@ -29,7 +30,8 @@ enum Kind {
 /// # Invariants
 ///
 /// Where `at` is not 0, the rest is that of the instruction there, and stays so until every CPU was seen quiescent after the
-/// breakpoint was taken out. `first`, and each probe's `next`, is null or lives for ever.
+/// breakpoint was taken out. `first`, and each probe's `next`, is null or lives for ever; so does `called`, where it is not null,
+/// which it is not where a jump is in the text.
 pub(super) struct Point {
     at: AtomicU64,
     code: AtomicU64,
@@ -39,6 +41,8 @@ pub(super) struct Point {
     /// Where the instruction is in its detour, from `code` on; 0 where there is none.
     in_detour: AtomicU32,
     first: AtomicPtr<Kprobe>,
+    /// What the detour calls: the ops of its only probe, or one that calls several.
+    pub(super) called: AtomicPtr<Ops>,
 }
 
 /// What a point's instruction is, and where its code is.
@@ -61,6 +65,7 @@ impl Point {
             literal: AtomicU64::new(0),
             in_detour: AtomicU32::new(0),
             first: AtomicPtr::new(core::ptr::null_mut()),
+            called: AtomicPtr::new(core::ptr::null_mut()),
         }
     }
 
@@ -174,6 +179,15 @@ impl Point {
     /// Whether a probe here wants to be called.
     pub(super) fn is_wanted(&self) -> bool {
         self.probes().any(Kprobe::is_enabled)
+    }
+
+    /// Has the detour call the only probe, if there is one only, or by `several` all that are enabled.
+    pub(super) fn set_called(&self, several: &'static Ops) {
+        let mut probes = self.probes();
+        let only = probes.next().filter(|_| probes.next().is_none()).filter(|probe| probe.is_enabled());
+        let called = only.map_or(several, |probe| &probe.ops);
+        // INVARIANT: it lives for ever.
+        self.called.store(core::ptr::from_ref(called).cast_mut(), Ordering::Release);
     }
 
     /// Adds a probe behind the others. Only who has the lock adds and removes.

@@ -2,18 +2,19 @@
 
 use super::regs::KprobeRegs;
 use crate::address::TextAddr;
-use crate::context::regs::FtraceRegs;
-use crate::ops::{Ops, OpsFlags};
+use crate::ops::{Callback, Ops, OpsFlags};
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 
-/// What a probe calls.
+/// What a probe calls, with the arguments of a [`Callback`]: `ip` is where execution is, at the probed instruction, or behind it in
+/// the handler that is called after it; at a function's entry it is the callsite, as callbacks get it. `lr` is what X30 holds, at
+/// a function's entry where it will return to.
 ///
 /// At a [breakpoint](ServedBy::Breakpoint) it runs with interrupts masked, on the stack of the exception handler; elsewhere as a
 /// [`Callback`](crate::ops::Callback) does, with interrupts as they were. It may call traced and probed functions: they are not
 /// traced while it runs, nor are probes served at their entries, and but for a function's entry no others either. It must not wait for a lock that the
 /// code it interrupts can hold, nor sleep, nor register or remove anything, nor unwind.
-pub type Handler = fn(probe: &'static Kprobe, regs: &mut KprobeRegs<'_>);
+pub type Handler = extern "C" fn(ip: TextAddr, lr: TextAddr, probe: &'static Kprobe, regs: KprobeRegs<'_>);
 
 /// Handlers that are called at one instruction, before it and after it (Linux `struct kprobe`).
 ///
@@ -27,6 +28,7 @@ pub struct Kprobe {
     pub(super) ops: Ops,
     before: Handler,
     after: Option<Handler>,
+    counts_hits: bool,
     hits: AtomicU64,
     missed: AtomicU64,
     is_enabled: AtomicBool,
@@ -69,9 +71,10 @@ impl Kprobe {
     /// Makes one that calls `before` before the instruction.
     pub const fn new(before: Handler) -> Self {
         Self {
-            ops: Ops::new(at_entry),
+            ops: Ops::new(callback(before)),
             before,
             after: None,
+            counts_hits: false,
             hits: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             is_enabled: AtomicBool::new(true),
@@ -85,11 +88,18 @@ impl Kprobe {
     #[must_use]
     pub const fn with_after(self, after: Handler) -> Self {
         let flags = self.ops.flags();
-        Self { ops: Ops::new(around_entry).with_flags(flags), after: Some(after), ..self }
+        Self { ops: Ops::new(callback(all)).with_flags(flags), after: Some(after), ..self }
+    }
+
+    /// Has [`hits`](Self::hits) counted, by an atomic addition to one word for all CPUs.
+    #[must_use]
+    pub const fn with_hits(self) -> Self {
+        let flags = self.ops.flags();
+        Self { ops: Ops::new(callback(all)).with_flags(flags), counts_hits: true, ..self }
     }
 
     /// Has every register saved at a function's entry as well, where else only those are there that are live
-    /// ([`FtraceRegs`]).
+    /// ([`FtraceRegs`](crate::FtraceRegs)).
     #[must_use]
     pub const fn with_all_registers(self) -> Self {
         let flags = self.ops.flags().union(OpsFlags::SAVE_REGS);
@@ -119,7 +129,7 @@ impl Kprobe {
         }
     }
 
-    /// How often its handlers were called.
+    /// How often its handlers were called, if it was made [to count that](Self::with_hits); else 0.
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
@@ -178,15 +188,17 @@ impl Kprobe {
     }
 
     #[inline]
-    pub(super) fn call_before(&'static self, regs: &mut KprobeRegs<'_>) {
-        self.hits.fetch_add(1, Ordering::Relaxed);
-        (self.before)(self, regs);
+    pub(super) fn call_before(&'static self, ip: TextAddr, lr: TextAddr, regs: KprobeRegs<'_>) {
+        if self.counts_hits {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
+        (self.before)(ip, lr, self, regs);
     }
 
     #[inline]
-    pub(super) fn call_after(&'static self, regs: &mut KprobeRegs<'_>) {
+    pub(super) fn call_after(&'static self, ip: TextAddr, lr: TextAddr, regs: KprobeRegs<'_>) {
         if let Some(after) = self.after {
-            after(self, regs);
+            after(ip, lr, self, regs);
         }
     }
 }
@@ -197,25 +209,19 @@ impl fmt::Debug for Kprobe {
     }
 }
 
-/// The callback of a probe at a function's entry.
-extern "C" fn at_entry(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
-    probe_of(ops).call_before(&mut KprobeRegs::at_entry(ip, regs));
-}
-
-/// That of one with a handler that is called after the instruction.
-extern "C" fn around_entry(ip: TextAddr, _: TextAddr, ops: &'static Ops, regs: FtraceRegs<'_>) {
-    let (probe, mut regs) = (probe_of(ops), KprobeRegs::at_entry(ip, regs));
-    probe.call_before(&mut regs);
-    if !regs.is_elsewhere {
-        probe.call_after(&mut regs);
+/// What does all that a probe may ask for beside its handler.
+extern "C" fn all(ip: TextAddr, lr: TextAddr, probe: &'static Kprobe, mut regs: KprobeRegs<'_>) {
+    let next = regs.next();
+    probe.call_before(ip, lr, regs.reborrow());
+    if regs.next() == next {
+        probe.call_after(ip, lr, regs);
     }
 }
 
-/// The probe of an ops whose callback is one of these.
-#[inline(always)]
-fn probe_of(ops: &'static Ops) -> &'static Kprobe {
-    let probe = core::ptr::with_exposed_provenance::<Kprobe>(core::ptr::from_ref(ops).addr());
-    // SAFETY: only a `Kprobe`'s ops has such a callback, and by the type's invariant it comes first in it; its address was exposed
-    // before it was registered, and it is there for ever.
-    unsafe { &*probe }
+/// The callback that a handler is, for the ops that comes first in its probe.
+const fn callback(handler: Handler) -> Callback {
+    // SAFETY: the two differ in the types of two arguments, of which each is an address: that of the ops is its probe's, by the
+    // invariant of `Kprobe`, and a `KprobeRegs` holds what a `FtraceRegs` does at a function's entry. Stubs call it, which know
+    // no types.
+    unsafe { core::mem::transmute::<Handler, Callback>(handler) }
 }

@@ -75,10 +75,10 @@ fn machine() -> Machine {
 }
 
 fn probe(before: super::Handler) -> &'static Kprobe {
-    Box::leak(Box::new(Kprobe::new(before)))
+    Box::leak(Box::new(Kprobe::new(before).with_hits()))
 }
 
-fn nothing(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {}
+extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {}
 
 fn regs(pc: TextAddr) -> PtRegs {
     PtRegs { regs: core::array::from_fn(|n| 0x100 + n as u64), sp: 0x9000, pc: pc.get(), pstate: 0x5 }
@@ -137,12 +137,12 @@ fn a_breakpoint_comes_while_cpus_are_held_and_goes() {
 #[test]
 fn an_instruction_goes_on_elsewhere_and_comes_back() {
     static SEEN: Mutex<Vec<u64>> = Mutex::new(Vec::new());
-    fn look(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
-        SEEN.lock().unwrap().push(regs.pc().get());
+    extern "C" fn look(ip: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
+        SEEN.lock().unwrap().push(ip.get());
         assert_eq!((regs.sp(), regs.x(3), regs.x(31)), (0x9000, Some(0x103), None));
     }
     let machine = machine();
-    let probe = Box::leak(Box::new(Kprobe::new(look).with_after(look)));
+    let probe = Box::leak(Box::new(Kprobe::new(look).with_after(look).with_hits()));
     machine.register(probe, machine.at).unwrap();
     let mut regs = machine.hit(0);
     let code = TextAddr::new(regs.pc);
@@ -299,7 +299,7 @@ static ORDER: Mutex<Vec<u64>> = Mutex::new(Vec::new());
 
 #[test]
 fn several_probes_are_called_in_their_order_and_come_and_go_alone() {
-    fn note(probe: &'static Kprobe, _: &mut KprobeRegs<'_>) {
+    extern "C" fn note(_: TextAddr, _: TextAddr, probe: &'static Kprobe, _: KprobeRegs<'_>) {
         ORDER.lock().unwrap().push(core::ptr::from_ref(probe).addr() as u64);
     }
     let machine = machine();
@@ -332,14 +332,14 @@ fn several_probes_are_called_in_their_order_and_come_and_go_alone() {
 fn inside_a_handler_probes_are_missed_and_their_instructions_carried_out() {
     static NESTED: Mutex<Option<(&Kprobes<4>, TextAddr)>> = Mutex::new(None);
     static ENDED: AtomicU64 = AtomicU64::new(0);
-    fn nest(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {
+    extern "C" fn nest(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
         let (probes, at) = NESTED.lock().unwrap().take().unwrap();
         let mut regs = regs(at);
         assert_eq!(probes.handle_brk(&mut regs, 0x6000), Handled::Yes);
         ENDED.store(regs.pc, Ordering::Relaxed);
     }
     let machine = machine();
-    let probe = Box::leak(Box::new(Kprobe::new(nest).with_after(nothing)));
+    let probe = Box::leak(Box::new(Kprobe::new(nest).with_after(nothing).with_hits()));
     machine.register(probe, machine.at).unwrap();
     *NESTED.lock().unwrap() = Some((machine.probes, machine.at));
     assert!(!machine.context.in_callback());
@@ -351,14 +351,14 @@ fn inside_a_handler_probes_are_missed_and_their_instructions_carried_out() {
 
 #[test]
 fn a_handler_may_say_where_execution_goes_on() {
-    fn go(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    extern "C" fn go(_: TextAddr, _: TextAddr, _: &'static Kprobe, mut regs: KprobeRegs<'_>) {
         // SAFETY: nothing is executed with it.
         let set = [0, 31].map(|n| unsafe { regs.set_x(n, 7) });
         assert_eq!(set, [true, false]);
         // SAFETY: as above.
         unsafe { regs.set_pc(TextAddr::new(0x4000)) };
     }
-    fn never(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {
+    extern "C" fn never(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
         panic!("the instruction is not carried out");
     }
     let machine = machine();

@@ -143,8 +143,8 @@ pub fn never_called() -> ! {
 ///
 /// The first name is that of the table: `#[repr(C)]`, with a field `Option<extern "C" fn(..)>` for each member, so that C sees
 /// a struct of function pointers. The second is what a [`User`](crate::trampoline::User) of a table derefs to: it has a method
-/// for each member. A member that is `[optional]` may be NULL; its method returns `None` then. A result can't borrow of an
-/// argument.
+/// for each member. A member that is `[optional]` may be NULL; its method returns `None` then. One that is `[unsafe]` is an
+/// `unsafe extern "C" fn`, and so is its method. A result can't borrow of an argument.
 ///
 /// ```
 /// fentry::ops_struct! {
@@ -154,6 +154,12 @@ pub fn never_called() -> ! {
 ///         fn pick(waiting: u64, last: u64) -> u64;
 ///         /// One was sent.
 ///         [optional] fn sent(number: u64);
+///         /// Describes itself.
+///         ///
+///         /// # Safety
+///         ///
+///         /// 1. `text` has room for `bytes` bytes.
+///         [optional] [unsafe] fn describe(text: *mut u8, bytes: usize) -> usize;
 ///     }
 /// }
 ///
@@ -161,7 +167,7 @@ pub fn never_called() -> ! {
 ///     last + 1
 /// }
 ///
-/// static FIFO: PolicyOps = PolicyOps { pick: Some(oldest), sent: None };
+/// static FIFO: PolicyOps = PolicyOps { pick: Some(oldest), sent: None, describe: None };
 /// ```
 ///
 /// A function of another type does not compile:
@@ -185,7 +191,7 @@ macro_rules! ops_struct {
         $visibility:vis struct $Ops:ident => $Face:ident {
             $(
                 $(#[$of_member:meta])*
-                $([$optional:ident])? fn $member:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)?;
+                $([$flag:ident])* fn $member:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)?;
             )+
         }
     ) => {
@@ -195,7 +201,8 @@ macro_rules! ops_struct {
         $visibility struct $Ops {
             $(
                 $(#[$of_member])*
-                pub $member: ::core::option::Option<extern "C" fn($($type),*) $(-> $result)?>,
+                pub $member:
+                    ::core::option::Option<$crate::__ops_function!([$($flag)*] ($($type),*) [$($result)?])>,
             )+
         }
 
@@ -208,7 +215,7 @@ macro_rules! ops_struct {
         impl $Face {
             $(
                 $crate::__ops_method! {
-                    $(#[$of_member])* $([$optional])? $visibility $member($($argument: $type),*) [$($result)?]
+                    [$($flag)*] $(#[$of_member])* $visibility $member($($argument: $type),*) [$($result)?]
                 }
             )+
         }
@@ -223,12 +230,12 @@ macro_rules! ops_struct {
                 extern "C" fn stub($($argument: $type),*) $(-> $result)? {
                     $crate::trampoline::never_called()
                 }
-                const STUB: extern "C" fn($($type),*) $(-> $result)? = stub;
+                const STUB: $crate::__ops_function!([$($flag)*] ($($type),*) [$($result)?]) = stub;
 
                 $crate::trampoline::Member::new(
                     ::core::stringify!($member),
                     ::core::mem::offset_of!($Ops, $member),
-                    $crate::__is_optional!($($optional)?),
+                    $crate::__is_optional!($($flag)*),
                     STUB as *const (),
                     {
                         #[allow(unused_imports, reason = "only for some types")]
@@ -271,11 +278,23 @@ macro_rules! ops_struct {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __is_optional {
-    () => {
+    ($(unsafe)?) => {
         false
     };
-    (optional) => {
+    ($(unsafe)? optional $(unsafe)?) => {
         true
+    };
+}
+
+/// The type of a member.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ops_function {
+    ([$(optional)?] ($($type:ty),*) [$($result:ty)?]) => {
+        extern "C" fn($($type),*) $(-> $result)?
+    };
+    ([$(optional)? unsafe $(optional)?] ($($type:ty),*) [$($result:ty)?]) => {
+        unsafe extern "C" fn($($type),*) $(-> $result)?
     };
 }
 
@@ -295,28 +314,59 @@ macro_rules! __or_unit {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __ops_method {
-    ($(#[$attribute:meta])* $visibility:vis $member:ident($($argument:ident: $type:ty),*) [$($result:ty)?]) => {
+    ([] $($method:tt)*) => {
+        $crate::__ops_method! { @always [] $($method)* }
+    };
+    ([unsafe] $($method:tt)*) => {
+        $crate::__ops_method! { @always [unsafe] $($method)* }
+    };
+    ([optional] $($method:tt)*) => {
+        $crate::__ops_method! { @optional [] $($method)* }
+    };
+    ([optional unsafe] $($method:tt)*) => {
+        $crate::__ops_method! { @optional [unsafe] $($method)* }
+    };
+    ([unsafe optional] $($method:tt)*) => {
+        $crate::__ops_method! { @optional [unsafe] $($method)* }
+    };
+    (@always [$($unsafe:ident)?] $(#[$attribute:meta])* $visibility:vis $member:ident($($argument:ident: $type:ty),*)
+        [$($result:ty)?]) => {
         $(#[$attribute])*
         #[inline(always)]
         #[allow(clippy::too_many_arguments, reason = "as many as the member has")]
-        $visibility fn $member(&self, $($argument: $type),*) $(-> $result)? {
+        $visibility $($unsafe)? fn $member(&self, $($argument: $type),*) $(-> $result)? {
             // SAFETY: the pointer is called below, and not kept.
             let table = unsafe { self.0.table() };
             // SAFETY: not NULL, since the member is not optional: the invariant of a table that is in use.
             let function = unsafe { table.$member.unwrap_unchecked() };
-            function($($argument),*)
+            $crate::__ops_call!([$($unsafe)?] function($($argument),*))
         }
     };
-    ($(#[$attribute:meta])* [optional] $visibility:vis $member:ident($($argument:ident: $type:ty),*) [$($result:ty)?]) => {
+    (@optional [$($unsafe:ident)?] $(#[$attribute:meta])* $visibility:vis $member:ident($($argument:ident: $type:ty),*)
+        [$($result:ty)?]) => {
         $(#[$attribute])*
         ///
         /// `None` where the member is NULL.
         #[inline(always)]
         #[allow(clippy::too_many_arguments, reason = "as many as the member has")]
-        $visibility fn $member(&self, $($argument: $type),*) -> ::core::option::Option<$crate::__or_unit!($($result)?)> {
+        $visibility $($unsafe)? fn $member(&self, $($argument: $type),*)
+            -> ::core::option::Option<$crate::__or_unit!($($result)?)> {
             // SAFETY: the pointer is called below, and not kept.
             let table = unsafe { self.0.table() };
-            table.$member.map(|function| function($($argument),*))
+            table.$member.map(|function| $crate::__ops_call!([$($unsafe)?] function($($argument),*)))
         }
+    };
+}
+
+/// The call of a member.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __ops_call {
+    ([] $($call:tt)*) => {
+        $($call)*
+    };
+    ([unsafe] $($call:tt)*) => {
+        // SAFETY: what the member asks for is our caller's promise.
+        unsafe { $($call)* }
     };
 }

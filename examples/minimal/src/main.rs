@@ -3,11 +3,14 @@
 //! What it takes to add fentry to a kernel is marked with numbers: 1 the compiler's flags (`.cargo/config.toml` of this
 //! repository), 2 the linker fragment (`build.rs`), 3 the platform, 4 the base register, 5 init, 6 the first trace; between
 //! lines that say `integration` and `end of integration`, since a test counts them. The rest is what any kernel has: an
-//! entry point, page tables, a console, a panic handler. It ends by a fault, whose report `show.rs` makes.
+//! entry point, page tables, exception vectors, a console, a panic handler. Beside it are a probe at an instruction
+//! (`probe.rs`), and the report of the fault by which it ends (`show.rs`).
 #![no_std]
 #![no_main]
 
+mod probe;
 mod show;
+mod vectors;
 
 use aarch64_rt::{InitialPagetable, entry, initial_pagetable};
 use core::fmt::{self, Write};
@@ -21,7 +24,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use fentry::callsite::Layout;
 use fentry::engine::EngineMemory;
-use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
+use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout, HoldError};
 use fentry::{Engine, Filter, FtraceRegs, Image, Ops, Platform, Rule, Symbols, TextAddr, TextRange, TraceContext};
 // end of integration
 
@@ -62,6 +65,17 @@ unsafe impl Platform for OneCpu {
 
     fn quiesce(&self, _stubs: &[TextRange]) -> Result<(), CpuTimeout> {
         Ok(())
+    }
+
+    // For probes at instructions: without them, these two can be left out.
+    fn hold_cpus(&self, act: &mut dyn FnMut()) -> Result<(), HoldError> {
+        act();
+        Ok(())
+    }
+
+    fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
+        show(vectors::text());
+        true
     }
 }
 
@@ -142,6 +156,7 @@ extern "C" fn main() -> ! {
     say(format_args!("not traced:"));
     assert_eq!(party(), sum);
     say(format_args!("  the same result: {sum}"));
+    probe::watch(function, || assert_eq!(party(), sum));
     show::stumble()
 }
 

@@ -1,10 +1,15 @@
-//! The module `container`: its driver's operations, and a user of both versions whose every step may fail.
+//! The module `container`: its driver's operations, which can be replaced while they are called, and a user of both versions whose
+//! every step may fail.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Deref;
+use core::sync::atomic::AtomicU64;
 
-use fentry::Rule;
+use fentry::record::times::CallTimes;
+use fentry::trampoline::{Body, Implementations, OpsError, Prepared, Replaced};
+use fentry::{Engine, Rule};
 use spapr_tce::{PAGE_SIZE, abi};
 
 use crate::loaded::Loaded;
@@ -12,7 +17,7 @@ use crate::loaded::Loaded;
 #[path = "../../spapr_tce/module/src/driver.rs"]
 pub mod driver;
 
-use driver::{Driver, Seen, USER, WINDOW, WINDOW_PAGES};
+use driver::{Seen, USER, WINDOW, WINDOW_PAGES};
 
 /// The module's name.
 pub const NAME: &str = "container";
@@ -20,13 +25,116 @@ pub const NAME: &str = "container";
 /// The type of the first version.
 pub const FIRST: u32 = abi::SPAPR_TCE_IOMMU;
 
+fentry::ops_struct! {
+    /// The driver's operations ([`driver::Driver`]), as this kernel calls them.
+    pub struct DriverOps => Driver {
+        /// Opens a container of this type; returns its number.
+        fn open(kind: u32) -> i64;
+        /// Attaches a group.
+        fn attach(container: u32, group: u32) -> i64;
+        /// Carries out a process's command.
+        ///
+        /// # Safety
+        ///
+        /// 1. The argument is `bytes` bytes that nobody else uses meanwhile; or null, for the number `bytes`.
+        [unsafe] fn ioctl(container: u32, process: u32, command: u32, argument: *mut u8, bytes: usize) -> i64;
+        /// Detaches a group. Returns 1 where the container was enabled still.
+        fn detach(container: u32, group: u32) -> i64;
+        /// Closes a container.
+        fn release(container: u32) -> i64;
+    }
+}
+
+const _: () = assert!(size_of::<DriverOps>() == size_of::<driver::Driver>());
+
+/// The driver that is in use: the module's own, or one that is generated in front of it.
+static DRIVER: Implementations<DriverOps> = Implementations::new();
+
+/// Puts the module's driver in use.
+///
+/// # Errors
+///
+/// [`OpsError`].
+///
+/// # Safety
+///
+/// 1. The module is `container`, and stays loaded until [`take_driver_out`] has returned.
+pub unsafe fn put_driver_in_use(engine: &Engine, module: &Loaded) -> Result<(), OpsError> {
+    // SAFETY: our caller's promise.
+    let before = unsafe { prepare(engine, module) }?.put_in_use();
+    before.into_iter().for_each(free);
+    Ok(())
+}
+
+/// # Safety
+///
+/// 1. As for [`put_driver_in_use`].
+unsafe fn prepare(engine: &Engine, module: &Loaded) -> Result<Prepared<'static, DriverOps>, OpsError> {
+    // SAFETY: the module's static is such a table, and never written.
+    let table = unsafe { &*module.export("container_driver").cast::<DriverOps>() };
+    DRIVER.prepare(engine, NAME, table)
+}
+
+/// Takes the driver out of use, and waits until nobody is inside it.
+pub fn take_driver_out() {
+    DRIVER.take_out().into_iter().for_each(free);
+}
+
+fn free(driver: Replaced<'static, DriverOps>) {
+    let mut left = driver.try_free();
+    while let Err(still) = left {
+        core::hint::spin_loop();
+        left = still.try_free();
+    }
+}
+
+/// What a generated driver takes down of the one behind it.
+#[derive(Debug)]
+pub struct Watching {
+    /// How long each command took.
+    pub ioctls: CallTimes,
+    /// How many containers were opened.
+    pub opened: AtomicU64,
+}
+
+/// Puts a generated driver in front of the module's own, while requests run; it is in use until `until` returns.
+///
+/// # Errors
+///
+/// [`OpsError`].
+///
+/// # Safety
+///
+/// 1. As for [`put_driver_in_use`].
+///
+/// # Panics
+///
+/// No driver is in use.
+pub unsafe fn watch_driver(
+    engine: &'static Engine,
+    module: &Loaded,
+    seen: &'static Watching,
+    until: impl FnOnce(),
+) -> Result<(), OpsError> {
+    let behind = DRIVER.user().expect("a driver is in use");
+    let bodies = [("ioctl", Body::timed(&seen.ioctls)), ("open", Body::forward().counting(&seen.opened))];
+    let watching = DRIVER.prepare_generated(engine, "watching", &behind, &bodies)?;
+    drop(behind);
+    // SAFETY: our caller's promise.
+    let plain = unsafe { prepare(engine, module) }?;
+    let replaced = watching.put_in_use();
+    until();
+    // What was generated goes first: it is a user of the table behind it.
+    plain.put_in_use().into_iter().chain(replaced).for_each(free);
+    Ok(())
+}
+
 type Dma = extern "C" fn(group: u32, address: u64, byte: u8) -> i64;
 type Look = unsafe extern "C" fn(process: u32, group: u32, seen: *mut Seen) -> i64;
 
-/// The module's driver, as one process uses it with one group.
+/// The driver that is in use, as one process uses it with one group.
 #[derive(Clone, Copy, Debug)]
 pub struct User {
-    driver: &'static Driver,
     dma: Dma,
     look: Look,
     process: u32,
@@ -53,42 +161,45 @@ impl User {
     ///
     /// # Safety
     ///
-    /// 1. The module is `container`, and stays loaded as long as this is used.
+    /// 1. The module is `container`, and stays loaded as long as this is used; its driver is [in use](put_driver_in_use).
     pub unsafe fn of(module: &Loaded, number: u32) -> Self {
         // SAFETY: the module's function has this type.
         let dma = unsafe { core::mem::transmute::<*const (), Dma>(module.export("container_dma")) };
         // SAFETY: as above.
         let look = unsafe { core::mem::transmute::<*const (), Look>(module.export("container_look")) };
-        // SAFETY: the module's static has this type, and is never written.
-        let driver = unsafe { &*module.export("container_driver").cast::<Driver>() };
-        Self { driver, dma, look, process: number, group: number }
+        Self { dma, look, process: number, group: number }
+    }
+
+    /// The driver, for one call.
+    fn driver() -> impl Deref<Target = Driver> {
+        DRIVER.user().expect("a driver is in use")
     }
 
     /// Opens a container of this type.
     pub fn open(&self, kind: u32) -> i64 {
-        (self.driver.open)(kind)
+        Self::driver().open(kind)
     }
 
     /// Attaches the group.
     pub fn attach(&self, container: u32) -> i64 {
-        (self.driver.attach)(container, self.group)
+        Self::driver().attach(container, self.group)
     }
 
     /// Detaches the group.
     pub fn detach(&self, container: u32) -> i64 {
-        (self.driver.detach)(container, self.group)
+        Self::driver().detach(container, self.group)
     }
 
     /// Closes the container.
     pub fn release(&self, container: u32) -> i64 {
-        (self.driver.release)(container)
+        Self::driver().release(container)
     }
 
     fn ioctl(&self, container: u32, command: u32, argument: &mut [u8]) -> i64 {
         let (pointer, bytes) =
             (if argument.is_empty() { core::ptr::null_mut() } else { argument.as_mut_ptr() }, argument.len());
         // SAFETY: 1. Null, or so many bytes that are ours alone.
-        unsafe { (self.driver.ioctl)(container, self.process, command, pointer, bytes) }
+        unsafe { Self::driver().ioctl(container, self.process, command, pointer, bytes) }
     }
 
     /// Enables the container.

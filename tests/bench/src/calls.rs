@@ -122,7 +122,11 @@ fn injections(disabled: u32) -> [u32; 2] {
     costs
 }
 
-fn no_handler(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {}
+/// As small as a probe's handler can be.
+#[unsafe(naked)]
+extern "C" fn no_handler(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
+    naked_asm!("hint #34", "ret")
+}
 
 #[unsafe(link_section = ".text.exceptions")]
 fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {

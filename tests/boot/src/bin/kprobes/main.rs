@@ -40,17 +40,18 @@ support::boot_tests! {
 
 static AFTER: AtomicU64 = AtomicU64::new(0);
 
-fn count(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
     black_box(regs.sp());
 }
 
-fn count_after(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
-    black_box(regs.pc());
+extern "C" fn count_after(ip: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
+    black_box(ip);
     AFTER.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Those that are put anywhere; every second one is called after the instruction as well.
-static PROBES: [[Kprobe; 2]; 200] = [const { [Kprobe::new(count), Kprobe::new(count).with_after(count_after)] }; 200];
+static PROBES: [[Kprobe; 2]; 200] =
+    [const { [Kprobe::new(count).with_hits(), Kprobe::new(count).with_after(count_after).with_hits()] }; 200];
 
 /// How often each word of the text was executed, where a run is stepped.
 static STEPS: Once<Vec<AtomicU32>> = Once::new();
@@ -250,15 +251,15 @@ fn entry_of(function: extern "C" fn(u64) -> u64) -> TextAddr {
 
 fn at_an_entry_no_exception_is_taken() {
     static ARGUMENT: AtomicU64 = AtomicU64::new(0);
-    static PROBE: Kprobe = Kprobe::new(look).with_after(count_after);
-    static ALL: Kprobe = Kprobe::new(look_at_all).with_all_registers();
-    fn look(probe: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    static PROBE: Kprobe = Kprobe::new(look).with_after(count_after).with_hits();
+    static ALL: Kprobe = Kprobe::new(look_at_all).with_all_registers().with_hits();
+    extern "C" fn look(_: TextAddr, _: TextAddr, probe: &'static Kprobe, regs: KprobeRegs<'_>) {
         assert_eq!(probe.served_by(), Some(ServedBy::Callsite));
         // Where another one there has them saved, all have them.
         assert_eq!(regs.x(19).is_some(), ALL.at().is_some());
         ARGUMENT.store(regs.x(0).unwrap_or(0), Ordering::Relaxed);
     }
-    fn look_at_all(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    extern "C" fn look_at_all(_: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
         assert_eq!(regs.x(0), regs.pt_regs().map(|all| all.regs[0]));
         assert!(regs.x(19).is_some());
     }
@@ -310,20 +311,20 @@ fn instruction(function: *const (), number: i64) -> TextAddr {
 }
 
 fn a_handler_changes_registers_and_where_it_goes_on() {
-    static CHANGES: Kprobe = Kprobe::new(change).with_after(change_after);
-    static SKIPS: Kprobe = Kprobe::new(skip).with_pc();
-    fn change(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    static CHANGES: Kprobe = Kprobe::new(change).with_after(change_after).with_hits();
+    static SKIPS: Kprobe = Kprobe::new(skip).with_pc().with_hits();
+    extern "C" fn change(_: TextAddr, _: TextAddr, _: &'static Kprobe, mut regs: KprobeRegs<'_>) {
         let x0 = regs.x(0).unwrap_or(0);
         // SAFETY: a number.
         assert!(unsafe { regs.set_x(0, x0 + 100) });
     }
-    fn change_after(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+    extern "C" fn change_after(_: TextAddr, _: TextAddr, _: &'static Kprobe, mut regs: KprobeRegs<'_>) {
         let x0 = regs.x(0).unwrap_or(0);
         // SAFETY: a number.
         assert!(unsafe { regs.set_x(0, x0 * 10) });
     }
-    fn skip(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
-        let next = regs.pc().offset(4);
+    extern "C" fn skip(ip: TextAddr, _: TextAddr, _: &'static Kprobe, mut regs: KprobeRegs<'_>) {
+        let next = ip.offset(4);
         // SAFETY: the instruction after an addition, which is left out.
         unsafe { regs.set_pc(next) };
     }
@@ -341,13 +342,13 @@ fn a_handler_changes_registers_and_where_it_goes_on() {
 }
 
 fn a_probe_inside_a_handler_is_missed() {
-    static OUTER: Kprobe = Kprobe::new(nest).with_after(nest);
-    static OUTER_JUMP: Kprobe = Kprobe::new(nest);
-    static INNER: Kprobe = Kprobe::new(count).with_after(count_after);
-    fn nest(_: &'static Kprobe, _: &mut KprobeRegs<'_>) {
+    static OUTER: Kprobe = Kprobe::new(nest).with_after(nest).with_hits();
+    static OUTER_JUMP: Kprobe = Kprobe::new(nest).with_hits();
+    static INNER: Kprobe = Kprobe::new(count).with_after(count_after).with_hits();
+    extern "C" fn nest(_: TextAddr, _: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
         assert_eq!(traced(probed_answer(1)), 9);
     }
-    static TRACED: Kprobe = Kprobe::new(count);
+    static TRACED: Kprobe = Kprobe::new(count).with_hits();
     prepare();
     let place = |number| instruction(probed_answer as *const (), number);
     assert_eq!(register(&OUTER, place(1)), Ok(ServedBy::Breakpoint));
@@ -381,8 +382,8 @@ fn a_probe_inside_a_handler_is_missed() {
 }
 
 fn a_fault_is_one_at_the_probed_instruction() {
-    static JUMP: Kprobe = Kprobe::new(count);
-    static BREAKPOINT: Kprobe = Kprobe::new(count).with_after(count_after);
+    static JUMP: Kprobe = Kprobe::new(count).with_hits();
+    static BREAKPOINT: Kprobe = Kprobe::new(count).with_after(count_after).with_hits();
     prepare();
     let at = instruction(probed_load as *const (), 1);
     let value = 77_u64;

@@ -11,7 +11,7 @@ use loading::{PLACES, kernel_total, load, modules, unload};
 use support::engine::KPROBES;
 use support::{engine, println};
 
-fn count(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+extern "C" fn count(_: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
     black_box(regs.sp());
 }
 
@@ -22,7 +22,7 @@ fn register(probe: &'static Kprobe, at: TextAddr) -> Result<ServedBy, KprobeErro
 
 /// Each instruction does what it did, wherever the module is; and a module with a probe stays.
 pub(crate) fn each_instruction_of_a_module_in_c_can_have_a_probe() -> Result<(), String> {
-    static PROBES: [Kprobe; 2] = [Kprobe::new(count), Kprobe::new(count).with_after(count)];
+    static PROBES: [Kprobe; 2] = [Kprobe::new(count).with_hits(), Kprobe::new(count).with_after(count).with_hits()];
     engine();
     let (mut probed, mut jumps, mut entries, mut hits) = (0, 0, 0, 0);
     for (number, (distance, place)) in PLACES.into_iter().enumerate() {

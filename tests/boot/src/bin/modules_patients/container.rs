@@ -3,23 +3,44 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fentry::engine::RegisterError;
 use fentry::inject::{Injection, fail_nth};
+use fentry::record::times::CallTimes;
 use fentry::tracer::kernel::StoreIn;
 use fentry::tracer::latency::{Histogram, Latency};
+use fentry::trampoline::OpsError;
 use fentry::{Filter, Ops, Rule};
 use patients::container::driver::{COUNT, Seen, WINDOW_PAGES};
-use patients::container::{FIRST, MAP, NAME, UNMAP, User, bus};
+use patients::container::{
+    FIRST, MAP, NAME, UNMAP, User, Watching, bus, put_driver_in_use, take_driver_out, watch_driver,
+};
 use patients::graph::{GRAPH, take_calls};
+use patients::loaded::Loaded;
 use spin::Mutex;
 use support::{engine, percpu, smp};
 
 use crate::loaded;
 
-pub(crate) fn a_container_is_paid_for_and_its_devices_reach_what_is_mapped() -> Result<(), String> {
+/// Loads the module, and puts its driver in use.
+fn container() -> Loaded {
     let module = loaded(NAME);
+    // SAFETY: 1. It is that module, and unloaded by `unload`.
+    let put = unsafe { put_driver_in_use(engine().0, &module) };
+    put.unwrap_or_else(|error| panic!("{error}"));
+    module
+}
+
+/// Takes its driver out of use, and unloads it. It is used no more.
+fn unload(module: Loaded) {
+    take_driver_out();
+    // SAFETY: 1. It is used no more.
+    unsafe { module.unload() };
+}
+
+pub(crate) fn a_container_is_paid_for_and_its_devices_reach_what_is_mapped() -> Result<(), String> {
+    let module = container();
     // SAFETY: 1. It is that module, and unloaded at the end.
     let user = unsafe { User::of(&module, 0) };
     let container = user.open(FIRST) as u32;
@@ -33,15 +54,14 @@ pub(crate) fn a_container_is_paid_for_and_its_devices_reach_what_is_mapped() -> 
     assert_eq!(user.look(), Seen { faults: 3, ..Seen::default() });
     let used = user.use_both()?;
     assert_eq!((used.failed, used.steps), (None, 21));
-    // SAFETY: 1. It is used no more.
-    unsafe { module.unload() };
+    unload(module);
     Ok(())
 }
 
 pub(crate) fn each_failing_step_of_a_container_changes_nothing() -> Result<(), String> {
     static INJECTION: Injection = Injection::new();
     let (engine, _) = engine();
-    let module = loaded(NAME);
+    let module = container();
     // SAFETY: 1. It is that module, and unloaded at the end.
     let user = unsafe { User::of(&module, 0) };
     module
@@ -68,14 +88,13 @@ pub(crate) fn each_failing_step_of_a_container_changes_nothing() -> Result<(), S
     assert_eq!(failed, all);
     assert_eq!((points.points as usize, points.is_whole), (all.len() - 1, true));
     assert_eq!(INJECTION.failures(), u64::from(points.points));
-    // SAFETY: 1. It is used no more.
-    unsafe { module.unload() };
+    unload(module);
     Ok(())
 }
 
 pub(crate) fn the_graph_of_a_mapping_shows_its_pins() -> Result<(), String> {
     let (engine, _) = engine();
-    let module = loaded(NAME);
+    let module = container();
     // SAFETY: 1. It is that module, and unloaded at the end.
     let user = unsafe { User::of(&module, 0) };
     let container = user.open(FIRST) as u32;
@@ -95,8 +114,7 @@ pub(crate) fn the_graph_of_a_mapping_shows_its_pins() -> Result<(), String> {
     let inside = ["::ioctl", "::map", "::pin"].map(depth);
     assert!(inside.is_sorted_by(|outer, inner| outer < inner), "{calls:#?}");
     assert_eq!(user.release(container), 0);
-    // SAFETY: 1. It is used no more.
-    unsafe { module.unload() };
+    unload(module);
     Ok(())
 }
 
@@ -106,7 +124,7 @@ const ROUNDS: u64 = if cfg!(debug_assertions) { 20 } else { 200 };
 pub(crate) fn four_cpus_use_containers_at_once() -> Result<(), String> {
     static WRONG: Mutex<Vec<String>> = Mutex::new(Vec::new());
     static REACHED: AtomicU64 = AtomicU64::new(0);
-    let module = loaded(NAME);
+    let module = container();
     // SAFETY: 1. It is that module, and unloaded at the end.
     let users: Vec<User> = (0..COUNT).map(|number| unsafe { User::of(&module, number) }).collect();
     // Each its own, and then all of them one: each a part of its window, by the same process.
@@ -137,8 +155,7 @@ pub(crate) fn four_cpus_use_containers_at_once() -> Result<(), String> {
     assert_eq!(users[0].look(), Seen { locked: WINDOW_PAGES, ..Seen::default() });
     assert_eq!(users[0].release(shared), 0);
     assert!(users.iter().all(|user| user.look() == Seen::default()));
-    // SAFETY: 1. It is used no more.
-    unsafe { module.unload() };
+    unload(module);
     Ok(())
 }
 
@@ -164,7 +181,7 @@ impl StoreIn<Histogram> for Unmaps {
 pub(crate) fn the_times_of_mapping_are_counted() -> Result<(), RegisterError> {
     static TIMES: [Ops; 2] = [Ops::returning::<Latency<Maps>>(), Ops::returning::<Latency<Unmaps>>()];
     let (engine, _) = engine();
-    let module = loaded(NAME);
+    let module = container();
     // SAFETY: 1. It is that module, and unloaded at the end.
     let users: Vec<User> = (0..COUNT).map(|number| unsafe { User::of(&module, number) }).collect();
     engine.register(&TIMES[0], &Filter::new(&[MAP]))?;
@@ -187,7 +204,64 @@ pub(crate) fn the_times_of_mapping_are_counted() -> Result<(), RegisterError> {
     let counted = [&MAPS, &UNMAPS].map(|times| times.buckets().map(|bucket| bucket.count).sum::<u64>());
     let calls = ROUNDS * smp::online().count() as u64;
     assert_eq!(counted, [calls, 2 * calls]);
-    // SAFETY: 1. It is used no more.
-    unsafe { module.unload() };
+    unload(module);
+    Ok(())
+}
+
+/// Has a generated driver in front of the module's until `until` returns.
+fn watch(module: &Loaded, seen: &'static Watching, until: impl FnOnce()) -> Result<(), OpsError> {
+    // SAFETY: 1. It is that module, and unloaded by `unload`.
+    unsafe { watch_driver(engine().0, module, seen, until) }
+}
+
+pub(crate) fn the_driver_is_replaced_by_one_that_watches_and_back_while_requests_run() -> Result<(), OpsError> {
+    static SEEN: Watching = Watching { ioctls: CallTimes::new(), opened: AtomicU64::new(0) };
+    static COMMANDS: AtomicU64 = AtomicU64::new(0);
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let module = container();
+    // SAFETY: 1. It is that module, and unloaded at the end.
+    let users: Vec<User> = (0..COUNT).map(|number| unsafe { User::of(&module, number) }).collect();
+    let swaps = if cfg!(debug_assertions) { 5 } else { 50 };
+    let use_once = |cpu: usize| {
+        let user = &users[cpu % 4];
+        let container = user.open(FIRST) as u32;
+        assert_eq!([user.attach(container), user.enable(container)], [0; 2]);
+        assert_eq!([user.map(container, 0, bus(0), 2), user.unmap(container, bus(0), 2)], [0; 2]);
+        assert_eq!([user.disable(container), user.detach(container), user.release(container)], [0; 3]);
+        COMMANDS.fetch_add(4, Ordering::Relaxed);
+    };
+    // Alone, each command is timed, and none is before or after.
+    watch(&module, &SEEN, || use_once(0))?;
+    assert_eq!((SEEN.ioctls.calls(), SEEN.opened.load(Ordering::Relaxed)), (4, 1));
+    assert!(SEEN.ioctls.ticks() >= SEEN.ioctls.longest());
+    use_once(0);
+    assert_eq!((SEEN.ioctls.calls(), SEEN.opened.load(Ordering::Relaxed)), (4, 1));
+    let failed = Mutex::new(None);
+    smp::on_all(|cpu| {
+        if cpu == 0 {
+            for _ in 0..swaps {
+                let before = SEEN.ioctls.calls();
+                let watched = watch(&module, &SEEN, || {
+                    while SEEN.ioctls.calls() < before + 10 {
+                        core::hint::spin_loop();
+                    }
+                });
+                if let Err(error) = watched {
+                    *failed.lock() = Some(error);
+                }
+            }
+            IS_OVER.store(true, Ordering::Release);
+        }
+        while !IS_OVER.load(Ordering::Acquire) {
+            use_once(cpu);
+        }
+    });
+    if let Some(error) = failed.into_inner() {
+        return Err(error);
+    }
+    let (timed, all) = (SEEN.ioctls.calls(), COMMANDS.load(Ordering::Relaxed));
+    assert!(10 * swaps <= timed && timed < all, "{timed} commands of {all} were timed");
+    assert!(users.iter().all(|user| user.look() == Seen::default()));
+    unload(module);
     Ok(())
 }

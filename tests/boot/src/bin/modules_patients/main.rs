@@ -10,7 +10,8 @@ mod extents;
 
 use container::{
     a_container_is_paid_for_and_its_devices_reach_what_is_mapped, each_failing_step_of_a_container_changes_nothing,
-    four_cpus_use_containers_at_once, the_graph_of_a_mapping_shows_its_pins, the_times_of_mapping_are_counted,
+    four_cpus_use_containers_at_once, the_driver_is_replaced_by_one_that_watches_and_back_while_requests_run,
+    the_graph_of_a_mapping_shows_its_pins, the_times_of_mapping_are_counted,
 };
 use extents::{
     an_injection_is_let_go_with_its_module, the_right_tree_is_clean_where_the_wrong_one_is_not,
@@ -29,6 +30,7 @@ support::boot_tests! {
     the_graph_of_a_mapping_shows_its_pins,
     four_cpus_use_containers_at_once,
     the_times_of_mapping_are_counted,
+    the_driver_is_replaced_by_one_that_watches_and_back_while_requests_run,
 }
 
 /// Loads a module, on a machine whose CPUs all run.

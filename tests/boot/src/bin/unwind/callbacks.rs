@@ -126,8 +126,8 @@ pub(crate) fn with_failures(engine: &'static Engine, run: impl FnOnce()) {
 /// Instructions of the functions have probes while `run` runs: with jumps, or with breakpoints beside which they are carried out.
 /// (What a handler has simulated, the list of calls would not see.)
 pub(crate) fn with_probes(engine: &'static Engine, by_jumps: bool, run: impl FnOnce()) {
-    static JUMPS: [Kprobe; 40] = [const { Kprobe::new(probed) }; 40];
-    static BREAKPOINTS: [Kprobe; 40] = [const { Kprobe::new(probed).with_after(probed) }; 40];
+    static JUMPS: [Kprobe; 40] = [const { Kprobe::new(probed).with_hits() }; 40];
+    static BREAKPOINTS: [Kprobe; 40] = [const { Kprobe::new(probed).with_after(probed).with_hits() }; 40];
     let probes = if by_jumps { &JUMPS } else { &BREAKPOINTS };
     let symbols = engine.symbols().expect("this kernel is linked with its symbols");
     let functions = symbols.iter().filter(|symbol| symbol.name.starts_with("unwind::workload::"));
@@ -160,7 +160,7 @@ fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {
     KPROBES.handle_brk(regs, comment)
 }
 
-fn probed(_: &'static Kprobe, regs: &mut KprobeRegs<'_>) {
+extern "C" fn probed(_: TextAddr, _: TextAddr, _: &'static Kprobe, regs: KprobeRegs<'_>) {
     CALLS.fetch_add(black_box(regs.sp()) & 1, Ordering::Relaxed);
     black_box(workload::leaf(black_box(3)));
 }
