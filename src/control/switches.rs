@@ -121,11 +121,22 @@ impl Switches {
 
     /// Whether a call of the running task, on the running CPU, is recorded although the gate is not free.
     #[inline]
-    pub(super) fn lets_through<K: RecordTo>(&self, Gate(gate): Gate) -> bool {
+    pub(super) fn lets_through<K: RecordTo>(&self, gate: Gate) -> bool {
+        self.lets_task_through::<K>(gate) && self.lets_cpu_through::<K>(gate)
+    }
+
+    /// Whether one of the running task is, if it is one of the running CPU.
+    #[inline]
+    pub(super) fn lets_task_through<K: RecordTo>(&self, Gate(gate): Gate) -> bool {
         gate & (Gate::OFF | Gate::HELD) == 0
             && (gate & Gate::PIDS == 0 || self.pids.has(K::task()))
             && (gate & Gate::NOTRACE_PIDS == 0 || !self.notrace_pids.has(K::task()))
-            && (gate & Gate::CPUS == 0 || !self.is_closed(K::ring()))
+    }
+
+    /// Whether one of the running CPU is, if it is one of the running task.
+    #[inline]
+    pub(super) fn lets_cpu_through<K: RecordTo>(&self, Gate(gate): Gate) -> bool {
+        gate & Gate::CPUS == 0 || !self.is_closed(K::ring())
     }
 
     fn set(&self, bit: u32, is_set: bool) {

@@ -123,24 +123,12 @@ extern "C" fn function<K: RecordTo + StoreIn<Tracing<K>>>(
     let gate = switches::<K>().gate();
     if gate.is_free() {
         record_call::<Turns<K>>(ip, parent_ip, &regs, 0);
-    } else {
-        function_behind_gate::<K>(gate, ip, parent_ip, &regs);
+    } else if switches::<K>().lets_task_through::<K>(gate) {
+        record_behind_gate::<K>(gate, ip, parent_ip, &regs);
     }
 }
 
 /// With nothing of it in the callback, where it would cost each call.
-#[inline(never)]
-fn function_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
-    gate: Gate,
-    ip: TextAddr,
-    parent_ip: TextAddr,
-    regs: &FtraceRegs<'_>,
-) {
-    if switches::<K>().lets_through::<K>(gate) {
-        record_behind_gate::<K>(gate, ip, parent_ip, regs);
-    }
-}
-
 #[inline(never)]
 fn record_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
     gate: Gate,
@@ -148,6 +136,9 @@ fn record_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
     parent_ip: TextAddr,
     regs: &FtraceRegs<'_>,
 ) {
+    if !switches::<K>().lets_cpu_through::<K>(gate) {
+        return;
+    }
     record_call::<Turns<K>>(ip, parent_ip, regs, 0);
     if gate.wants_stacks() {
         record_stack::<Turns<K>>(ip, parent_ip, regs);

@@ -143,15 +143,15 @@ fn what_a_line_has_not_asked_for_costs_few_instructions() {
     run("echo function > current_tracer");
     assert_cost("function of a line", plain, of_calls, 93, 1);
     run("echo 2 > set_ftrace_pid");
-    assert_cost("function of another task", plain, of_calls, 61, 1);
+    assert_cost("function of another task", plain, of_calls, 55, 1);
     run("echo > set_ftrace_pid");
     run("echo 0 > tracing_on");
-    assert_cost("function, recording off", plain, of_calls, 50, 1);
+    assert_cost("function, recording off", plain, of_calls, 38, 1);
     run("echo nop > current_tracer");
     run("echo 1 > tracing_on");
     run(&format!("echo {empty}:traceon > set_ftrace_filter"));
-    assert_cost("a command that has nothing to do", plain, of_calls, 50, 1);
+    assert_cost("a command that has nothing to do", plain, of_calls, 61, 1);
     run(&format!("echo {empty}:stacktrace:0 !{empty}:traceon > set_ftrace_filter"));
-    assert_cost("a command whose count is used up", plain, of_calls, 50, 1);
+    assert_cost("a command whose count is used up", plain, of_calls, 65, 1);
     run(&format!("echo !{empty}:stacktrace:0 > set_ftrace_filter"));
 }
