@@ -2,22 +2,12 @@
 
 use super::line::Word;
 use super::reason::{Reason, Refusal};
-use super::switches::Asked;
-use super::tracing::{Tracing, Turns, switches};
-use crate::address::TextAddr;
-use crate::context::regs::FtraceRegs;
+use super::rules::{COMMAND_RULE_BYTES, MAX_COMMANDS};
 use crate::filter::Rule;
-use crate::ops::Ops;
-use crate::tracer::kernel::{RecordTo, StoreIn, record_stack};
+use crate::ops::{Callback, Ops};
 use arrayvec::ArrayString;
 use core::fmt;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
-/// The most commands at functions that there are at a time.
-pub const MAX_COMMANDS: usize = 8;
-
-/// The longest rule of a command, in bytes.
-pub const COMMAND_RULE_BYTES: usize = 128;
 
 /// The count of a command that always acts.
 const UNLIMITED: u64 = u64::MAX;
@@ -60,15 +50,36 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) const fn all<K: RecordTo + StoreIn<Tracing<K>>>() -> [Self; MAX_COMMANDS] {
-        let mut all = [const { Self { ops: Ops::new(act::<K>), command: AtomicU8::new(0), left: AtomicU64::new(0) } };
-            MAX_COMMANDS];
+    /// All of them, with this callback, whose ops's data is a slot's number.
+    pub(super) const fn all(callback: Callback) -> [Self; MAX_COMMANDS] {
+        let mut all = [const { Self::new() }; MAX_COMMANDS];
         let mut number = 0;
         while number < MAX_COMMANDS {
-            all[number].ops = Ops::new(act::<K>).with_data(number);
+            all[number].ops = Ops::new(callback).with_data(number);
             number += 1;
         }
         all
+    }
+
+    /// One whose ops is still to be made.
+    const fn new() -> Self {
+        Self { ops: Ops::counter(), command: AtomicU8::new(0), left: AtomicU64::new(0) }
+    }
+
+    /// What it does.
+    #[inline]
+    pub(super) fn is(&self, command: Command) -> bool {
+        self.command.load(Ordering::Relaxed) == command as u8
+    }
+
+    pub(super) fn command(&self) -> Option<Command> {
+        Command::ALL.get(usize::from(self.command.load(Ordering::Relaxed))).map(|(command, _)| *command)
+    }
+
+    /// Whether it will act no more.
+    #[inline]
+    pub(super) fn is_used_up(&self) -> bool {
+        self.left.load(Ordering::Relaxed) == 0
     }
 
     /// Has it do this when it is registered.
@@ -83,60 +94,9 @@ impl Slot {
     }
 
     /// Takes one from the count; whether there was one.
-    fn take(&self) -> bool {
+    pub(super) fn take(&self) -> bool {
         let less = |left| if left == UNLIMITED { Some(left) } else { u64::checked_sub(left, 1) };
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
-    }
-}
-
-/// The callback of all of them.
-extern "C" fn act<K: RecordTo + StoreIn<Tracing<K>>>(
-    ip: TextAddr,
-    parent_ip: TextAddr,
-    ops: &'static Ops,
-    regs: FtraceRegs<'_>,
-) {
-    let tracing = K::store();
-    let Some(slot) = tracing.commands.get(ops.data()) else { return };
-    let command = slot.command.load(Ordering::Relaxed);
-    // What does nothing costs least: what is used up, or is so already.
-    let is_on = tracing.switches.is_on();
-    let is_so = command == Command::TraceOn as u8 && is_on || command == Command::TraceOff as u8 && !is_on;
-    if !is_so && slot.left.load(Ordering::Relaxed) != 0 {
-        act_now::<K>(slot, ip, parent_ip, &regs);
-    }
-}
-
-/// With nothing of it in the callback, where it would cost each call.
-#[inline(never)]
-fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>) {
-    let switches = switches::<K>();
-    let Some((command, _)) = Command::ALL.get(usize::from(slot.command.load(Ordering::Relaxed))) else { return };
-    // Only what does something is counted.
-    match command {
-        Command::TraceOn | Command::TraceOff => {
-            if slot.take() {
-                switches.set_on(*command == Command::TraceOn);
-            }
-        }
-        Command::Snapshot => {
-            if switches.is_on() && K::spare_ring().is_some() && slot.take() {
-                switches.swap();
-            }
-        }
-        Command::StackTrace => {
-            let gate = switches.gate();
-            if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.take() {
-                record_stack::<Turns<K>>(ip, parent_ip, regs);
-            }
-        }
-        Command::Dump | Command::CpuDump => {
-            let ring = core::ptr::from_ref(K::ring()).addr() as u64;
-            let asked = if *command == Command::Dump { Asked::Dump } else { Asked::DumpOf(ring) };
-            if switches.asked().is_none() && slot.take() {
-                switches.ask(asked);
-            }
-        }
     }
 }
 

@@ -136,12 +136,11 @@ mod switches;
 mod tests;
 mod tracing;
 
-pub use at_function::{COMMAND_RULE_BYTES, MAX_COMMANDS};
 pub use file::File;
 pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
 pub use reason::{LINE_BYTES, Reason, Refusal};
-pub use rules::{GRAPH_RULES_BYTES, MAX_RULES, RULES_BYTES};
+pub use rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
 pub use switches::MAX_PIDS;
 pub use tracing::{Tracer, Tracing, TracingParts};
 

@@ -1,7 +1,6 @@
 //! Why a line is refused, and where in it.
 
-use super::at_function::{COMMAND_RULE_BYTES, MAX_COMMANDS};
-use super::rules::{GRAPH_RULES_BYTES, MAX_RULES, RULES_BYTES};
+use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
 use super::switches::MAX_PIDS;
 use crate::engine::RegisterError;
 use crate::filter::GlobError;

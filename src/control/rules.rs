@@ -12,6 +12,12 @@ pub const RULES_BYTES: usize = 1024;
 /// The room for the rules of `set_graph_function`, and of `set_graph_notrace`.
 pub const GRAPH_RULES_BYTES: usize = 256;
 
+/// The most commands at functions that there are at a time.
+pub const MAX_COMMANDS: usize = 8;
+
+/// The longest rule of a command at a function, in bytes.
+pub const COMMAND_RULE_BYTES: usize = 128;
+
 /// There is no room for one more rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Full;

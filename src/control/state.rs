@@ -1,12 +1,12 @@
 //! What the files are about: the kernel's parts, and what lines have changed.
 
-use super::at_function::{AtFunction, MAX_COMMANDS, Registered, Slot};
+use super::at_function::{AtFunction, Registered, Slot};
 use super::line::Word;
 use super::log::ErrorLog;
 use super::names::Names;
 use super::options::Options;
 use super::reason::{Reason, Refusal};
-use super::rules::{GRAPH_RULES_BYTES, MAX_RULES, Rules};
+use super::rules::{GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, Rules};
 use super::show::Shown;
 use super::tracing::{Tracer, TracingParts};
 use crate::engine::{Engine, RegisterError};

@@ -1,8 +1,9 @@
 //! The tracers of the control interface: what a kernel keeps in a `static`, as the stubs call a tracer's handlers without
 //! any value.
 
-use super::at_function::{MAX_COMMANDS, Slot};
-use super::switches::{Gate, Switches};
+use super::at_function::{Command, Slot};
+use super::rules::MAX_COMMANDS;
+use super::switches::{Asked, Gate, Switches};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::ops::Ops;
@@ -32,8 +33,8 @@ pub struct Tracing<K> {
     function: Ops,
     graph: GraphOps,
     profile: Ops,
-    pub(super) commands: [Slot; MAX_COMMANDS],
-    pub(super) switches: Switches,
+    commands: [Slot; MAX_COMMANDS],
+    switches: Switches,
     kernel: PhantomData<fn() -> K>,
 }
 
@@ -56,7 +57,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Tracing<K> {
             function: Ops::new(function::<K>),
             graph: GraphOps::new::<CallGraph<K>>(),
             profile: Ops::returning::<Profiler<K>>(),
-            commands: Slot::all::<K>(),
+            commands: Slot::all(act::<K>),
             switches: Switches::new(),
             kernel: PhantomData,
         }
@@ -93,7 +94,7 @@ impl<K> fmt::Debug for Tracing<K> {
 }
 
 /// The kernel's rings, the first or the second ones: as its snapshots have them take turns.
-pub(super) struct Turns<K>(PhantomData<K>);
+struct Turns<K>(PhantomData<K>);
 
 impl<K: RecordTo + StoreIn<Tracing<K>>> RecordTo for Turns<K> {
     #[inline]
@@ -146,7 +147,7 @@ fn record_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
 }
 
 #[inline]
-pub(super) fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
+fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
     &K::store().switches
 }
 
@@ -176,5 +177,54 @@ impl<K: RecordTo + StoreIn<Tracing<K>>> Records for CallGraph<K> {
     #[inline]
     fn max_depth() -> usize {
         switches::<K>().max_depth()
+    }
+}
+
+/// The callback of all commands at functions.
+extern "C" fn act<K: RecordTo + StoreIn<Tracing<K>>>(
+    ip: TextAddr,
+    parent_ip: TextAddr,
+    ops: &'static Ops,
+    regs: FtraceRegs<'_>,
+) {
+    let tracing = K::store();
+    let Some(slot) = tracing.commands.get(ops.data()) else { return };
+    // What does nothing costs least: what is so already, or is used up.
+    let so_already = if tracing.switches.is_on() { Command::TraceOn } else { Command::TraceOff };
+    if !slot.is(so_already) && !slot.is_used_up() {
+        act_now::<K>(slot, ip, parent_ip, &regs);
+    }
+}
+
+/// With nothing of it in the callback, where it would cost each call.
+#[inline(never)]
+fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>) {
+    let switches = switches::<K>();
+    let Some(command) = slot.command() else { return };
+    // Only what does something is counted.
+    match command {
+        Command::TraceOn | Command::TraceOff => {
+            if slot.take() {
+                switches.set_on(command == Command::TraceOn);
+            }
+        }
+        Command::Snapshot => {
+            if switches.is_on() && K::spare_ring().is_some() && slot.take() {
+                switches.swap();
+            }
+        }
+        Command::StackTrace => {
+            let gate = switches.gate();
+            if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.take() {
+                record_stack::<Turns<K>>(ip, parent_ip, regs);
+            }
+        }
+        Command::Dump | Command::CpuDump => {
+            let ring = core::ptr::from_ref(K::ring()).addr() as u64;
+            let asked = if command == Command::Dump { Asked::Dump } else { Asked::DumpOf(ring) };
+            if switches.asked().is_none() && slot.take() {
+                switches.ask(asked);
+            }
+        }
     }
 }

@@ -185,7 +185,10 @@ fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function]) -> R
             Typed::Line(line) => {
                 interrupted.forget();
                 match kernel.ask_until(&line, || interrupted.take(), show) {
-                    Err(error) if error.is::<Ended>() => return Ok(println!("the kernel has ended")),
+                    Err(error) if error.is::<Ended>() => {
+                        println!("the kernel has ended");
+                        return Ok(());
+                    }
                     other => drop(other?),
                 }
             }

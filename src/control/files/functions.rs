@@ -1,11 +1,11 @@
 //! Files about functions: which there are, which are chosen, which call something now.
 
 use crate::address::TextAddr;
-use crate::control::at_function::{AtFunction, MAX_COMMANDS};
+use crate::control::at_function::AtFunction;
 use crate::control::line::{Redirection, Value, Word};
 use crate::control::log::cut;
 use crate::control::reason::{Reason, Refusal};
-use crate::control::rules::{MAX_RULES, Rules};
+use crate::control::rules::{MAX_COMMANDS, MAX_RULES, Rules};
 use crate::control::state::{Chosen, State};
 use crate::engine::Status;
 use crate::filter::{Filter, Rule};

@@ -73,10 +73,9 @@ pub(super) fn set_cpumask<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
         let digit = digit.to_digit(16).ok_or_else(wrong)?;
         for bit in 0..4 {
             let is_set = digit & 1 << bit != 0;
-            match mask.get_mut(cpu) {
-                Some(place) => *place = is_set,
-                // A CPU that there is not, as where a mask is copied from another machine.
-                None => {}
+            // CPUs that there are not are left out, as where a mask is copied from another machine.
+            if let Some(place) = mask.get_mut(cpu) {
+                *place = is_set;
             }
             any |= is_set && cpu < CPUS;
             cpu += 1;

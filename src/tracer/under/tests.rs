@@ -144,8 +144,8 @@ fn calls_are_recorded_below_the_roots_and_not_below_what_is_silent() {
         }
         let context = thread();
         // Each call with what hooked it, and how deep it should be recorded.
-        let (mut calls, mut open, mut expected): (Vec<usize>, Vec<(Vec<&Ops>, Option<u16>)>, Vec<_>) =
-            Default::default();
+        let (mut calls, mut expected) = (Vec::new(), Vec::new());
+        let mut open: Vec<(Vec<&'static Ops>, Option<u16>)> = Vec::new();
         for _ in 0..60 {
             if random.below(2) == 0 && calls.len() < 4 {
                 // Not one inside itself: on a host all calls have one SP, and both would be one call.
