@@ -418,6 +418,9 @@
 //! ([`slide`](crate::Platform::slide)), and the functions of modules that are loaded when the dump is written are in
 //! it.
 //!
+//! Where the machine crashes, rings can be in memory that a reset leaves ([`tracer::kept`](crate::tracer::kept)): the next boot reads
+//! them, or `cargo fentry trace --image kernel.elf --memory FILE` finds them in a copy of the memory.
+//!
 //! # When it hangs
 //! A kernel that traces itself wrongly tends to stop without a word. In this order:
 //!

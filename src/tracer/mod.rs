@@ -12,7 +12,8 @@
 //! | [`under`] | the call graph below some functions only, and not below others |
 //!
 //! The first two record into [`ring`]s, one for each CPU; [`event`] says what records hold; [`dump`] is the stream of bytes in
-//! which a kernel hands its rings out, and the reader of it. [`kernel`] is what they ask of a kernel; [`session`] does all that a
+//! which a kernel hands its rings out, and the reader of it; [`kept`] are rings that are read after a reset, or in an image of the
+//! memory. [`kernel`] is what they ask of a kernel; [`session`] does all that a
 //! command line asks for, from its words to the dump.
 //!
 //! Times are ticks of the generic timer, as [`ticks`] reads them.
@@ -21,6 +22,7 @@ pub mod dump;
 pub mod event;
 pub mod function;
 pub mod graph;
+pub mod kept;
 pub mod kernel;
 pub mod latency;
 pub mod profiler;

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use fentry::symbols::Function;
 
 use super::formats::{Format, folded, summary};
+use super::memory;
 use super::model::Trace;
 use super::record::{self, Booter, Recording, Tracer};
 use super::runner::Runner;
@@ -84,6 +85,10 @@ pub struct TraceChoices {
     /// Export this dump, or as much of it as is intact, instead of booting a kernel
     #[arg(long, value_name = "FILE", requires = "image", conflicts_with_all = ["boot", "runner", "machine", "more"])]
     from: Option<PathBuf>,
+    /// Export what is left in an image of a machine's memory (QEMU's pmemsave or dump-guest-memory, a panic's) by rings that
+    /// are found in it (fentry::tracer::kept), instead of booting a kernel
+    #[arg(long, value_name = "FILE", requires = "image", conflicts_with_all = ["from", "boot", "runner", "machine", "more"])]
+    memory: Option<PathBuf>,
     /// Output format; may be repeated
     #[arg(long = "format", value_enum, value_name = "FORMAT", default_value = "text")]
     formats: Vec<Choice>,
@@ -159,10 +164,14 @@ pub fn run(args: &TraceArgs, directory: &Path) -> Result<()> {
 pub fn run_on(choices: &TraceChoices, kernel: Kernel, directory: &Path) -> Result<()> {
     let functions = record::functions_of(&kernel.image)?;
     std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let (dump, failure) = match &choices.from {
-        Some(from) => (from.clone(), None),
-        None => {
-            let dump = directory.join("trace.dump");
+    let dump = directory.join("trace.dump");
+    let (dump, failure) = match (&choices.from, &choices.memory) {
+        (Some(from), _) => (from.clone(), None),
+        (None, Some(memory)) => {
+            memory::to_dump(memory, &dump)?;
+            (dump, None)
+        }
+        (None, None) => {
             let recorded = recording(choices, kernel)?.run(&dump)?;
             (dump, recorded.failure)
         }

@@ -5,6 +5,7 @@
 //! | `record` | boots the kernel, which leaves a dump |
 //! | `runner` | the command that boots it, where that is not QEMU |
 //! | `lines` | finds a dump in what a kernel says on its console |
+//! | `memory` | finds rings in an image of a machine's memory, and makes such a dump of them |
 //! | `dump` | reads that dump |
 //! | `model` | the trace: events, names, tasks, what was lost |
 //! | `calls` | puts calls inside each other, and supplies the entries and exits that are missing |
@@ -16,6 +17,7 @@ mod command;
 mod dump;
 mod formats;
 mod lines;
+mod memory;
 mod model;
 #[cfg(any(test, feature = "proof"))]
 pub mod proof;

@@ -59,7 +59,7 @@ const SLIDE: u32 = 6;
 const MODULE: u32 = 7;
 const SYMBOL: u32 = 8;
 
-static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+pub(super) static CRC: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
 /// The most CPUs of a dump.
 pub const MAX_CPUS: usize = 256;

@@ -21,6 +21,19 @@ impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
     }
 }
 
+impl RingBlock {
+    /// The bytes of a block.
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// Makes one of the bytes that a block had, little-endian, in whatever memory and whoever's; for
+    /// [`recover`](super::Ring::recover).
+    pub fn from_le_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let (words, _) = bytes.as_chunks();
+        let word = |index: usize| words.get(index).map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self(core::array::from_fn(|index| AtomicU64::new(word(index))))
+    }
+}
+
 impl<const WORDS: usize> RingBlock<AtomicU64, WORDS> {
     /// Makes blocks in this memory, where they stay: the largest power of two of them that fits, for
     /// [`Ring::from_slice`](super::Ring::from_slice), which says if that is too few.
@@ -59,6 +72,11 @@ impl<W, const WORDS: usize> fmt::Debug for RingBlock<W, WORDS> {
 }
 
 impl<W: Word, const WORDS: usize> RingBlock<W, WORDS> {
+    /// Makes it one that was never used.
+    pub(in crate::tracer) fn clear(&self) {
+        self.state().store(0);
+    }
+
     /// Its first word.
     #[inline]
     pub(super) fn state(&self) -> &W {

@@ -70,6 +70,7 @@
 mod block;
 mod reader;
 mod record;
+mod recover;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -78,6 +79,7 @@ mod word;
 pub use block::{BLOCK_WORDS, RingBlock};
 pub use reader::{HeldBlock, MAX_RECORD_BYTES, Pass, Record, Records};
 pub use record::{Label, MAX_PAYLOAD, Reservation};
+pub use recover::Recovered;
 pub use state::Mode;
 pub use word::Word;
 

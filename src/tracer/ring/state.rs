@@ -102,6 +102,13 @@ impl State {
         if self.is_pending() { (self.0 >> QUIET & FIELD) as usize } else { self.used() }
     }
 
+    /// A closed block with so many committed records, which end at this word, and with nobody inside.
+    pub(super) const fn ending(self, end: usize, records: u64) -> Self {
+        // INVARIANT: our caller has counted the records up to there.
+        let kept = self.0 & (CONSUMED | !(OPEN | (OPEN - 1)));
+        Self(kept | records << RECORDS | end as u64)
+    }
+
     /// The whole sequence number, next to another one: right if they are less than 2^24 apart.
     pub(super) const fn sequence(self, near: u64) -> u64 {
         let distance = (self.0 & !(OPEN | (OPEN - 1))).wrapping_sub(near << SEQUENCE).cast_signed() >> SEQUENCE;

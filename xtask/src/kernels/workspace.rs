@@ -115,6 +115,9 @@ impl Kernel {
 pub(crate) struct Settings {
     /// `cpus = N`
     pub(crate) cpus: u32,
+    /// `boots = N`: so many times, in memory that stays from one boot to the next, with `boot=1`, `boot=2`, ... on its command
+    /// line; what is in its kept rings at the end is as many records as it says
+    pub(crate) boots: u32,
     /// `icount = true`: in virtual time
     pub(crate) icount: bool,
     /// `modules = true`: has the modules of `tests/modules` in it
@@ -129,7 +132,15 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { cpus: 1, icount: false, modules: false, prints: None, traced: None, variants: Variants::default() }
+        Self {
+            cpus: 1,
+            boots: 1,
+            icount: false,
+            modules: false,
+            prints: None,
+            traced: None,
+            variants: Variants::default(),
+        }
     }
 }
 

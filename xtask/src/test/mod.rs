@@ -4,6 +4,7 @@ mod asked;
 mod c_kernels;
 mod c_library;
 pub(crate) mod host;
+mod kept_memory;
 pub(crate) mod loader;
 pub(crate) mod miri;
 pub(crate) mod mutants;

@@ -21,6 +21,7 @@ use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::{VARIANTS, Variant};
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
 use crate::test::host::{self, Count, Tested};
+use crate::test::kept_memory;
 use crate::test::miri;
 use crate::test::packages;
 use crate::test::verify::Verifier;
@@ -312,10 +313,18 @@ fn boot_image(variant: &Variant, image: &Image, selection: &Selection) -> Row {
     let boot = Boot { limit: Some(selection.limit), append, ..image.kernel.boot(variant) };
     let step = Step::start(what.clone());
     let started = Instant::now();
-    let (verdict, shown) = match qemu::boot(&image.path, &boot, |line| step.note(line)) {
-        Ok(outcome) => (judge(&image.kernel, whole, &outcome), outcome.last_lines()),
-        Err(error) => (Verdict { passed: 0, failed: 1, problems: vec![format!("{error:#}")] }, String::new()),
+    let booted = match image.kernel.settings.boots {
+        1 => qemu::boot(&image.path, &boot, |line| step.note(line))
+            .map(|outcome| (judge(&image.kernel, whole, &outcome), outcome.last_lines())),
+        boots => {
+            let directory = image.path.with_extension("memory");
+            let judge = |outcome: &Outcome| judge(&image.kernel, whole, outcome);
+            kept_memory::boot(&image.path, &boot, boots, &directory, &step, judge)
+        }
     };
+    let (verdict, shown) = booted.unwrap_or_else(|error| {
+        (Verdict { passed: 0, failed: 1, problems: vec![format!("{error:#}")] }, String::new())
+    });
     if verdict.failed == 0 {
         step.finish(&format!("{} passed", verdict.passed));
     } else {

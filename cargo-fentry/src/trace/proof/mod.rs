@@ -48,6 +48,18 @@ pub fn calls(dump: &Path, image: &Path) -> Result<BTreeMap<String, u64>> {
     read(dump, image).map(|trace| calls_by_name(&trace))
 }
 
+/// Finds rings in an image of memory, checks what is left in them, and gives how often each function was called. A dump is written
+/// into `directory`.
+///
+/// # Errors
+///
+/// There are none, or as [`check`].
+pub fn calls_in_memory(memory: &Path, image: &Path, directory: &Path) -> Result<BTreeMap<String, u64>> {
+    let dump = directory.join("memory.dump");
+    super::memory::to_dump(memory, &dump)?;
+    calls(&dump, image)
+}
+
 fn read(dump: &Path, image: &Path) -> Result<Trace> {
     check_counts(&std::fs::read(dump)?)?;
     let trace = record::read(dump, &record::functions_of(image)?)?;
