@@ -1399,6 +1399,8 @@ enum fentry_error fentry_ring_counts_of(const struct fentry_ring *ring, struct f
  *     tracer=function    calls with their callers
  *     tracer=profile     only how often each function was called and how long it took
  *     filter=RULE        the functions, as struct fentry_rule has them as text; several times
+ *     under=RULE         of the graph, only calls of these functions, and calls inside them; several times
+ *     not-under=RULE     of the graph, no calls of these functions, nor any inside them; several times
  *     depth=N            of the graph, calls that are inside less than N others
  *     args=N             of the function tracer, the first N arguments, 8 at most
  *

@@ -66,7 +66,7 @@
 //! control/    the words of tracefs: a kernel is asked by lines of text
 //! fakes/      a machine for tests: text, caches, CPUs, module memory
 //! tracer/     what users record: function, graph, profile, latency, stack; rings, dumps
-//! trampoline/ ops structs whose members can be replaced, as control-flow integrity asks for
+//! trampoline/ ops structs whose members can be replaced, as control-flow integrity asks for; typed handlers at a function
 //! inject/     errors where the user says: what may fail, and when it does
 //! kprobe/     probes at any instruction: breakpoints, and what goes on behind them
 //! engine/     which callsite calls what, now: registration, sets, plans, regions

@@ -140,7 +140,7 @@ fn read_lines(stream: Option<impl Read + Send + 'static>, sender: Sender<String>
 
 /// Lets the kernel of this machine end a program when we end, however that happens.
 #[cfg(target_os = "linux")]
-fn die_with_parent(program: &mut Command) {
+pub(crate) fn die_with_parent(program: &mut Command) {
     use std::os::unix::process::CommandExt;
 
     let ask = || {
@@ -153,7 +153,7 @@ fn die_with_parent(program: &mut Command) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn die_with_parent(_program: &mut Command) {}
+pub(crate) fn die_with_parent(_program: &mut Command) {}
 
 /// The processes that a process has started, and those that they have, as far as their parents still run (proc(5), `children`).
 #[cfg(target_os = "linux")]

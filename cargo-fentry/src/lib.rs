@@ -9,6 +9,7 @@
 //! | [`doctor`] | says whether a kernel's functions can be traced and, if not, what to change |
 //! | [`symbols`] | makes a kernel's symbol table |
 //! | [`staticlib`] | builds the library for kernels in C |
+//! | [`terminal`] | boots a kernel that is asked by lines of text, on this terminal |
 //! | [`trace`] | boots a kernel that records its calls, and writes them for other people's readers |
 //! | [`unwind`] | makes a kernel's unwind table |
 //! | [`verify`] | follows every function without running it |
@@ -33,6 +34,7 @@ pub mod qemu;
 mod stack;
 pub mod staticlib;
 pub mod symbols;
+pub mod terminal;
 pub mod trace;
 pub mod unwind;
 pub mod verify;

@@ -8,6 +8,7 @@ use cargo_fentry::doctor::{self, DoctorArgs};
 use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
 use cargo_fentry::staticlib::{self, StaticlibArgs};
 use cargo_fentry::symbols::{self, SymbolsArgs};
+use cargo_fentry::terminal::{self, ConsoleArgs};
 use cargo_fentry::trace::{self, TraceArgs};
 use cargo_fentry::verify::{self, VerifyArgs};
 use clap::{Parser, Subcommand};
@@ -22,6 +23,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    Console(ConsoleArgs),
     Guide(GuideArgs),
     LinkerScript(LinkerScriptArgs),
     Doctor(DoctorArgs),
@@ -45,6 +47,7 @@ fn run() -> Result<ExitCode> {
     // Cargo says its subcommand's name first; whoever calls the program itself needs not.
     let args = std::env::args_os().enumerate().filter(|(at, arg)| *at != 1 || arg != "fentry");
     let success = match Cli::parse_from(args.map(|(_, arg)| arg)).command {
+        Task::Console(args) => terminal::run(&args).map(|()| true)?,
         Task::Guide(args) => pieces::guide(&args).map(|()| true)?,
         Task::LinkerScript(args) => pieces::linker_script(&args).map(|()| true)?,
         Task::Doctor(args) => doctor::run(&args)?,

@@ -43,19 +43,43 @@ impl<'a> Word<'a> {
     }
 
     /// Divides it at a byte between two characters.
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let (before, behind) = self.text.split_at(at);
-        (Self { text: before, at: self.at }, Self { text: behind, at: self.at + at })
+    pub(super) fn split_at(self, at: usize) -> (Self, Self) {
+        let (before, behind) = self.text.split_at_checked(at).unwrap_or((self.text, ""));
+        (Self { text: before, at: self.at }, Self { text: behind, at: self.at + before.len() })
+    }
+
+    /// What is before and behind the first of this character, which goes.
+    pub(super) fn split_once(self, c: char) -> Option<(Self, Self)> {
+        let at = self.text.find(c)?;
+        let (before, behind) = self.split_at(at);
+        Some((before, behind.split_at(c.len_utf8()).1))
+    }
+
+    /// What is before and behind the last of this character, which goes.
+    pub(super) fn rsplit_once(self, c: char) -> Option<(Self, Self)> {
+        let at = self.text.rfind(c)?;
+        let (before, behind) = self.split_at(at);
+        Some((before, behind.split_at(c.len_utf8()).1))
+    }
+
+    /// What is behind this beginning.
+    pub(super) fn strip_prefix(self, prefix: &str) -> Option<Self> {
+        self.text.strip_prefix(prefix).map(|text| Self { text, at: self.at + prefix.len() })
+    }
+
+    /// What is before this end.
+    pub(super) fn strip_suffix(self, suffix: &str) -> Option<Self> {
+        self.text.strip_suffix(suffix).map(|text| Self { text, ..self })
     }
 
     /// Without the white space around it.
-    fn trim(self) -> Self {
+    pub(super) fn trim(self) -> Self {
         let text = self.text.trim_start();
         Self { text: text.trim_end(), at: self.at + self.text.len() - text.len() }
     }
 
     /// The place behind it.
-    const fn end(self) -> Self {
+    pub(super) const fn end(self) -> Self {
         Self { text: "", at: self.at + self.text.len() }
     }
 
@@ -202,10 +226,31 @@ fn redirected(rest: Word<'_>) -> Result<Command<'_>, Refusal> {
         None => (before, Redirection::Replace),
     };
     let before = before.trim();
+    if let Some(at) = ends_a_command(before.text) {
+        return Err(before.split_at(at).1.refuse(Reason::OneCommand));
+    }
     // A line break at the value's end matters to no file.
     let value = match before.first() {
         (Word { text: "-n", .. }, rest) => rest,
         _ => before,
     };
     Ok(Command::Write { file, value: Value { all: value.unquoted(), redirection } })
+}
+
+/// Where a shell would end the command that has this text, and begin another one: at `;`, `|` or `&`, but not in quotes, nor in
+/// the brackets of a function's name.
+fn ends_a_command(text: &str) -> Option<usize> {
+    let (mut quote, mut depth) = (None, 0_usize);
+    text.find(|c| {
+        match (c, quote) {
+            ('\'' | '"', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
+            ('<' | '[' | '(' | '{', None) => depth += 1,
+            ('>' | ']' | ')' | '}', None) => depth = depth.saturating_sub(1),
+            (';' | '|' | '&', None) => return depth == 0,
+            _ => {}
+        }
+        false
+    })
 }

@@ -59,18 +59,39 @@
 //! may be traced too: a read ends where the rings were when it began. It may not call the engine, which is locked while names
 //! are written.
 //!
+//! # Events
+//! With [`Events`], lines define events of their own: at which function, with which arguments and memory, as Linux's
+//! `kprobe_events` has it; and say which of the times are recorded, what is done then, and what is counted:
+//!
+//! ```text
+//! # echo 'p:reads disk::read block=$arg1 name=+0($arg2):string' > kprobe_events
+//! # echo 'r:done disk::read $retval:s64' >> kprobe_events
+//! # echo 'name ~ "sd*"' > events/kprobes/reads/filter
+//! # echo 'traceoff:1 if arg1 < 0' > events/kprobes/done/trigger
+//! # echo 'hist:keys=name,block.log2:sort=hitcount.descending' >> events/kprobes/reads/trigger
+//! # echo 1 > events/enable
+//! # cat events/kprobes/reads/hist
+//! ```
+//!
 //! # What a line can't do
 //! Whoever types lines can have the kernel's own tracers called at any function that has a callsite, which is safe, as
-//! [`Engine::register`] is; slow it down; and read what it records. There is no line that makes a function fail, changes an
-//! argument, or writes to memory.
+//! [`Engine::register`] is; slow it down; and read what it records. More only where the kernel says so: read any memory that it
+//! lets [events](Events::with_memory) read, put probes at [any instruction](Events::anywhere), and make those functions fail that
+//! it [names](Control::with_injection). There is no line that changes an argument, or writes to memory.
 //!
 //! # Where it is not as Linux
 //! - A negative rule holds until `>` replaces it or the rule itself is added; Linux takes away what the rules before it have
 //!   selected, and keeps functions, not rules. So `echo '!f' > set_ftrace_filter` leaves all but `f`.
 //! - A rule that selects nothing is refused, and with it the line; Linux takes the line's other rules.
+//! - A line of `kprobe_events` is one event of one place; user memory, arrays, `$comm` and `MOD:SYMBOL` are not there. A number
+//!   behind `r` has no effect: how many calls can be hooked at a time is a matter of each thread's shadow stack.
+//! - A field that could not be read is `(fault)`, and no test of a filter is true of it; a string ends where what can be read ends.
+//! - An event that turns the trace off or on is recorded itself, with or without a filter.
+//! - A backtrace of an event has the return stub in place of those who called a function that a hook is at.
 //! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
-//! - A call's depth in the graph counts what is hooked around it by anybody: while `function_profile_enabled` is 1, each
-//!   function that both have counts twice, in `max_graph_depth` too.
+//! - The functions of `set_graph_function` are in the graph whatever `set_ftrace_filter` has.
+//! - A command's count is of all its functions together, and a value of commands alone leaves the filter as it is.
+//! - `dump` and `cpudump` stop recording until [`Control::attend`] has written what was recorded: no handler prints.
 //!
 //! ```
 //! use fentry::control::{Control, Tracing};
@@ -117,41 +138,61 @@
 //!
 //! [`Engine::register`]: crate::Engine::register
 
+mod at_function;
+mod boot;
+mod event;
+mod failing;
 mod file;
 mod files;
 mod line;
 mod log;
 mod merge;
 mod names;
+mod options;
 mod reason;
 mod rules;
 mod show;
 mod state;
+mod switches;
 #[cfg(test)]
 mod tests;
 mod tracing;
 
+pub use event::fetch::ReadMemory;
+pub use event::hist::{HistMemory, Histogram};
+pub use event::limits::{MAX_FIELDS, MAX_TESTS, STRING_BYTES};
+pub use event::parts::EventsParts;
+pub use event::reason::EventReason;
+pub use event::store::Events;
 pub use file::File;
 pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
 pub use reason::{LINE_BYTES, Reason, Refusal};
-pub use rules::{MAX_RULES, RULES_BYTES};
+pub use rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
+pub use switches::MAX_PIDS;
 pub use tracing::{Tracer, Tracing, TracingParts};
 
 use crate::engine::Engine;
+use crate::inject::{Injectable, Injection};
+use crate::ops::Ops;
 use crate::tracer::ring::Ring;
+use crate::tracer::stack::DeepestStack;
 use crate::tracer::ticks;
+use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
+use failing::Failing;
 use files::BuiltIn;
+use files::events::EventFile;
+use files::numbered::Numbered;
 use line::Command;
 use log::{ErrorLog, Told};
-use rules::Rules;
-use state::State;
+use options::Options;
+use state::{Chosen, State};
 
 /// Where tracefs is on Linux: in front of a file's name it is left out.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
 
-/// The control interface of a kernel with a ring for each of `CPUS` CPUs; about 8 KiB.
+/// The control interface of a kernel with a ring for each of `CPUS` CPUs; about 11 KiB.
 pub struct Control<const CPUS: usize> {
     state: State<CPUS>,
     /// The kernel's own.
@@ -172,14 +213,20 @@ impl<const CPUS: usize> Control<CPUS> {
             engine,
             tracing,
             rings,
+            spares: None,
             tracers: &[],
             task_name: |_| None,
             goes_on: None,
+            events: None,
+            failing: None,
             ticks_per_second: 1,
             current: None,
             profiles: false,
-            filter: Rules::new(),
-            notrace: Rules::new(),
+            deepest: None,
+            traces_stack: false,
+            chosen: Chosen::new(),
+            commands: [const { None }; MAX_COMMANDS],
+            options: Options::DEFAULT,
             log: ErrorLog::new(),
         };
         Self { state, files: &[], ticks_per_second }
@@ -189,6 +236,35 @@ impl<const CPUS: usize> Control<CPUS> {
     #[must_use]
     pub const fn with_tracers(mut self, tracers: &'static [Tracer]) -> Self {
         self.state.tracers = tracers;
+        self
+    }
+
+    /// Adds [events that lines define](Events), which nobody else may be given.
+    #[must_use]
+    pub const fn with_events(mut self, events: EventsParts) -> Self {
+        self.state.events = Some(events);
+        self
+    }
+
+    /// Lets lines make these functions fail, by an injection that nobody else attaches.
+    #[must_use]
+    pub fn with_injection(mut self, injection: &'static Injection, functions: &'static [Injectable<'static>]) -> Self {
+        self.state.failing = Some(Failing { injection, functions, chosen: ArrayVec::new_const() });
+        self
+    }
+
+    /// Adds the CPUs' [second rings](crate::tracer::kernel::RecordTo::spare_ring), in the order of their numbers, for snapshots.
+    #[must_use]
+    pub const fn with_spare_rings(mut self, rings: [&'static Ring; CPUS]) -> Self {
+        self.state.spares = Some(rings);
+        self
+    }
+
+    /// Adds what looks for the deepest stack, [`deepest`](crate::tracer::stack::deepest), and where that keeps it. The ops is for
+    /// the control interface alone.
+    #[must_use]
+    pub const fn with_deepest_stack(mut self, ops: &'static Ops, deepest: &'static DeepestStack) -> Self {
+        self.state.deepest = Some((ops, deepest));
         self
     }
 
@@ -239,6 +315,20 @@ impl<const CPUS: usize> Control<CPUS> {
         })
     }
 
+    /// Writes what a command at a function has asked to be written, `dump` or `cpudump`, and has what comes now be recorded
+    /// again. Whoever waits for lines calls it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// The output's own.
+    pub fn attend(&mut self, out: &mut dyn Write) -> fmt::Result {
+        let Some(asked) = self.state.tracing.switches.asked() else { return Ok(()) };
+        self.state.ticks_per_second = (self.ticks_per_second)();
+        let dumped = files::dump(&self.state, asked, out);
+        self.state.tracing.switches.answer();
+        dumped
+    }
+
     /// Carries out a line; in `named`, the file that it is about.
     fn carry_out<'l>(&mut self, text: &'l str, named: &mut &'l str, out: &mut dyn Write) -> Result<(), Refusal> {
         let command = line::parse(text)?;
@@ -249,14 +339,16 @@ impl<const CPUS: usize> Control<CPUS> {
             Command::HelpAll => self.help_all(out).map_err(|_| at_end.refuse(Reason::Output)),
             Command::Help(file) => {
                 *named = file.text();
-                let (name, help) = self.help(file)?;
-                writeln!(out, "{name}: {help}").map_err(|_| file.refuse(Reason::Output))
+                let help = self.help(file)?;
+                writeln!(out, "{}: {help}", name_of(file)).map_err(|_| file.refuse(Reason::Output))
             }
             Command::Show(file) => {
                 *named = file.text();
                 let read = match self.find(file)? {
                     Found::BuiltIn(BuiltIn { read: None, .. }) => Err(Reason::NotReadable),
                     Found::BuiltIn(BuiltIn { read: Some(read), .. }) => read(&self.state, out),
+                    Found::Event(events, found) => found.read(&self.state, events, out),
+                    Found::Numbered(file) => file.read(&self.state, out),
                     Found::Own(own) => own.read(out),
                 };
                 read.map_err(|reason| file.refuse(reason))
@@ -266,6 +358,8 @@ impl<const CPUS: usize> Control<CPUS> {
                 match self.find(file)? {
                     Found::BuiltIn(BuiltIn { write: None, .. }) => Err(file.refuse(Reason::NotWritable)),
                     Found::BuiltIn(BuiltIn { write: Some(write), .. }) => write(&mut self.state, &value),
+                    Found::Event(events, found) => found.write(events, &value),
+                    Found::Numbered(file) => file.write(&mut self.state, &value),
                     Found::Own(own) => own.write(&value),
                 }
             }
@@ -273,32 +367,47 @@ impl<const CPUS: usize> Control<CPUS> {
     }
 
     fn find(&self, file: Word<'_>) -> Result<Found<CPUS>, Refusal> {
-        let name = TRACEFS.iter().find_map(|root| file.text().strip_prefix(root)).unwrap_or(file.text());
+        let name = name_of(file);
         let built_in = BuiltIn::<CPUS>::ALL.iter().find(|built_in| built_in.name == name).map(Found::BuiltIn);
         let own = || self.files.iter().find(|own| own.name() == name).map(|own| Found::Own(*own));
-        built_in.or_else(own).ok_or(file.refuse(Reason::UnknownFile))
+        let event = || {
+            let events = self.state.events?;
+            EventFile::named(events, name).map(|found| Found::Event(events, found))
+        };
+        let numbered = || Numbered::named(name, CPUS).map(Found::Numbered);
+        built_in.or_else(event).or_else(numbered).or_else(own).ok_or(file.refuse(Reason::UnknownFile))
     }
 
-    fn help(&self, file: Word<'_>) -> Result<(&'static str, &'static str), Refusal> {
+    fn help(&self, file: Word<'_>) -> Result<&'static str, Refusal> {
         Ok(match self.find(file)? {
-            Found::BuiltIn(BuiltIn { name, help, .. }) => (name, help),
-            Found::Own(own) => (own.name(), own.help()),
+            Found::BuiltIn(BuiltIn { help, .. }) => help,
+            Found::Event(_, found) => found.help().1,
+            Found::Numbered(file) => file.help(),
+            Found::Own(own) => own.help(),
         })
     }
 
-    /// All files with what they are for.
-    fn all(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<'_, CPUS> {
-        let built_in = BuiltIn::<CPUS>::ALL.iter().map(|built_in| (built_in.name, built_in.help));
-        built_in.chain(self.files.iter().map(|own| (own.name(), own.help())))
+    /// Calls `each` with all files and what they are for, in the order of their names; then with the kernel's own.
+    fn each(&self, each: &mut dyn FnMut(fmt::Arguments<'_>, &str) -> fmt::Result) -> fmt::Result {
+        let (before, behind) = BuiltIn::<CPUS>::ALL.split_at(BuiltIn::<CPUS>::before(Numbered::DIRECTORY));
+        let mut built_in =
+            |files: &[BuiltIn<CPUS>]| files.iter().try_for_each(|file| each(format_args!("{}", file.name), file.help));
+        built_in(before)?;
+        Numbered::each(CPUS, each)?;
+        let mut built_in =
+            |files: &[BuiltIn<CPUS>]| files.iter().try_for_each(|file| each(format_args!("{}", file.name), file.help));
+        built_in(behind)?;
+        self.files.iter().try_for_each(|own| each(format_args!("{}", own.name()), own.help()))
     }
 
     fn list(&self, out: &mut dyn Write) -> fmt::Result {
-        self.all().try_for_each(|(name, _)| writeln!(out, "{name}"))
+        self.each(&mut |name, _| writeln!(out, "{name}"))?;
+        self.state.events.map_or(Ok(()), |events| EventFile::list(events, out))
     }
 
     fn help_all(&self, out: &mut dyn Write) -> fmt::Result {
         writeln!(out, "echo VALUE > FILE, echo VALUE >> FILE, cat FILE, ls, help [FILE]")?;
-        self.all().try_for_each(|(name, help)| writeln!(out, "{name}: {help}"))
+        self.each(&mut |name, help| writeln!(out, "{name}: {help}"))
     }
 }
 
@@ -308,8 +417,15 @@ impl<const CPUS: usize> fmt::Debug for Control<CPUS> {
     }
 }
 
+/// A file's name, wherever the line says that it is.
+fn name_of(file: Word<'_>) -> &str {
+    TRACEFS.iter().find_map(|root| file.text().strip_prefix(root)).unwrap_or(file.text())
+}
+
 /// A file that a line names.
 enum Found<const CPUS: usize> {
     BuiltIn(&'static BuiltIn<CPUS>),
+    Event(EventsParts, EventFile),
+    Numbered(Numbered),
     Own(&'static dyn File),
 }

@@ -1,8 +1,12 @@
 //! Why a line is refused, and where in it.
 
-use super::rules::{MAX_RULES, RULES_BYTES};
+use super::event::reason::EventReason;
+use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
+use super::switches::MAX_PIDS;
 use crate::engine::RegisterError;
 use crate::filter::GlobError;
+use crate::inject::MAX_SITES;
+use crate::tracer::under::MAX_UNDER;
 use core::fmt;
 use thiserror::Error;
 
@@ -37,6 +41,9 @@ pub enum Reason {
     /// A value is written nowhere.
     #[error("`> FILE` or `>> FILE` should end the line")]
     NotRedirected,
+    /// The line goes on with another command.
+    #[error("A line is one command; what a value has of `;`, `|` and `&` stands in quotes")]
+    OneCommand,
     /// The file has nothing to read.
     #[error("The file can't be read")]
     NotReadable,
@@ -71,14 +78,49 @@ pub enum Reason {
     #[error("There is room for {MAX_RULES} rules of {RULES_BYTES} bytes in all")]
     TooManyRules,
     /// `func:command` with a command that isn't there.
-    #[error("Functions have no commands here, only `:mod:MODULE`")]
+    #[error(
+        "At functions there are the commands traceon, traceoff, snapshot, stacktrace, dump and cpudump, and `:mod:MODULE`"
+    )]
     FunctionCommand,
+    /// There is no room for one more command, or for so long a rule.
+    #[error("There is room for {MAX_COMMANDS} commands at functions, with rules of {COMMAND_RULE_BYTES} bytes")]
+    TooManyCommands,
+    /// There is no such command to be removed.
+    #[error("There is no such command at a function")]
+    NoSuchCommand,
+    /// There is no room for one more function of a graph's file.
+    #[error("There is room for {MAX_UNDER} rules of {GRAPH_RULES_BYTES} bytes in all")]
+    TooManyUnder,
+    /// There is no room for one more task.
+    #[error("There is room for {MAX_PIDS} tasks")]
+    TooManyPids,
+    /// There is no option of this name.
+    #[error("There is no such option (trace_options lists them)")]
+    UnknownOption,
+    /// The kernel does not look for the deepest stack.
+    #[error("The kernel has not said where its stacks are")]
+    NoStacks,
+    /// The kernel has no second ring for each CPU.
+    #[error("The kernel has no second rings, which snapshots need")]
+    NoSpareRings,
     /// `tracing_on` is 0.
     #[error("Nothing is recorded: tracing_on is 0")]
     TracingIsOff,
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,
+    /// The kernel gave nothing that can fail.
+    #[error("This kernel has no functions that can fail")]
+    NothingFails,
+    /// A function that can't fail.
+    #[error("The function can't be made to fail (fail_function/injectable lists those that can)")]
+    NotInjectable,
+    /// More functions than an injection is attached to.
+    #[error("At most {MAX_SITES} functions may fail at a time")]
+    TooManyFailing,
+    /// An event's definition, filter or trigger is refused.
+    #[error("{0}")]
+    Event(#[source] EventReason),
     /// The engine has refused.
     #[error("{0}")]
     Register(#[source] RegisterError),

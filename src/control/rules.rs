@@ -9,20 +9,29 @@ pub const MAX_RULES: usize = 32;
 /// The room for the rules of one file, in bytes; each takes its length and one more.
 pub const RULES_BYTES: usize = 1024;
 
+/// The room for the rules of `set_graph_function`, and of `set_graph_notrace`.
+pub const GRAPH_RULES_BYTES: usize = 256;
+
+/// The most commands at functions that there are at a time.
+pub const MAX_COMMANDS: usize = 8;
+
+/// The longest rule of a command at a function, in bytes.
+pub const COMMAND_RULE_BYTES: usize = 128;
+
 /// There is no room for one more rule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Full;
 
 /// The rules of a file.
 #[derive(Clone, Debug)]
-pub(super) struct Rules {
+pub(super) struct Rules<const BYTES: usize = RULES_BYTES> {
     /// # Invariants
     ///
     /// Each rule can be parsed, has no line break in it, and ends in one.
-    text: ArrayString<RULES_BYTES>,
+    text: ArrayString<BYTES>,
 }
 
-impl Rules {
+impl<const BYTES: usize> Rules<BYTES> {
     pub(super) const fn new() -> Self {
         Self { text: ArrayString::new_const() }
     }

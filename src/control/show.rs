@@ -1,8 +1,11 @@
 //! Events as Linux prints them: the formats of the files `trace` and `trace_pipe`.
 
+use super::event::parts::EventsParts;
+use super::event::show;
 use super::log::cut;
 use super::merge::{Merged, OfCpu};
 use super::names::Names;
+use super::options::{Options, TraceOption};
 use crate::tracer::event::{Event, Recorded};
 use arrayvec::ArrayString;
 use core::fmt::{self, Write};
@@ -37,6 +40,8 @@ pub(super) struct Shown<'a> {
     pub(super) names: Names<'a>,
     pub(super) task_name: fn(u32) -> Option<&'static str>,
     pub(super) ticks_per_second: u64,
+    pub(super) events: Option<EventsParts>,
+    pub(super) options: Options,
 }
 
 impl Shown<'_> {
@@ -73,8 +78,18 @@ impl Shown<'_> {
                 writeln!(out, "#              | |         |     |       |         |")
             }
             Format::Graph => {
-                writeln!(out, "# CPU  DURATION                  FUNCTION CALLS")?;
-                writeln!(out, "# |     |   |                     |   |   |   |")
+                let columns = [
+                    (TraceOption::GraphAbsTime, "    TIME       ", "     |         "),
+                    (TraceOption::GraphCpu, "CPU", "|  "),
+                    (TraceOption::GraphProc, "  TASK/PID       ", "   |    |        "),
+                    (TraceOption::GraphDuration, "  DURATION       ", "   |   |         "),
+                ];
+                let columns = || columns.iter().filter(|(option, ..)| self.options.has(*option));
+                out.write_str("# ")?;
+                columns().try_for_each(|(_, title, _)| out.write_str(title))?;
+                out.write_str("           FUNCTION CALLS\n# ")?;
+                columns().try_for_each(|(_, _, lines)| out.write_str(lines))?;
+                out.write_str("            |   |   |   |\n")
             }
         }
     }
@@ -102,10 +117,10 @@ impl Shown<'_> {
                         let [before, now] = [before, task].map(|task| self.process(task));
                         writeln!(out, "{RULE}\n {cpu}) {before:^14} => {now:^14}\n{RULE}\n")?;
                     }
-                    write!(out, " {cpu}) ")?;
+                    self.before_call(time, cpu, task, out)?;
                     if let Event::GraphEntry { ip, depth, .. } = event {
                         let exit = merged.take_exit(cpu, task, ip.get(), depth);
-                        self.entry(ip.get(), depth, exit.map(|exit| exit.saturating_sub(time)), out)?;
+                        self.entry(ip.get(), depth, exit.map(|(exit, value)| (exit.saturating_sub(time), value)), out)?;
                     } else {
                         self.in_graph(time, &event, out)?;
                     }
@@ -113,6 +128,31 @@ impl Shown<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// The columns before a call's duration.
+    fn before_call(&self, time: u64, cpu: usize, task: u32, out: &mut dyn Write) -> fmt::Result {
+        if self.options.has(TraceOption::GraphAbsTime) {
+            let micros = self.micros(time);
+            write!(out, "{:>5}.{:06} |  ", micros / 1_000_000, micros % 1_000_000)?;
+        }
+        if self.options.has(TraceOption::GraphCpu) {
+            write!(out, " {cpu}) ")?;
+        }
+        if self.options.has(TraceOption::GraphProc) {
+            write!(out, "{:^14} | ", self.process(task))?;
+        }
+        Ok(())
+    }
+
+    /// The function at an address, as the options have it.
+    fn name(&self, addr: u64, out: &mut dyn Write) -> fmt::Result {
+        if self.options.has(TraceOption::SymOffset) {
+            self.names.write_place(addr, out)?;
+        } else {
+            self.names.write(addr, out)?;
+        }
+        if self.options.has(TraceOption::SymAddr) { write!(out, " <{addr:016x}>") } else { Ok(()) }
     }
 
     /// A task as it stands where a CPU goes on with another one.
@@ -139,31 +179,35 @@ impl Shown<'_> {
         match *event {
             Event::Void => Ok(()),
             Event::Function { ip, parent, arguments } => {
-                self.names.write(ip.get(), out)?;
+                self.name(ip.get(), out)?;
                 for (number, argument) in arguments.iter().enumerate() {
                     write!(out, "{}{argument:#x}", if number == 0 { "(" } else { ", " })?;
                 }
-                out.write_str(if arguments.is_empty() { " <-" } else { ") <-" })?;
+                out.write_str(if arguments.is_empty() { "" } else { ")" })?;
+                if !self.options.has(TraceOption::PrintParent) {
+                    return Ok(());
+                }
+                out.write_str(" <-")?;
                 // What returns there was called before.
-                self.names.write(parent.get().wrapping_sub(4), out)
+                self.name(parent.get().wrapping_sub(4), out)
             }
             // The names of the events of Linux's own.
             Event::GraphEntry { ip, depth, .. } => {
                 out.write_str("funcgraph_entry: ")?;
-                self.names.write(ip.get(), out)?;
+                self.name(ip.get(), out)?;
                 write!(out, "() depth={depth}")
             }
             Event::GraphExit { ip, entry_time, depth, .. } => {
                 let nanos = self.nanos(time.saturating_sub(entry_time));
                 write!(out, "funcgraph_exit: {}.{:03} us ", nanos / 1000, nanos % 1000)?;
-                self.names.write(ip.get(), out)?;
+                self.name(ip.get(), out)?;
                 write!(out, "() depth={depth}")
             }
             Event::Stack { frames, .. } => {
                 out.write_str("<stack trace>")?;
                 for frame in frames.iter() {
                     out.write_str("\n => ")?;
-                    self.names.write(frame.wrapping_sub(4), out)?;
+                    self.name(frame.wrapping_sub(4), out)?;
                 }
                 Ok(())
             }
@@ -171,6 +215,10 @@ impl Shown<'_> {
                 out.write_str("tracing_mark_write: ")?;
                 text.trim_end().chars().try_for_each(|c| out.write_char(if c.is_control() { ' ' } else { c }))
             }
+            Event::Probe { id, payload } => match self.events.and_then(|events| events.of_id(id)) {
+                Some(known) => show::write(&known, payload, self.names, out),
+                None => write!(out, "an event of the unknown number {id}"),
+            },
             Event::User { kind, extra, payload } => {
                 write!(out, "kind {kind}: {extra}")?;
                 payload.iter().try_for_each(|word| write!(out, " {word:#x}"))
@@ -179,26 +227,37 @@ impl Shown<'_> {
     }
 
     /// An entry: with a duration if the call has ended and nothing stands between.
-    fn entry(&self, ip: u64, depth: u16, ticks: Option<u64>, out: &mut dyn Write) -> fmt::Result {
-        match ticks {
-            Some(ticks) => self.duration(ticks, out)?,
-            None => out.write_str(NO_DURATION)?,
-        }
+    fn entry(&self, ip: u64, depth: u16, exit: Option<(u64, u64)>, out: &mut dyn Write) -> fmt::Result {
+        self.duration(exit.map(|(ticks, _)| ticks), out)?;
         indent(depth, out)?;
-        self.names.write(ip, out)?;
-        out.write_str(if ticks.is_some() { "();\n" } else { "() {\n" })
+        self.name(ip, out)?;
+        match exit {
+            None => out.write_str("() {\n"),
+            Some((_, value)) if self.options.has(TraceOption::GraphRetval) => writeln!(out, "(); /* = {value:#x} */"),
+            Some(_) => out.write_str("();\n"),
+        }
     }
 
     /// An exit, or an event that is no call's.
     fn in_graph(&self, time: u64, event: &Event<'_>, out: &mut dyn Write) -> fmt::Result {
-        if let Event::GraphExit { ip, entry_time, depth, .. } = *event {
-            self.duration(time.saturating_sub(entry_time), out)?;
+        if let Event::GraphExit { ip, entry_time, depth, value } = *event {
+            self.duration(Some(time.saturating_sub(entry_time)), out)?;
             indent(depth, out)?;
-            // As with Linux's option funcgraph-tail: the entry may have been lost.
-            out.write_str("} /* ")?;
-            self.names.write(ip.get(), out)?;
+            let [tail, retval] =
+                [TraceOption::GraphTail, TraceOption::GraphRetval].map(|option| self.options.has(option));
+            if !tail && !retval {
+                return out.write_str("}\n");
+            }
+            out.write_str("} /*")?;
+            if tail {
+                out.write_str(" ")?;
+                self.name(ip.get(), out)?;
+            }
+            if retval {
+                write!(out, " = {value:#x}")?;
+            }
         } else {
-            out.write_str(NO_DURATION)?;
+            self.duration(None, out)?;
             indent(0, out)?;
             out.write_str("/* ")?;
             self.in_words(time, event, out)?;
@@ -207,9 +266,15 @@ impl Shown<'_> {
     }
 
     /// The column of durations: the mark, then microseconds with as many decimals as fit.
-    fn duration(&self, ticks: u64, out: &mut dyn Write) -> fmt::Result {
+    fn duration(&self, ticks: Option<u64>, out: &mut dyn Write) -> fmt::Result {
+        if !self.options.has(TraceOption::GraphDuration) {
+            return Ok(());
+        }
+        let Some(ticks) = ticks else { return out.write_str(NO_DURATION) };
         let nanos = self.nanos(ticks);
-        let mark = MARKS.iter().find(|(threshold, _)| nanos > *threshold).map_or(' ', |(_, mark)| *mark);
+        let mark =
+            MARKS.iter().find(|(threshold, _)| nanos > *threshold && self.options.has(TraceOption::GraphOverhead));
+        let mark = mark.map_or(' ', |(_, mark)| *mark);
         let number: ArrayString<24> = cut(format_args!("{}.{:03}", nanos / 1000, nanos % 1000));
         let whole = number.len().saturating_sub(".000".len());
         let number = number.get(..whole.max(8).min(number.len())).unwrap_or_default().trim_end_matches('.');

@@ -1,17 +1,24 @@
 //! What the files are about: the kernel's parts, and what lines have changed.
 
+use super::at_function::{AtFunction, Registered, Slot};
+use super::event::parts::EventsParts;
+use super::event::reason::EventReason;
+use super::failing::Failing;
 use super::line::Word;
 use super::log::ErrorLog;
 use super::names::Names;
+use super::options::Options;
 use super::reason::{Reason, Refusal};
-use super::rules::{MAX_RULES, Rules};
+use super::rules::{GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, Rules};
 use super::show::Shown;
 use super::tracing::{Tracer, TracingParts};
 use crate::engine::{Engine, RegisterError};
 use crate::filter::{Filter, Rule};
 use crate::ops::Ops;
 use crate::tracer::ring::{Counts, Ring};
-use arrayvec::ArrayVec;
+use crate::tracer::stack::DeepestStack;
+use crate::tracer::under::{GraphOps, MAX_UNDER, Scope};
+use arrayvec::{ArrayString, ArrayVec};
 
 /// What the files are about.
 #[derive(Debug)]
@@ -19,18 +26,60 @@ pub(super) struct State<const CPUS: usize> {
     pub(super) engine: &'static Engine,
     pub(super) tracing: TracingParts,
     pub(super) rings: [&'static Ring; CPUS],
+    /// The second ones, which snapshots need.
+    pub(super) spares: Option<[&'static Ring; CPUS]>,
     /// The kernel's own.
     pub(super) tracers: &'static [Tracer],
     pub(super) task_name: fn(u32) -> Option<&'static str>,
     pub(super) goes_on: Option<fn() -> bool>,
+    pub(super) events: Option<EventsParts>,
+    pub(super) failing: Option<Failing>,
     pub(super) ticks_per_second: u64,
     /// The tracer that is registered; none for `nop`.
-    pub(super) current: Option<Tracer>,
+    pub(super) current: Option<Current>,
     /// Whether the profiler is registered.
     pub(super) profiles: bool,
-    pub(super) filter: Rules,
-    pub(super) notrace: Rules,
+    /// What looks for the deepest stack, if the kernel has that, and what it has found.
+    pub(super) deepest: Option<(&'static Ops, &'static DeepestStack)>,
+    /// Whether it is registered.
+    pub(super) traces_stack: bool,
+    pub(super) chosen: Chosen,
+    pub(super) commands: [Option<Registered>; MAX_COMMANDS],
+    pub(super) options: Options,
     pub(super) log: ErrorLog,
+}
+
+/// The rules of the files that choose functions.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// `set_ftrace_filter`.
+    pub(super) filter: Rules,
+    /// `set_ftrace_notrace`.
+    pub(super) notrace: Rules,
+    /// `set_graph_function`.
+    pub(super) under: Rules<GRAPH_RULES_BYTES>,
+    /// `set_graph_notrace`.
+    pub(super) not_under: Rules<GRAPH_RULES_BYTES>,
+}
+
+impl Chosen {
+    pub(super) const fn new() -> Self {
+        const { Self { filter: Rules::new(), notrace: Rules::new(), under: Rules::new(), not_under: Rules::new() } }
+    }
+}
+
+/// A tracer by its name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Current {
+    pub(super) name: &'static str,
+    ops: Registers,
+}
+
+/// What is registered for the functions that are chosen.
+#[derive(Clone, Copy, Debug)]
+enum Registers {
+    Ops(&'static Ops),
+    Graph(&'static GraphOps),
 }
 
 impl<const CPUS: usize> State<CPUS> {
@@ -39,14 +88,21 @@ impl<const CPUS: usize> State<CPUS> {
     }
 
     pub(super) fn shown(&self) -> Shown<'_> {
-        Shown { names: self.names(), task_name: self.task_name, ticks_per_second: self.ticks_per_second }
+        let Self { task_name, ticks_per_second, options, events, .. } = *self;
+        Shown { names: self.names(), task_name, ticks_per_second, options, events }
+    }
+
+    /// The events that lines define.
+    pub(super) fn events(&self) -> Result<EventsParts, Reason> {
+        self.events.ok_or(Reason::Event(EventReason::NoEvents))
     }
 
     /// All tracers but `nop`: those of [`Tracing`](super::Tracing), then the kernel's own.
-    pub(super) fn all_tracers(&self) -> impl Iterator<Item = Tracer> + use<CPUS> {
-        let graph = Tracer { name: "function_graph", ops: self.tracing.graph };
-        let function = Tracer { name: "function", ops: self.tracing.function };
-        [graph, function].into_iter().chain(self.tracers.iter().copied())
+    pub(super) fn all_tracers(&self) -> impl Iterator<Item = Current> + use<CPUS> {
+        let graph = Current { name: "function_graph", ops: Registers::Graph(self.tracing.graph) };
+        let function = Current { name: "function", ops: Registers::Ops(self.tracing.function) };
+        let own = self.tracers.iter().map(|own| Current { name: own.name, ops: Registers::Ops(own.ops) });
+        [graph, function].into_iter().chain(own)
     }
 
     /// The current tracer's name.
@@ -54,9 +110,20 @@ impl<const CPUS: usize> State<CPUS> {
         self.current.map_or("nop", |tracer| tracer.name)
     }
 
-    /// All rings' records, read or not.
-    pub(super) fn counts(&self) -> Counts {
-        self.rings.iter().map(|ring| ring.counts()).fold(Counts::default(), |all, one| Counts {
+    /// The rings that are written to now.
+    pub(super) fn live(&self) -> [&'static Ring; CPUS] {
+        self.spares.filter(|_| self.tracing.switches.are_swapped()).unwrap_or(self.rings)
+    }
+
+    /// The rings that have the snapshot, if there is one.
+    pub(super) fn snapshot(&self) -> Option<[&'static Ring; CPUS]> {
+        let spares = self.spares.filter(|_| self.tracing.switches.has_snapshot())?;
+        Some(if self.tracing.switches.are_swapped() { self.rings } else { spares })
+    }
+
+    /// These rings' records, read or not.
+    pub(super) fn counts(&self, rings: &[&'static Ring]) -> Counts {
+        rings.iter().map(|ring| ring.counts()).fold(Counts::default(), |all, one| Counts {
             kept: all.kept.saturating_add(one.kept),
             read: all.read.saturating_add(one.read),
             refused: all.refused.saturating_add(one.refused),
@@ -64,9 +131,9 @@ impl<const CPUS: usize> State<CPUS> {
         })
     }
 
-    /// Empties the rings.
-    pub(super) fn clear(&self) {
-        for ring in self.rings {
+    /// Empties rings.
+    pub(super) fn clear(rings: &[&'static Ring]) {
+        for ring in rings {
             let mut pass = ring.consume();
             while let Some(block) = pass.next_block() {
                 block.consume();
@@ -74,30 +141,47 @@ impl<const CPUS: usize> State<CPUS> {
         }
     }
 
-    /// What is registered with the filter.
-    fn active(&self) -> impl Iterator<Item = &'static Ops> + use<CPUS> {
-        let profiler = self.profiles.then_some(self.tracing.profiler);
-        self.current.map(|tracer| tracer.ops).into_iter().chain(profiler)
+    /// What is registered for the functions that are chosen.
+    fn active(&self) -> impl Iterator<Item = Registers> + use<CPUS> {
+        let profiler = self.profiles.then_some(Registers::Ops(self.tracing.profiler));
+        let stack = self.deepest.filter(|_| self.traces_stack).map(|(ops, _)| Registers::Ops(ops));
+        self.current.map(|tracer| tracer.ops).into_iter().chain(profiler).chain(stack)
     }
 
-    fn rules(&self) -> ArrayVec<Rule<'_>, MAX_RULES> {
-        // There was room for them when they were written.
-        self.filter.without(&self.notrace).unwrap_or_default()
-    }
-
-    /// Registers an ops for what the filter selects.
+    /// Starts a tracer for what is chosen.
     ///
     /// # Errors
     ///
     /// The engine's own; it is not registered then.
-    pub(super) fn start(&self, ops: &'static Ops) -> Result<(), RegisterError> {
-        let rules = self.rules();
-        let filter = Filter::new(&rules);
-        let mut started = self.engine.register(ops, &filter);
+    pub(super) fn start(&self, tracer: &Current) -> Result<(), RegisterError> {
+        self.register(tracer.ops)
+    }
+
+    pub(super) fn start_profiler(&self) -> Result<(), RegisterError> {
+        self.register(Registers::Ops(self.tracing.profiler))
+    }
+
+    fn register(&self, registers: Registers) -> Result<(), RegisterError> {
+        match registers {
+            Registers::Ops(ops) => self.register_ops(ops, &Filter::new(&self.chosen.rules())),
+            Registers::Graph(graph) => {
+                // What an unregistration could not wait for.
+                graph.stop(self.engine)?;
+                let started = self.put(registers, &self.chosen);
+                if started.is_err() {
+                    let _ = graph.stop(self.engine);
+                }
+                started
+            }
+        }
+    }
+
+    fn register_ops(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<(), RegisterError> {
+        let mut started = self.engine.register(ops, filter);
         // What an unregistration could not wait for, or a registration not put back.
         if started == Err(RegisterError::AlreadyRegistered) {
             self.engine.unregister(ops)?;
-            started = self.engine.register(ops, &filter);
+            started = self.engine.register(ops, filter);
         }
         if started.is_err() {
             // Callsites that were changed and could not be changed back may call it.
@@ -106,10 +190,32 @@ impl<const CPUS: usize> State<CPUS> {
         started.map(drop)
     }
 
-    /// Unregisters an ops. It records nothing any more in any case: what could not be waited for, or be changed back, is made
-    /// good when it is started again.
-    pub(super) fn stop(&self, ops: &'static Ops) -> Result<(), RegisterError> {
-        match self.engine.unregister(ops) {
+    /// Puts rules in force for what is registered.
+    fn put(&self, registers: Registers, chosen: &Chosen) -> Result<(), RegisterError> {
+        let rules = chosen.rules();
+        let put = match registers {
+            Registers::Ops(ops) => self.engine.set_filter(ops, &Filter::new(&rules)),
+            Registers::Graph(graph) => {
+                let [under, not_under] = [&chosen.under, &chosen.not_under]
+                    .map(|rules| rules.iter().take(MAX_UNDER).collect::<ArrayVec<Rule<'_>, MAX_UNDER>>());
+                graph.set(self.engine, &Scope { filter: &rules, under: &under, not_under: &not_under })
+            }
+        };
+        match put {
+            // Then it is in force too.
+            Ok(_) | Err(RegisterError::NotQuiescent(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unregisters. It records nothing any more in any case: what could not be waited for, or be changed back, is made good when
+    /// it is started again.
+    fn unregister(&self, registers: Registers) -> Result<(), RegisterError> {
+        let stopped = match registers {
+            Registers::Ops(ops) => self.engine.unregister(ops),
+            Registers::Graph(graph) => graph.stop(self.engine),
+        };
+        match stopped {
             Ok(_)
             | Err(RegisterError::NotQuiescent(_) | RegisterError::Quarantined { .. } | RegisterError::NotRegistered) => {
                 Ok(())
@@ -118,31 +224,115 @@ impl<const CPUS: usize> State<CPUS> {
         }
     }
 
+    pub(super) fn stop(&self, tracer: &Current) -> Result<(), RegisterError> {
+        self.unregister(tracer.ops)
+    }
+
+    pub(super) fn stop_profiler(&self) -> Result<(), RegisterError> {
+        self.unregister(Registers::Ops(self.tracing.profiler))
+    }
+
+    /// Has the deepest stack be looked for, or no longer.
+    pub(super) fn trace_stack(&mut self, wanted: bool) -> Result<(), Reason> {
+        let (ops, _) = self.deepest.ok_or(Reason::NoStacks)?;
+        let ops = Registers::Ops(ops);
+        let done = if wanted { self.register(ops) } else { self.unregister(ops) };
+        done.map_err(Reason::Register)?;
+        self.traces_stack = wanted;
+        Ok(())
+    }
+
     /// Puts other rules in force, for all that is registered or for none of it.
     ///
     /// # Errors
     ///
     /// Nothing has changed then, unless text can be changed for the first ops, not for the next one, and not be changed back.
-    pub(super) fn set_rules(&mut self, filter: Rules, notrace: Rules) -> Result<(), Reason> {
-        let rules = filter.without(&notrace).map_err(|_| Reason::TooManyRules)?;
-        let wanted = Filter::new(&rules);
-        let before = self.rules();
-        for (number, ops) in self.active().enumerate() {
-            match self.engine.set_filter(ops, &wanted) {
-                // Then it is in force too.
-                Ok(_) | Err(RegisterError::NotQuiescent(_)) => {}
-                Err(error) => {
-                    for ops in self.active().take(number) {
-                        // As good as it gets: the first failure is the one that is told.
-                        let _ = self.engine.set_filter(ops, &Filter::new(&before));
-                    }
-                    return Err(Reason::Register(error));
+    pub(super) fn set_rules(&mut self, chosen: Chosen) -> Result<(), Reason> {
+        if !chosen.fits() {
+            return Err(Reason::TooManyRules);
+        }
+        for (number, registers) in self.active().enumerate() {
+            if let Err(error) = self.put(registers, &chosen) {
+                // Of a graph, a part may be in force.
+                for registers in self.active().take(number + 1) {
+                    // As good as it gets: the first failure is the one that is told.
+                    let _ = self.put(registers, &self.chosen);
+                }
+                return Err(Reason::Register(error));
+            }
+        }
+        self.chosen = chosen;
+        Ok(())
+    }
+
+    /// The commands at functions as they are after these are added and removed.
+    pub(super) fn commands_with(
+        &self,
+        asked: &[AtFunction<'_>],
+    ) -> Result<[Option<Registered>; MAX_COMMANDS], Refusal> {
+        let mut commands = self.commands_now();
+        for one in asked {
+            let known = commands.iter_mut().find(|command| command.as_ref().is_some_and(|command| command.is(one)));
+            match known {
+                Some(known) if one.is_removed => *known = None,
+                Some(Some(known)) => known.left = one.count,
+                _ if one.is_removed => return Err(one.rule.refuse(Reason::NoSuchCommand)),
+                _ => {
+                    let rule = Rule::parse(one.rule.text()).map_err(|error| one.rule.refuse(Reason::Glob(error)))?;
+                    self.check_rule(&one.rule, &rule)?;
+                    let full = || one.rule.refuse(Reason::TooManyCommands);
+                    let free = commands.iter_mut().find(|command| command.is_none()).ok_or_else(full)?;
+                    let rule = ArrayString::from(one.rule.text()).map_err(|_| full())?;
+                    *free = Some(Registered { rule, command: one.command, left: one.count });
                 }
             }
         }
-        drop((rules, before));
-        (self.filter, self.notrace) = (filter, notrace);
+        Ok(commands)
+    }
+
+    /// The commands at functions, each with how often it will act yet.
+    pub(super) fn commands_now(&self) -> [Option<Registered>; MAX_COMMANDS] {
+        let mut commands = self.commands.clone();
+        for (command, slot) in commands.iter_mut().zip(self.tracing.commands) {
+            command.iter_mut().for_each(|command| command.left = slot.left());
+        }
+        commands
+    }
+
+    /// Registers these commands and no others; all, or it stays as it was.
+    pub(super) fn set_commands(&mut self, wanted: [Option<Registered>; MAX_COMMANDS]) -> Result<(), RegisterError> {
+        let before = self.commands_now();
+        let slots = || self.tracing.commands.iter().zip(&before).zip(&wanted);
+        for (number, ((slot, old), new)) in slots().enumerate() {
+            if let Err(error) = self.set_command(slot, old.as_ref(), new.as_ref()) {
+                for ((slot, old), new) in slots().take(number + 1) {
+                    let _ = self.set_command(slot, new.as_ref(), old.as_ref());
+                }
+                return Err(error);
+            }
+        }
+        self.commands = wanted;
         Ok(())
+    }
+
+    fn set_command(
+        &self,
+        slot: &'static Slot,
+        old: Option<&Registered>,
+        new: Option<&Registered>,
+    ) -> Result<(), RegisterError> {
+        let is_same = old.zip(new).is_some_and(|(old, new)| old.is_same(new));
+        if old.is_some() && !is_same {
+            self.unregister(Registers::Ops(&slot.ops))?;
+        }
+        let Some(new) = new else { return Ok(()) };
+        slot.prepare(new.command, new.left);
+        if is_same {
+            return Ok(());
+        }
+        // By the invariant of what is registered, it can be parsed.
+        let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&new.rule).into_iter().collect();
+        self.register_ops(&slot.ops, &Filter::new(&rule))
     }
 
     /// Looks that a rule matches something now, or can later, when a module is loaded.
@@ -150,16 +340,20 @@ impl<const CPUS: usize> State<CPUS> {
         if rule.awaits_module() || self.engine.has_match(rule) {
             return Ok(());
         }
-        let names_a_command = word.text().split(':').skip(1).any(|part| FUNCTION_COMMANDS.contains(&part));
         let is_negative = word.text().starts_with('!');
-        Err(word.refuse(match (names_a_command, is_negative) {
-            (true, _) => Reason::FunctionCommand,
-            (false, true) => Reason::NothingTakenAway,
-            (false, false) => Reason::NothingSelected,
-        }))
+        Err(word.refuse(if is_negative { Reason::NothingTakenAway } else { Reason::NothingSelected }))
     }
 }
 
-/// What Linux can do at a function.
-const FUNCTION_COMMANDS: [&str; 8] =
-    ["traceon", "traceoff", "snapshot", "stacktrace", "dump", "cpudump", "enable_event", "disable_event"];
+impl Chosen {
+    /// The rules of `set_ftrace_filter`, less those of `set_ftrace_notrace`.
+    fn rules(&self) -> ArrayVec<Rule<'_>, MAX_RULES> {
+        // There was room for them when they were written.
+        self.filter.without(&self.notrace).unwrap_or_default()
+    }
+
+    fn fits(&self) -> bool {
+        self.filter.without(&self.notrace).is_ok()
+            && [&self.under, &self.not_under].into_iter().all(|rules| rules.iter().count() <= MAX_UNDER)
+    }
+}

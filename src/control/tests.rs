@@ -3,6 +3,7 @@ use crate::address::TextAddr;
 use crate::context::regs::{FtraceRegs, PtRegs};
 use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
+use crate::filter::GlobError;
 use crate::ops::Ops;
 use crate::tracer::event::EventWriter;
 use crate::tracer::kernel::{RecordTo, StoreIn};
@@ -46,6 +47,9 @@ macro_rules! fixture {
     () => {{
         static MEMORY: [[RingBlock; 2]; 2] = [const { [const { RingBlock::new() }; 2] }; 2];
         static RINGS: [Ring; 2] = [Ring::new(&MEMORY[0], Mode::Overwrite), Ring::new(&MEMORY[1], Mode::Overwrite)];
+        static SPARE_MEMORY: [[RingBlock; 2]; 2] = [const { [const { RingBlock::new() }; 2] }; 2];
+        static SPARES: [Ring; 2] =
+            [Ring::new(&SPARE_MEMORY[0], Mode::Overwrite), Ring::new(&SPARE_MEMORY[1], Mode::Overwrite)];
         static SLOTS: [ProfileSlot; 16] = [const { ProfileSlot::new() }; 16];
         static PROFILE: Profile = Profile::new(&SLOTS);
         static TRACING: Tracing<Kernel> = Tracing::new();
@@ -55,6 +59,13 @@ macro_rules! fixture {
                 &RINGS[0]
             }
             fn task() -> u32 {
+                1
+            }
+            fn spare_ring() -> Option<&'static Ring> {
+                Some(&SPARES[0])
+            }
+            fn frames(_: &FtraceRegs<'_>, frames: &mut [TextAddr]) -> usize {
+                frames[0] = at(5).offset(4);
                 1
             }
         }
@@ -72,10 +83,14 @@ macro_rules! fixture {
         let rings = [&RINGS[0], &RINGS[1]];
         let parts = TRACING.parts();
         let control = Control::new(engine, parts, rings, || 1_000_000_000)
+            .with_spare_rings([&SPARES[0], &SPARES[1]])
             .with_task_names(|task| [None, Some("main"), Some("disk reader")].get(task as usize).copied().flatten());
         Fixture { kernel, engine, rings, profile: &PROFILE, function: parts.function, control }
     }};
 }
+
+mod chosen;
+mod lines;
 
 impl Fixture {
     /// What a line writes that is carried out.
@@ -113,7 +128,13 @@ impl Fixture {
             "max_graph_depth",
             "set_ftrace_filter",
             "set_ftrace_notrace",
+            "set_ftrace_pid",
+            "set_graph_function",
+            "set_graph_notrace",
+            "snapshot",
             "trace",
+            "trace_options",
+            "tracing_cpumask",
             "tracing_on",
         ];
         files.map(|file| self.run(&format!("cat {file}"))).concat()
@@ -133,6 +154,9 @@ fn a_line_is_refused_with_its_file_the_column_the_reason_and_a_caret() {
         ("echo 1", "control", 7, Reason::NotRedirected),
         ("echo f::<u8>", "control", 13, Reason::NoFile),
         ("echo <A as B>::f", "control", 17, Reason::NotRedirected),
+        ("echo nop > current_tracer; echo > trace", "control", 26, Reason::OneCommand),
+        ("echo a | b > trace_marker", "control", 8, Reason::OneCommand),
+        ("echo [u8; 4]; > trace_marker", "control", 13, Reason::OneCommand),
         ("echo 1 > tracing_on 2", "control", 21, Reason::Extra),
         ("cat trace_marker", "trace_marker", 5, Reason::NotReadable),
         ("echo 1 > available_tracers", "available_tracers", 10, Reason::NotWritable),
@@ -143,7 +167,31 @@ fn a_line_is_refused_with_its_file_the_column_the_reason_and_a_caret() {
         ("echo grph >current_tracer", "current_tracer", 6, Reason::UnknownTracer),
         ("echo 'disk::* nosuch' > set_ftrace_filter", "set_ftrace_filter", 15, Reason::NothingSelected),
         ("echo disk::* !nosuch* > set_ftrace_filter", "set_ftrace_filter", 14, Reason::NothingTakenAway),
-        ("echo disk::read:traceoff:1 > set_ftrace_filter", "set_ftrace_filter", 6, Reason::FunctionCommand),
+        ("echo disk::read:enable_event:a:b > set_ftrace_filter", "set_ftrace_filter", 17, Reason::FunctionCommand),
+        ("echo disk::read:traceoff:many > set_ftrace_filter", "set_ftrace_filter", 26, Reason::Expected("A number")),
+        ("echo nosuch:traceoff > set_ftrace_filter", "set_ftrace_filter", 6, Reason::NothingSelected),
+        ("echo net::send !disk::read:dump > set_ftrace_filter", "set_ftrace_filter", 17, Reason::NoSuchCommand),
+        ("echo disk::[a:dump > set_ftrace_filter", "set_ftrace_filter", 6, Reason::Glob(GlobError::OpenClass(6))),
+        ("echo nosuch > set_graph_function", "set_graph_function", 6, Reason::NothingSelected),
+        ("echo !disk::read >> set_graph_notrace", "set_graph_notrace", 6, Reason::NoSuchRule),
+        ("echo 7 main > set_ftrace_pid", "set_ftrace_pid", 8, Reason::Expected("A number")),
+        (
+            "echo 0 > set_ftrace_notrace_pid",
+            "set_ftrace_notrace_pid",
+            6,
+            Reason::Expected("The number of a task, which is not 0,"),
+        ),
+        (
+            "echo 8 > tracing_cpumask",
+            "tracing_cpumask",
+            6,
+            Reason::Expected("A hexadecimal mask of CPUs, one of them at least,"),
+        ),
+        ("echo nosuch > trace_options", "trace_options", 6, Reason::UnknownOption),
+        ("echo 2 > options/sym-offset", "options/sym-offset", 6, Reason::Expected("0 or 1")),
+        ("cat options/nosuch", "options/nosuch", 5, Reason::UnknownFile),
+        ("cat per_cpu/cpu2/trace", "per_cpu/cpu2/trace", 5, Reason::UnknownFile),
+        ("echo 1 > per_cpu/cpu1/stats", "per_cpu/cpu1/stats", 6, Reason::NotWritable),
         ("echo 0 > set_ftrace_filter", "set_ftrace_filter", 6, Reason::NoSuchLine { lines: 6 }),
         ("echo 1 7 > set_ftrace_filter", "set_ftrace_filter", 8, Reason::NoSuchLine { lines: 6 }),
         ("echo !net::send >> set_ftrace_notrace", "set_ftrace_notrace", 6, Reason::NoSuchRule),
@@ -431,7 +479,7 @@ fn nothing_is_recorded_while_tracing_is_off() {
     assert_eq!(fixture.run("cat trace").lines().count(), 7);
     fixture.run("echo 1 > tracing_on");
     call();
-    fixture.run("echo hello > trace_marker");
+    fixture.run("echo 'hello; world' > trace_marker");
     assert_eq!(fixture.run("cat trace").lines().count(), 9);
     assert_eq!(fixture.run("cat buffer_size_kb"), "8\n");
     assert_eq!(fixture.run("cat buffer_total_size_kb"), "16\n");
@@ -528,7 +576,7 @@ impl Typist {
     }
 
     fn line(&mut self) -> Vec<u8> {
-        const PARTS: [&str; 40] = [
+        const PARTS: [&str; 50] = [
             "echo",
             "cat",
             "ls",
@@ -569,6 +617,16 @@ impl Typist {
             "\t",
             "\u{e9}",
             "function_profile_enabled",
+            "set_graph_function",
+            "set_graph_notrace",
+            "set_ftrace_pid",
+            "tracing_cpumask",
+            "trace_options",
+            "snapshot",
+            "disk::poll",
+            ":traceoff",
+            ":stacktrace:3",
+            "nofuncgraph-cpu",
         ];
         let mut line = Vec::new();
         if self.below(4) > 0 {
@@ -581,7 +639,7 @@ impl Typist {
             }
         }
         if self.below(3) > 0 {
-            let file = PARTS[[32, 33, 34, 35, 36, 39][self.below(6)]];
+            let file = PARTS[[32, 33, 34, 35, 36, 39, 40, 41, 42, 43, 44, 45][self.below(12)]];
             line.extend(format!("{}{file}", [" > ", " >> "][self.below(2)]).as_bytes());
         }
         line
@@ -592,9 +650,13 @@ impl Typist {
 fn no_line_panics_and_a_refused_one_changes_nothing() {
     let mut fixture = fixture!();
     let mut typist = Typist(0x9e37_79b9_7f4a_7c15);
-    let lines = if cfg!(miri) { 60 } else { 20_000 };
-    let (mut refused, mut before) = (0, fixture.all());
-    for _ in 0..lines {
+    // `FENTRY_LINES_SECONDS=600 cargo test no_line_panics` goes on for ten minutes.
+    let seconds = std::env::var("FENTRY_LINES_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    let end = seconds.map(|seconds| std::time::Instant::now() + std::time::Duration::from_secs(seconds));
+    let usual = if cfg!(miri) { 60 } else { 20_000 };
+    let (mut lines, mut refused, mut before) = (0, 0, fixture.all());
+    while end.map_or(lines < usual, |end| std::time::Instant::now() < end) {
+        lines += 1;
         let line = typist.line();
         let mut out = String::new();
         let done = fixture.control.execute(&line, &mut out);

@@ -1,16 +1,19 @@
 //! The tracers of the control interface: what a kernel keeps in a `static`, as the stubs call a tracer's handlers without
 //! any value.
 
+use super::at_function::{Command, Slot};
+use super::rules::MAX_COMMANDS;
+use super::switches::{Asked, Gate, Switches};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
-use crate::ops::{Entry, Exit, Ops, Probe};
+use crate::ops::Ops;
 use crate::tracer::function::record_call;
-use crate::tracer::graph::record_exit;
-use crate::tracer::kernel::{RecordTo, StoreIn, event_writer};
+use crate::tracer::kernel::{RecordTo, StoreIn, event_writer, record_stack};
 use crate::tracer::profiler::{Profile, Profiler};
+use crate::tracer::ring::Ring;
+use crate::tracer::under::{GraphOps, Records};
 use core::fmt;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// A tracer that `current_tracer` can name.
 #[derive(Clone, Copy, Debug)]
@@ -22,30 +25,26 @@ pub struct Tracer {
     pub ops: &'static Ops,
 }
 
-/// The tracers `function` and `function_graph` and the profiler, and whether they record now; in a `static`.
+/// The tracers `function` and `function_graph`, the commands at functions and the profiler, and whether they record now; in a
+/// `static`.
 ///
 /// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and its `Tracing`.
 pub struct Tracing<K> {
     function: Ops,
-    graph: Ops,
+    graph: GraphOps,
     profile: Ops,
+    commands: [Slot; MAX_COMMANDS],
     switches: Switches,
     kernel: PhantomData<fn() -> K>,
-}
-
-/// What the handlers look at.
-#[derive(Debug)]
-pub(super) struct Switches {
-    pub(super) on: AtomicBool,
-    pub(super) max_depth: AtomicUsize,
 }
 
 /// A kernel's [`Tracing`] without its type.
 #[derive(Clone, Copy, Debug)]
 pub struct TracingParts {
     pub(super) function: &'static Ops,
-    pub(super) graph: &'static Ops,
+    pub(super) graph: &'static GraphOps,
     pub(super) profiler: &'static Ops,
+    pub(super) commands: &'static [Slot; MAX_COMMANDS],
     pub(super) profile: fn() -> &'static Profile,
     pub(super) switches: &'static Switches,
     pub(super) mark: fn(&str) -> bool,
@@ -56,28 +55,29 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Tracing<K> {
     pub const fn new() -> Self {
         Self {
             function: Ops::new(function::<K>),
-            graph: Ops::returning::<CallGraph<K>>(),
+            graph: GraphOps::new::<CallGraph<K>>(),
             profile: Ops::returning::<Profiler<K>>(),
-            switches: Switches { on: AtomicBool::new(true), max_depth: AtomicUsize::new(usize::MAX) },
+            commands: Slot::all(act::<K>),
+            switches: Switches::new(),
             kernel: PhantomData,
         }
     }
 
     /// Returns it for [`Control::new`](super::Control::new).
     pub const fn parts(&'static self) -> TracingParts {
-        let Self { function, graph, profile, switches, .. } = self;
+        let Self { function, graph, profile, commands, switches, .. } = self;
         let (store, mark) = (<K as StoreIn<Profile>>::store, mark::<K>);
-        TracingParts { function, graph, profiler: profile, profile: store, switches, mark }
+        TracingParts { function, graph, profiler: profile, commands, profile: store, switches, mark }
     }
 
     /// Has calls be recorded, or not: `tracing_on`. From any context, as where a kernel sees that something has gone wrong.
     pub fn set_on(&self, on: bool) {
-        self.switches.on.store(on, Ordering::Relaxed);
+        self.switches.set_on(on);
     }
 
     /// Returns whether calls are recorded.
     pub fn is_on(&self) -> bool {
-        self.switches.on.load(Ordering::Relaxed)
+        self.switches.is_on()
     }
 }
 
@@ -93,45 +93,138 @@ impl<K> fmt::Debug for Tracing<K> {
     }
 }
 
+/// The kernel's rings, the first or the second ones: as its snapshots have them take turns.
+pub(super) struct Turns<K>(PhantomData<K>);
+
+impl<K: RecordTo + StoreIn<Tracing<K>>> RecordTo for Turns<K> {
+    #[inline]
+    fn ring() -> &'static Ring {
+        match K::spare_ring() {
+            Some(spare) if switches::<K>().are_swapped() => spare,
+            _ => K::ring(),
+        }
+    }
+
+    #[inline]
+    fn task() -> u32 {
+        K::task()
+    }
+
+    fn frames(regs: &FtraceRegs<'_>, frames: &mut [TextAddr]) -> usize {
+        K::frames(regs, frames)
+    }
+}
+
 extern "C" fn function<K: RecordTo + StoreIn<Tracing<K>>>(
     ip: TextAddr,
     parent_ip: TextAddr,
     _: &'static Ops,
     regs: FtraceRegs<'_>,
 ) {
-    if switches::<K>().on.load(Ordering::Relaxed) {
-        record_call::<K>(ip, parent_ip, &regs, 0);
+    let gate = switches::<K>().gate();
+    if gate.is_free() {
+        record_call::<Turns<K>>(ip, parent_ip, &regs, 0);
+    } else if switches::<K>().lets_task_through::<K>(gate) {
+        record_behind_gate::<K>(gate, ip, parent_ip, &regs);
+    }
+}
+
+/// With nothing of it in the callback, where it would cost each call.
+#[inline(never)]
+fn record_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
+    gate: Gate,
+    ip: TextAddr,
+    parent_ip: TextAddr,
+    regs: &FtraceRegs<'_>,
+) {
+    if !switches::<K>().lets_cpu_through::<K>(gate) {
+        return;
+    }
+    record_call::<Turns<K>>(ip, parent_ip, regs, 0);
+    if gate.wants_stacks() {
+        record_stack::<Turns<K>>(ip, parent_ip, regs);
     }
 }
 
 #[inline]
-fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
+pub(super) fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
     &K::store().switches
 }
 
 /// A text that somebody wrote to `trace_marker`; whether there was room for it.
-fn mark<K: RecordTo>(text: &str) -> bool {
-    event_writer::<K>().marker(text)
+fn mark<K: RecordTo + StoreIn<Tracing<K>>>(text: &str) -> bool {
+    event_writer::<Turns<K>>().marker(text)
 }
 
 /// Records entries and exits, so that a reader can show calls inside each other as they come.
 struct CallGraph<K>(PhantomData<K>);
 
-impl<K: RecordTo + StoreIn<Tracing<K>>> Probe for CallGraph<K> {
-    type Data = ();
+impl<K: RecordTo + StoreIn<Tracing<K>>> Records for CallGraph<K> {
+    type Kernel = Turns<K>;
+    const ENTRIES: bool = true;
 
     #[inline]
-    fn entry(call: &mut Entry<'_>) -> Option<()> {
-        let Switches { on, max_depth } = switches::<K>();
-        let depth = call.depth();
-        if !on.load(Ordering::Relaxed) || depth >= max_depth.load(Ordering::Relaxed) {
-            return None;
-        }
-        event_writer::<K>().graph_entry(call.ip, call.parent_ip, depth as u16).then_some(())
+    fn ops() -> &'static GraphOps {
+        &K::store().graph
     }
 
     #[inline]
-    fn exit(call: &mut Exit<'_>, (): &()) {
-        record_exit::<K>(call, |_| switches::<K>().on.load(Ordering::Relaxed));
+    fn is_on() -> bool {
+        let gate = switches::<K>().gate();
+        gate.is_free() || switches::<K>().lets_through::<K>(gate)
+    }
+
+    #[inline]
+    fn max_depth() -> usize {
+        switches::<K>().max_depth()
+    }
+}
+
+/// The callback of all commands at functions.
+extern "C" fn act<K: RecordTo + StoreIn<Tracing<K>>>(
+    ip: TextAddr,
+    parent_ip: TextAddr,
+    ops: &'static Ops,
+    regs: FtraceRegs<'_>,
+) {
+    let tracing = K::store();
+    let Some(slot) = tracing.commands.get(ops.data()) else { return };
+    // What does nothing costs least: what is so already, or is used up.
+    let so_already = if tracing.switches.is_on() { Command::TraceOn } else { Command::TraceOff };
+    if !slot.is(so_already) && !slot.is_used_up() {
+        act_now::<K>(slot, ip, parent_ip, &regs);
+    }
+}
+
+/// With nothing of it in the callback, where it would cost each call.
+#[inline(never)]
+fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>) {
+    let switches = switches::<K>();
+    let Some(command) = slot.command() else { return };
+    // Only what does something is counted.
+    match command {
+        Command::TraceOn | Command::TraceOff => {
+            if slot.take() {
+                switches.set_on(command == Command::TraceOn);
+            }
+        }
+        Command::Snapshot => {
+            if switches.is_on() && K::spare_ring().is_some() && slot.take() {
+                switches.swap();
+            }
+        }
+        Command::StackTrace => {
+            let gate = switches.gate();
+            if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.take() {
+                record_stack::<Turns<K>>(ip, parent_ip, regs);
+            }
+        }
+        Command::Dump | Command::CpuDump => {
+            let ring = core::ptr::from_ref(K::ring()).addr() as u64;
+            let asked = if command == Command::Dump { Asked::Dump } else { Asked::DumpOf(ring) };
+            if switches.asked().is_none() && slot.take() {
+                switches.ask(asked);
+            }
+        }
     }
 }

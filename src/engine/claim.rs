@@ -177,6 +177,32 @@ impl Engine {
         let mut found = registry.regions.iter().filter_map(|region| region.origin.symbols()?.lookup_name(name).next());
         found.next().map(|symbol| TextAddr::new(symbol.addr))
     }
+
+    /// Finds the functions of this name: where one of them is, and whether there is no other.
+    pub(crate) fn functions_named(&self, name: &str) -> Option<(FunctionRange, bool)> {
+        let registry = self.lock();
+        let tables = registry.regions.iter().filter_map(|region| region.origin.symbols());
+        let mut found = tables.flat_map(|symbols| symbols.lookup_name(name));
+        let first = found.next()?;
+        let is_only = found.all(|other| other.addr == first.addr);
+        Some((FunctionRange { addr: first.addr, size: first.size }, is_only))
+    }
+
+    /// Finds the function that an address is in.
+    pub(crate) fn function_around(&self, at: TextAddr) -> Option<FunctionRange> {
+        let registry = self.lock();
+        let mut tables = registry.regions.iter().filter_map(|region| region.origin.symbols());
+        let found = tables.find_map(|symbols| symbols.lookup_addr(at.get()))?;
+        Some(FunctionRange { addr: found.symbol.addr, size: found.symbol.size })
+    }
+}
+
+/// Where a function is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FunctionRange {
+    pub(crate) addr: u64,
+    /// In bytes; 0 for a label.
+    pub(crate) size: u64,
 }
 
 impl Registry {

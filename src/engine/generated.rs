@@ -4,7 +4,7 @@ use super::Engine;
 use super::sets::StubError;
 use crate::address::{TextAddr, TextRange};
 use crate::insn::EncodeError;
-use crate::stub::{MemberPlan, StubBlock, StubRoom};
+use crate::stub::{Code, MemberPlan, StubBlock, StubRoom, TrampolinePlan};
 use crate::text::PokeError;
 use core::fmt;
 
@@ -17,6 +17,17 @@ pub(crate) enum GenerateError {
     Reach(EncodeError),
     Text(PokeError),
     TooLong,
+}
+
+impl GenerateError {
+    fn of(error: StubError, room: TextRange) -> Self {
+        match error {
+            StubError::Room => Self::NoRoom(room),
+            StubError::Reach(error) => Self::Reach(error),
+            StubError::Text(error) => Self::Text(error),
+            StubError::TooLong { .. } => Self::TooLong,
+        }
+    }
 }
 
 /// A part of the room that has generated functions. Dropped, it is given back, and may become something else.
@@ -77,19 +88,49 @@ impl Engine {
             let end = at.offset(plan.bytes() as i64).min(block_end);
             // SAFETY: 1. the block was just taken, and nobody executes it: what had it before was given back when nobody could
             // be there any more. The parts are a multiple of 16 bytes each, and none ends behind it.
-            if !unsafe { sets.make_member(&plan, [at, end], &env, poke) } {
-                let error = match sets.take_failure() {
-                    StubError::Room => GenerateError::NoRoom(room),
-                    StubError::Reach(error) => GenerateError::Reach(error),
-                    StubError::Text(error) => GenerateError::Text(error),
-                    StubError::TooLong { .. } => GenerateError::TooLong,
-                };
+            if !unsafe { sets.make_generated(&|code, at| plan.code(code, at, &env), [at, end], poke) } {
                 sets.room.give_back(block);
-                return Err(error);
+                return Err(GenerateError::of(sets.take_failure(), room));
             }
             placed(number, plan.entry(at));
             at = end;
         }
         Ok(Some(GeneratedText { engine: self, block, text: TextRange::new(start, at) }))
+    }
+
+    /// Generates the trampoline of a function's attachments.
+    ///
+    /// It can be called until what is returned is dropped. That must not happen while a thread may be inside it, on its way there,
+    /// or inside what it has called.
+    pub(crate) fn generate_trampoline(
+        &'static self,
+        plan: &TrampolinePlan<'_>,
+    ) -> Result<GeneratedText, GenerateError> {
+        let mut registry = self.lock();
+        let poke = registry.poke();
+        let env = registry.stub_env.ok_or(GenerateError::NotInitialised)?;
+        let generate = |code: &mut Code, at: TextAddr| plan.code(code, at, &env);
+        let sets = &mut registry.sets;
+        let room = sets.room.text();
+        // As long as at the room's start, but for what is out of a BL's reach from there only, or only from elsewhere.
+        let bytes = sets.generated_bytes(&generate).map_err(GenerateError::Reach)? + plan.reach_bytes();
+        let block = sets.room.take(bytes).ok_or(GenerateError::NoRoom(room))?;
+        let start = sets.room.start(block);
+        let end = start.offset(4 * StubRoom::words(block) as i64);
+        // SAFETY: 1. the block was just taken, and nobody executes it: what had it before was given back when nobody could be
+        // there any more.
+        if !unsafe { sets.make_generated(&generate, [start, end], poke) } {
+            sets.room.give_back(block);
+            return Err(GenerateError::of(sets.take_failure(), room));
+        }
+        Ok(GeneratedText { engine: self, block, text: TextRange::new(start, end) })
+    }
+
+    /// Returns where the function that has this address, or an instruction of its callsite, goes on behind its callsite.
+    pub(crate) fn body_of(&self, function: TextAddr) -> Option<TextAddr> {
+        let registry = self.lock();
+        let region = registry.region_of(function)?;
+        let callsite = region.table.find(function).and_then(|index| region.table.callsite(index))?;
+        Some(callsite.call_addr().offset(4))
     }
 }

@@ -11,7 +11,7 @@ use super::sets::{Draft, DraftMemory, MAX_SETS, Set, Sets};
 use super::stub_text::{Place, StubText};
 use crate::address::TextRange;
 use crate::ops::MAX_OPS;
-use crate::platform::MAX_STUB_RANGES;
+use crate::platform::{MAX_HANDLER_RANGES, MAX_STUB_RANGES};
 use crate::stub::{SliceVec, StubRoom};
 #[cfg(not(target_os = "none"))]
 use alloc::boxed::Box;
@@ -28,8 +28,8 @@ const DEFAULT_SETS: usize = 512;
 /// its text and, while it starts, its init text.
 const MAX_REGIONS: usize = if cfg!(feature = "module") { 128 } else { 1 };
 
-/// Ranges of stubs that are no region's: the room for stubs, and the linked stubs' two.
-const LINKED: usize = 3;
+/// Ranges of stubs that are no region's: the room for stubs, the linked stubs' two, and those of attached handlers.
+const LINKED: usize = 3 + MAX_HANDLER_RANGES;
 
 // Each region's veneers besides.
 const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
@@ -70,12 +70,12 @@ const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
 /// | | bytes | `<8, 32>` | `Engine::new` | `<1000, 1500>` |
 /// |---|---|--:|--:|--:|
 /// | ops: what it does, where its callsites are | 186 an ops | 1488 | 23808 | 186000 |
-/// | the stub that is being made | 76 an ops, and 580 | 1188 | 10308 | 76580 |
+/// | the stub that is being made | 76 an ops, and 596 | 1204 | 10324 | 76596 |
 /// | sets: ops, stub, number of callsites; room in use | 68 a set | 2176 | 34816 | 270000 |
-/// | regions: text, callsites, ranges of stubs | 352 a region, and 96 | 448 | 448 | 448 |
-/// | `EngineMemory`, with its mark that it is taken |  | 5312 | 69392 | 533040 |
+/// | regions: text, callsites, ranges of stubs | 352 a region, and 352 | 704 | 704 | 704 |
+/// | `EngineMemory`, with its mark that it is taken |  | 5584 | 69664 | 533312 |
 /// | [`Engine`](super::Engine) |  | 904 | 904 | 1128 |
-/// | both |  | 6216 | 70296 | 534168 |
+/// | both |  | 6488 | 70568 | 534440 |
 ///
 /// With the feature `module` each ops takes 32 bytes more (its filter, for modules to come), and an `Engine::new` has places for
 /// 127 regions more: 44,704 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.

@@ -26,6 +26,8 @@ pub(super) struct Registry {
     /// Where a thread may be on its way to a callback: what [`StubText`] shows to those who don't
     /// have the lock.
     pub(super) stub_ranges: SliceVec<TextRange>,
+    /// How many of them are handlers'.
+    pub(super) handler_ranges: u8,
     /// Whether these, members and sets have memory; empty before.
     pub(super) has_memory: bool,
     pub(super) members: Members,
@@ -61,6 +63,7 @@ impl Registry {
             stub_env: None,
             regions: SliceVec::new(&mut []),
             stub_ranges: SliceVec::new(&mut []),
+            handler_ranges: 0,
             has_memory: false,
             members: Members::new(&mut [], SliceVec::new(&mut [])),
             sets: Sets::without_memory(),
@@ -144,7 +147,6 @@ impl Registry {
     }
 
     /// Removes a range that was added, in which no thread is any more.
-    #[cfg(feature = "module")]
     pub(super) fn remove_stub_range(&mut self, range: TextRange, shown: &StubText) {
         shown.remove(range);
         if let Some(place) = self.stub_ranges.iter().position(|other| *other == range) {

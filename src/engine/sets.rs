@@ -12,7 +12,8 @@ use crate::callsite::veneer::reaches;
 use crate::insn::EncodeError;
 use crate::ops::{Action, Ops};
 use crate::stub::{
-    Code, CodeMemory, FramelessPart, LANDING_PAD_BYTES, MemberPlan, SliceVec, StubBlock, StubEnv, StubPlan, StubRoom,
+    Code, CodeMemory, FramelessPart, LANDING_PAD_BYTES, SliceVec, StubBlock, StubEnv, StubPlan, StubRoom,
+    TrampolinePlan,
 };
 use crate::text::{PokeError, TextPoke};
 use core::mem::MaybeUninit;
@@ -85,6 +86,9 @@ impl Membership {
 /// There is no such set: two of its members exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Conflict;
+
+/// What generates code for an address.
+pub(super) type GenerateCode<'a> = dyn Fn(&mut Code, TextAddr) -> Result<(), EncodeError> + 'a;
 
 /// Why a set has no stub.
 pub(super) enum StubError {
@@ -222,22 +226,28 @@ impl Sets {
         true
     }
 
-    /// Makes a generated function at `at`, in no more than so many words. Returns whether that succeeded, as
+    /// Returns how many bytes what is generated for the room would have, at its start; `None` where something is out of reach.
+    pub(super) fn generated_bytes(&mut self, generate: &GenerateCode<'_>) -> Result<usize, EncodeError> {
+        let Self { room, draft: Draft { code, .. }, .. } = self;
+        generate(code, room.text().start)?;
+        Ok(size_of_val(code.words()))
+    }
+
+    /// Makes a generated function from `at` to `end` at most. Returns whether that succeeded, as
     /// [`make_stubs`](Self::make_stubs) does.
     ///
     /// # Safety
     ///
-    /// 1. `at` begins a part of the room of so many words, at a multiple of 16 bytes, that nobody else has, and that nobody
+    /// 1. `at` begins a part of the room up to `end`, at a multiple of 16 bytes, that nobody else has, and that nobody
     ///    executes.
-    pub(super) unsafe fn make_member(
+    pub(super) unsafe fn make_generated(
         &mut self,
-        plan: &MemberPlan,
+        generate: &GenerateCode<'_>,
         [at, end]: [TextAddr; 2],
-        env: &StubEnv,
         poke: TextPoke<'_>,
     ) -> bool {
         let Draft { code, failure, .. } = &mut self.draft;
-        *failure = plan.code(code, at, env).err().map(StubError::Reach);
+        *failure = generate(code, at).err().map(StubError::Reach);
         // SAFETY: 1. our caller's promise.
         unsafe { self.draft.write((end.get().saturating_sub(at.get()) / 4) as usize, at, poke) };
         self.draft.failure.is_none()
@@ -410,6 +420,9 @@ impl Draft {
             return None;
         }
         let direct = direct.filter(|_| self.parts.is_empty() && self.callbacks.is_empty());
+        // A BL goes behind the landing pad of what is generated.
+        let is_generated = direct.is_some_and(|trampoline| room.text().contains(trampoline));
+        let direct = direct.map(|at| if is_generated { TrampolinePlan::entry(at) } else { at });
         Some(Stub { block, entry: room.start(block).offset(LANDING_PAD_BYTES), direct })
     }
 

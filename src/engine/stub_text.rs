@@ -47,7 +47,6 @@ impl StubText {
     }
 
     /// Removes a range that was added. No thread is in it any more. For the holder of the engine's lock.
-    #[cfg(feature = "module")]
     pub(super) fn remove(&self, range: TextRange) {
         if let Some(place) = self.places().iter().find(|place| place.get() == Some(range)) {
             place.end.store(0, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use crate::context::regs::{FtraceRegs, SavedRegs};
 use crate::engine::{Engine, RegisterError};
 use crate::filter::{Filter, Rule};
 use crate::ops::Ops;
+use arrayvec::ArrayVec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -153,6 +154,16 @@ impl Injection {
         functions: [&Injectable<'_>; SITES],
     ) -> Result<(), RegisterError> {
         const { assert!(0 < SITES && SITES <= MAX_SITES, "an injection is attached to 32 functions at most") };
+        self.attach_to(engine, &functions)
+    }
+
+    /// The same for a number of functions that is not known when it is compiled; those behind the [`MAX_SITES`] first are left
+    /// out.
+    pub(crate) fn attach_to(
+        &'static self,
+        engine: &Engine,
+        functions: &[&Injectable<'_>],
+    ) -> Result<(), RegisterError> {
         if self.is_attached.swap(true, Ordering::Acquire) {
             return Err(RegisterError::AlreadyRegistered);
         }
@@ -162,8 +173,9 @@ impl Injection {
         let all = functions.iter().copied().map(Some).chain(core::iter::repeat(None));
         self.sites.iter().zip(all).for_each(|(site, function)| site.set(function));
         // INVARIANT: 2. For these functions, and by addresses, so that no text that comes later is meant.
-        let registered =
-            engine.register(&self.ops, &Filter::new(&functions.map(|site| Rule::address(site.function()))));
+        let rules: ArrayVec<Rule<'_>, MAX_SITES> =
+            functions.iter().take(MAX_SITES).map(|site| Rule::address(site.function())).collect();
+        let registered = engine.register(&self.ops, &Filter::new(&rules));
         registered.map(drop).inspect_err(|_| {
             // Some callsites may have it all the same.
             if let Ok(_) | Err(RegisterError::NotRegistered) = engine.unregister(&self.ops) {
@@ -225,6 +237,31 @@ impl Injection {
     pub fn set_stack_filter(&self, filter: Option<&'static StackFilter>) {
         let filter = filter.map_or(core::ptr::null(), core::ptr::from_ref);
         self.stack_filter.store(filter.cast_mut(), Ordering::Release);
+    }
+
+    /// How likely a call fails, in percent.
+    pub fn probability(&self) -> u32 {
+        self.parameters.probability.load(Ordering::Relaxed)
+    }
+
+    /// Which calls may fail: each of this number.
+    pub fn interval(&self) -> u32 {
+        self.parameters.interval.load(Ordering::Relaxed)
+    }
+
+    /// How many calls may still fail; `None` is any number.
+    pub fn times(&self) -> Option<u64> {
+        self.parameters.times.load(Ordering::Relaxed).try_into().ok()
+    }
+
+    /// How many calls still go by first.
+    pub fn space(&self) -> u64 {
+        self.parameters.space.load(Ordering::Relaxed)
+    }
+
+    /// Whether only [tasks that may fail](TraceContext::set_may_fail) do.
+    pub fn task_filter(&self) -> bool {
+        self.is_for_some_tasks.load(Ordering::Relaxed)
     }
 
     /// Its name.

@@ -19,7 +19,7 @@ use core::fmt;
 /// All methods but [`handle_brk`](Self::handle_brk), [`handle_fault`](Self::handle_fault) and [`original`](Self::original)
 /// may be called where the [`Engine`]'s may.
 pub struct Kprobes<const POINTS: usize> {
-    pub(super) engine: &'static Engine,
+    pub(crate) engine: &'static Engine,
     pub(super) points: [Point; POINTS],
     claims: spin::Mutex<[Option<Claimed>; POINTS]>,
 }

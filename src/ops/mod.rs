@@ -62,7 +62,7 @@ pub(crate) use exits::EXITS;
 pub(crate) use exits::HookId;
 pub(crate) use probe::DECLINED;
 #[cfg(test)]
-pub(crate) use probe::tests::{leave, thread};
+pub(crate) use probe::tests::{enter, leave, thread};
 pub use probe::{Entry, Exit, Probe};
 
 use crate::address::TextAddr;
@@ -122,6 +122,8 @@ enum Made {
     Action(Action),
     /// The address of a function is not known where a `static` is made.
     Trampoline(Trampoline),
+    /// The trampoline is generated; [`Ops::hits`] has its address.
+    Attached,
 }
 
 /// What an ops does at a function's entry.
@@ -151,13 +153,15 @@ pub struct Ops {
     pub(crate) callback: Callback,
     pub(crate) misses: AtomicU64,
     pub(crate) flags: OpsFlags,
+    /// Of an ops that hooks returns: that a call which no hooked one is around is let go before the entry handler.
+    pub(crate) only_inside: bool,
     pub(crate) entry: Option<EntryHandler>,
     exit: Option<ExitHandler>,
     /// The [`HookId`] of this registration, if the ops hooks returns: what its frames hold. 0 while it is not registered.
     pub(crate) hook: AtomicU64,
     made: Made,
     data: usize,
-    /// What was counted elsewhere than on a CPU of its own; or of an injection, [`Self::due`].
+    /// What was counted elsewhere than on a CPU of its own; or of an injection, [`Self::due`]; or where a generated trampoline is.
     pub(crate) hits: AtomicU64,
 }
 
@@ -168,6 +172,7 @@ impl Ops {
             callback,
             misses: AtomicU64::new(0),
             flags: OpsFlags::empty(),
+            only_inside: false,
             entry: None,
             exit: None,
             hook: AtomicU64::new(0),
@@ -229,10 +234,26 @@ impl Ops {
         Self { made, flags, hits: AtomicU64::new(NEVER_DUE), ..Self::new(callback) }
     }
 
+    /// Has calls be let go that are inside no hooked call, of whichever ops: its stub sees that at once. Of an ops that hooks
+    /// returns.
+    pub(crate) const fn only_inside_hooked_calls(self) -> Self {
+        Self { only_inside: true, ..self }
+    }
+
     /// Of an injection: twice the number of calls that go by before one is looked at, and in the lowest bit something of the
     /// callback's own; or [`NEVER_DUE`]. Stubs count it down by 2.
     pub(crate) const fn due(&self) -> &AtomicU64 {
         &self.hits
+    }
+
+    /// Makes an ops whose callsites call a trampoline that is generated later.
+    pub(crate) const fn attached() -> Self {
+        Self { made: Made::Attached, ..Self::new(nothing) }
+    }
+
+    /// Says where the trampoline of an [attached](Self::attached) ops is, before that is registered.
+    pub(crate) fn set_trampoline(&self, trampoline: TextAddr) {
+        self.hits.store(trampoline.get(), Ordering::Relaxed);
     }
 
     /// Sets the flags.
@@ -257,6 +278,7 @@ impl Ops {
         match self.made {
             Made::Action(action) => action,
             Made::Trampoline(trampoline) => Action::Direct(trampoline.address()),
+            Made::Attached => Action::Direct(TextAddr::new(self.hits.load(Ordering::Relaxed))),
         }
     }
 

@@ -106,6 +106,38 @@ impl Entry<'_> {
     pub fn depth(&self) -> usize {
         self.frame.around().count()
     }
+
+    /// Returns the innermost call around this one that is hooked for one of these ops, and whose own entry is over.
+    ///
+    /// # Safety
+    ///
+    /// 1. Each of the ops is of a probe whose data is a `D`.
+    #[inline]
+    pub(crate) unsafe fn innermost<D: Copy, const OPS: usize>(&self, of: [&Ops; OPS]) -> Option<Around<D>> {
+        let hooks = of.map(|ops| ops.hook.load(Ordering::Relaxed));
+        // An interrupt may come while the frame of the call that it interrupts is filled: its return address is written late,
+        // and its time last of all. (On a host time stands still, and nothing interrupts.)
+        let is_filled = |frame: &FrameRef<'_>| {
+            let time = frame.entry_time.load(Ordering::Relaxed);
+            frame.return_address() != 0 && (time != 0 || cfg!(not(target_os = "none")))
+        };
+        let is_one = |frame: &FrameRef<'_>| hooks.contains(&frame.hook.load(Ordering::Relaxed)) && is_filled(frame);
+        let frame = self.frame.around().find(is_one)?;
+        // SAFETY: 1. By our caller's promise, the entry of the call has written a `D` there: it is over, and its exit is still
+        // to come.
+        let data = unsafe { *frame.data.get().cast::<D>() };
+        // A tail call has the SP of the call that it ends, but is one of another function.
+        let is_same_call = (frame.sp(), frame.ip()) == (self.frame.sp(), self.ip);
+        Some(Around { data, is_same_call })
+    }
+}
+
+/// A hooked call around another one.
+pub(crate) struct Around<D> {
+    /// What its entry has handed over.
+    pub(crate) data: D,
+    /// Whether both are hooks of one call.
+    pub(crate) is_same_call: bool,
 }
 
 /// A call, at its exit.
@@ -281,6 +313,9 @@ pub(crate) extern "C" fn hook(ip: TextAddr, _: TextAddr, ops: &'static Ops, mut 
     let Some(context) = (unsafe { context.as_ref() }) else { return };
     // A callback before us has answered for the function: it neither runs nor returns.
     if regs.is_answered() {
+        return;
+    }
+    if ops.only_inside && context.calls.iter().next().is_none() {
         return;
     }
     let (return_address, function, sp) = (regs.return_address().get(), ip.offset(4).get(), regs.stack_pointer());

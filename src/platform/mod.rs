@@ -17,9 +17,12 @@ use thiserror::Error;
 /// The smallest translation granule of the architecture (Arm ARM D8.1.8), so it fits in one page of every kernel.
 pub const ALIAS_BYTES: u64 = 4096;
 
-/// The most ranges that [`Platform::quiesce`] is given: the linked stubs' two, the room for generated ones, and the veneers
-/// of each piece of text that has callsites (the kernel's, and up to 127 of modules).
-pub const MAX_STUB_RANGES: usize = if cfg!(feature = "module") { 131 } else { 4 };
+/// The most ranges that [`Platform::quiesce`] is given: the linked stubs' two, the room for generated ones, the veneers
+/// of each piece of text that has callsites (the kernel's, and up to 127 of modules), and up to 8 attached handlers that call
+/// nothing.
+pub const MAX_STUB_RANGES: usize = MAX_HANDLER_RANGES + if cfg!(feature = "module") { 131 } else { 4 };
+/// The most of them that are of handlers ([`trampoline::attach`](crate::trampoline::attach)).
+pub(crate) const MAX_HANDLER_RANGES: usize = 8;
 
 /// The services that the engine needs from a kernel.
 ///

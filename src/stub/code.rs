@@ -15,7 +15,7 @@ use core::mem::MaybeUninit;
 pub(super) const COUNT_WORDS: usize = 9;
 /// The most words of a stub without what its members take as counts; the parts' lengths are held to it where they are put
 /// together.
-pub(super) const REST_WORDS: usize = 145;
+pub(super) const REST_WORDS: usize = 149;
 
 /// What the longest stub of so many members is made in. Too large for a kernel's stack.
 pub(crate) struct CodeMemory<const OPS: usize> {
@@ -115,6 +115,11 @@ impl Code {
         !self.is_cut && self.words.len() <= words
     }
 
+    /// Notes that something has no place in it.
+    pub(super) const fn cut(&mut self) {
+        self.is_cut = true;
+    }
+
     /// Returns where the next word will be.
     pub(super) fn here(&self) -> TextAddr {
         self.at.offset(self.words.len() as i64 * 4)
@@ -207,6 +212,14 @@ impl Code {
         let offset = CondOffset::between(self.address(&from).get(), self.here().get());
         if let Some(offset) = self.noting(offset) {
             self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
+        }
+    }
+
+    /// B from there to here.
+    pub(super) fn jump_here(&mut self, from: Placeholder) {
+        let offset = BranchOffset::between(self.address(&from).get(), self.here().get());
+        if let Some(offset) = self.noting(offset) {
+            self.set(from, Insn::b(offset));
         }
     }
 

@@ -1,11 +1,14 @@
 //! The stub for one return hook: takes a frame of the shadow stack, calls the handler at the entry if there is one, and goes
 //! on in the function with the return stub as its return address.
 //!
-//! Without such a handler no register needs saving: x10 to x17 are enough.
+//! Without such a handler no register needs saving: x10 to x17 are enough. An ops that is only for calls inside hooked ones
+//! lets others go 10 instructions after the callsite.
 
 use super::code::{Code, Placeholder};
 use super::entry::{StubEnv, Stubs, add, mrs};
-use super::frame::{HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, SAVE, SAVE_SIMD, encoded, pair_at};
+use super::frame::{
+    HAS_SIMD, RESTORE, RESTORE_SIMD, RESTORE_X8, RET_X9, RETURN_TO_FUNCTION, SAVE, SAVE_SIMD, encoded, pair_at,
+};
 use crate::address::TextAddr;
 use crate::context::TraceContext;
 use crate::context::regs::SavedRegs;
@@ -20,7 +23,7 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 
 /// The most bytes that it takes.
-pub(super) const MAX_BYTES: usize = 4 * (86 + 2 * SAVE_SIMD.len() + 16);
+pub(super) const MAX_BYTES: usize = 4 * (90 + 2 * SAVE_SIMD.len() + 16);
 
 const FRAME: u32 = size_of::<ShadowFrame>() as u32;
 const TIME: i64 = offset_of!(ShadowFrame, entry_time) as i64;
@@ -55,6 +58,11 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     context.load_busy_and_top(code);
     let in_callback = code.forward();
     code.word(LOAD_SP_AND_FIRST);
+    let outside = ops.only_inside.then(|| {
+        // Below the outermost hooked call SP is all ones.
+        code.word(encoded(Insn::add_imm(RegOrSp::X13, RegOrSp::X14, 1)));
+        code.forward()
+    });
     code.word(MOV_X13_SP);
     code.word(CMP_X13_X14);
     code.word(AND_IS_FREE);
@@ -86,6 +94,11 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
         context.store_top(code, Reg::X11);
         code.words_of(&RESTORE);
         code.word(RET_X9);
+    }
+
+    if let Some(outside) = outside {
+        code.branch_here(outside, Zero::Zero, Width::X, Reg::X13);
+        code.words_of(&RETURN_TO_FUNCTION);
     }
 
     code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12);

@@ -15,11 +15,13 @@
 //! | several of these, or all registers | a list of them, and a jump to [`entry`]'s assembly |
 //! | a direct trampoline | a jump; where it is all of the set, for callsites whose BL doesn't reach the trampoline itself |
 //!
-//! Functions that are called by a pointer, and not by a callsite, are generated in the same room ([`member`]).
+//! Functions that are called by a pointer, and not by a callsite, are generated in the same room ([`member`]); and so are
+//! trampolines that a callsite calls itself, for typed handlers at one function ([`attached`]).
 //!
 //! A stub begins with BTI C for the veneers of regions out of BL's reach; a BL goes to the instruction behind it. All of
 //! them find the guard as the assembly does, end as it does, and leave the same picture on the stack.
 
+mod attached;
 mod code;
 mod counting;
 mod due;
@@ -34,6 +36,10 @@ mod slice_vec;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use attached::{
+    ARGUMENT_REGISTERS, CallShape, Handler, HandlerKind, MAX_HANDLERS, MAX_STACK_WORDS, Part, ResultPlace,
+    TrampolinePlan,
+};
 pub(crate) use code::{Code, CodeMemory};
 pub(crate) use counting::FramelessPart;
 pub(crate) use entry::StubEnv;

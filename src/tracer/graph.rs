@@ -26,6 +26,12 @@ impl<K: RecordTo, const DEPTH: usize> Probe for Graph<K, DEPTH> {
 pub(crate) fn record_exit<K: RecordTo>(call: &Exit<'_>, is_wanted: impl FnOnce(usize) -> bool) {
     let depth = call.depth();
     if is_wanted(depth) {
-        event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth as u16, call.value());
+        record_exit_at::<K>(call, depth as u16);
     }
+}
+
+/// Records a call at its exit, at this depth.
+#[inline]
+pub(crate) fn record_exit_at<K: RecordTo>(call: &Exit<'_>, depth: u16) {
+    event_writer::<K>().graph_exit(call.ip(), call.entry_time(), depth, call.value());
 }

@@ -3,6 +3,11 @@
 use super::event::EventWriter;
 use super::ring::Ring;
 use super::ticks;
+use crate::address::TextAddr;
+use crate::context::regs::FtraceRegs;
+
+/// The most frames of a stack trace that is recorded, the function itself included.
+pub const STACK_FRAMES: usize = 32;
 
 /// Where a kernel's tracers record. Implemented by a type of the kernel's own that has no values, since the stubs call a
 /// tracer's handlers without any.
@@ -35,6 +40,30 @@ pub trait RecordTo: 'static {
 
     /// Returns the running task's number; 0 where a CPU runs no task.
     fn task() -> u32;
+
+    /// Returns the running CPU's second ring, if it has one: with it, [snapshots](crate::control) can be taken.
+    fn spare_ring() -> Option<&'static Ring> {
+        None
+    }
+
+    /// Writes the return addresses of the running thread's callers, the innermost first, and returns how many there are: from
+    /// the caller's caller on, of the call with these registers. It is called where stack traces are recorded, in a callback.
+    ///
+    /// ```
+    /// use fentry::context::unwind::Frames;
+    /// use fentry::{FtraceRegs, TextAddr};
+    /// # fn stack() -> core::ops::Range<u64> { 0..0 }
+    ///
+    /// fn frames(regs: &FtraceRegs<'_>, frames: &mut [TextAddr]) -> usize {
+    ///     // SAFETY: 1. The running thread's stack, which may be read.
+    ///     let found = unsafe { Frames::new(regs.frame_pointer(), regs.stack_pointer()..stack().end) };
+    ///     frames.iter_mut().zip(found).map(|(place, frame)| *place = frame).count()
+    /// }
+    /// ```
+    fn frames(regs: &FtraceRegs<'_>, frames: &mut [TextAddr]) -> usize {
+        let (_, _) = (regs, frames);
+        0
+    }
 }
 
 /// Where a kernel keeps what a tracer finds: a `static`, told by a type of the kernel's own.
@@ -64,4 +93,12 @@ pub trait StoreIn<T: 'static>: 'static {
 #[inline]
 pub(crate) fn event_writer<K: RecordTo>() -> EventWriter<'static, impl Fn() -> u64 + Copy> {
     EventWriter { ring: K::ring(), task: K::task(), clock: ticks }
+}
+
+/// Records the callers of a call, the function itself first; returns whether there was room.
+pub(crate) fn record_stack<K: RecordTo>(ip: TextAddr, parent_ip: TextAddr, regs: &FtraceRegs<'_>) -> bool {
+    let mut frames = [ip.offset(4); STACK_FRAMES];
+    frames[1] = parent_ip;
+    let found = K::frames(regs, &mut frames[2..]).min(STACK_FRAMES - 2);
+    event_writer::<K>().stack(ip, &frames[..2 + found])
 }

@@ -9,6 +9,7 @@
 //! | [`profiler`] | how often each function was called, its time with and without what it called |
 //! | [`latency`] | how long the calls of a function take: a histogram, and a trigger for slow ones |
 //! | [`stack`] | the deepest stack, and by which calls |
+//! | [`under`] | the call graph below some functions only, and not below others |
 //!
 //! The first two record into [`ring`]s, one for each CPU; [`event`] says what records hold; [`dump`] is the stream of bytes in
 //! which a kernel hands its rings out, and the reader of it; [`kept`] are rings that are read after a reset, or in an image of the
@@ -28,6 +29,7 @@ pub mod profiler;
 pub mod ring;
 pub mod session;
 pub mod stack;
+pub mod under;
 
 pub use crate::context::clock::ticks;
 #[cfg(target_arch = "aarch64")]

@@ -71,6 +71,12 @@ impl DeepestStack {
         self.frames.iter().take(count).map(|frame| TextAddr::new(frame.load(Ordering::Relaxed)))
     }
 
+    /// Forgets it: the next one is the deepest so far.
+    pub fn clear(&self) {
+        self.count.store(0, Ordering::Relaxed);
+        self.used.store(0, Ordering::Relaxed);
+    }
+
     /// Keeps these frames, unless another CPU, or what this one interrupted, is just keeping its own.
     fn take(&self, used: u64, frames: impl Iterator<Item = TextAddr>) {
         if self.taking.swap(true, Ordering::Acquire) {

@@ -1,4 +1,5 @@
-//! Ops structs: tables of functions that are described once, checked, counted, and replaced while they are called.
+//! Ops structs: tables of functions that are described once, checked, counted, and replaced while they are called; and handlers at
+//! one function, typed ([`attach`]).
 //!
 //! A kernel has many places where it calls by a table of functions: a driver's, a scheduling policy's. A kernel that checks
 //! control flow (kCFI) compares, before each such call, the word before the target with the hash of the type that it calls.
@@ -69,6 +70,7 @@
 //! - **A trace** goes through it: the unwinder follows its instructions as it does a stub's ([`context::unwind`](crate::context::unwind)),
 //!   and [`Implementations::name_of`] says what it is.
 
+pub mod attach;
 mod body;
 mod check;
 mod description;

@@ -11,6 +11,7 @@ use cargo_fentry::pieces::{self, GuideArgs, LinkerScriptArgs};
 use cargo_fentry::progress::Step;
 use cargo_fentry::qemu::{self, Boot, End};
 use cargo_fentry::symbols::{self, SymbolsArgs};
+use cargo_fentry::terminal::{self, ConsoleChoices};
 use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
@@ -60,6 +61,7 @@ enum Task {
     Mutants(MutantsArgs),
     Bench(BenchArgs),
     Trace(Box<TraceArgs>),
+    Console(ConsoleArgs),
     InsnProof(InsnProof),
     CfiProof(CfiProof),
     UnwindProof(UnwindProof),
@@ -97,6 +99,25 @@ struct DemoArgs {
     /// End the boot after this many seconds
     #[arg(long, value_name = "N", default_value_t = 60)]
     timeout_secs: u64,
+}
+
+/// Boot a kernel with its console on this terminal, and ask it what it shall trace
+///
+/// Builds the kernel `console`, or one that you name, which must have fentry's control interface on its console: lines in the
+/// words of Linux's tracefs. They are edited, kept in a history and completed here.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo xtask console\n  \
+                        cargo xtask console --append 'ftrace=function_graph ftrace_filter=console::*'\n  \
+                        cargo xtask console --script trace.txt --save target/trace/console")]
+struct ConsoleArgs {
+    /// The kernel to build and ask
+    #[arg(long, value_name = "NAME", default_value = "console")]
+    kernel: String,
+    /// The variant to build
+    #[arg(long, value_name = "NAME", default_value = Variant::default().name, value_parser = Variant::named)]
+    variant: &'static Variant,
+    #[command(flatten)]
+    choices: ConsoleChoices,
 }
 
 /// Run the checks and the host tests, these under Miri as well, then build and boot every kernel in every variant
@@ -230,6 +251,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Task::Mutants(args) => mutants::run(&args).map(exit_code),
         Task::Bench(args) => bench::run(&args).map(exit_code),
         Task::Trace(args) => trace::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Console(args) => console(&args),
         Task::Doctor(args) => doctor::run(&args).map(exit_code),
         Task::Verify(args) => verify::run(&args).map(exit_code),
         Task::FuzzModule(args) => {
@@ -261,6 +283,17 @@ fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let boot = Boot { limit, ..image.kernel.boot(args.variant) };
     eprintln!("    booting {}\n", image.path.display());
     show_boot(&image.path, &boot)
+}
+
+fn console(args: &ConsoleArgs) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let source = setup::run(&workspace, None)?;
+    let kernel = workspace.kernel(&args.kernel)?;
+    let step = Step::start(format!("building {} for {}", args.kernel, args.variant));
+    let images = build::images(&workspace, &source, args.variant, std::slice::from_ref(kernel), &step)?;
+    step.finish("done");
+    let image = images.first().context("no kernel was built")?;
+    terminal::run_on(&args.choices, &image.path, image.kernel.boot(args.variant)).map(|()| ExitCode::SUCCESS)
 }
 
 fn test(args: TestArgs) -> Result<ExitCode> {

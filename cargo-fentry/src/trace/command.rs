@@ -46,6 +46,12 @@ pub struct TraceChoices {
     /// the demo's own, where that is traced]
     #[arg(long = "filter", value_name = "GLOB")]
     filters: Vec<String>,
+    /// Graph tracer: record only calls of these functions, and calls inside them, by name or glob; may be repeated
+    #[arg(long = "under", value_name = "GLOB")]
+    under: Vec<String>,
+    /// Graph tracer: record no calls of these functions, nor any inside them, by name or glob; may be repeated
+    #[arg(long = "not-under", value_name = "GLOB")]
+    not_under: Vec<String>,
     /// Graph tracer: record calls to this depth only
     #[arg(long, value_name = "N")]
     depth: Option<u32>,
@@ -198,12 +204,26 @@ fn show(args: &TraceChoices, dump: &Path, functions: &[Function], directory: &Pa
     Ok(())
 }
 
+/// Exports a dump into a directory, in every format that has something to show; returns how each is read.
+pub(crate) fn export(dump: &Path, image: &Path, directory: &Path) -> Result<String> {
+    let trace = record::read(dump, &record::functions_of(image)?)?;
+    let Written { files, left_out } = write_all(&trace, &[Choice::All], Some(directory), directory)?;
+    let written = files.iter().map(|(format, output)| format.how_to_read(output).to_string());
+    let left_out = left_out.iter().map(|(format, why)| format!("no {}: {why}", format.default_output()));
+    Ok(written.chain(left_out).collect::<Vec<_>>().join("\n"))
+}
+
 /// What to record of a kernel, and how it is booted.
 fn recording(args: &TraceChoices, kernel: Kernel) -> Result<Recording> {
+    ensure!(
+        args.tracer == Tracer::Graph || args.under.is_empty() && args.not_under.is_empty(),
+        "only the graph tracer knows what a call is below: --under and --not-under are for it"
+    );
     let booter = match &args.runner {
         Some(runner) => {
             let numbers = args.depth.is_some() || args.args.is_some();
-            let is_told = args.tracer != Tracer::Graph || !args.filters.is_empty() || numbers || args.append.is_some();
+            let functions = [&args.filters, &args.under, &args.not_under].iter().any(|rules| !rules.is_empty());
+            let is_told = args.tracer != Tracer::Graph || functions || numbers || args.append.is_some();
             ensure!(
                 runner.takes_command_line() || !is_told,
                 "the runner has no {{append}}, so the kernel would not be told what to record: put it where the kernel's \
@@ -218,6 +238,8 @@ fn recording(args: &TraceChoices, kernel: Kernel) -> Result<Recording> {
         image: kernel.image,
         tracer: args.tracer,
         filters: if args.filters.is_empty() { kernel.filters } else { args.filters.clone() },
+        under: args.under.clone(),
+        not_under: args.not_under.clone(),
         depth: args.depth,
         args: args.args,
         append: args.append.clone(),
@@ -415,8 +437,20 @@ mod tests {
     }
 
     #[test]
+    fn only_the_graph_is_asked_for_what_is_below() {
+        for below in ["--under=disk::read", "--not-under=disk::read"] {
+            let error = booted(&["--tracer", "function", below]).unwrap_err().to_string();
+            assert!(error.contains("only the graph tracer"), "{below}: {error}");
+        }
+        let recording = booted(&["--under", "disk::read", "--under=net::*", "--not-under", "disk::poll"]).unwrap();
+        assert_eq!((recording.under.len(), &recording.not_under[..]), (2, &["disk::poll".to_owned()][..]));
+    }
+
+    #[test]
     fn a_runner_that_can_t_tell_the_kernel_what_to_record_is_refused() {
-        for asked in ["--filter=disk::*", "--tracer=profile", "--depth=2", "--args=1", "--append=quiet"] {
+        for asked in
+            ["--filter=disk::*", "--under=disk::read", "--tracer=profile", "--depth=2", "--args=1", "--append=quiet"]
+        {
             let error = booted(&["--runner", "run {boot}", asked]).unwrap_err().to_string();
             assert!(error.contains("the runner has no {append}"), "{asked}: {error}");
         }

@@ -125,7 +125,7 @@ fn event_of(timed: &TimedEvent<'_>, clock: Clock, trace: &Trace) -> Result<Event
             EventKind::Marker { text: format!("stack: {}{frames}", trace.name_at(ip.get())) }
         }
         event::Event::Marker { text } => EventKind::Marker { text: text.to_owned() },
-        event::Event::User { .. } => return Err(NotShown::User),
+        event::Event::User { .. } | event::Event::Probe { .. } => return Err(NotShown::User),
         _ => return Err(NotShown::Void),
     };
     Ok(Event { time_ns, cpu: timed.cpu, task: timed.recorded.task, kind })

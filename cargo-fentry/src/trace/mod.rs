@@ -26,6 +26,14 @@ mod runner;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use command::export;
 pub use command::{Kernel, TraceArgs, TraceChoices, run, run_on};
+pub(crate) use record::functions_of;
 pub use record::{Booter, Recorded, Recording, Tracer};
 pub use runner::{Given, Runner};
+
+/// The dump among the lines of a console; empty if there is none, or not all of one.
+pub(crate) fn dump_in(console: &[u8]) -> Vec<u8> {
+    let lines = lines::Lines::in_text(console);
+    if lines.is_whole { lines.bytes } else { Vec::new() }
+}

@@ -10,6 +10,7 @@ use fentry::Rule;
 use fentry::symbols::Function;
 use fentry::tracer::dump::MAGIC;
 use fentry::tracer::session::{self, MAX_RULES, Options};
+use fentry::tracer::under::MAX_UNDER;
 
 use super::lines::{self, Lines};
 use super::model::Trace;
@@ -46,6 +47,8 @@ pub struct Recording {
     pub image: PathBuf,
     pub tracer: Tracer,
     pub filters: Vec<String>,
+    pub under: Vec<String>,
+    pub not_under: Vec<String>,
     pub depth: Option<u32>,
     pub args: Option<u32>,
     /// Text to add to the kernel's command line.
@@ -140,6 +143,15 @@ impl Recording {
             let pushed = options.rules.try_push(rule);
             ensure!(pushed.is_ok(), "a session has {MAX_RULES} filters at most");
         }
+        for (functions, rules) in [(&self.under, &mut options.under), (&self.not_under, &mut options.not_under)] {
+            for function in functions {
+                let rule = Rule::parse(function).with_context(|| format!("cannot use the function {function:?}"))?;
+                ensure!(
+                    rules.try_push(rule).is_ok(),
+                    "a session has {MAX_UNDER} functions at most that calls are below"
+                );
+            }
+        }
         options.depth = self.depth.map_or(options.depth, |depth| depth as usize);
         options.arguments = self.args.map_or(options.arguments, |args| args as usize);
         let written = options.to_string();
@@ -207,7 +219,7 @@ fn quoted(word: &str) -> Result<String> {
 }
 
 /// The functions of the kernel whose image this is.
-pub(super) fn functions_of(image: &Path) -> Result<Vec<Function>> {
+pub(crate) fn functions_of(image: &Path) -> Result<Vec<Function>> {
     let elf = crate::image::map(image)?;
     let symbols = symbols::read_image(&elf).with_context(|| {
         format!("cannot take names from {} (--image is for those, --boot for what is loaded)", image.display())
@@ -254,6 +266,8 @@ mod tests {
             image: "kernel".into(),
             tracer: Tracer::Profile,
             filters: vec!["disk::*".into(), "!<disk::Disk as io::Read>::*".into()],
+            under: vec!["disk::read".into()],
+            not_under: vec!["<disk::Disk as io::Read>::read".into()],
             depth: Some(3),
             args: None,
             append: Some("quiet root=\"a b\"".into()),
@@ -262,7 +276,8 @@ mod tests {
             limit: Duration::from_secs(1),
         };
         let expected = "\"trace-file=/some where/dump\" tracer=profile filter=disk::* \
-                        \"filter=!<disk::Disk as io::Read>::*\" depth=3 quiet root=\"a b\"";
+                        \"filter=!<disk::Disk as io::Read>::*\" under=disk::read \
+                        \"not-under=<disk::Disk as io::Read>::read\" depth=3 quiet root=\"a b\"";
         assert_eq!(recording.command_line(Path::new("/some where/dump")).unwrap(), expected);
         let odd = Recording { filters: vec!["say \"hi\"".into()], ..recording };
         assert!(odd.command_line(Path::new("dump")).is_err());
@@ -291,6 +306,8 @@ mod tests {
             image: kernel.clone(),
             tracer: Tracer::Graph,
             filters: Vec::new(),
+            under: Vec::new(),
+            not_under: Vec::new(),
             depth: None,
             args: None,
             append: None,

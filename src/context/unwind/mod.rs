@@ -69,6 +69,7 @@ mod verdict;
 pub use encode::{Piece, TextSection, UnwindEncodeError, encode, encode_unplaced};
 pub use header::{BASE_AT, UnwindTableError};
 pub use records::Frames;
+pub(crate) use records::strip;
 pub use row::{Cfa, FpHolds, ReturnAddress, Row, Unknown};
 pub use table::UnwindTable;
 #[cfg(any(test, feature = "fakes", feature = "module"))]

@@ -146,7 +146,7 @@ impl<'a> Hooked<'a> {
 
 /// Takes the pointer authentication code off a return address (XPACLRI, a NOP on CPUs without it).
 #[cfg(target_arch = "aarch64")]
-pub(super) fn strip(signed: u64) -> u64 {
+pub(crate) fn strip(signed: u64) -> u64 {
     let plain: u64;
     // SAFETY: changes x30 only, which is declared.
     unsafe {
@@ -157,7 +157,7 @@ pub(super) fn strip(signed: u64) -> u64 {
 
 /// A host's tests have no signed addresses.
 #[cfg(not(target_arch = "aarch64"))]
-pub(super) const fn strip(signed: u64) -> u64 {
+pub(crate) const fn strip(signed: u64) -> u64 {
     signed
 }
 

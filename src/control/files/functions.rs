@@ -1,11 +1,12 @@
 //! Files about functions: which there are, which are chosen, which call something now.
 
 use crate::address::TextAddr;
+use crate::control::at_function::AtFunction;
 use crate::control::line::{Redirection, Value, Word};
 use crate::control::log::cut;
 use crate::control::reason::{Reason, Refusal};
-use crate::control::rules::{MAX_RULES, Rules};
-use crate::control::state::State;
+use crate::control::rules::{MAX_COMMANDS, MAX_RULES, Rules};
+use crate::control::state::{Chosen, State};
 use crate::engine::Status;
 use crate::filter::{Filter, Rule};
 use crate::ops::{Action, OpsFlags};
@@ -65,17 +66,18 @@ fn write_enabled(status: &Status<'_>, out: &mut dyn Write) -> fmt::Result {
 }
 
 pub(super) fn filter<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
-    list_rules(state, &state.filter, "#### all functions enabled ####", out)
+    list_rules(state, &state.chosen.filter, "#### all functions enabled ####", out)?;
+    Ok(state.commands_now().iter().flatten().try_for_each(|command| writeln!(out, "{command}"))?)
 }
 
 pub(super) fn notrace<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
-    list_rules(state, &state.notrace, "#### no functions disabled ####", out)
+    list_rules(state, &state.chosen.notrace, "#### no functions disabled ####", out)
 }
 
 /// Writes the functions that rules select, and the rules that wait for a module.
-fn list_rules<const CPUS: usize>(
+pub(super) fn list_rules<const CPUS: usize, const BYTES: usize>(
     state: &State<CPUS>,
-    rules: &Rules,
+    rules: &Rules<BYTES>,
     if_empty: &str,
     out: &mut dyn Write,
 ) -> Result<(), Reason> {
@@ -103,8 +105,15 @@ fn add(rules: &mut Rules, word: &Word<'_>, rule: &str) -> Result<(), Refusal> {
 }
 
 pub(super) fn set_filter<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
-    let mut rules = begin(&state.filter, value);
+    let mut rules = begin(&state.chosen.filter, value);
+    let mut commands = ArrayVec::<AtFunction<'_>, { 2 * MAX_COMMANDS }>::new();
+    let mut has_rules = false;
     for word in value.words() {
+        if let Some(command) = AtFunction::parse(word)? {
+            commands.try_push(command).map_err(|_| word.refuse(Reason::TooManyCommands))?;
+            continue;
+        }
+        has_rules = true;
         if let Some(function) = by_line(state, &word)? {
             let rule = cut::<24>(function);
             add(&mut rules, &word, &rule)?;
@@ -125,12 +134,28 @@ pub(super) fn set_filter<const CPUS: usize>(state: &mut State<CPUS>, value: &Val
             }
         }
     }
-    let notrace = state.notrace.clone();
-    state.set_rules(rules, notrace).map_err(|reason| value.all().refuse(reason))
+    if commands.is_empty() {
+        return put(state, rules, value);
+    }
+    let before = state.commands_now();
+    let wanted = state.commands_with(&commands)?;
+    state.set_commands(wanted).map_err(|error| value.all().refuse(Reason::Register(error)))?;
+    // Commands alone leave the rules as they are.
+    let done = if has_rules { put(state, rules, value) } else { Ok(()) };
+    if done.is_err() {
+        // As good as it gets: the first failure is the one that is told.
+        let _ = state.set_commands(before);
+    }
+    done
+}
+
+fn put<const CPUS: usize>(state: &mut State<CPUS>, filter: Rules, value: &Value<'_>) -> Result<(), Refusal> {
+    let chosen = Chosen { filter, ..state.chosen.clone() };
+    state.set_rules(chosen).map_err(|reason| value.all().refuse(reason))
 }
 
 pub(super) fn set_notrace<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
-    let mut rules = begin(&state.notrace, value);
+    let mut rules = begin(&state.chosen.notrace, value);
     for word in value.words() {
         if let Some(positive) = word.text().strip_prefix('!') {
             if !rules.remove(positive) {
@@ -142,8 +167,8 @@ pub(super) fn set_notrace<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
         state.check_rule(&word, &rule)?;
         add(&mut rules, &word, word.text())?;
     }
-    let filter = state.filter.clone();
-    state.set_rules(filter, rules).map_err(|reason| value.all().refuse(reason))
+    let chosen = Chosen { notrace: rules, ..state.chosen.clone() };
+    state.set_rules(chosen).map_err(|reason| value.all().refuse(reason))
 }
 
 /// The function at a line of `available_filter_functions`, if the word is a number.

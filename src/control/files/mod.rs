@@ -1,13 +1,39 @@
 //! The files of the control interface.
 
+pub(super) mod events;
+mod fail_function;
 mod functions;
+mod graph;
+mod kprobe_events;
+pub(super) mod numbered;
+mod options;
 mod rings;
+mod stack;
+mod tasks;
 mod tracers;
+mod triggers;
 
 use super::line::Value;
 use super::reason::{Reason, Refusal};
 use super::state::State;
-use core::fmt::Write;
+use super::switches::Asked;
+use crate::tracer::ring::Ring;
+use core::fmt::{self, Write};
+use rings::Of;
+
+/// Writes what a command at a function has asked for.
+pub(super) fn dump<const CPUS: usize>(state: &State<CPUS>, asked: Asked, out: &mut dyn Write) -> fmt::Result {
+    let of = match asked {
+        Asked::Dump => Of::All,
+        Asked::DumpOf(ring) => {
+            let has = |own: &&'static Ring| core::ptr::from_ref::<Ring>(own).addr() as u64 == ring;
+            state.rings.iter().position(has).map_or(Of::All, Of::Cpu)
+        }
+    };
+    writeln!(out, "What was recorded before a function with the command dump was called:")?;
+    // All that can fail is the output.
+    rings::look(state, of, state.live(), false, out).map_err(|_| fmt::Error)
+}
 
 /// Writes what a file has.
 type Read<const CPUS: usize> = fn(&State<CPUS>, &mut dyn Write) -> Result<(), Reason>;
@@ -23,8 +49,19 @@ pub(super) struct BuiltIn<const CPUS: usize> {
 }
 
 impl<const CPUS: usize> BuiltIn<CPUS> {
+    /// How many of them come before a name.
+    pub(super) fn before(name: &str) -> usize {
+        Self::ALL.partition_point(|file| file.name < name)
+    }
+
     /// All of them, in the order in which `ls` lists them.
     pub(super) const ALL: &'static [Self] = &[
+        Self {
+            name: "available_events",
+            help: "the events that kprobe_events defines",
+            read: Some(events::available),
+            write: None,
+        },
         Self {
             name: "available_filter_functions",
             help: "the functions that can be traced, with their modules",
@@ -75,10 +112,72 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(rings::clear_error_log),
         },
         Self {
+            name: "events/enable",
+            help: "1: all events are recorded; 0: none is",
+            read: Some(events::all_enabled),
+            write: Some(events::set_all_enabled),
+        },
+        Self {
+            name: "fail_function/inject",
+            help: "the functions that may fail now: FUNCTION, !FUNCTION takes away; > replaces, >> adds",
+            read: Some(fail_function::inject),
+            write: Some(fail_function::set_inject),
+        },
+        Self {
+            name: "fail_function/injectable",
+            help: "the functions that can fail",
+            read: Some(fail_function::injectable),
+            write: None,
+        },
+        Self {
+            name: "fail_function/interval",
+            help: "each call of this number may fail",
+            read: Some(fail_function::interval),
+            write: Some(fail_function::set_interval),
+        },
+        Self {
+            name: "fail_function/probability",
+            help: "how likely a call fails, in percent; 0: never",
+            read: Some(fail_function::probability),
+            write: Some(fail_function::set_probability),
+        },
+        Self {
+            name: "fail_function/space",
+            help: "so many calls go by first",
+            read: Some(fail_function::space),
+            write: Some(fail_function::set_space),
+        },
+        Self {
+            name: "fail_function/task-filter",
+            help: "Y: only tasks that may fail do",
+            read: Some(fail_function::task_filter),
+            write: Some(fail_function::set_task_filter),
+        },
+        Self {
+            name: "fail_function/times",
+            help: "how many calls may still fail; -1: any number",
+            read: Some(fail_function::times),
+            write: Some(fail_function::set_times),
+        },
+        Self {
             name: "function_profile_enabled",
             help: "1: calls of the functions in set_ftrace_filter are counted and timed, from zero; 0: no longer",
             read: Some(tracers::profiles),
             write: Some(tracers::set_profiles),
+        },
+        Self {
+            name: "kprobe_events",
+            help: "the events at functions' entries, returns and other instructions: p[:[GRP/]EV] SYMBOL[+OFFSET] [NAME=ARG[:TYPE]].., \
+                   r[:[GRP/]EV] SYMBOL [NAME=ARG[:TYPE]]..; -:[GRP/]EV removes; ARG is %REG, $argN, $retval, $stack, $stackN, \
+                   @ADDR, @SYMBOL, \\VALUE, +OFFSET(ARG); > replaces, >> adds",
+            read: Some(kprobe_events::list),
+            write: Some(kprobe_events::define),
+        },
+        Self {
+            name: "kprobe_profile",
+            help: "how often each event's place was come to, and how often that was missed",
+            read: Some(kprobe_events::profile),
+            write: None,
         },
         Self {
             name: "max_graph_depth",
@@ -87,9 +186,17 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(tracers::set_max_depth),
         },
         Self {
+            name: "set_event",
+            help: "the events that are recorded: [GRP:]EV, GRP:, *:*; !GRP:EV takes away; > replaces, >> adds",
+            read: Some(events::enabled),
+            write: Some(events::set_event),
+        },
+        Self {
             name: "set_ftrace_filter",
             help: "the functions that are traced, all if it is empty: names, globs, \"exact names\", lines of \
-                   available_filter_functions; !RULE takes away; RULE:mod:MODULE; > replaces, >> adds",
+                   available_filter_functions; !RULE takes away; RULE:mod:MODULE; > replaces, >> adds; and commands at \
+                   functions: RULE:traceon, traceoff, snapshot, stacktrace, dump, cpudump[:COUNT], which !RULE:COMMAND \
+                   removes",
             read: Some(functions::filter),
             write: Some(functions::set_filter),
         },
@@ -100,12 +207,72 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(functions::set_notrace),
         },
         Self {
+            name: "set_ftrace_notrace_pid",
+            help: "the tasks that are not traced",
+            read: Some(tasks::notrace_pids),
+            write: Some(tasks::set_notrace_pids),
+        },
+        Self {
+            name: "set_ftrace_pid",
+            help: "the tasks that are traced, all if it is empty; > replaces, >> adds",
+            read: Some(tasks::pids),
+            write: Some(tasks::set_pids),
+        },
+        Self {
+            name: "set_graph_function",
+            help: "function_graph has calls of these functions, and calls inside them, only; !RULE removes",
+            read: Some(graph::function),
+            write: Some(graph::set_function),
+        },
+        Self {
+            name: "set_graph_notrace",
+            help: "function_graph has no calls of these functions, nor any inside them; !RULE removes",
+            read: Some(graph::notrace),
+            write: Some(graph::set_notrace),
+        },
+        Self {
+            name: "snapshot",
+            help: "what was recorded until 1 was written; 0 or 2 forgets it",
+            read: Some(rings::snapshot),
+            write: Some(rings::set_snapshot),
+        },
+        Self {
+            name: "stack_max_size",
+            help: "how many bytes the deepest stack had in use; 0 forgets it",
+            read: Some(stack::max_size),
+            write: Some(stack::clear),
+        },
+        Self {
+            name: "stack_trace",
+            help: "the calls of the deepest stack, the innermost first",
+            read: Some(stack::frames),
+            write: None,
+        },
+        Self {
+            name: "stack_tracer_enabled",
+            help: "1: the deepest stack is looked for, at calls of the functions in set_ftrace_filter; 0: no longer",
+            read: Some(stack::is_traced),
+            write: Some(stack::set_traced),
+        },
+        Self {
             name: "trace",
             help: "what was recorded, which stays; written, the rings are emptied",
             read: Some(rings::trace),
             write: Some(rings::clear_trace),
         },
+        Self {
+            name: "trace_dump",
+            help: "what was recorded, as lines that `cargo fentry trace --from` exports to other tools",
+            read: Some(rings::dump_lines),
+            write: None,
+        },
         Self { name: "trace_marker", help: "a text between the events", read: None, write: Some(rings::mark) },
+        Self {
+            name: "trace_options",
+            help: "how events are shown, and what is recorded besides: OPTION, or noOPTION",
+            read: Some(options::list),
+            write: Some(options::set),
+        },
         Self {
             name: "trace_pipe",
             help: "what was recorded, which is taken out of the rings",
@@ -117,6 +284,12 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             help: "what was counted and timed, the longest in all first",
             read: Some(tracers::profile),
             write: None,
+        },
+        Self {
+            name: "tracing_cpumask",
+            help: "the CPUs that record, as a hexadecimal mask",
+            read: Some(tasks::cpumask),
+            write: Some(tasks::set_cpumask),
         },
         Self {
             name: "tracing_on",

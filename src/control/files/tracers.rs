@@ -7,7 +7,6 @@ use crate::control::state::State;
 use crate::tracer::profiler::FunctionProfile;
 use arrayvec::ArrayString;
 use core::fmt::Write;
-use core::sync::atomic::Ordering;
 
 /// The tracer that does nothing.
 const NOP: &str = "nop";
@@ -33,33 +32,33 @@ pub(super) fn set_current<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
     let refused = |error| value.all().refuse(Reason::Register(error));
     // The new one first: if it can't be, the old one goes on without a gap.
     if let Some(tracer) = wanted {
-        state.start(tracer.ops).map_err(refused)?;
+        state.start(&tracer).map_err(refused)?;
     }
     if let Some(tracer) = state.current
-        && let Err(error) = state.stop(tracer.ops)
+        && let Err(error) = state.stop(&tracer)
     {
         if let Some(tracer) = wanted {
-            let _ = state.stop(tracer.ops);
+            let _ = state.stop(&tracer);
         }
         return Err(refused(error));
     }
     state.current = wanted;
     // As Linux does: what another tracer has recorded is of another kind.
-    state.clear();
+    State::<CPUS>::clear(&state.live());
     Ok(())
 }
 
 pub(super) fn is_on<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
-    Ok(writeln!(out, "{}", u8::from(state.tracing.switches.on.load(Ordering::Relaxed)))?)
+    Ok(writeln!(out, "{}", u8::from(state.tracing.switches.is_on()))?)
 }
 
 pub(super) fn set_on<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
-    state.tracing.switches.on.store(value.switch()?, Ordering::Relaxed);
+    state.tracing.switches.set_on(value.switch()?);
     Ok(())
 }
 
 pub(super) fn max_depth<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
-    let depth = match state.tracing.switches.max_depth.load(Ordering::Relaxed) {
+    let depth = match state.tracing.switches.max_depth() {
         usize::MAX => 0,
         depth => depth,
     };
@@ -71,7 +70,7 @@ pub(super) fn set_max_depth<const CPUS: usize>(state: &mut State<CPUS>, value: &
         0 => usize::MAX,
         depth => depth,
     };
-    state.tracing.switches.max_depth.store(depth, Ordering::Relaxed);
+    state.tracing.switches.set_max_depth(depth);
     Ok(())
 }
 
@@ -86,9 +85,9 @@ pub(super) fn set_profiles<const CPUS: usize>(state: &mut State<CPUS>, value: &V
     }
     let done = if wanted {
         (state.tracing.profile)().clear();
-        state.start(state.tracing.profiler)
+        state.start_profiler()
     } else {
-        state.stop(state.tracing.profiler)
+        state.stop_profiler()
     };
     done.map_err(|error| value.all().refuse(Reason::Register(error)))?;
     state.profiles = wanted;

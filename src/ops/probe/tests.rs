@@ -37,6 +37,13 @@ fn view(saved: &mut SavedRegs) -> FtraceRegs<'_> {
     unsafe { FtraceRegs::new(NonNull::from_mut(saved)) }
 }
 
+/// A function is called whose callsite calls this ops; returns whether its return is hooked.
+pub(crate) fn enter(context: &'static TraceContext, ops: &'static Ops, ip: TextAddr) -> bool {
+    let mut regs = saved(context, [0; 8]);
+    hook(ip, TextAddr::new(CALLER), ops, view(&mut regs));
+    regs.caller_record[1] == return_stub().get()
+}
+
 /// The thread's innermost hooked call returns with these in x0 to x7: what the return stub does, which gives the frame back.
 pub(crate) fn leave(context: &'static TraceContext, ops: &'static Ops, values: [u64; 8]) {
     let frame = context.calls.iter().next().expect("a call is hooked");

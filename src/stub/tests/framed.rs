@@ -232,7 +232,7 @@ pub(super) fn returning(entry: Option<u64>, flags: OpsFlags) -> &'static Ops {
     Box::leak(Box::new(ops.with_flags(flags)))
 }
 
-const HOOK: u64 = 0x0007_0120;
+pub(super) const HOOK: u64 = 0x0007_0120;
 const RETURN_STUB: u64 = ROOM + 0x10_4000;
 
 /// Takes the frame, if it is a new call and there is room.

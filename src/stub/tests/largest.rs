@@ -1,19 +1,36 @@
 //! That there is room for the longest stubs, and that hardly more is kept for them.
 
-use super::framed::{FAR, env, ops, returning};
+use super::framed::{FAR, HOOK, env, ops, returning};
 use super::{CPU, ON_CALLSITES};
 extern crate std;
 
 use crate::address::TextAddr;
-use crate::ops::{MAX_OPS, Ops, OpsFlags};
+use crate::ops::{Exit, MAX_OPS, Ops, OpsFlags, Probe};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::stub::code::{COUNT_WORDS, REST_WORDS};
 use crate::stub::frame::{HAS_SIMD, RESTORE_SIMD, SAVE_SIMD};
 use crate::stub::{FramelessPart, StubEnv, StubPlan, TAIL_WORDS};
+use core::sync::atomic::Ordering;
 use std::boxed::Box;
 
 /// Where no pair of loads reaches, and an ADD of the offset is needed.
 const FAR_CONTEXT: ContextBase = ContextBase { register: BaseRegister::SpEl0, offset: 4080 };
+
+/// The hook that takes most: its entry is out of reach, and it is only for calls inside others.
+fn longest_hook() -> &'static Ops {
+    let mut ops = Ops::returning::<Nested>().only_inside_hooked_calls();
+    ops.entry = returning(Some(FAR), OpsFlags::empty()).entry;
+    ops.hook.store(HOOK, Ordering::Relaxed);
+    Box::leak(Box::new(ops.with_flags(OpsFlags::IPMODIFY)))
+}
+
+struct Nested;
+
+impl Probe for Nested {
+    type Data = ();
+
+    fn exit(_: &mut Exit<'_>, (): &()) {}
+}
 
 /// How many words the stub takes at most, wherever its literals come to stand; and for how many there is room.
 fn longest(parts: &[FramelessPart], callbacks: &[&'static Ops], direct: Option<TextAddr>) -> (usize, usize) {
@@ -36,7 +53,7 @@ const SIMD_WORDS: usize = if HAS_SIMD { 0 } else { SAVE_SIMD.len() + RESTORE_SIM
 /// stubs is wasted.
 #[test]
 fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
-    let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
+    let hook = longest_hook();
     let callback = ops(FAR, OpsFlags::empty());
     let safe = ops(FAR, OpsFlags::RECURSION_SAFE);
     let unused = |parts: &[FramelessPart], callbacks: &[&'static Ops], direct, simd| {
@@ -62,7 +79,7 @@ fn the_longest_stub_of_each_kind_has_room_and_hardly_more_is_kept_for_it() {
 fn the_longest_stub_of_all_has_room_while_it_is_made_and_hardly_more_is_kept_for_it() {
     let mut parts = [FramelessPart::CountCallsite(&ON_CALLSITES)].repeat(MAX_OPS - 2);
     parts.push(FramelessPart::Record { base: CPU, arguments: 4 });
-    let hook = returning(Some(FAR), OpsFlags::IPMODIFY);
+    let hook = longest_hook();
     let (words, _) = longest(&parts, &[hook], None);
     // Two of the members are no counts; and a tail comes with a list only.
     assert_eq!(MAX_OPS * COUNT_WORDS + REST_WORDS - words - SIMD_WORDS, 42);

@@ -1,7 +1,7 @@
 //! Events out of bytes, which anybody may have damaged.
 
 use super::{
-    Event, FUNCTION, GRAPH_ENTRY, GRAPH_EXIT, MARKER, MAX_ARGUMENTS, PayloadWords, Recorded, STACK, USER_KINDS,
+    Event, FUNCTION, GRAPH_ENTRY, GRAPH_EXIT, MARKER, MAX_ARGUMENTS, PROBE, PayloadWords, Recorded, STACK, USER_KINDS,
 };
 use crate::address::TextAddr;
 use crate::tracer::ring::Label;
@@ -68,6 +68,7 @@ fn event(kind: u8, extra: u16, payload: &[[u8; 8]]) -> Result<Event<'_>, EventEr
             let text = core::str::from_utf8(text).map_err(|error| EventError::Text { valid: error.valid_up_to() })?;
             Ok(Event::Marker { text })
         }
+        (PROBE, words) => Ok(Event::Probe { id: extra, payload: PayloadWords(words) }),
         (USER_KINDS.., _) => Ok(Event::User { kind, extra, payload: PayloadWords(payload) }),
         (FUNCTION..=MARKER, _) => Err(EventError::Length { kind, extra, words: payload.len() + 2 }),
         _ => Err(EventError::Kind(kind)),

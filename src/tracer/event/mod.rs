@@ -10,6 +10,7 @@
 //!   exit      | words | 3 | depth     | task | time  | ip    | entry  | value    (entry: the time of the entry)
 //!   stack     | words | 4 | frames    | task | time  | ip    | frames, the innermost first
 //!   marker    | words | 5 | bytes     | task | time  | text, UTF-8, filled up with zeros
+//!   probe     | words | 6 | id        | task | time  | what the event of this id has
 //!   void      | words | 0 | 0         | 0    | time  | what was left there
 //! ```
 //!
@@ -37,6 +38,7 @@ const GRAPH_ENTRY: u8 = 2;
 pub(crate) const GRAPH_EXIT: u8 = 3;
 const STACK: u8 = 4;
 const MARKER: u8 = 5;
+const PROBE: u8 = 6;
 
 /// An event that somebody recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,13 @@ pub enum Event<'a> {
     Marker {
         /// The text.
         text: &'a str,
+    },
+    /// An event that was defined while the kernel ran ([`control::Events`](crate::control::Events)).
+    Probe {
+        /// Its number, by which its definition is found.
+        id: u16,
+        /// What its definition says.
+        payload: PayloadWords<'a>,
     },
     /// A user's own record.
     User {

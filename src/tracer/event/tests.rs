@@ -39,6 +39,7 @@ fn the_layout_is_the_documented_one() {
         assert!(recorder.stack(IP, &[PARENT, IP]));
         assert!(recorder.marker("a text: \u{e9}"));
         assert!(recorder.user(200, 6, [1]));
+        assert!(recorder.probe(0x0506, &[7, 8]));
     });
     let (ip, parent) = (IP.get(), PARENT.get());
     let expected = [
@@ -49,6 +50,7 @@ fn the_layout_is_the_documented_one() {
         words(&[0x0102_0304_000a_0504, 5]),
         Vec::from(*b"a text: \xc3\xa9\0\0\0\0\0\0"),
         words(&[0x0102_0304_0006_c803, 6, 1]),
+        words(&[0x0102_0304_0506_0604, 7, 7, 8]),
     ];
     assert_eq!(bytes, expected.concat());
 }
@@ -98,7 +100,7 @@ fn what_is_malformed_is_refused_by_its_reason() {
     assert_eq!(changed(0, 1), EventError::Truncated { needed: 16, found: 32 });
     assert_eq!(changed(0, 3), EventError::Length { kind: 2, extra: 3, words: 3 });
     assert_eq!(changed(1, 1), EventError::Length { kind: 1, extra: 3, words: 4 });
-    assert_eq!(changed(1, 6), EventError::Kind(6));
+    assert_eq!(changed(1, 7), EventError::Kind(7));
     let mut text = recorded(|recorder| assert!(recorder.marker("text")));
     text[18] = 0xff;
     let error = decode(&text).unwrap_err();

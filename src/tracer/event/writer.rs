@@ -1,6 +1,6 @@
 //! Recording events: straight into a ring's words, without a buffer between.
 
-use super::{FUNCTION, GRAPH_ENTRY, GRAPH_EXIT, MARKER, MAX_ARGUMENTS, STACK, USER_KINDS};
+use super::{FUNCTION, GRAPH_ENTRY, GRAPH_EXIT, MARKER, MAX_ARGUMENTS, PROBE, STACK, USER_KINDS};
 use crate::address::TextAddr;
 use crate::tracer::ring::{Label, MAX_PAYLOAD, Ring};
 
@@ -65,6 +65,16 @@ impl<C: Fn() -> u64 + Copy> EventWriter<'_, C> {
         }
         slot.commit(self.label(MARKER, bytes.len()));
         true
+    }
+
+    /// Records an event of this id; what does not fit into a record is left out.
+    pub(crate) fn probe(&self, id: u16, payload: &[u64]) -> bool {
+        let payload = payload.get(..payload.len().min(MAX_PAYLOAD)).unwrap_or_default();
+        self.ring.record_with(payload.len(), self.label(PROBE, id.into()), self.clock, |slot| {
+            for (index, word) in payload.iter().enumerate() {
+                slot.write(index, *word);
+            }
+        })
     }
 
     /// Records an event of the user's own kind, from [`USER_KINDS`] on; a lower one is recorded as void.

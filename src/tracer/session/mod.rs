@@ -8,6 +8,8 @@
 //! | `tracer=function` | calls with their callers |
 //! | `tracer=profile` | only how often each function was called and how long it took |
 //! | `filter=RULE` | the functions, as [`Rule::parse`](crate::Rule::parse) reads it: a name, a glob, `!` before what is left out; several times |
+//! | `under=RULE` | of the graph, only calls of these functions, and calls inside them: [`Scope::under`](super::under::Scope); several times |
+//! | `not-under=RULE` | of the graph, no calls of these functions, nor any inside them; several times |
 //! | `depth=N` | of the graph, calls that are inside less than N others |
 //! | `args=N` | of the function tracer, the first N arguments, 8 at most |
 //!
@@ -73,6 +75,7 @@ use super::graph::record_exit;
 use super::kernel::{RecordTo, StoreIn};
 use super::profiler::{Profile, Profiler};
 use super::ring::Ring;
+use super::under::{GraphOps, Records};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::engine::{Engine, RegisterError};
@@ -85,15 +88,18 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 /// No tracer, and one that is being started: neither can be stopped.
 const NONE: u8 = 0;
 const STARTING: u8 = u8::MAX;
+/// The graph tracer with a scope, beside the numbers of [`Tracer`]s.
+const SCOPED: u8 = 4;
 
 /// The ops of a kernel's sessions, one at a time; in a `static`.
 ///
 /// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and its `Session`.
 pub struct Session<K> {
     graph: Ops,
+    scoped: GraphOps,
     function: Ops,
     profile: Ops,
-    /// The [`Tracer`] that was started last, as a number; [`NONE`] for none, [`STARTING`] while it is being started.
+    /// The [`Tracer`] that was started last, as a number; [`NONE`] for none, [`STARTING`] while it is being started, [`SCOPED`].
     tracer: AtomicU8,
     depth: AtomicUsize,
     arguments: AtomicUsize,
@@ -105,6 +111,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
     pub const fn new() -> Self {
         Self {
             graph: Ops::returning::<SessionGraph<K>>(),
+            scoped: GraphOps::new::<SessionScoped<K>>(),
             function: Ops::new(session_function::<K>),
             profile: Ops::returning::<Profiler<K>>(),
             tracer: AtomicU8::new(NONE),
@@ -131,6 +138,12 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         self.arguments.store(options.arguments, Ordering::Relaxed);
         let profile: &Profile = K::store();
         profile.clear();
+        if options.tracer == Tracer::Graph && options.has_scope() {
+            let started = self.scoped.set(engine, &options.scope());
+            let has_begun = started.is_ok() || self.scoped.stop(engine).is_err();
+            self.tracer.store(if has_begun { SCOPED } else { NONE }, Ordering::Relaxed);
+            return started;
+        }
         let ops = self.ops(options.tracer);
         let registered = engine.register(ops, &Filter::new(&options.rules));
         // An ops that could not be registered may still have callsites that call it.
@@ -146,8 +159,12 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
     ///
     /// The engine's own, [`RegisterError::NotRegistered`] if there is nothing to stop.
     pub fn stop(&'static self, engine: &Engine) -> Result<usize, RegisterError> {
-        let tracer = self.running().ok_or(RegisterError::NotRegistered)?;
-        let count = engine.unregister(self.ops(tracer))?;
+        let count = if self.tracer.load(Ordering::Relaxed) == SCOPED {
+            self.scoped.stop(engine)?
+        } else {
+            let tracer = self.running().ok_or(RegisterError::NotRegistered)?;
+            engine.unregister(self.ops(tracer))?
+        };
         self.tracer.store(NONE, Ordering::Relaxed);
         Ok(count)
     }
@@ -181,6 +198,7 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Session<K> {
         self.tracer.load(Ordering::Relaxed) != NONE
     }
 
+    /// A tracer without a scope.
     fn running(&self) -> Option<Tracer> {
         let number = self.tracer.load(Ordering::Relaxed);
         Tracer::ALL.into_iter().find(|tracer| *tracer as u8 == number)
@@ -217,6 +235,29 @@ impl<K: RecordTo + StoreIn<Session<K>>> Probe for SessionGraph<K> {
     #[inline]
     fn exit(call: &mut Exit<'_>, (): &()) {
         record_exit::<K>(call, |depth| depth < K::store().depth.load(Ordering::Relaxed));
+    }
+}
+
+/// The graph tracer within a scope as well.
+struct SessionScoped<K>(PhantomData<K>);
+
+impl<K: RecordTo + StoreIn<Session<K>>> Records for SessionScoped<K> {
+    type Kernel = K;
+    const ENTRIES: bool = false;
+
+    #[inline]
+    fn ops() -> &'static GraphOps {
+        &K::store().scoped
+    }
+
+    #[inline]
+    fn is_on() -> bool {
+        true
+    }
+
+    #[inline]
+    fn max_depth() -> usize {
+        K::store().depth.load(Ordering::Relaxed)
     }
 }
 

@@ -3,12 +3,13 @@
 use super::words::Word;
 use crate::filter::{GlobError, Rule};
 use crate::tracer::event::MAX_ARGUMENTS;
+use crate::tracer::under::{MAX_FILTER, MAX_UNDER, Scope};
 use arrayvec::ArrayVec;
 use core::fmt;
 use thiserror::Error;
 
 /// The most rules of a session's filter.
-pub const MAX_RULES: usize = 32;
+pub const MAX_RULES: usize = MAX_FILTER;
 
 /// What is done at each call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,10 @@ pub struct Options<'a> {
     pub tracer: Tracer,
     /// Of which functions; all, if there are no rules.
     pub rules: ArrayVec<Rule<'a>, MAX_RULES>,
+    /// The graph has only calls of these functions and calls inside them; all, if there are no rules.
+    pub under: ArrayVec<Rule<'a>, MAX_UNDER>,
+    /// The graph has no calls of these functions, nor any inside them.
+    pub not_under: ArrayVec<Rule<'a>, MAX_UNDER>,
     /// The graph has calls that are inside less than this many others.
     pub depth: usize,
     /// How many arguments the function tracer records.
@@ -72,6 +77,12 @@ pub enum OptionCause {
     /// There are [`MAX_RULES`] rules already.
     #[error("there are {MAX_RULES} rules already")]
     TooManyRules,
+    /// There are [`MAX_UNDER`] such rules already.
+    #[error("there are {MAX_UNDER} such rules already")]
+    TooManyUnder,
+    /// A negative rule where only functions can be named.
+    #[error("functions should be named here, not taken away")]
+    Negative,
     /// No number stands behind the `=`.
     #[error("a number should stand behind the =")]
     Number,
@@ -84,6 +95,8 @@ impl fmt::Display for Options<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "tracer={}", self.tracer.name())?;
         self.rules.iter().try_for_each(|rule| write!(f, " {}", Word(format_args!("filter={rule}"))))?;
+        self.under.iter().try_for_each(|rule| write!(f, " {}", Word(format_args!("under={rule}"))))?;
+        self.not_under.iter().try_for_each(|rule| write!(f, " {}", Word(format_args!("not-under={rule}"))))?;
         if self.depth != usize::MAX {
             write!(f, " depth={}", self.depth)?;
         }
@@ -102,8 +115,23 @@ impl Default for Options<'_> {
 
 impl<'a> Options<'a> {
     /// What no words ask for.
-    pub(crate) const NONE: Self =
-        Self { tracer: Tracer::Graph, rules: ArrayVec::new_const(), depth: usize::MAX, arguments: 0 };
+    pub(crate) const NONE: Self = Self {
+        tracer: Tracer::Graph,
+        rules: ArrayVec::new_const(),
+        under: ArrayVec::new_const(),
+        not_under: ArrayVec::new_const(),
+        depth: usize::MAX,
+        arguments: 0,
+    };
+
+    /// Whether the graph is of calls below some functions only, or not below some.
+    pub(super) const fn has_scope(&self) -> bool {
+        !self.under.is_empty() || !self.not_under.is_empty()
+    }
+
+    pub(super) fn scope(&self) -> Scope<'_> {
+        Scope { filter: &self.rules, under: &self.under, not_under: &self.not_under }
+    }
 
     /// Reads what these words ask for, as [`words`](super::words) divides a line; of two that contradict each other, the
     /// later one.
@@ -136,6 +164,8 @@ impl<'a> Options<'a> {
                 let rule = Rule::parse(rule).map_err(OptionCause::Rule)?;
                 self.rules.try_push(rule).map_err(|_| OptionCause::TooManyRules)?;
             }
+            Some(("under", rule)) => take_function(&mut self.under, rule)?,
+            Some(("not-under", rule)) => take_function(&mut self.not_under, rule)?,
             Some(("depth", depth)) => self.depth = number(depth)?,
             Some(("args", count)) => {
                 self.arguments = number(count)?;
@@ -147,4 +177,12 @@ impl<'a> Options<'a> {
         }
         Ok(())
     }
+}
+
+fn take_function<'a>(rules: &mut ArrayVec<Rule<'a>, MAX_UNDER>, text: &'a str) -> Result<(), OptionCause> {
+    let rule = Rule::parse(text).map_err(OptionCause::Rule)?;
+    if text.trim_start().starts_with('!') {
+        return Err(OptionCause::Negative);
+    }
+    rules.try_push(rule).map_err(|_| OptionCause::TooManyUnder)
 }

@@ -69,6 +69,7 @@ fn options_are_read_from_the_words_that_they_are_written_as() {
         "tracer=function filter=disk::* filter=!disk::poll depth=4 args=3",
         "tracer=profile \"filter=!<disk::Disk as io::Read>::*:mod:disk\" depth=0",
         "tracer=graph filter=\"a [b]\" filter=0x4000",
+        "tracer=graph filter=a under=disk::* \"under=<A as B>::f\" not-under=disk::poll depth=2",
     ] {
         let options = parse(line).unwrap();
         let written = options.to_string();
@@ -81,6 +82,8 @@ fn a_wrong_word_is_named() {
     for (word, cause) in [
         ("tracer=grph", OptionCause::Tracer),
         ("filter=disk::[a", OptionCause::Rule(GlobError::OpenClass(6))),
+        ("under=!disk::read", OptionCause::Negative),
+        ("not-under=disk::[a", OptionCause::Rule(GlobError::OpenClass(6))),
         ("depth=", OptionCause::Number),
         ("depth=-1", OptionCause::Number),
         ("args=9", OptionCause::Arguments),
@@ -107,7 +110,8 @@ static PROFILES: [Profile; 2] = [Profile::new(&SLOTS[0]), Profile::new(&SLOTS[1]
 /// A kernel whose sessions are the test's of this number.
 struct One<const TEST: usize>;
 
-static SESSIONS: (Session<One<0>>, Session<One<1>>, Session<One<2>>) = (Session::new(), Session::new(), Session::new());
+static SESSIONS: (Session<One<0>>, Session<One<1>>, Session<One<2>>, Session<One<3>>) =
+    (Session::new(), Session::new(), Session::new(), Session::new());
 
 impl<const TEST: usize> RecordTo for One<TEST> {
     fn ring() -> &'static Ring {
@@ -140,6 +144,12 @@ impl StoreIn<Session<Self>> for One<1> {
 impl StoreIn<Session<Self>> for One<2> {
     fn store() -> &'static Session<Self> {
         &SESSIONS.2
+    }
+}
+
+impl StoreIn<Session<Self>> for One<3> {
+    fn store() -> &'static Session<Self> {
+        &SESSIONS.3
     }
 }
 
@@ -189,6 +199,23 @@ fn a_session_that_failed_to_start_has_not_begun() {
     assert_eq!((engine.check_text().enabled, engine.statistics().ops), (0, 0));
     assert_eq!(session.start(&engine, &options), Ok(2));
     assert_eq!(session.stop(&engine), Ok(2));
+    assert_eq!(session.start(&engine, &parse("under=three").unwrap()), Err(RegisterError::NothingSelected { rule: 0 }));
+    assert_eq!((engine.check_text().enabled, engine.statistics().ops), (0, 0));
+}
+
+#[test]
+fn a_session_below_a_function_has_the_functions_of_its_filter_and_that_one() {
+    let (_, engine) = engine();
+    let session = &SESSIONS.3;
+    for (words, functions, ops) in [("under=one", 2, 2), ("under=one filter=one", 1, 1), ("not-under=one", 1, 2)] {
+        assert_eq!(session.start(&engine, &parse(words).unwrap()), Ok(functions), "{words}");
+        assert_eq!(engine.statistics().ops, ops, "{words}");
+        assert_eq!(session.start(&engine, &parse("").unwrap()), Err(RegisterError::AlreadyRegistered));
+        assert_eq!(session.stop(&engine), Ok(functions), "{words}");
+        assert_eq!((engine.check_text().enabled, engine.statistics().ops), (0, 0));
+    }
+    let many = "under=a ".repeat(9);
+    assert_eq!(parse(&many).unwrap_err().cause, OptionCause::TooManyUnder);
 }
 
 /// What the sessions of test 2 have recorded, and what they have counted.

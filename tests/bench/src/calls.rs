@@ -2,9 +2,13 @@
 
 use crate::counted::{counted, tell, tell_sized};
 use crate::kernel::{ENGINE, address, engine, function, init};
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::arch::{asm, naked_asm};
+use core::hint::black_box;
 use fentry::context::shadow::ShadowStack;
+use fentry::control::{Control, Tracing};
 use fentry::inject::{Injectable, Injection};
 use fentry::kprobe::{Handled, Kprobe, KprobeRegs, Kprobes, ServedBy};
 use fentry::ops::direct::Trampoline;
@@ -15,6 +19,10 @@ use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot, Profiler};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::tracer::ticks_per_second;
+use fentry::tracer::under::{Scope, Under};
+use fentry::trampoline::Implementations;
+use fentry::trampoline::attach::{Attach, AttachPoint, Fentry, Fexit, ModifyReturn};
 use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
 use spin::Once;
 use support::exceptions::SKIPPED_BRK;
@@ -156,6 +164,156 @@ fn probes(disabled: u32) -> [u32; 4] {
     [entry, jump, breakpoint, exception() - empty]
 }
 
+type Two = extern "C" fn(u64, u64) -> u64;
+
+/// As small as handlers can be; and an instruction longer, to pass over a call, so that they are guarded.
+mod handler {
+    use core::arch::naked_asm;
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn entry(_: u64, _: u64) {
+        naked_asm!("hint #34", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn guarded_entry(_: u64, _: u64) {
+        naked_asm!(
+            "hint #34",
+            "cbz xzr, 1f",
+            "stp x29, x30, [sp, #-16]!",
+            "mov x29, sp",
+            "bl {other}",
+            "ldp x29, x30, [sp], #16",
+            "1: ret",
+            other = sym entry,
+        )
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn modify(_: u64, _: u64) -> u64 {
+        naked_asm!("hint #34", "mov x0, #0", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn exit(_: u64, _: u64, _: &u64) {
+        naked_asm!("hint #34", "ret")
+    }
+
+    #[unsafe(naked)]
+    pub(super) extern "C" fn guarded_exit(_: u64, _: u64, _: &u64) {
+        naked_asm!(
+            "hint #34",
+            "cbz xzr, 1f",
+            "stp x29, x30, [sp, #-16]!",
+            "mov x29, sp",
+            "bl {other}",
+            "ldp x29, x30, [sp], #16",
+            "1: ret",
+            other = sym entry,
+        )
+    }
+}
+
+/// The function that is called.
+static ATTACHED: AttachPoint<Two> = {
+    let first: extern "C" fn() = generated::generated_functions;
+    // SAFETY: it does nothing, so that it takes any arguments and returns the first.
+    AttachPoint::new(unsafe { core::mem::transmute::<extern "C" fn(), Two>(first) })
+};
+static ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::entry);
+static GUARDED_ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::guarded_entry);
+static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(handler::modify);
+static EXIT: Fexit<Two> = Fexit::<Two>::new(handler::exit);
+static GUARDED_EXIT: Fexit<Two> = Fexit::<Two>::new(handler::guarded_exit);
+
+/// What a call costs beyond `disabled` while this is attached.
+fn attached(attachment: &'static impl Attach<Two>, disabled: u32) -> u32 {
+    assert_eq!(ATTACHED.attach(engine(), attachment), Ok(()));
+    let cost = call() - disabled;
+    assert_eq!(ATTACHED.detach(engine(), attachment), Ok(()));
+    cost
+}
+
+fentry::ops_struct! {
+    /// A table that is called by.
+    struct PolicyOps => Policy {
+        fn pick(waiting: u64, last: u64) -> u64;
+    }
+}
+
+extern "C" fn oldest(_waiting: u64, last: u64) -> u64 {
+    last + 1
+}
+
+static PLAIN: PolicyOps = PolicyOps { pick: Some(oldest) };
+static POLICY: Implementations<PolicyOps> = Implementations::new();
+
+#[inline(never)]
+fn plain(table: &PolicyOps, rounds: u64) -> u64 {
+    (0..rounds).fold(0, |last, _| table.pick.map_or(0, |pick| pick(7, last)))
+}
+
+#[inline(never)]
+fn by_face(policy: &Policy, rounds: u64) -> u64 {
+    (0..rounds).fold(0, |last, _| policy.pick(7, last))
+}
+
+/// What a call by the registry costs beyond an indirect one.
+fn by_table() -> u32 {
+    const ROUNDS: u64 = 1000;
+    drop(POLICY.prepare(engine(), "oldest", &PLAIN).unwrap_or_else(|error| panic!("{error}")).put_in_use());
+    let policy = POLICY.user().expect("in use");
+    let (_, plain) = counted(|| plain(black_box(&PLAIN), ROUNDS));
+    let (last, by_face) = counted(|| by_face(black_box(&policy), ROUNDS));
+    assert_eq!(last, ROUNDS);
+    by_face.saturating_sub(plain) / ROUNDS as u32
+}
+
+static TRACING: Tracing<Kernel> = Tracing::new();
+static UNDER: Under<Kernel> = Under::new();
+
+impl StoreIn<Tracing<Self>> for Kernel {
+    #[inline]
+    fn store() -> &'static Tracing<Self> {
+        &TRACING
+    }
+}
+
+impl StoreIn<Under<Self>> for Kernel {
+    #[inline]
+    fn store() -> &'static Under<Self> {
+        &UNDER
+    }
+}
+
+/// Tells what a call costs with what lines of the control interface ask for, but not now, not of this task, or not here.
+fn asked_for(disabled: u32) {
+    let mut control = Control::new(engine(), TRACING.parts(), [&RING], ticks_per_second);
+    let mut run = |line: &str| control.execute(line, &mut String::new()).expect("the line is right");
+    let function = address(CALLED);
+    run(&format!("echo {function} > set_ftrace_filter"));
+    run("echo function > current_tracer");
+    run("echo 2 > set_ftrace_pid");
+    tell("call-event-filtered", call() - disabled);
+    run("echo > set_ftrace_pid");
+    run("echo 0 > tracing_on");
+    tell("call-event-off", call() - disabled);
+    run("echo function_graph > current_tracer");
+    tell("call-graph-off", call() - disabled);
+    run("echo nop > current_tracer");
+    run("echo 1 > tracing_on");
+    run(&format!("echo {function}:traceon > set_ftrace_filter"));
+    tell("call-command", call() - disabled);
+    run(&format!("echo !{function}:traceon > set_ftrace_filter"));
+
+    let (inside, root) = ([Rule::address(function)], [Rule::address(address(OTHER))]);
+    assert_eq!(UNDER.start(engine(), &Scope { filter: &inside, under: &root, not_under: &[] }), Ok(2));
+    tell("call-graph-outside", call() - disabled);
+    assert_eq!(UNDER.start(engine(), &Scope { filter: &inside, under: &inside, not_under: &[] }), Ok(1));
+    tell("call-graph-root", call() - disabled);
+    assert_eq!(UNDER.stop(engine()), Ok(1));
+}
+
 /// The instructions of a registration on one function.
 fn to_register(ops: &'static Ops) -> u32 {
     let rules = [Rule::address(address(CALLED))];
@@ -213,12 +371,19 @@ pub(crate) fn calls() {
     tell("call-ring-event", cost(&[&FUNCTION]));
     tell("call-ring-arguments", cost(&[&ARGUMENTS]));
     tell("call-graph", cost(&[&GRAPH]));
+    asked_for(disabled);
     tell("call-counter", cost(&[&COUNTER]));
     tell("call-recorder", cost(&[&RECORDER]));
     tell("call-profiler", cost(&[&PROFILER]));
     let [off, counted] = injections(disabled);
     tell("call-injection-off", off);
     tell("call-injection", counted);
+    tell("call-fentry", attached(&ENTRY, disabled));
+    tell("call-fentry-guarded", attached(&GUARDED_ENTRY, disabled));
+    tell("call-modify-return", attached(&MODIFY, disabled));
+    tell("call-fexit", attached(&EXIT, disabled));
+    tell("call-fexit-guarded", attached(&GUARDED_EXIT, disabled));
+    tell("call-ops-struct", by_table());
     let [entry, jump, breakpoint, exception] = probes(disabled);
     tell("call-kprobe", entry);
     tell("call-kprobe-jump", jump);

@@ -50,6 +50,12 @@ pub fn print(text: fmt::Arguments<'_>) {
     }
 }
 
+/// Takes a byte that somebody has typed, if there is one.
+pub fn read() -> Option<u8> {
+    // A byte that came with an error is none.
+    UART.lock().as_mut().and_then(|uart| uart.read_word().ok().flatten())
+}
+
 /// Whether anything was printed since the last call.
 pub(crate) fn take_dirty() -> bool {
     DIRTY.swap(false, Ordering::Relaxed)

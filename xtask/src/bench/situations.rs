@@ -153,6 +153,10 @@ mod tests {
             ("call-graph", None, 160.0),
             ("call-profiler", None, 70.0),
             ("call-event", None, 40.0),
+            ("call-fentry", None, 12.0),
+            ("call-modify-return", None, 20.0),
+            ("call-fexit", None, 40.0),
+            ("call-ops-struct", None, 0.0),
             ("register-one", Some(100_000), 2000.0),
             ("enable-all", Some(1000), 60.0),
         ];

@@ -284,6 +284,8 @@ fn record(kernel: &CKernel, image: &Path, boot: &Boot) -> Result<BTreeMap<String
         image: image.to_owned(),
         tracer: Tracer::Graph,
         filters: kernel.graph.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        under: Vec::new(),
+        not_under: Vec::new(),
         depth: None,
         args: None,
         append: None,

@@ -1,5 +1,6 @@
 //! What must hold, and the commands that show it: the whole suite, and its parts that can go on for longer.
 
+mod asked;
 mod c_kernels;
 mod c_library;
 pub(crate) mod host;

@@ -20,12 +20,12 @@ use crate::kernels::modules;
 use crate::kernels::toolchain::RustSource;
 use crate::kernels::variant::{VARIANTS, Variant};
 use crate::kernels::workspace::{Kernel, KernelKind, Workspace};
-use crate::test::c_kernels;
 use crate::test::host::{self, Count, Tested};
 use crate::test::kept_memory;
 use crate::test::miri;
 use crate::test::packages;
 use crate::test::verify::Verifier;
+use crate::test::{asked, c_kernels};
 use crate::trace::{self, proof::Proved};
 
 /// What runs without a boot.
@@ -247,6 +247,7 @@ fn boot_all(workspace: &Workspace, source: &RustSource, selection: &Selection) -
                 for (kernel, functions) in traced_kernels(workspace, variant, selection) {
                     rows.push(check_traces(workspace, source, variant, kernel, functions));
                 }
+                rows.extend(ask_console(workspace, source, variant, selection));
             }
         }
         let is_all = selection.filter.is_none() && selection.variants.len() == VARIANTS.len();
@@ -396,6 +397,33 @@ fn check_traces(
         }
     };
     Row { left_out, ..Row::new(what, count, started.elapsed()) }
+}
+
+/// Asks the kernel `console`, if it is selected, in the default variant: what differs between variants is below it.
+fn ask_console(workspace: &Workspace, source: &RustSource, variant: &Variant, selection: &Selection) -> Option<Row> {
+    let kernel = workspace.kernel(asked::KERNEL).ok()?;
+    if variant != Variant::default() || !kernel.is_named(selection.filter.as_deref()) {
+        return None;
+    }
+    let what = format!("{variant}: {}, asked by lines", kernel.name);
+    let (step, started) = (Step::start(what.clone()), Instant::now());
+    let directory = workspace.target_dir.join("trace").join(&kernel.name);
+    let asked = build::images(workspace, source, variant, std::slice::from_ref(kernel), &step).and_then(|images| {
+        let image = images.first().context("no kernel was built")?;
+        let boot = Boot { limit: Some(selection.limit), ..kernel.boot(variant) };
+        asked::run(&image.path, &boot, &directory)
+    });
+    let count = match asked {
+        Ok(lines) => {
+            step.finish(&format!("{lines} lines passed"));
+            Count { passed: 1, failed: 0 }
+        }
+        Err(error) => {
+            step.finish_with("FAILED", &format!("    {error:#}\n"));
+            Count { passed: 0, failed: 1 }
+        }
+    };
+    Some(Row::new(what, count, started.elapsed()))
 }
 
 /// Whether the packed crates are selected. Their kernel is built as the default variant is, for itself.

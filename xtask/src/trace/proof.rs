@@ -32,6 +32,8 @@ pub(crate) fn run(image: &Path, functions: &str, variant: &Variant, directory: &
             image: image.to_owned(),
             tracer,
             filters: vec![functions.to_owned()],
+            under: Vec::new(),
+            not_under: Vec::new(),
             depth: None,
             args: Some(2).filter(|_| tracer == Tracer::Function),
             append: None,

@@ -18,6 +18,7 @@ use core::arch::{asm, naked_asm};
 use core::hint::black_box;
 use fentry::ops::direct::Trampoline;
 use fentry::trampoline::Implementations;
+use fentry::trampoline::attach::{Attach, AttachPoint, Fentry, Fexit, ModifyReturn};
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, direct_trampoline};
 use support::{count, engine, println};
 
@@ -25,6 +26,7 @@ support::boot_tests! {
     a_call_pays_for_its_own_ops_only,
     changing_one_callsite_does_not_look_at_the_others,
     a_call_by_a_table_costs_what_a_plain_one_does,
+    a_call_pays_for_the_kind_of_its_attachments,
 }
 
 /// Calls that are counted.
@@ -242,4 +244,132 @@ fn a_call_by_a_table_costs_what_a_plain_one_does() {
     println!("({plain} instructions for {ROUNDS} plain calls, {by_face} by the face, {comes} with a user for each)");
     // The function is loaded for each call, or once for all of them: as the compiler likes.
     assert!(by_face <= plain + 8, "{by_face} instructions instead of {plain}");
+}
+
+type Two = extern "C" fn(u64, u64) -> u64;
+
+#[inline(never)]
+extern "C" fn two(a: u64, b: u64) -> u64 {
+    black_box(a ^ b)
+}
+
+#[unsafe(naked)]
+extern "C" fn entry(_: u64, _: u64) {
+    naked_asm!("hint #34", "ret")
+}
+
+/// An instruction longer, with a call that nobody comes to.
+#[unsafe(naked)]
+extern "C" fn entry_that_calls(_: u64, _: u64) {
+    naked_asm!(
+        "hint #34",
+        "cbz xzr, 1f",
+        "stp x29, x30, [sp, #-16]!",
+        "mov x29, sp",
+        "bl {other}",
+        "ldp x29, x30, [sp], #16",
+        "1: ret",
+        other = sym other,
+    )
+}
+
+#[unsafe(naked)]
+extern "C" fn modify(_: u64, _: u64) -> u64 {
+    naked_asm!("hint #34", "mov x0, #0", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn modify_that_calls(_: u64, _: u64) -> u64 {
+    naked_asm!(
+        "hint #34",
+        "mov x0, #0",
+        "cbz xzr, 1f",
+        "stp x29, x30, [sp, #-16]!",
+        "mov x29, sp",
+        "bl {other}",
+        "ldp x29, x30, [sp], #16",
+        "1: ret",
+        other = sym other,
+    )
+}
+
+#[unsafe(naked)]
+extern "C" fn exit(_: u64, _: u64, _: &u64) {
+    naked_asm!("hint #34", "ret")
+}
+
+#[unsafe(naked)]
+extern "C" fn exit_that_calls(_: u64, _: u64, _: &u64) {
+    naked_asm!(
+        "hint #34",
+        "cbz xzr, 1f",
+        "stp x29, x30, [sp, #-16]!",
+        "mov x29, sp",
+        "bl {other}",
+        "ldp x29, x30, [sp], #16",
+        "1: ret",
+        other = sym other,
+    )
+}
+
+static POINT: AttachPoint<Two> = AttachPoint::new(two);
+static ENTRY: Fentry<Two> = Fentry::<Two>::new(entry);
+static ENTRY_THAT_CALLS: Fentry<Two> = Fentry::<Two>::new(entry_that_calls);
+static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(modify);
+static MODIFY_THAT_CALLS: ModifyReturn<Two> = ModifyReturn::<Two>::new(modify_that_calls);
+static EXIT: Fexit<Two> = Fexit::<Two>::new(exit);
+static EXIT_THAT_CALLS: Fexit<Two> = Fexit::<Two>::new(exit_that_calls);
+
+/// The instructions of so many calls.
+#[inline(never)]
+fn calls_of_two() -> Option<u32> {
+    let function = black_box(two as Two);
+    let count = count::start()?;
+    for turn in 0..CALLS {
+        black_box(function(turn.into(), 3));
+    }
+    Some(count.instructions())
+}
+
+/// What a call costs beyond one with a disabled callsite while this is attached.
+fn cost_of(attachment: &'static impl Attach<Two>) -> Option<u32> {
+    let (engine, _) = engine();
+    calls_of_two();
+    let disabled = calls_of_two()?;
+    POINT.attach(engine, attachment).unwrap_or_else(|error| panic!("{error}"));
+    let enabled = calls_of_two()?;
+    POINT.detach(engine, attachment).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((enabled - disabled) % CALLS, 0, "each call costs the same");
+    Some((enabled - disabled) / CALLS)
+}
+
+/// What the CPU's atomic additions save, of two.
+fn saved_by_atomics() -> u32 {
+    let isar0: u64;
+    // SAFETY: reading which instructions there are changes nothing.
+    unsafe { asm!("mrs {}, id_aa64isar0_el1", out(reg) isar0, options(nomem, nostack, preserves_flags)) };
+    if isar0 >> 20 & 0xf >= 2 { 4 } else { 0 }
+}
+
+fn a_call_pays_for_the_kind_of_its_attachments() {
+    if count::start().is_none() {
+        println!("    (this machine counts no instructions)");
+        return;
+    }
+    // Each with one handler of two arguments, which has a landing pad and a RET; one that has to return 0, an instruction for that;
+    // and one that may call something, one to pass over the call.
+    let cases = [
+        ("fentry", cost_of(&ENTRY), 12),
+        ("fentry, its handler may call", cost_of(&ENTRY_THAT_CALLS), 19 + 1),
+        ("modify-return", cost_of(&MODIFY), 13 + 1),
+        ("modify-return, its handler may call", cost_of(&MODIFY_THAT_CALLS), 20 + 2),
+        ("fexit", cost_of(&EXIT), 26 - saved_by_atomics()),
+        ("fexit, its handler may call", cost_of(&EXIT_THAT_CALLS), 33 + 1 - saved_by_atomics()),
+    ];
+    for (what, cost, today) in cases {
+        println!("    {what:44} {:6} (today {today})", cost.unwrap_or_default());
+    }
+    for (what, cost, today) in cases {
+        assert_eq!(cost, Some(today), "{what}");
+    }
 }

@@ -119,7 +119,7 @@ fn recording_costs_few_instructions() {
     static SHALLOW: Ops = Ops::returning::<Graph<Kernel, 4>>();
     assert_cost("function, recorded", &FUNCTION, 88, 1);
     assert_cost("function with three arguments, recorded", &ARGUMENTS, 98, 1);
-    assert_cost("graph, recorded", &GRAPH, 133, 1);
+    assert_cost("graph, recorded", &GRAPH, 127, 1);
     assert_cost("graph to a depth of 4, recorded", &SHALLOW, 129, 1);
 }
 

@@ -21,6 +21,7 @@ use core::time::Duration;
 use fentry::context::shadow::ShadowStack;
 use fentry::ops::{Entry, Exit, Probe};
 use fentry::platform::{AliasError, BaseRegister, ContextBase, CpuTimeout};
+use fentry::trampoline::attach::{AttachPoint, Fentry, Fexit};
 use fentry::{
     CpuArea, Engine, Filter, FtraceRegs, Image, Ops, OpsFlags, Platform, Rule, TextAddr, TextRange, TraceContext,
 };
@@ -312,8 +313,8 @@ static LIVE: Ops = Ops::new(callback).with_data(0);
 static COUNTER: Ops = Ops::counter();
 static FULL: Ops = Ops::new(callback).with_data(1).with_flags(OpsFlags::SAVE_REGS);
 static RETURNS: Ops = Ops::returning::<Carried>().with_data(2);
-/// Odd while an ops may call.
-static EPOCHS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+/// Odd while an ops may call; the last, while attached handlers may.
+static EPOCHS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// Looks that a call's exit is that of its entry, in the same task.
 struct Carried;
@@ -343,6 +344,57 @@ impl Probe for Carried {
         assert_eq!(EPOCHS[call.ops().data()].load(Ordering::Acquire), epoch, "unregistered inside the exit handler");
     }
 }
+
+type One = extern "C" fn(u64) -> u64;
+
+static ATTACHED: AttachPoint<One> = {
+    // SAFETY: it takes a number and returns one, each in X0.
+    AttachPoint::new(unsafe { core::mem::transmute::<fn(u64) -> u64, One>(outer) })
+};
+static ENTERED: Fentry<One> = Fentry::<One>::new(entered);
+static LEFT: Fexit<One> = Fexit::<One>::new(left);
+/// How often each was called.
+static HANDLED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Checks that it is attached as long as it runs.
+fn handle(number: usize) {
+    let epoch = EPOCHS[3].load(Ordering::Acquire);
+    assert!(!epoch.is_multiple_of(2), "a handler is called that is not attached");
+    let task = current().expect("a task runs");
+    take_some_time();
+    assert!(core::ptr::eq(task, current().expect("a task runs")), "the handler goes on in another task");
+    assert_eq!(EPOCHS[3].load(Ordering::Acquire), epoch, "freed while a task is inside a handler");
+    HANDLED[number].fetch_add(1, Ordering::Relaxed);
+}
+
+extern "C" fn entered(_: u64) {
+    handle(0);
+}
+
+extern "C" fn left(x: u64, result: &u64) {
+    assert_eq!(*result, answer(x));
+    handle(1);
+}
+
+/// Handlers at a function in which tasks are preempted, and from which they return on other CPUs to a trampoline that no callsite
+/// calls any more.
+fn attach() {
+    let ok = |done: Result<(), _>| done.unwrap_or_else(|error| panic!("{error}"));
+    EPOCHS[3].fetch_add(1, Ordering::AcqRel);
+    ok(ATTACHED.attach(&ENGINE, &LEFT));
+    ok(ATTACHED.attach(&ENGINE, &ENTERED));
+    (0..2_000).for_each(|_| smp::wait());
+    ok(ATTACHED.detach(&ENGINE, &ENTERED));
+    ok(ATTACHED.detach(&ENGINE, &LEFT));
+    while ATTACHED.reclaim(&ENGINE).unwrap_or_else(|error| panic!("{error}")) > 0 {
+        RECLAIMED_LATER.fetch_add(1, Ordering::Relaxed);
+        smp::wait();
+    }
+    EPOCHS[3].fetch_add(1, Ordering::AcqRel);
+}
+
+/// How often a task was still inside.
+static RECLAIMED_LATER: AtomicU64 = AtomicU64::new(0);
 
 fn take_some_time() {
     for turn in 0..200 {
@@ -409,6 +461,7 @@ fn work(task: &Task, random: &mut Random) {
 fn patch() {
     let at = |function: fn(u64) -> u64| Rule::address(TextAddr::new((function as *const ()).addr() as u64));
     let (one, both) = ([at(traced)], [at(traced), at(outer)]);
+    let bytes = ENGINE.statistics().stub_bytes;
     for round in 0..ROUNDS {
         // Each alone, and hooks beside a callback.
         let all: &[(&'static Ops, &[Rule<'_>])] = match round % 4 {
@@ -427,6 +480,10 @@ fn patch() {
         for (ops, rules) in all {
             assert_eq!(ENGINE.unregister(ops), Ok(rules.len()));
             EPOCHS[ops.data()].fetch_add(1, Ordering::AcqRel);
+        }
+        if round % 16 == 0 {
+            attach();
+            assert_eq!(ENGINE.statistics().stub_bytes, bytes);
         }
     }
 }
@@ -491,6 +548,10 @@ fn report(tasks: &[Task]) {
     assert!((counted..=counted + IN_POOL as u64).contains(&hits));
     let (returns, carried) = (sum(|task| &task.returns), sum(|task| &task.carried));
     println!("{returns} hooked returns, {carried} of them on another CPU than the call");
+    let [entries, exits] = HANDLED.each_ref().map(|count| count.load(Ordering::Relaxed));
+    let later = RECLAIMED_LATER.load(Ordering::Relaxed);
+    println!("{entries} and {exits} calls of attached handlers; {later} times a task was still in the function");
+    assert!(entries > 0 && exits > 0 && ATTACHED.misses() == 0);
     for task in tasks {
         let inner = task.inner.load(Ordering::Relaxed);
         assert_eq!(task.context.misses(), inner, "task {}: misses, and those inside callbacks", task.number());

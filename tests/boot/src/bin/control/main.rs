@@ -1,12 +1,13 @@
 //! A kernel is asked by lines of text: Linux's `ftracetest`, the groups `00basic` and `ftrace`, as far as there are such files.
 //!
-//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work` calls what is traced, and what
-//! follows is what the line must write: `...` in it is any text, and a line of its own any lines.
+//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work` and `! events` call what is traced,
+//! and what follows is what the line must write: `...` in it is any text, and a line of its own any lines.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod events;
 mod work;
 
 use alloc::format;
@@ -14,14 +15,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 use core::hint::black_box;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use fentry::Engine;
 use fentry::context::shadow::ShadowStack;
+use fentry::context::unwind::Frames;
 use fentry::control::{Control, Tracing};
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::tracer::stack::{DeepestStack, Stacks, deepest};
 use fentry::tracer::ticks_per_second;
+use fentry::{Engine, FtraceRegs, Ops, TextAddr};
 use support::{percpu, smp};
 use work::work;
 
@@ -52,6 +56,42 @@ support::boot_tests! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_kprobe,
+    events_inside,
+    events_syntax,
+    events_filter,
+    events_triggers,
+    events_hist,
+    fail_function,
+    graph_function,
+    graph_function_with_filter,
+    graph_function_depth,
+    graph_function_off_and_on,
+    graph_function_refused,
+    graph_function_globs,
+    graph_notrace,
+    graph_function_and_notrace,
+    graph_function_of_function,
+    graph_beside_profile,
+    graph_options,
+    command_traceoff,
+    command_traceon,
+    command_graph,
+    command_stacktrace,
+    command_snapshot,
+    command_dump,
+    command_refused,
+    command_of_module,
+    tasks,
+    tasks_of_graph,
+    cpumask,
+    options,
+    options_stack,
+    per_cpu,
+    snapshot,
+    marker_in_graph_of_snapshot,
+    help,
+    stack_trace,
     a_function_is_chosen_by_its_line,
     all_functions_are_listed,
     everything_is_traced_while_the_trace_is_read,
@@ -93,6 +133,42 @@ scripts! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_kprobe,
+    events_inside,
+    events_syntax,
+    events_filter,
+    events_triggers,
+    events_hist,
+    fail_function,
+    graph_function,
+    graph_function_with_filter,
+    graph_function_depth,
+    graph_function_off_and_on,
+    graph_function_refused,
+    graph_function_globs,
+    graph_notrace,
+    graph_function_and_notrace,
+    graph_function_of_function,
+    graph_beside_profile,
+    graph_options,
+    command_traceoff,
+    command_traceon,
+    command_graph,
+    command_stacktrace,
+    command_snapshot,
+    command_dump,
+    command_refused,
+    command_of_module,
+    tasks,
+    tasks_of_graph,
+    cpumask,
+    options,
+    options_stack,
+    per_cpu,
+    snapshot,
+    marker_in_graph_of_snapshot,
+    help,
+    stack_trace,
 }
 
 const CPUS: usize = 4;
@@ -104,9 +180,18 @@ static RINGS: [Ring; CPUS] = [
     Ring::new(&MEMORY[2], Mode::Overwrite),
     Ring::new(&MEMORY[3], Mode::Overwrite),
 ];
+static SPARE_MEMORY: [[RingBlock; 8]; CPUS] = [const { [const { RingBlock::new() }; 8] }; CPUS];
+static SPARES: [Ring; CPUS] = [
+    Ring::new(&SPARE_MEMORY[0], Mode::Overwrite),
+    Ring::new(&SPARE_MEMORY[1], Mode::Overwrite),
+    Ring::new(&SPARE_MEMORY[2], Mode::Overwrite),
+    Ring::new(&SPARE_MEMORY[3], Mode::Overwrite),
+];
 static SLOTS: [ProfileSlot; 64] = [const { ProfileSlot::new() }; 64];
 static PROFILE: Profile = Profile::new(&SLOTS);
 static TRACING: Tracing<Kernel> = Tracing::new();
+static DEEPEST: DeepestStack = DeepestStack::new();
+static DEEP: Ops = deepest::<Kernel>();
 static SHADOWS: [ShadowStack<64>; CPUS] = [const { ShadowStack::new() }; CPUS];
 
 struct Kernel;
@@ -119,11 +204,35 @@ impl RecordTo for Kernel {
     fn task() -> u32 {
         percpu::this().index() as u32 + 1
     }
+
+    fn spare_ring() -> Option<&'static Ring> {
+        Some(&SPARES[percpu::this().index() % CPUS])
+    }
+
+    fn frames(regs: &FtraceRegs<'_>, frames: &mut [TextAddr]) -> usize {
+        let Some(stack) = percpu::stack_around(regs.stack_pointer()) else { return 0 };
+        // SAFETY: 1. A stack of this kernel's, which are never given back.
+        let found = unsafe { Frames::new(regs.frame_pointer(), stack) };
+        frames.iter_mut().zip(found).map(|(place, frame)| *place = frame).count()
+    }
 }
 
 impl StoreIn<Profile> for Kernel {
     fn store() -> &'static Profile {
         &PROFILE
+    }
+}
+
+impl StoreIn<DeepestStack> for Kernel {
+    fn store() -> &'static DeepestStack {
+        &DEEPEST
+    }
+}
+
+// SAFETY: 1. A stack of this kernel's, which are never given back.
+unsafe impl Stacks for Kernel {
+    fn stack() -> Range<u64> {
+        percpu::thread_stack(percpu::this().index())
     }
 }
 
@@ -146,16 +255,33 @@ fn engine() -> &'static Engine {
 
 fn control() -> Control<CPUS> {
     let rings = [&RINGS[0], &RINGS[1], &RINGS[2], &RINGS[3]];
-    Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
-        .with_task_names(|task| (task == 1).then_some("main"))
+    let control = Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
+        .with_deepest_stack(&DEEP, &DEEPEST)
+        .with_spare_rings([&SPARES[0], &SPARES[1], &SPARES[2], &SPARES[3]])
+        .with_task_names(|task| (task == 1).then_some("main"));
+    events::control(control)
 }
 
 /// The state in which a script begins and ends.
-const RESET: [&str; 7] = [
+const RESET: [&str; 21] = [
+    "echo > fail_function/inject",
+    "echo 0 > events/enable",
+    "echo > kprobe_events",
     "echo nop > current_tracer",
     "echo 0 > function_profile_enabled",
+    "echo 0 > stack_tracer_enabled",
     "echo > set_ftrace_filter",
     "echo > set_ftrace_notrace",
+    "echo > set_graph_function",
+    "echo > set_graph_notrace",
+    "echo > set_ftrace_pid",
+    "echo f > tracing_cpumask",
+    "echo print-parent > trace_options",
+    "echo nosym-offset > trace_options",
+    "echo nofunc_stack_trace > trace_options",
+    "echo nofuncgraph-retval > trace_options",
+    "echo funcgraph-duration > trace_options",
+    "echo 0 > snapshot",
     "echo 1 > tracing_on",
     "echo 0 > max_graph_depth",
     "echo > trace",
@@ -208,8 +334,11 @@ fn run_script(script: &str) -> Result<(), String> {
         match command.strip_prefix("$ ") {
             // What is refused says so in the output.
             Some(line) => drop(control.execute(line, &mut out)),
+            None if command == "! events" => drop(black_box(events::work())),
             None => drop(black_box(work())),
         }
+        // What a command at a function has asked for.
+        let _ = control.attend(&mut out);
         let written: Vec<&str> = out.lines().collect();
         if !are_as_expected(&written, &expected) {
             let (number, expected) = (number + 1, expected.join("\n"));

@@ -14,6 +14,7 @@ use fentry::record::flight::FlightSlot;
 use fentry::tracer::graph::Graph;
 use fentry::tracer::kernel::RecordTo;
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::trampoline::attach::{AttachPoint, Fentry, Fexit, ModifyReturn};
 use fentry::{Engine, FtraceRegs, Ops, OpsFlags, PtRegs, TextAddr, direct_trampoline};
 use support::engine::KPROBES;
 use support::{exceptions, percpu};
@@ -121,6 +122,74 @@ pub(crate) fn with_failures(engine: &'static Engine, run: impl FnOnce()) {
     run();
     INJECTION.detach(engine).expect("it is attached");
     assert!(INJECTION.failures() > 0);
+}
+
+type One = extern "C" fn(u64) -> u64;
+
+/// A function of the workload that has one number as its argument and as its result.
+const fn attach_point(function: fn(u64) -> u64) -> AttachPoint<One> {
+    // SAFETY: a function's size is that of its address. (Which is not known yet.)
+    let function = unsafe { core::mem::transmute::<fn(u64) -> u64, One>(function) };
+    AttachPoint::new(function)
+}
+
+extern "C" fn attached_entry(x: u64) {
+    black_box(x);
+    if count().is_multiple_of(3) {
+        black_box(workload::leaf(1));
+    }
+}
+
+/// Calls nothing.
+extern "C" fn attached_leaf(_: u64) {
+    QUICK.store(1, Ordering::Relaxed);
+}
+
+static QUICK: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn attached_modify(x: u64) -> u64 {
+    // What isn't run is called all the same.
+    if count().is_multiple_of(7) { x | 1 } else { 0 }
+}
+
+extern "C" fn attached_exit(_: u64, result: &u64) {
+    if count().is_multiple_of(3) {
+        black_box(workload::leaf(*result));
+    }
+}
+
+/// Functions have handlers at their entries and exits while `run` runs.
+pub(crate) fn with_attachments(engine: &'static Engine, run: impl FnOnce()) {
+    static LEAF: AttachPoint<One> = attach_point(workload::leaf);
+    static DOUBLED: AttachPoint<One> = attach_point(workload::doubled);
+    static RECURSIVE: AttachPoint<One> = attach_point(workload::recursive);
+    static TAIL_CALLS: AttachPoint<One> = attach_point(workload::tail_calls);
+    static ENTRY: Fentry<One> = Fentry::<One>::new(attached_entry);
+    static QUICK: Fentry<One> = Fentry::<One>::new(attached_leaf);
+    static MODIFY: ModifyReturn<One> = ModifyReturn::<One>::new(attached_modify);
+    static EXIT: Fexit<One> = Fexit::<One>::new(attached_exit);
+    LEAF.attach(engine, &QUICK).expect("nothing else is registered");
+    for point in [&LEAF, &RECURSIVE, &TAIL_CALLS] {
+        point.attach(engine, &EXIT).expect("nothing else is registered");
+    }
+    for point in [&DOUBLED, &TAIL_CALLS] {
+        point.attach(engine, &ENTRY).expect("nothing else is registered");
+    }
+    for point in [&DOUBLED, &RECURSIVE] {
+        point.attach(engine, &MODIFY).expect("a number is returned");
+    }
+    run();
+    LEAF.detach(engine, &QUICK).expect("it is attached");
+    for point in [&LEAF, &RECURSIVE, &TAIL_CALLS] {
+        point.detach(engine, &EXIT).expect("it is attached");
+    }
+    for point in [&DOUBLED, &TAIL_CALLS] {
+        point.detach(engine, &ENTRY).expect("it is attached");
+    }
+    for point in [&DOUBLED, &RECURSIVE] {
+        point.detach(engine, &MODIFY).expect("it is attached");
+    }
+    assert!(LEAF.misses() > 0);
 }
 
 /// Instructions of the functions have probes while `run` runs: with jumps, or with breakpoints beside which they are carried out.

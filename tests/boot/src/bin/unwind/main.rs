@@ -107,6 +107,8 @@ fn every_trace_is_true_at_every_instruction() -> Result<(), alloc::string::Strin
     }
     callbacks::with_failures(engine, || run_from_nowhere(stepped));
     PROOF.report("functions that fail")?;
+    callbacks::with_attachments(engine, || run_from_nowhere(stepped));
+    PROOF.report("typed attachments")?;
     for (name, by_jumps) in [("probes by jumps", true), ("probes by breakpoints", false)] {
         callbacks::with_probes(engine, by_jumps, || run_from_nowhere(stepped));
         PROOF.report(name)?;

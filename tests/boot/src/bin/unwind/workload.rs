@@ -31,7 +31,7 @@ pub(crate) fn leaf(x: u64) -> u64 {
 }
 
 #[inline(never)]
-fn doubled(x: u64) -> u64 {
+pub(crate) fn doubled(x: u64) -> u64 {
     black_box(leaf(x)) * 2
 }
 
@@ -42,7 +42,7 @@ pub(crate) fn recursive(depth: u64) -> u64 {
 
 /// Where the compiler optimises, these are jumps.
 #[inline(never)]
-fn tail_calls(x: u64) -> u64 {
+pub(crate) fn tail_calls(x: u64) -> u64 {
     if black_box(x) & 1 == 0 { to_the_left(x + 1) } else { to_the_right(x) }
 }
 

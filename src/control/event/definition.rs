@@ -1,0 +1,239 @@
+//! A line of `kprobe_events`, taken apart: `p[:[GRP/][EVENT]] PLACE [ARGS]`, `r[MAX][:[GRP/][EVENT]] PLACE [ARGS]`,
+//! `-:[GRP/]EVENT` (Linux's Documentation/trace/kprobetrace.rst).
+
+use super::fetch::{Fetch, Point, Scope, Shape, Type, number, with_offset};
+use super::filter::Field;
+use super::is_identifier;
+use super::limits::{GROUP_BYTES, MAX_FIELDS, NAME_BYTES, TEXT_BYTES};
+use super::reason::EventReason;
+use super::values::Layout;
+use crate::address::TextAddr;
+use crate::control::line::{Value, Word};
+use crate::control::log::cut;
+use crate::control::reason::{Reason, Refusal};
+use crate::engine::Engine;
+use arrayvec::{ArrayString, ArrayVec};
+
+/// The group of events that name none.
+const DEFAULT_GROUP: &str = "kprobes";
+
+/// The fields that all events have.
+pub(super) const COMMON_FIELDS: [&str; 4] = ["common_pid", "__probe_ip", "__probe_func", "__probe_ret_ip"];
+
+/// What a line of the file asks for.
+#[expect(clippy::large_enum_variant, reason = "nothing is boxed: there may be no heap")]
+pub(in crate::control) enum Asked<'a> {
+    Define(Definition),
+    /// Removes the event of this name, in this group or in any.
+    Remove {
+        group: Option<Word<'a>>,
+        name: Word<'a>,
+    },
+}
+
+/// An event as it was defined.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Definition {
+    pub(in crate::control) group: ArrayString<GROUP_BYTES>,
+    pub(in crate::control) name: ArrayString<NAME_BYTES>,
+    pub(in crate::control) at: TextAddr,
+    pub(in crate::control) point: Point,
+    /// `NAME=ARGUMENT`, each ended by a line break.
+    fields: ArrayString<TEXT_BYTES>,
+    pub(in crate::control) fetches: ArrayVec<Fetch, MAX_FIELDS>,
+}
+
+impl Definition {
+    pub(in crate::control) const fn is_return(&self) -> bool {
+        matches!(self.point, Point::Return)
+    }
+
+    /// Its fields as they were written: each one's name, and what is fetched.
+    pub(in crate::control) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.lines().filter_map(|field| field.split_once('='))
+    }
+
+    /// What a name means in this event: one of its fields, or one that all have.
+    pub(in crate::control) fn named(&self, name: &str) -> Option<(Field, Type)> {
+        let own = self.fields().position(|(field, _)| field == name);
+        if let Some((number, fetch)) = own.and_then(|number| Some((number, self.fetches.get(number)?))) {
+            return Some((Field::Own(number as u8), fetch.kind));
+        }
+        match (name, self.is_return()) {
+            ("common_pid", _) => Some((Field::Task, Type::new(Shape::Unsigned, 4))),
+            ("__probe_ip", false) | ("__probe_func", true) => Some((Field::Ip, Type::new(Shape::Hex, 8))),
+            ("__probe_ret_ip", true) => Some((Field::Parent, Type::new(Shape::Hex, 8))),
+            _ => None,
+        }
+    }
+
+    pub(in crate::control) fn layout(&self) -> Layout<'_> {
+        Layout { fields: &self.fetches, is_return: self.is_return() }
+    }
+
+    pub(super) fn takes_all_registers(&self) -> bool {
+        self.point != Point::Return && self.fetches.iter().any(Fetch::takes_all_registers)
+    }
+
+    /// Whether it is the event of this name, in this group or in any.
+    pub(in crate::control) fn is_named(&self, group: Option<&str>, name: &str) -> bool {
+        group.is_none_or(|group| *self.group == *group) && *self.name == *name
+    }
+
+    fn add_field(&mut self, word: Word<'_>, scope: &Scope<'_>) -> Result<(), Refusal> {
+        let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
+        let number = self.fetches.len() + 1;
+        let (name, argument) = match word.split_once('=') {
+            Some((name, _)) if name.text().is_empty() => return refused(name, EventReason::NoFieldName),
+            Some((name, _)) if !is_identifier(name.text()) => return refused(name, EventReason::BadFieldName),
+            Some((name, argument)) if argument.text().is_empty() => {
+                let _ = name;
+                return refused(argument, EventReason::NoFetch);
+            }
+            Some((name, argument)) => (cut::<NAME_BYTES>(name.text()), argument),
+            None => (cut(format_args!("arg{number}")), word),
+        };
+        if COMMON_FIELDS.contains(&&*name) || self.fields().any(|(known, _)| *known == *name) {
+            return refused(word, EventReason::FieldExists);
+        }
+        let fetch = Fetch::parse(argument, scope)?;
+        if self.fetches.try_push(fetch).is_err() {
+            return refused(word, EventReason::TooManyFields);
+        }
+        let parts = [&name, "=", argument.text(), "\n"];
+        if parts.iter().any(|part| self.fields.try_push_str(part).is_err()) {
+            return refused(word, EventReason::TooLong);
+        }
+        Ok(())
+    }
+}
+
+/// What a definition is looked up in.
+#[derive(Clone, Copy)]
+pub(in crate::control) struct Surroundings {
+    pub(in crate::control) engine: &'static Engine,
+    pub(in crate::control) has_memory: bool,
+}
+
+/// Takes a line apart; `None` if it is empty.
+pub(in crate::control) fn parse<'a>(
+    value: &Value<'a>,
+    surroundings: Surroundings,
+) -> Result<Option<Asked<'a>>, Refusal> {
+    let mut words = value.words();
+    let Some(head) = words.next() else { return Ok(None) };
+    let is_removal = head.text().starts_with(['-', '!']);
+    let (kind, names) = match head.split_once(':') {
+        Some((kind, names)) => (kind, Some(names)),
+        None => (head, None),
+    };
+    let (group, name) = names.map_or(Ok((None, None)), group_and_name)?;
+    if is_removal {
+        // `!p:EVENT PLACE ARGS`, as it was defined, removes it as well.
+        let name = name.ok_or(head.end().refuse(Reason::Event(EventReason::NoEventName)))?;
+        return Ok(Some(Asked::Remove { group, name }));
+    }
+    let is_return = is_return(kind)?;
+    let place = words.next().ok_or(value.all().end().refuse(Reason::Event(EventReason::NoPlace)))?;
+    let (at, point) = find(place, is_return, surroundings.engine)?;
+    let mut definition = Definition {
+        group: cut(group.map_or(DEFAULT_GROUP, |group| group.text())),
+        name: name.map_or_else(|| name_of(place.text(), point), |name| cut(name.text())),
+        at,
+        point,
+        fields: ArrayString::new(),
+        fetches: ArrayVec::new(),
+    };
+    let symbol = |name: &str| surroundings.engine.function_named(name).map(TextAddr::get);
+    let scope = Scope { point, has_memory: surroundings.has_memory, symbol: &symbol };
+    words.try_for_each(|word| definition.add_field(word, &scope))?;
+    Ok(Some(Asked::Define(definition)))
+}
+
+/// `p` or `r[MAX]`: whether it is at the return.
+fn is_return(kind: Word<'_>) -> Result<bool, Refusal> {
+    if let Some(count) = kind.strip_prefix("r") {
+        let is_right = count.text().is_empty() || number(count.text()).is_some_and(|count| count <= 4096);
+        return if is_right { Ok(true) } else { Err(count.refuse(Reason::Event(EventReason::MaxActive))) };
+    }
+    let Some(count) = kind.strip_prefix("p") else { return Err(kind.refuse(Reason::Event(EventReason::Kind))) };
+    if count.text().is_empty() {
+        return Ok(false);
+    }
+    let is_count = number(count.text()).is_some();
+    let reason = if is_count { EventReason::MaxActiveOfProbe } else { EventReason::Kind };
+    Err(if is_count { count } else { kind }.refuse(Reason::Event(reason)))
+}
+
+/// `[GRP/][EVENT]`, or as older tools have it `[GRP.][EVENT]`.
+fn group_and_name(names: Word<'_>) -> Result<(Option<Word<'_>>, Option<Word<'_>>), Refusal> {
+    let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
+    let (group, name) = match names.split_once('/').or_else(|| names.split_once('.')) {
+        Some((group, _)) if group.text().is_empty() => return refused(group, EventReason::NoGroupName),
+        Some((group, _)) if group.text().len() > GROUP_BYTES => return refused(group, EventReason::GroupTooLong),
+        Some((group, _)) if !is_identifier(group.text()) => return refused(group, EventReason::BadGroupName),
+        Some((group, name)) => (Some(group), name),
+        None => (None, names),
+    };
+    match name.text() {
+        "" if group.is_some() => Ok((group, None)),
+        "" => refused(name, EventReason::NoEventName),
+        text if text.len() > NAME_BYTES => refused(name, EventReason::NameTooLong),
+        text if !is_identifier(text) => refused(name, EventReason::BadEventName),
+        _ => Ok((group, Some(name))),
+    }
+}
+
+/// The name of an event that was given none: `p_my_kernel__disk__read_0`; of a long place its end.
+pub(super) fn name_of(place: &str, point: Point) -> ArrayString<NAME_BYTES> {
+    const ROOM: usize = NAME_BYTES - "p_".len();
+    let place = place.rsplit_once('%').map_or(place, |(place, _)| place);
+    let (place, offset) = place.rsplit_once('+').unwrap_or((place, "0"));
+    let letters = place.chars().filter(char::is_ascii).count() + 1 + offset.len();
+    let sanitised = place.chars().filter(char::is_ascii).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
+    let all = sanitised.chain(['_']).chain(offset.chars()).skip(letters.saturating_sub(ROOM));
+    let mut name = ArrayString::new();
+    let kind = if point == Point::Return { "r_" } else { "p_" };
+    for c in kind.chars().chain(all) {
+        // There is room, and what is not there is cut.
+        let _ = name.try_push(c);
+    }
+    name
+}
+
+/// `SYMBOL[+OFFSET]`, `SYMBOL%return`, or an address.
+fn find(place: Word<'_>, is_return: bool, engine: &Engine) -> Result<(TextAddr, Point), Refusal> {
+    let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
+    let (place, is_return) = match place.strip_suffix("%return") {
+        Some(place) => (place, true),
+        None => (place, is_return),
+    };
+    let (function, offset) = if place.text().starts_with(|c: char| c.is_ascii_digit()) {
+        let Some(address) = number(place.text()) else { return refused(place, EventReason::BadOffset) };
+        let Some(function) = engine.function_around(TextAddr::new(address)) else {
+            return refused(place, EventReason::BadPlace);
+        };
+        (function, address - function.addr)
+    } else {
+        let (symbol, offset) = with_offset(place)?;
+        let symbol_text = symbol.text().trim_matches('"');
+        let Some((function, is_only)) = engine.functions_named(symbol_text) else {
+            return refused(symbol, EventReason::BadPlace);
+        };
+        if !is_only {
+            return refused(symbol, EventReason::NotUnique);
+        }
+        let Ok(offset) = u64::try_from(offset) else { return refused(place, EventReason::BadOffset) };
+        (function, offset)
+    };
+    if offset > 0 && offset >= function.size {
+        return refused(place, EventReason::BeyondFunction { bytes: function.size });
+    }
+    let point = match (is_return, offset) {
+        (true, 0) => Point::Return,
+        (true, _) => return refused(place, EventReason::ReturnInside),
+        (false, 0) => Point::Entry,
+        (false, _) => Point::Inside,
+    };
+    Ok((TextAddr::new(function.addr + offset), point))
+}

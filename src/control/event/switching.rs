@@ -1,0 +1,193 @@
+//! Triggers come and go, and the memory of their histograms.
+
+use super::hist::{Hist, HistCommand, Histogram};
+use super::limits::{MAX_TRIGGERS, TEXT_BYTES};
+use super::parts::EventsParts;
+use super::reason::EventReason;
+use super::slot::KnownTrigger;
+use super::trigger::{Act, Trigger, UNLIMITED};
+use arrayvec::ArrayString;
+use core::sync::atomic::Ordering;
+
+impl EventsParts {
+    /// An event's triggers, and how often each may still act; `None` for any number of times.
+    pub(in crate::control) fn triggers(&self, number: usize) -> [Option<(KnownTrigger, Option<u64>)>; MAX_TRIGGERS] {
+        let Some(slot) = self.slots.get(number) else { return [const { None }; MAX_TRIGGERS] };
+        let triggers = self.locked(&slot.triggers);
+        core::array::from_fn(|number| {
+            let left = slot.counts.get(number)?.load(Ordering::Relaxed);
+            Some((triggers.get(number)?.clone()?, Some(left).filter(|left| *left != UNLIMITED)))
+        })
+    }
+
+    /// The memory of a histogram.
+    pub(in crate::control) fn histogram(&self, hist: &Hist) -> Option<&'static Histogram> {
+        self.shared.histograms.get(usize::from(hist.number))
+    }
+
+    /// Looks whether an event can have a trigger where all that it has go.
+    pub(in crate::control) fn check_trigger(&self, number: usize, trigger: &Trigger) -> Result<(), EventReason> {
+        if trigger.takes_stack() && !self.has_memory() {
+            return Err(EventReason::NoMemory);
+        }
+        let Act::Hist(hist) = &trigger.act else { return Ok(()) };
+        let own = self.triggers(number);
+        let is_own = |histogram: &Histogram| {
+            let mut hists = own.iter().flatten().filter_map(|(known, _)| match &known.act {
+                Act::Hist(hist) => self.histogram(hist),
+                _ => None,
+            });
+            hists.any(|own| core::ptr::eq(own, histogram))
+        };
+        let fits = |histogram: &&Histogram| hist.wanted(histogram.room()) <= histogram.room();
+        let is_free = |histogram: &Histogram| !histogram.is_used.load(Ordering::Relaxed) || is_own(histogram);
+        let there_is = self.shared.histograms.iter().filter(fits).any(is_free);
+        if there_is { Ok(()) } else { Err(EventReason::NoHistogram) }
+    }
+
+    /// Gives an event one more trigger, which may act so often.
+    pub(in crate::control) fn add_trigger(
+        &self,
+        number: usize,
+        mut trigger: Trigger,
+        count: u64,
+        filter: ArrayString<TEXT_BYTES>,
+    ) -> Result<(), EventReason> {
+        let _change = self.change();
+        let Some(slot) = self.slots.get(number) else { return Ok(()) };
+        if trigger.takes_stack() && !self.has_memory() {
+            return Err(EventReason::NoMemory);
+        }
+        let place = {
+            let triggers = self.locked(&slot.triggers);
+            if triggers.iter().flatten().any(|known| known.act.is_like(&trigger.act)) {
+                return Err(EventReason::TriggerExists);
+            }
+            triggers.iter().position(Option::is_none).ok_or(EventReason::TooManyTriggers)?
+        };
+        if let Act::Hist(hist) = &mut trigger.act {
+            hist.number = self.take_histogram(hist)?;
+        }
+        let act = trigger.act.clone();
+        slot.counts.iter().skip(place).take(1).for_each(|left| left.store(count, Ordering::Relaxed));
+        let added = self.name(act.target(), true).and_then(|()| {
+            let added = self.reprogram(slot, |program| program.set_trigger(place, Some(trigger)));
+            let added = added.and_then(|()| {
+                let hooked = self.count_trigger(number, true);
+                if hooked.is_err() {
+                    // What is published stays, and is never called, or has no effect that lasts.
+                    let _ = self.reprogram(slot, |program| program.set_trigger(place, None));
+                }
+                hooked
+            });
+            if added.is_err() {
+                let _ = self.name(act.target(), false);
+            }
+            added
+        });
+        if added.is_err() {
+            self.give_back(&act);
+            return added;
+        }
+        self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| {
+            *known = Some(KnownTrigger { act: act.clone(), filter });
+        });
+        Ok(())
+    }
+
+    /// Takes a trigger like this one from an event.
+    pub(in crate::control) fn remove_trigger(&self, number: usize, like: &Act) -> Result<(), EventReason> {
+        let _change = self.change();
+        let Some(slot) = self.slots.get(number) else { return Ok(()) };
+        let found = self.locked(&slot.triggers).iter().enumerate().find_map(|(place, known)| {
+            let known = known.as_ref().filter(|known| known.act.is_like(like))?;
+            Some((place, known.act.clone()))
+        });
+        let (place, act) = found.ok_or(EventReason::NoSuchTrigger)?;
+        self.reprogram(slot, |program| program.set_trigger(place, None))?;
+        self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| *known = None);
+        self.give_back(&act);
+        let uncounted = self.count_trigger(number, false);
+        self.name(act.target(), false).and(uncounted)
+    }
+
+    /// Does something to the histogram of these keys.
+    pub(in crate::control) fn command(
+        &self,
+        number: usize,
+        like: &Act,
+        command: HistCommand,
+    ) -> Result<(), EventReason> {
+        let _change = self.change();
+        let Some(slot) = self.slots.get(number) else { return Ok(()) };
+        let found = self.locked(&slot.triggers).iter().flatten().find_map(|known| match &known.act {
+            Act::Hist(hist) if known.act.is_like(like) => self.histogram(hist),
+            _ => None,
+        });
+        let histogram = found.ok_or(EventReason::NoSuchTrigger)?;
+        match command {
+            HistCommand::Pause => histogram.is_paused.store(true, Ordering::Relaxed),
+            HistCommand::Continue => histogram.is_paused.store(false, Ordering::Relaxed),
+            HistCommand::Clear => {
+                let was_paused = histogram.is_paused.swap(true, Ordering::Relaxed);
+                let seen = self.await_quiescence();
+                if seen.is_ok() {
+                    histogram.clear();
+                }
+                histogram.is_paused.store(was_paused, Ordering::Relaxed);
+                return seen;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts one trigger more of an event, or one less.
+    fn count_trigger(&self, number: usize, is_more: bool) -> Result<(), EventReason> {
+        let Some((slot, mut known)) = self.slots.get(number).zip(self.known(number)) else { return Ok(()) };
+        known.triggers = if is_more { known.triggers + 1 } else { known.triggers.saturating_sub(1) };
+        let hooked = self.hook(slot, &mut known);
+        if hooked.is_ok() || !is_more {
+            *self.locked(&slot.known) = Some(known);
+        }
+        hooked
+    }
+
+    /// Counts one trigger more that names an event, or one less.
+    fn name(&self, target: Option<usize>, is_more: bool) -> Result<(), EventReason> {
+        let Some(number) = target else { return Ok(()) };
+        let Some((slot, mut known)) = self.slots.get(number).zip(self.known(number)) else { return Ok(()) };
+        known.named = if is_more { known.named + 1 } else { known.named.saturating_sub(1) };
+        let hooked = self.hook(slot, &mut known);
+        if known.named == 0 {
+            // No trigger switches it any more: it is as it was asked for.
+            slot.records.store(known.is_enabled, Ordering::Relaxed);
+        }
+        if hooked.is_ok() || !is_more {
+            *self.locked(&slot.known) = Some(known);
+        }
+        hooked
+    }
+
+    /// Takes memory for a histogram, empty; its number.
+    fn take_histogram(&self, hist: &Hist) -> Result<u8, EventReason> {
+        let is_free = |histogram: &Histogram| {
+            !histogram.is_used.load(Ordering::Relaxed) && hist.wanted(histogram.room()) <= histogram.room()
+        };
+        let number = self.shared.histograms.iter().take(256).position(is_free).ok_or(EventReason::NoHistogram)?;
+        let histogram = self.shared.histograms.get(number).ok_or(EventReason::NoHistogram)?;
+        // Those who may still be adding to what it was before.
+        self.await_quiescence()?;
+        histogram.clear();
+        histogram.is_paused.store(false, Ordering::Relaxed);
+        histogram.is_used.store(true, Ordering::Relaxed);
+        Ok(number as u8)
+    }
+
+    fn give_back(&self, act: &Act) {
+        if let Act::Hist(hist) = act
+            && let Some(histogram) = self.histogram(hist)
+        {
+            histogram.is_used.store(false, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Triggers: what an event does when it happens, `CMD[:N] [if FILTER]` (Linux's Documentation/trace/events.rst, section 6).
+
+use super::fetch::number;
+use super::filter::{Filter, Named};
+use super::hist::{Hist, HistCommand};
+use super::reason::EventReason;
+use crate::control::line::Word;
+use crate::control::reason::{Reason, Refusal};
+
+/// No limit to how often a trigger acts.
+pub(super) const UNLIMITED: u64 = u64::MAX;
+
+/// What a trigger does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Act {
+    TraceOn,
+    TraceOff,
+    Stacktrace,
+    /// Has the event in a slot be recorded, or not.
+    Switch {
+        slot: usize,
+        is_enabled: bool,
+    },
+    Hist(Hist),
+}
+
+/// A trigger: what it does, and when.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct Trigger {
+    pub(in crate::control) act: Act,
+    pub(super) filter: Filter,
+}
+
+impl Trigger {
+    /// Whether it looks at the stack.
+    pub(super) fn takes_stack(&self) -> bool {
+        match &self.act {
+            Act::Stacktrace => true,
+            Act::Hist(hist) => hist.takes_stack(),
+            _ => false,
+        }
+    }
+}
+
+impl Act {
+    /// Whether an event can't have both: they are of a kind, and about the same.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Hist(hist), Self::Hist(other)) => hist.has_keys_of(other),
+            (Self::Hist(_), _) | (_, Self::Hist(_)) => false,
+            (Self::Switch { slot, .. }, Self::Switch { slot: other, .. }) => slot == other,
+            // As Linux has it: both switch the trace.
+            (Self::TraceOn | Self::TraceOff, Self::TraceOn | Self::TraceOff) => true,
+            (act, other) => act == other,
+        }
+    }
+
+    /// The event that it switches.
+    pub(super) const fn target(&self) -> Option<usize> {
+        match self {
+            Self::Switch { slot, .. } => Some(*slot),
+            _ => None,
+        }
+    }
+}
+
+/// What a line of the file asks for.
+pub(in crate::control) struct Asked<'a> {
+    pub(in crate::control) is_removal: bool,
+    pub(in crate::control) trigger: Trigger,
+    pub(in crate::control) count: u64,
+    pub(in crate::control) hist: Option<HistCommand>,
+    /// What is in front of `if`, and behind it.
+    pub(in crate::control) head: Word<'a>,
+    pub(in crate::control) filter: Word<'a>,
+}
+
+/// What a trigger may name.
+#[derive(Clone, Copy)]
+pub(in crate::control) struct Scope<'a> {
+    pub(in crate::control) named: Named<'a>,
+    /// The slot of an event, by its group and its name.
+    pub(in crate::control) event: &'a dyn Fn(&str, &str) -> Option<usize>,
+}
+
+/// Takes a line apart; `None` if it is empty.
+pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result<Option<Asked<'a>>, Refusal> {
+    let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
+    let line = line.trim();
+    if line.text().is_empty() {
+        return Ok(None);
+    }
+    let (is_removal, line) = line.strip_prefix("!").map_or((false, line), |line| (true, line));
+    let end = line.text().find(char::is_whitespace).unwrap_or(line.text().len());
+    let (head, rest) = line.split_at(end);
+    let rest = rest.trim();
+    let filter = match rest.strip_prefix("if").filter(|filter| filter.text().starts_with([' ', '\t', '('])) {
+        Some(filter) => filter.trim(),
+        None if rest.text().is_empty() => rest,
+        None => return refused(rest, EventReason::NoIf),
+    };
+    let compiled = match filter.text() {
+        "" if !rest.text().is_empty() => return refused(filter, EventReason::NoSuchField),
+        "" => Filter::ALL,
+        _ => Filter::parse(filter, scope.named)?,
+    };
+    let (command, options) = head.split_once(':').map_or((head, None), |(command, options)| (command, Some(options)));
+    let (act, count, hist) = match command.text() {
+        "traceon" => (Act::TraceOn, count(options)?, None),
+        "traceoff" => (Act::TraceOff, count(options)?, None),
+        "stacktrace" => (Act::Stacktrace, count(options)?, None),
+        "hist" => {
+            let (hist, command) = Hist::parse(options.unwrap_or(head.end()), scope.named)?;
+            (Act::Hist(hist), UNLIMITED, command)
+        }
+        "enable_event" | "disable_event" => {
+            let is_enabled = command.text() == "enable_event";
+            let Some((group, rest)) = options.and_then(|options| options.split_once(':')) else {
+                return refused(options.unwrap_or(head.end()), EventReason::NoTarget);
+            };
+            let (event, options) = rest.split_once(':').map_or((rest, None), |(event, rest)| (event, Some(rest)));
+            let Some(slot) = (scope.event)(group.text(), event.text()) else {
+                return refused(group, EventReason::NoSuchEvent);
+            };
+            (Act::Switch { slot, is_enabled }, count(options)?, None)
+        }
+        _ => return refused(command, EventReason::BadTrigger),
+    };
+    Ok(Some(Asked { is_removal, trigger: Trigger { act, filter: compiled }, count, hist, head, filter }))
+}
+
+/// How often it acts.
+fn count(word: Option<Word<'_>>) -> Result<u64, Refusal> {
+    let Some(word) = word else { return Ok(UNLIMITED) };
+    number(word.text()).filter(|count| *count < UNLIMITED).ok_or(word.refuse(Reason::Event(EventReason::BadNumber)))
+}

@@ -1,0 +1,277 @@
+//! The files of `events/`: each event's own, and those about all.
+
+use super::triggers;
+use crate::control::event::fetch::Shape;
+use crate::control::event::filter::Filter;
+use crate::control::event::limits::{GROUP_BYTES, MAX_EVENTS, TEXT_BYTES};
+use crate::control::event::parts::EventsParts;
+use crate::control::event::reason::EventReason;
+use crate::control::event::slot::Known;
+use crate::control::line::{Redirection, Value, Word};
+use crate::control::log::cut;
+use crate::control::reason::{Reason, Refusal};
+use crate::control::state::State;
+use arrayvec::{ArrayString, ArrayVec};
+use core::fmt::{self, Write};
+
+/// Where they are.
+const DIRECTORY: &str = "events/";
+
+/// A file of `events/` that is there as long as an event is.
+#[derive(Clone, Debug)]
+pub(in crate::control) enum EventFile {
+    /// `events/GRP/enable`.
+    GroupEnable { group: ArrayString<GROUP_BYTES> },
+    /// `events/GRP/EV/...`.
+    Of { number: usize, file: Of },
+}
+
+/// What an event has files for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Of {
+    Enable,
+    Filter,
+    Format,
+    Hist,
+    Id,
+    Trigger,
+}
+
+/// In the order in which `ls` lists them.
+const FILES: [(&str, Of, &str); 6] = [
+    ("enable", Of::Enable, "1: the event is recorded; 0: it is not"),
+    (
+        "filter",
+        Of::Filter,
+        "which times of the event are recorded: FIELD OP VALUE with && || ! ( ); OP is == != < <= > >= & for numbers, == != ~ for \
+         strings; 0: all",
+    ),
+    ("format", Of::Format, "the event's fields"),
+    ("hist", Of::Hist, "what its histograms have counted"),
+    ("id", Of::Id, "the number of its records"),
+    (
+        "trigger",
+        Of::Trigger,
+        "what it does when it happens: CMD[:N] [if FILTER], CMD is traceon, traceoff, stacktrace, enable_event:GRP:EV, \
+         disable_event:GRP:EV, or hist:keys=K,..[:vals=V,..][:sort=S,..][:size=N][:pause|:continue|:clear]; !CMD removes; > \
+         replaces, >> adds",
+    ),
+];
+
+impl EventFile {
+    /// The file of this name, if an event has it.
+    pub(in crate::control) fn named(events: EventsParts, name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix(DIRECTORY)?.split('/');
+        let (group, event, file) = (parts.next()?, parts.next()?, parts.next());
+        if event == "enable" && file.is_none() {
+            let is_there = events.all().any(|(_, known)| *known.definition.group == *group);
+            return is_there.then(|| Self::GroupEnable { group: cut(group) });
+        }
+        let (_, file, _) = FILES.iter().find(|(name, _, _)| Some(*name) == file)?;
+        let (number, _) = events.named(Some(group), event)?;
+        parts.next().is_none().then_some(Self::Of { number, file: *file })
+    }
+
+    /// Its name in its directory, and what it is for.
+    pub(in crate::control) fn help(&self) -> (&'static str, &'static str) {
+        let (wanted, all) = match self {
+            Self::GroupEnable { .. } => (Of::Enable, "1: all events of the group are recorded; 0: none is"),
+            Self::Of { file, .. } => (*file, ""),
+        };
+        let found = FILES.iter().find(|(_, file, _)| *file == wanted);
+        found.map_or(("", ""), |(name, _, help)| (*name, if all.is_empty() { help } else { all }))
+    }
+
+    /// Lists all of them.
+    pub(in crate::control) fn list(events: EventsParts, out: &mut dyn Write) -> fmt::Result {
+        for (_, known) in events.all() {
+            let (group, name) = (&known.definition.group, &known.definition.name);
+            FILES.iter().try_for_each(|(file, _, _)| writeln!(out, "{DIRECTORY}{group}/{name}/{file}"))?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::control) fn read<const CPUS: usize>(
+        &self,
+        state: &State<CPUS>,
+        events: EventsParts,
+        out: &mut dyn Write,
+    ) -> Result<(), Reason> {
+        let known = |number: &usize| events.known(*number).ok_or(Reason::UnknownFile);
+        match self {
+            Self::GroupEnable { group } => write_enabled(events, Some(group), out),
+            Self::Of { number, file: Of::Enable } => {
+                // As Linux: how it is, with a star where a trigger may switch it.
+                let star = if known(number)?.is_named() { "*" } else { "" };
+                Ok(writeln!(out, "{}{star}", u8::from(events.is_recorded(*number)))?)
+            }
+            Self::Of { number, file: Of::Filter } => {
+                let filter = known(number)?.filter;
+                Ok(writeln!(out, "{}", if filter.is_empty() { "none" } else { &filter })?)
+            }
+            Self::Of { number, file: Of::Format } => Ok(write_format(&known(number)?, out)?),
+            Self::Of { number, file: Of::Hist } => triggers::write_hists(state, events, *number, out),
+            Self::Of { number, file: Of::Trigger } => triggers::write(events, *number, out),
+            Self::Of { number, file: Of::Id } => Ok(writeln!(out, "{}", known(number)?.id)?),
+        }
+    }
+
+    pub(in crate::control) fn write(&self, events: EventsParts, value: &Value<'_>) -> Result<(), Refusal> {
+        match self {
+            Self::GroupEnable { group } => {
+                enable_all(events, Some(group), value.switch()?).map_err(|reason| value.all().refuse(reason))
+            }
+            Self::Of { number, file: Of::Enable } => {
+                let enabled = events.enable(*number, value.switch()?);
+                enabled.map_err(|reason| value.all().refuse(Reason::Event(reason)))
+            }
+            Self::Of { number, file: Of::Filter } => set_filter(events, *number, value),
+            Self::Of { number, file: Of::Trigger } => triggers::set(events, *number, value),
+            Self::Of { file: Of::Format | Of::Hist | Of::Id, .. } => Err(value.all().refuse(Reason::NotWritable)),
+        }
+    }
+}
+
+fn set_filter(events: EventsParts, number: usize, value: &Value<'_>) -> Result<(), Refusal> {
+    let all = value.all();
+    let Some(known) = events.known(number) else { return Err(all.refuse(Reason::UnknownFile)) };
+    let text = all.trim();
+    if text.text().len() > TEXT_BYTES {
+        return Err(all.refuse(Reason::Event(EventReason::TooLong)));
+    }
+    let (filter, text) = match text.text() {
+        "" | "0" => (Filter::ALL, ArrayString::new()),
+        text_of_it => (Filter::parse(text, &|name| known.definition.named(name))?, cut(text_of_it)),
+    };
+    events.set_filter(number, &filter, text).map_err(|reason| all.refuse(Reason::Event(reason)))
+}
+
+fn write_format(known: &Known, out: &mut dyn Write) -> fmt::Result {
+    let definition = &known.definition;
+    writeln!(out, "name: {}\nID: {}\nformat:", definition.name, known.id)?;
+    let common: &[&str] = if definition.is_return() { &["__probe_func", "__probe_ret_ip"] } else { &["__probe_ip"] };
+    writeln!(out, "\tfield:int common_pid;\tsize:4;\tsigned:1;\n")?;
+    common.iter().try_for_each(|name| writeln!(out, "\tfield:unsigned long {name};\tsize:8;\tsigned:0;"))?;
+    for ((name, _), fetch) in definition.fields().zip(&definition.fetches) {
+        let signed = u8::from(fetch.kind.shape == Shape::Signed);
+        writeln!(out, "\tfield:{} {name};\tsize:{};\tsigned:{signed};", fetch.kind.c_name(), fetch.kind.bytes)?;
+    }
+    out.write_str("\nprint fmt: \"(%lx")?;
+    out.write_str(if definition.is_return() { " <- %lx)" } else { ")" })?;
+    for ((name, _), fetch) in definition.fields().zip(&definition.fetches) {
+        let form = match fetch.kind.shape {
+            Shape::Unsigned => "%Lu",
+            Shape::Signed => "%Ld",
+            Shape::Hex => "0x%Lx",
+            Shape::Char => "'%c'",
+            Shape::Symbol => "%pS",
+            Shape::Text => "\\\"%s\\\"",
+        };
+        write!(out, " {name}={form}")?;
+    }
+    out.write_str("\"")?;
+    common.iter().rev().try_for_each(|name| write!(out, ", REC->{name}"))?;
+    definition.fields().try_for_each(|(name, _)| write!(out, ", REC->{name}"))?;
+    out.write_str("\n")
+}
+
+/// `0`, `1`, `X` where they differ, or `?` where there are none.
+fn write_enabled(events: EventsParts, group: Option<&str>, out: &mut dyn Write) -> Result<(), Reason> {
+    let is_in = |known: &Known| group.is_none_or(|group| *known.definition.group == *group);
+    let (mut on, mut off) = (false, false);
+    for (_, known) in events.all().filter(|(_, known)| is_in(known)) {
+        (on, off) = (on || known.is_enabled, off || !known.is_enabled);
+    }
+    let shown = match (on, off) {
+        (true, true) => 'X',
+        (true, false) => '1',
+        (false, true) => '0',
+        (false, false) => '?',
+    };
+    Ok(writeln!(out, "{shown}")?)
+}
+
+/// Enables all events of a group, or disables them.
+fn enable_all(events: EventsParts, group: Option<&str>, is_enabled: bool) -> Result<(), Reason> {
+    let is_in = |known: &Known| group.is_none_or(|group| *known.definition.group == *group);
+    enable_each(events, |known| if is_in(known) { is_enabled } else { known.is_enabled })
+}
+
+/// Has each event be recorded, or not, as is wanted; where one can't be, those before it are as they were.
+fn enable_each(events: EventsParts, is_wanted: impl Fn(&Known) -> bool) -> Result<(), Reason> {
+    let mut changed: ArrayVec<usize, MAX_EVENTS> = ArrayVec::new();
+    for (number, known) in events.all() {
+        let is_enabled = is_wanted(&known);
+        if is_enabled == known.is_enabled {
+            continue;
+        }
+        if let Err(reason) = events.enable(number, is_enabled) {
+            for number in changed {
+                let is_enabled = events.known(number).is_some_and(|known| known.is_enabled);
+                // As good as it gets: the first failure is the one that is told.
+                let _ = events.enable(number, !is_enabled);
+            }
+            return Err(Reason::Event(reason));
+        }
+        // There are no more events.
+        let _ = changed.try_push(number);
+    }
+    Ok(())
+}
+
+pub(super) fn all_enabled<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    write_enabled(state.events()?, None, out)
+}
+
+pub(super) fn set_all_enabled<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    let is_enabled = value.switch()?;
+    let done = state.events().and_then(|events| enable_all(events, None, is_enabled));
+    done.map_err(|reason| value.all().refuse(reason))
+}
+
+pub(super) fn available<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    for (_, known) in state.events()?.all() {
+        writeln!(out, "{}:{}", known.definition.group, known.definition.name)?;
+    }
+    Ok(())
+}
+
+pub(super) fn enabled<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    for (_, known) in state.events()?.all().filter(|(_, known)| known.is_enabled) {
+        writeln!(out, "{}:{}", known.definition.group, known.definition.name)?;
+    }
+    Ok(())
+}
+
+/// `GRP:EV`, `GRP:` or `GRP:*`, `*:*`, or `EV`, each with `!` to disable it. With `>` all others are disabled.
+pub(super) fn set_event<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    let events = state.events().map_err(|reason| value.all().refuse(reason))?;
+    // All of them first: a line that can't be carried out changes nothing.
+    for word in value.words() {
+        let (_, wanted) = positive(word);
+        if !events.all().any(|(_, known)| is_meant(wanted, &known)) {
+            return Err(wanted.refuse(Reason::Event(EventReason::NoSuchEvent)));
+        }
+    }
+    let is_wanted = |known: &Known| {
+        let before = known.is_enabled && value.redirection == Redirection::Append;
+        value.words().fold(before, |is_enabled, word| {
+            let (is_positive, wanted) = positive(word);
+            if is_meant(wanted, known) { is_positive } else { is_enabled }
+        })
+    };
+    enable_each(events, is_wanted).map_err(|reason| value.all().refuse(reason))
+}
+
+fn positive(word: Word<'_>) -> (bool, Word<'_>) {
+    word.strip_prefix("!").map_or((true, word), |word| (false, word))
+}
+
+fn is_meant(word: Word<'_>, known: &Known) -> bool {
+    let is = |wanted: &str, name: &str| wanted.is_empty() || wanted == "*" || wanted == name;
+    let (group, name) = (&known.definition.group, &known.definition.name);
+    match word.text().split_once(':') {
+        Some((wanted_group, wanted)) => is(wanted_group, group) && is(wanted, name),
+        None => is(word.text(), name) || word.text() == &**group,
+    }
+}

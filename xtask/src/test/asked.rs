@@ -1,0 +1,49 @@
+//! The kernel `console`, asked by lines as `cargo xtask console` asks it, while four CPUs work.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use cargo_fentry::qemu::Boot;
+use cargo_fentry::terminal;
+
+/// The kernel.
+pub(crate) const KERNEL: &str = "console";
+
+/// How long a line reads that has no end of its own.
+const PIPE: Duration = Duration::from_millis(400);
+
+/// A line, and what must be in what the kernel says to it.
+const ASKED: [(&str, &[&str]); 12] = [
+    ("help tracing_on", &["tracing_on: 0: nothing is recorded"]),
+    ("echo nosuch > set_ftrace_filter", &["set_ftrace_filter: 6: error: The rule selects no traceable function", "^"]),
+    ("echo 'console::work::*' > set_ftrace_filter", &[]),
+    ("echo console::work::serve > set_graph_function", &[]),
+    ("echo function_graph > current_tracer", &[]),
+    (
+        "cat trace_pipe",
+        &["|  console::work::serve() {", "|    console::work::disk::read() {", "} /* console::work::serve */"],
+    ),
+    ("echo > set_graph_function", &[]),
+    // Everything, the console's own functions and the reader's included, while it is read.
+    ("echo > set_ftrace_filter", &[]),
+    ("echo function > current_tracer", &[]),
+    ("cat trace_pipe", &["console::work::disk::seek <-console::work::disk::read", " <-console::"]),
+    ("echo 'console::work::*' > set_ftrace_filter", &[]),
+    ("cat current_tracer", &["function\n"]),
+];
+
+/// Asks the kernel, and has what it recorded exported; returns how many lines were right.
+pub(crate) fn run(image: &Path, boot: &Boot, directory: &Path) -> Result<usize> {
+    let lines = ASKED.map(|(line, _)| line);
+    let said = terminal::ask_all(image, boot, &lines, PIPE, directory)?;
+    for ((line, expected), said) in ASKED.iter().zip(&said) {
+        let missing = expected.iter().find(|part| !said.contains(**part));
+        ensure!(missing.is_none(), "{line}: {:?} is not in what the kernel says: {said}", missing.unwrap_or(&""));
+        ensure!(!expected.is_empty() || said.is_empty(), "{line}: the kernel says {said}");
+    }
+    let text = directory.join("trace.txt");
+    let text = std::fs::read_to_string(&text).with_context(|| format!("there is no {}", text.display()))?;
+    ensure!(text.contains("console::work::"), "the exported trace has no call of the workers");
+    Ok(said.len())
+}
