@@ -33,7 +33,7 @@ enum By {
 const WITH_ROOMS: [&str; 2] = ["", "verify/"];
 
 /// The packages of the examples that are no kernels of their own: they stand on the support of the tests.
-const ON_SUPPORT: [&str; 2] = ["demo", "patients"];
+const ON_SUPPORT: [&str; 3] = ["console", "demo", "patients"];
 
 /// Every check, the quickest first.
 const CHECKS: [Check; 11] = [
