@@ -558,6 +558,35 @@
 //! # assert!(acted && MyKernel.for_each_brk_range(&mut |_| ()));
 //! ```
 //!
+//! # Handlers with a function's own types
+//! Where one function is looked at, a handler can have its arguments and its result as values, by a trampoline that is made for
+//! it; [`trampoline::attach`](crate::trampoline::attach) says which types:
+//!
+//! ```
+//! use fentry::trampoline::attach::{AttachError, AttachPoint, Fexit};
+//!
+//! type Read = extern "C" fn(u32, *mut u8, usize) -> i64;
+//! # extern "C" fn read(_disk: u32, _to: *mut u8, bytes: usize) -> i64 { bytes as i64 }
+//!
+//! static READ: AttachPoint<Read> = AttachPoint::new(read);
+//! static FAILED: Fexit<Read> = Fexit::<Read>::new(failed);
+//!
+//! extern "C" fn failed(disk: u32, _to: *mut u8, bytes: usize, result: &i64) {
+//!     if *result < 0 {
+//!         log::warn!("disk {disk}: {bytes} bytes: {result}");
+//!     }
+//! }
+//!
+//! # fn start(engine: &'static fentry::Engine) -> Result<(), AttachError> {
+//! READ.attach(engine, &FAILED)
+//! # }
+//! ```
+//!
+//! # A kernel that is asked
+//! [`control`](crate::control) carries out lines of text in the words of Linux's tracefs, for a shell, a serial console, a script:
+//! its page has what a kernel gives it. `cargo fentry console --image kernel.elf` boots such a kernel with its console on the
+//! terminal, and `ftrace=`, `ftrace_filter=` and kin on its command line have boot traced.
+//!
 //! # What is never traced
 //! Some code had better have no callsite: the start of a CPU before the base register is set, exception entries, what
 //! switches tasks. Have the compiler leave the NOPs out:
