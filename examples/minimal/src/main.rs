@@ -4,13 +4,11 @@
 //! repository), 2 the linker fragment (`build.rs`), 3 the platform, 4 the base register, 5 init, 6 the first trace; between
 //! lines that say `integration` and `end of integration`, since a test counts them. The rest is what any kernel has: an
 //! entry point, page tables, exception vectors, a console, a panic handler. Beside it are a probe at an instruction
-//! (`probe.rs`), and the report of the fault by which it ends (`show.rs`).
+//! (`show/probe.rs`), and the report of the fault by which it ends (`show.rs`).
 #![no_std]
 #![no_main]
 
-mod probe;
 mod show;
-mod vectors;
 
 use aarch64_rt::{InitialPagetable, entry, initial_pagetable};
 use core::fmt::{self, Write};
@@ -74,7 +72,7 @@ unsafe impl Platform for OneCpu {
     }
 
     fn for_each_brk_range(&self, show: &mut dyn FnMut(TextRange)) -> bool {
-        show(vectors::text());
+        show(show::vectors::text());
         true
     }
 }
@@ -156,7 +154,7 @@ extern "C" fn main() -> ! {
     say(format_args!("not traced:"));
     assert_eq!(party(), sum);
     say(format_args!("  the same result: {sum}"));
-    probe::watch(function, || assert_eq!(party(), sum));
+    show::probe::watch(function, || assert_eq!(party(), sum));
     show::stumble()
 }
 

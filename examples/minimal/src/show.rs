@@ -1,8 +1,11 @@
 //! A fault, and its report: who has called what was interrupted, by the unwind table, with a `?` where that is not sure.
 //!
-//! A walk needs all registers of what was interrupted, and where they are: `vectors.rs` has saved them.
+//! A walk needs all registers of what was interrupted, and where they are: `vectors` has saved them.
 
-use crate::{say, vectors};
+pub(crate) mod probe;
+pub(crate) mod vectors;
+
+use crate::say;
 use core::arch::{asm, naked_asm};
 use core::ops::Range;
 use fentry::context::unwind::{Stacks, UnwindTable, Unwinder};

@@ -23,6 +23,7 @@ use core::sync::atomic::AtomicU16;
 /// use fentry::control::{Events, Tracing};
 /// use fentry::kprobe::Kprobes;
 /// use fentry::tracer::kernel::{RecordTo, StoreIn};
+/// # use fentry::tracer::profiler::{Profile, ProfileSlot};
 /// # use fentry::tracer::ring::{Mode, Ring, RingBlock};
 ///
 /// # fn kernel(engine: &'static fentry::Engine) {
@@ -30,6 +31,8 @@ use core::sync::atomic::AtomicU16;
 /// # static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
 /// # static EVENTS: spin::Once<Events<OneCpu, 16>> = spin::Once::new();
 /// # static TRACING: Tracing<OneCpu> = Tracing::new();
+/// # static SLOTS: [ProfileSlot; 2] = [const { ProfileSlot::new() }; 2];
+/// # static PROFILE: Profile = Profile::new(&SLOTS);
 /// # struct OneCpu;
 /// # impl RecordTo for OneCpu {
 /// #     fn ring() -> &'static Ring {
@@ -37,6 +40,11 @@ use core::sync::atomic::AtomicU16;
 /// #     }
 /// #     fn task() -> u32 {
 /// #         1
+/// #     }
+/// # }
+/// # impl StoreIn<Profile> for OneCpu {
+/// #     fn store() -> &'static Profile {
+/// #         &PROFILE
 /// #     }
 /// # }
 /// # impl StoreIn<Tracing<OneCpu>> for OneCpu {

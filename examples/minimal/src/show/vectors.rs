@@ -1,6 +1,6 @@
 //! Exceptions: a BRK may be a probe's; all others are reported, and end this kernel.
 
-use crate::{probe, show};
+use super::probe;
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
 use fentry::kprobe::Handled;
@@ -84,7 +84,7 @@ global_asm!(
 #[unsafe(link_section = ".text.exceptions")]
 extern "C" fn handle(esr: u64, regs: &mut PtRegs) {
     if esr >> 26 != BRK || matches!(probe::PROBES.handle_brk(regs, esr as u16), Handled::No) {
-        show::report(esr);
+        super::report(esr);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A probe inside a function: what x0 holds before one of its instructions, and after it.
 //!
-//! What is called after the instruction takes a BRK, which `vectors.rs` brings here. With the first handler alone a branch would
+//! What is called after the instruction takes a BRK, which `vectors` brings here. With the first handler alone a branch would
 //! do, and at the function's entry the callsite.
 
 use crate::{ENGINE, say};
