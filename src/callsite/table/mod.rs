@@ -13,6 +13,7 @@ mod error;
 mod fill;
 mod plan;
 mod record;
+mod sort;
 
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::{Callsite, LandingPad, Layout, Prefix, Refusal, State};
@@ -23,6 +24,7 @@ use core::fmt;
 use core::ops::{Deref, DerefMut, Range};
 use fill::{Filling, Reading};
 use plan::run_len;
+use sort::sort;
 
 pub use error::{Encoding, TableError};
 pub use fill::InitCounts;
@@ -39,8 +41,7 @@ pub(crate) enum Slots {
 }
 
 impl Slots {
-    /// Makes the entries absolute, and sorts them: what comes before [`Table::build`]. (Not inside of it, where the sorting's
-    /// stack would come on top.)
+    /// Makes the entries absolute, and sorts them: what comes before [`Table::build`].
     #[inline(never)]
     pub(crate) fn sort(&mut self, encoding: Encoding) -> Result<(), TableError> {
         let slots = &mut **self;
@@ -55,7 +56,7 @@ impl Slots {
                 *slot = slot.wrapping_add(core::ptr::from_ref(slot).addr() as u64);
             }
         }
-        slots.sort_unstable();
+        sort(slots);
         Ok(())
     }
 }
@@ -142,7 +143,7 @@ impl Table {
             table.set_aside(&mut counts, |_, record, _| is_variant(record));
         }
         counts.refused = table.slots.len() - counts.accepted - counts.excluded;
-        table.slots[counts.accepted..].sort_unstable();
+        sort(&mut table.slots[counts.accepted..]);
         // INVARIANT: accepted records were moved to the front in the order of their sorted entries, which is that of their
         // addresses, or were sorted since; those that have an instruction in common are not among them any more.
         Ok((table, counts))
@@ -179,7 +180,7 @@ impl Table {
         let mask = !u64::from(u32::MAX);
         let slots = &mut self.slots[..self.accepted];
         slots.iter_mut().for_each(|slot| *slot = (*slot ^ mask).rotate_left(32));
-        slots.sort_unstable();
+        sort(slots);
         slots.iter_mut().for_each(|slot| *slot = slot.rotate_left(32) ^ mask);
         let distance =
             |a: Option<CallsiteRecord>, b: CallsiteRecord| a.map(|a| a.word_offset().abs_diff(b.word_offset()));
