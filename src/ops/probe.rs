@@ -114,14 +114,16 @@ impl Entry<'_> {
     /// 1. Each of the ops is of a probe whose data is a `D`.
     #[inline]
     pub(crate) unsafe fn innermost<D: Copy, const OPS: usize>(&self, of: [&Ops; OPS]) -> Option<Around<D>> {
-        let hooks = of.map(|ops| ops.hook.load(Ordering::Relaxed));
         // An interrupt may come while the frame of the call that it interrupts is filled: its return address is written late,
         // and its time last of all. (On a host time stands still, and nothing interrupts.)
         let is_filled = |frame: &FrameRef<'_>| {
             let time = frame.entry_time.load(Ordering::Relaxed);
             frame.return_address() != 0 && (time != 0 || cfg!(not(target_os = "none")))
         };
-        let is_one = |frame: &FrameRef<'_>| hooks.contains(&frame.hook.load(Ordering::Relaxed)) && is_filled(frame);
+        let is_one = |frame: &FrameRef<'_>| {
+            let hook = frame.hook.load(Ordering::Relaxed);
+            of.iter().any(|ops| ops.hook.load(Ordering::Relaxed) == hook) && is_filled(frame)
+        };
         let frame = self.frame.around().find(is_one)?;
         // SAFETY: 1. By our caller's promise, the entry of the call has written a `D` there: it is over, and its exit is still
         // to come.
