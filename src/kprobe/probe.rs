@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 /// a function's entry where it will return to.
 ///
 /// At a [breakpoint](ServedBy::Breakpoint) it runs with interrupts masked, on the stack of the exception handler; elsewhere as a
-/// [`Callback`](crate::ops::Callback) does, with interrupts as they were. It may call traced and probed functions: they are not
-/// traced while it runs, nor are probes served at their entries, and but for a function's entry no others either. It must not wait for a lock that the
+/// [`Callback`] does, with interrupts as they were. It may call traced and probed functions: they are not traced while it runs,
+/// nor are probes served at their entries, and but for a function's entry no others either. It must not wait for a lock that the
 /// code it interrupts can hold, nor sleep, nor register or remove anything, nor unwind.
 pub type Handler = extern "C" fn(ip: TextAddr, lr: TextAddr, probe: &'static Kprobe, regs: KprobeRegs<'_>);
 

@@ -10,7 +10,10 @@
 //!
 //! // In memory that neither the boot loader nor the kernel's first code clears.
 //! static KEPT: KeptRings<2, 16> = KeptRings::new();
-//! static RINGS: [Ring; 2] = [Ring::new(KEPT.blocks(0), Mode::Overwrite), Ring::new(KEPT.blocks(1), Mode::Overwrite)];
+//! static RINGS: [Ring; 2] = {
+//!     let [first, second] = KEPT.blocks();
+//!     [Ring::new(first, Mode::Overwrite), Ring::new(second, Mode::Overwrite)]
+//! };
 //!
 //! # let (ticks_per_second, slide) = (62_500_000, 0);
 //! let found = KEPT.begin(RINGS.each_ref(), ticks_per_second, slide);
@@ -32,12 +35,15 @@
 //! - Before a reset, caches are written back: [`KeptRings::write_back`], by each CPU, or by one where the caches are coherent.
 //!   What is in no cache any more, as under an emulator, needs nothing.
 
-use super::dump::CRC;
+use super::dump::{CRC, MAX_CPUS};
 use super::ring::{BLOCK_WORDS, Recovered, Ring, RingBlock, RingSizeError};
 #[cfg(target_os = "none")]
 use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
+
+/// The most blocks of a ring: what a head says beyond that is not believed.
+const MAX_BLOCKS: usize = 1 << 16;
 
 /// How the memory begins.
 pub const MAGIC: [u8; 8] = *b"fentryKR";
@@ -57,20 +63,17 @@ impl<const CPUS: usize, const BLOCKS: usize> KeptRings<CPUS, BLOCKS> {
     /// Makes some in which nothing is kept.
     #[expect(clippy::new_without_default, reason = "it is for statics")]
     pub const fn new() -> Self {
-        const { assert!(CPUS <= super::dump::MAX_CPUS, "there are 256 CPUs at most") };
+        const { assert!(CPUS <= MAX_CPUS, "there are 256 CPUs at most") };
+        const { assert!(BLOCKS <= MAX_BLOCKS, "a ring has 65536 blocks at most") };
         Self {
             head: [const { AtomicU64::new(0) }; HEAD_WORDS],
             blocks: [const { [const { RingBlock::new() }; BLOCKS] }; CPUS],
         }
     }
 
-    /// The blocks of a CPU's ring.
-    ///
-    /// # Panics
-    ///
-    /// There is no such CPU.
-    pub const fn blocks(&'static self, cpu: usize) -> &'static [RingBlock; BLOCKS] {
-        &self.blocks[cpu]
+    /// The blocks of each CPU's ring.
+    pub const fn blocks(&'static self) -> &'static [[RingBlock; BLOCKS]; CPUS] {
+        &self.blocks
     }
 
     /// Begins with these rings, which are [those](Self::blocks) of the CPUs: takes over what an earlier run has left, if it had as
@@ -151,7 +154,8 @@ impl KeptHead {
         let halves = |index: usize| (word(index) as u32, (word(index) >> 32) as u32);
         let ((_, cpus), (blocks, _)) = (halves(1), halves(2));
         let head = Self { cpus, blocks, ticks_per_second: word(3), slide: word(4) };
-        (bytes_of(head.words()) == *bytes).then_some(head)
+        let can_be = cpus as usize <= MAX_CPUS && blocks as usize <= MAX_BLOCKS;
+        (can_be && bytes_of(head.words()) == *bytes).then_some(head)
     }
 
     fn words(&self) -> [u64; HEAD_WORDS] {
@@ -213,7 +217,7 @@ mod tests {
     type Memory = KeptRings<2, 4>;
 
     fn rings(memory: &'static Memory) -> [Ring; 2] {
-        [0, 1].map(|cpu| Ring::new(memory.blocks(cpu), Mode::Overwrite))
+        memory.blocks().each_ref().map(|blocks| Ring::new(blocks, Mode::Overwrite))
     }
 
     fn write(ring: &Ring, text: &str) {
@@ -272,7 +276,7 @@ mod tests {
         let head = KeptHead::parse(&bytes).unwrap();
         assert_eq!((head.cpus(), head.blocks(), head.ticks_per_second, head.slide), (2, 4, 62_500_000, 0x20_0000));
         for cpu in [0, 1] {
-            let at = core::ptr::from_ref(memory.blocks(cpu)).addr() - core::ptr::from_ref(memory).addr();
+            let at = core::ptr::from_ref(&memory.blocks()[cpu]).addr() - core::ptr::from_ref(memory).addr();
             assert_eq!(head.offset(cpu as u32), at as u64);
         }
         assert_eq!(KeptHead::parse(&bytes[..HEAD_BYTES - 1]), None);

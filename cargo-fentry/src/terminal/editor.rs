@@ -57,7 +57,7 @@ impl Editor {
                 if self.editor.add_history_entry(&line)?
                     && let Some(history) = &self.history
                 {
-                    // Where it can't be written it is for this session.
+                    // Where it can't be written it is kept until the end all the same.
                     let _ = self.editor.save_history(history);
                 }
                 Ok(Typed::Line(line))

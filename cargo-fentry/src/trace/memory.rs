@@ -53,8 +53,9 @@ fn rings_at(memory: &[u8], at: usize) -> Option<Found> {
     for cpu in 0..head.cpus() {
         let mut bytes = usize::try_from(head.offset(cpu)).ok().and_then(|from| memory.get(from..)).unwrap_or_default();
         let mut blocks = Vec::new();
-        // Where the image was cut off, what is missing is blank.
-        for _ in 0..head.blocks() {
+        // Where the image was cut off, what is missing is blank; where all of a ring is, any ring will do.
+        let count = if bytes.is_empty() { 2 } else { head.blocks() };
+        for _ in 0..count {
             let (block, rest) = bytes.split_first_chunk().unwrap_or((&[0; RingBlock::BYTES], &[]));
             blocks.push(RingBlock::from_le_bytes(block));
             bytes = rest;
@@ -91,7 +92,7 @@ mod tests {
     fn image() -> Vec<u8> {
         static TIME: AtomicU64 = AtomicU64::new(1);
         let memory: &'static Memory = Box::leak(Box::new(Memory::new()));
-        let rings = [0, 1].map(|cpu| Ring::new(memory.blocks(cpu), Mode::Overwrite));
+        let rings = memory.blocks().each_ref().map(|blocks| Ring::new(blocks, Mode::Overwrite));
         memory.begin(rings.each_ref(), 1_000_000_000, 0);
         let clock = || TIME.fetch_add(1000, Ordering::Relaxed);
         for number in 0..300 {

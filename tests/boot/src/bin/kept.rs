@@ -84,7 +84,7 @@ fn calls(block: &HeldBlock<'_>) -> u64 {
 fn what_the_boot_before_has_left_is_there() {
     static FUNCTION: Ops = function::<Kernel, 1>();
     let memory = memory();
-    let rings = RINGS.call_once(|| [0, 1].map(|cpu| Ring::new(memory.blocks(cpu), Mode::Overwrite)));
+    let rings = RINGS.call_once(|| memory.blocks().each_ref().map(|blocks| Ring::new(blocks, Mode::Overwrite)));
     let (engine, _) = engine();
     let found = memory.begin(rings.each_ref(), ticks_per_second(), engine.slide());
     let is_first = setting("boot").unwrap_or(1) == 1;

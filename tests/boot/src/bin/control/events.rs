@@ -12,11 +12,13 @@ use support::interrupts::Masked;
 
 const EVENTS: usize = 8;
 
-// SAFETY:
-// 1. Compilers put no data among the instructions of this kernel's functions, and those in assembly have none.
-// 2. All of them run on a thread's stack or an exception's, but for the vectors, which are the platform's range.
-static EVENTS_OF_KERNEL: Events<Kernel, EVENTS> =
-    unsafe { Events::new(&KPROBES).with_memory(read).with_histograms(&HISTOGRAMS).anywhere() };
+static EVENTS_OF_KERNEL: Events<Kernel, EVENTS> = {
+    let events = Events::new(&KPROBES).with_memory(read).with_histograms(&HISTOGRAMS);
+    // SAFETY:
+    // 1. Compilers put no data among the instructions of this kernel's functions, and those in assembly have none.
+    // 2. All of them run on a thread's stack or an exception's, but for the vectors, which are the platform's range.
+    unsafe { events.anywhere() }
+};
 
 static HISTOGRAM_MEMORY: [HistMemory<128>; 2] = [const { HistMemory::new() }; 2];
 static HISTOGRAMS: [Histogram; 2] = [Histogram::new(&HISTOGRAM_MEMORY[0]), Histogram::new(&HISTOGRAM_MEMORY[1])];

@@ -1,0 +1,265 @@
+//! What events are, and what they record.
+
+use super::*;
+
+#[test]
+fn events_are_defined_listed_and_removed() {
+    let mut fixture = fixture!();
+    assert_eq!(fixture.run("cat kprobe_events"), "");
+    fixture.run("echo 'p:reads disk::read block=$arg1 %x3' > kprobe_events");
+    fixture.run("echo 'r:mine/done disk::read $retval:s32' >> kprobe_events");
+    fixture.run("echo p <[u8; 4] as Debug>::fmt >> kprobe_events");
+    let all = "\
+p:kprobes/reads disk::read block=$arg1 arg2=%x3
+r:mine/done disk::read arg1=$retval:s32
+p:kprobes/p___u8__4__as_Debug___fmt_0 <[u8; 4] as Debug>::fmt
+";
+    assert_eq!(fixture.run("cat kprobe_events"), all);
+    assert_eq!(fixture.run("cat available_events").lines().nth(1), Some("mine:done"));
+    // What it lists can be written back.
+    fixture.run("echo > kprobe_events");
+    assert_eq!(fixture.run("cat kprobe_events"), "");
+    all.lines().for_each(|line| drop(fixture.run(&format!("echo '{line}' >> kprobe_events"))));
+    assert_eq!(fixture.run("cat kprobe_events"), all);
+    let full = Reason::Event(EventReason::TooManyEvents { events: EVENTS });
+    assert_eq!(fixture.refused("echo p disk::seek >> kprobe_events").reason, full);
+    for removal in ["-:mine/done", "'!p:kprobes/reads disk::read'", "-:p___u8__4__as_Debug___fmt_0"] {
+        let before = fixture.run("cat kprobe_events").lines().count();
+        fixture.run(&format!("echo {removal} >> kprobe_events"));
+        assert_eq!(fixture.run("cat kprobe_events").lines().count(), before - 1, "{removal}");
+    }
+    // Others go only where a definition takes their place.
+    fixture.run("echo p:a disk::read > kprobe_events");
+    fixture.run("echo p:b disk::read > kprobe_events");
+    assert_eq!(fixture.run("cat kprobe_events"), "p:kprobes/b disk::read\n");
+    let address = BASE + 16;
+    fixture.run(&format!("echo p {address:#x} >> kprobe_events"));
+    assert_eq!(
+        fixture.run("cat kprobe_events").lines().last(),
+        Some(&*format!("p:kprobes/p_{address:#x}_0 disk::seek"))
+    );
+}
+
+#[test]
+fn a_definition_that_can_not_be_leaves_what_it_should_take_the_place_of() {
+    let mut fixture = fixture!();
+    for name in ["a", "b", "c"] {
+        fixture.run(&format!("echo 'p:{name} disk::read x=%x1' >> kprobe_events"));
+        let before = fixture.all();
+        for line in ["echo p:new untraced > kprobe_events", "echo p:a untraced > kprobe_events"] {
+            assert_eq!(fixture.refused(line).reason, Reason::Event(EventReason::NotAtEntry), "{line}");
+            let mut names: Vec<String> = fixture.run("cat kprobe_events").lines().map(String::from).collect();
+            names.sort_unstable();
+            let mut expected: Vec<&str> = before.lines().filter(|line| line.starts_with("p:")).collect();
+            expected.sort_unstable();
+            assert_eq!(names, expected, "{line}");
+        }
+    }
+    fixture.run("echo p:a disk::seek > kprobe_events");
+    assert_eq!(fixture.run("cat kprobe_events"), "p:kprobes/a disk::seek\n");
+    assert!(size_of::<super::super::slot::Slot>() <= 12 * 1024, "{}", size_of::<super::super::slot::Slot>());
+}
+
+#[test]
+fn a_long_place_gives_an_event_the_end_of_its_name() {
+    let place = format!("{}::{}", "a".repeat(70), "<b as C>");
+    let name = super::super::definition::name_of(&format!("{place}+0x24"), super::super::fetch::Point::Inside);
+    assert_eq!(&*name, format!("p_{}___b_as_C__0x24", "a".repeat(47)));
+    assert_eq!(&*super::super::definition::name_of("f%return", super::super::fetch::Point::Return), "r_f_0");
+}
+
+#[test]
+fn what_is_no_definition_is_refused_where_it_is_none() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:there disk::read > kprobe_events");
+    fixture.run("echo 1 > events/kprobes/there/enable");
+    use EventReason as Is;
+    let long = "x".repeat(65);
+    for (text, column, reason) in [
+        ("q disk::read", 0, Is::Kind),
+        ("rx disk::read", 1, Is::MaxActive),
+        ("r5000 disk::read", 1, Is::MaxActive),
+        ("p5 disk::read", 1, Is::MaxActiveOfProbe),
+        ("px disk::read", 0, Is::Kind),
+        ("p", 1, Is::NoPlace),
+        ("p: disk::read", 2, Is::NoEventName),
+        ("p:/a disk::read", 2, Is::NoGroupName),
+        ("p:1g/a disk::read", 2, Is::BadGroupName),
+        (&format!("p:{}/a disk::read", &long[..33]), 2, Is::GroupTooLong),
+        ("p:g/a-b disk::read", 4, Is::BadEventName),
+        (&format!("p:{long} disk::read"), 2, Is::NameTooLong),
+        ("p:there disk::seek", 0, Is::EventExists),
+        ("-:nosuch", 2, Is::NoSuchEvent),
+        ("-:mine/there", 7, Is::NoSuchEvent),
+        ("-:", 2, Is::NoEventName),
+        ("-:there", 2, Is::EventInUse),
+        ("p disk::reed", 2, Is::BadPlace),
+        ("p 0x123", 2, Is::BadPlace),
+        ("p twice", 2, Is::NotUnique),
+        ("p disk::read+x", 12, Is::BadOffset),
+        ("p disk::read+12", 2, Is::BeyondFunction { bytes: 12 }),
+        ("r disk::read+8", 2, Is::ReturnInside),
+        ("p disk::read+8%return", 2, Is::ReturnInside),
+        ("p disk::read+8", 0, Is::NotAtEntry),
+        ("p untraced", 0, Is::NotAtEntry),
+        ("p disk::read =%x0", 13, Is::NoFieldName),
+        ("p disk::read a-b=%x0", 13, Is::BadFieldName),
+        ("p disk::read a=", 15, Is::NoFetch),
+        ("p disk::read a=%x0 a=%x1", 19, Is::FieldExists),
+        ("p disk::read __probe_ip=%x0", 13, Is::FieldExists),
+        ("p disk::read x0", 13, Is::BadFetch),
+        ("p disk::read a=%x31", 15, Is::BadRegister),
+        ("p disk::read a=%r0", 15, Is::BadRegister),
+        ("r disk::read a=%x9", 15, Is::NotAtReturn),
+        ("r disk::read $stack", 13, Is::NotAtReturn),
+        ("p disk::read $arg9", 13, Is::BadVariable),
+        ("p disk::read $comm", 13, Is::BadVariable),
+        ("p disk::read $stackx", 13, Is::BadVariable),
+        ("r disk::read $arg1", 13, Is::ArgumentNotAtEntry),
+        ("p disk::read $retval", 13, Is::ResultOfProbe),
+        ("p disk::read @0x", 13, Is::BadNumber),
+        ("p disk::read @nosuch", 13, Is::BadPlace),
+        ("p disk::read \\\\x", 13, Is::BadNumber),
+        ("p disk::read +8", 13, Is::NoBracket),
+        ("p disk::read +x(%x0)", 13, Is::BadNumber),
+        ("p disk::read +8(%x0", 19, Is::OpenBracket),
+        ("p disk::read +u8(%x0)", 13, Is::UserMemory),
+        ("p disk::read +0(+0(+0(+0(+0(%x0)))))", 25, Is::TooDeep),
+        ("p disk::read %x0:u7", 17, Is::BadType),
+        ("p disk::read %x0:ustring", 17, Is::UserMemory),
+        ("p disk::read %x0:u8[4]", 17, Is::NoArrays),
+        ("p disk::read %x0:string", 13, Is::StringNotInMemory),
+        ("p disk::read %x0:b9@0/8", 17, Is::BadBits),
+        ("p disk::read %x0 %x1 %x2 %x3 %x4 %x5 %x6 %x7 %x0", 45, Is::TooManyFields),
+    ] {
+        let before = fixture.all();
+        let text = text.replace("\\\\", "\\");
+        let refusal = fixture.refused(&format!("echo '{text}' >> kprobe_events"));
+        assert_eq!((refusal.at, refusal.reason), (6 + column, Reason::Event(reason)), "{text}");
+        assert_eq!(fixture.all(), before, "{text}");
+    }
+    assert_eq!(fixture.refused("echo > kprobe_events").reason, Reason::Event(Is::EventInUse));
+    let mut without = fixture!(|events| events);
+    for argument in ["+0(%x0)", "@0x1000", "$stack1", "+0(%x0):string"] {
+        let refusal = without.refused(&format!("echo p disk::read {argument} > kprobe_events"));
+        assert_eq!((refusal.at, refusal.reason), (18, Reason::Event(Is::NoMemory)), "{argument}");
+    }
+}
+
+#[test]
+fn an_event_is_recorded_with_its_fields() {
+    let mut fixture = fixture!();
+    for (arguments, shown) in [
+        ("", ""),
+        ("block=$arg1 $arg2 %x3", " block=0x1000 arg2=0xfe arg3=0x103"),
+        ("%x0:u64 %x1:s8 %x1:u8 %x1:x8 %x0:u8", " arg1=4096 arg2=-2 arg3=254 arg4=0xfe arg5=0"),
+        ("%x30 %lr %x29 %sp:u8", " arg1=0x11e arg2=0x11e arg3=0x11d arg4=..."),
+        ("%x19 %pstate $arg1", " arg1=0x113 arg2=0x5 arg3=0x1000"),
+        ("%x20", " arg1=0x114"),
+        ("+8(%x0) -8(%x0) @0x1010:s32", " arg1=0x1000 arg2=(fault) arg3=-2"),
+        ("+0(+8(%x0)):string +0(%x0):string", " arg1=\"sda1\" arg2=\"sda1\""),
+        ("+0(%x1):string +1(%x0):char", " arg1=(fault) arg2='d'"),
+        ("+32(%x0):string", " arg1=\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\""),
+        ("+90(%x0):string", " arg1=\"xxxxxx\""),
+        ("+56(%x0):string", " arg1=\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\""),
+        ("+4(%x0):string", " arg1=\"\""),
+        ("+6(%x0):string", " arg1=\"??\""),
+        ("\\5 \\-1:s64 \\0xff:u8", " arg1=0x5 arg2=-1 arg3=255"),
+        ("%x1:b4@4/8 %x1:b4@0/8 %x1:b1@0/32", " arg1=15 arg2=14 arg3=0"),
+        ("\\0xffff800080000014:symbol @disk::seek:u32", " arg1=disk::seek+0x4/0xc arg2=(fault)"),
+        ("a=@0x1018 b=@0x1010:x16 c=@0x1014:u32", " a=0x10 b=0xfffe c=32769"),
+    ] {
+        fixture.run(&format!("echo 'p:e disk::read {arguments}' > kprobe_events"));
+        fixture.call(0, [0x1000, 0xfe], 0);
+        assert_eq!(fixture.recorded(), [""; 0], "{arguments}: it is not enabled");
+        fixture.run("echo 1 > events/kprobes/e/enable");
+        fixture.call(1, [0x1000, 0xfe], 0);
+        fixture.call(0, [0x1000, 0xfe], 0);
+        let expected = format!("e: (disk::read+0x0/0xc){shown}");
+        let recorded = fixture.recorded();
+        let [line] = &recorded[..] else { panic!("{arguments}: {recorded:?}") };
+        match expected.split_once("...") {
+            Some((begin, _)) => assert!(line.starts_with(begin), "{arguments}: {line}"),
+            None => assert_eq!(*line, expected, "{arguments}"),
+        }
+        fixture.run("echo 0 > events/kprobes/e/enable");
+        fixture.call(0, [0x1000, 0xfe], 0);
+        assert_eq!(fixture.recorded(), [""; 0], "{arguments}: it is enabled no more");
+        assert_eq!(fixture.engine.statistics().ops, 0);
+    }
+    fixture.run("echo > kprobe_events");
+    assert_eq!(fixture.engine.check_text().wrong, 0);
+}
+
+#[test]
+fn a_return_is_recorded_with_its_result_and_where_it_goes() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'r:e disk::read $retval:s64 rest=%x7 name=+0(%x0):string' > kprobe_events");
+    fixture.run("echo 1 > events/kprobes/e/enable");
+    fixture.call(1, [0; 2], 0);
+    fixture.call(0, [0; 2], u64::MAX);
+    fixture.call(0, [0; 2], 0x1000);
+    assert_eq!(
+        fixture.recorded(),
+        [
+            "e: (<[u8; 4] as Debug>::fmt+0x8/0xc <- disk::read) arg1=-1 rest=0x8 name=(fault)",
+            "e: (<[u8; 4] as Debug>::fmt+0x8/0xc <- disk::read) arg1=4096 rest=0x8 name=\"sda1\"",
+        ]
+    );
+    fixture.run("echo 0 > events/enable");
+    assert_eq!(fixture.engine.statistics().ops, 0);
+}
+
+#[test]
+fn an_event_inside_a_function_is_where_the_kernel_allows_it() {
+    let mut fixture = fixture!(|events| {
+        // SAFETY: 1. and 2. Nothing executes a fake's text.
+        unsafe { events.with_memory(read).anywhere() }
+    });
+    let before = fixture.kernel.snapshot();
+    let at = fixture.engine.function_named("untraced").unwrap().get() + 4;
+    fixture.run("echo 'p:in untraced+4 %x9 %sp %pc' > kprobe_events");
+    fixture.run("echo 'p:first untraced' >> kprobe_events");
+    assert_eq!(fixture.run("cat kprobe_events").lines().last(), Some("p:kprobes/first untraced"));
+    assert!(fixture.run("cat kprobe_events").starts_with("p:kprobes/in untraced+0x4 arg1=%x9"));
+    for (text, reason) in
+        [("p untraced+2", "There can be no probe"), (&*format!("p {:#x}", at + 3), "There can be no probe")]
+    {
+        let refusal = fixture.refused(&format!("echo {text} >> kprobe_events"));
+        assert!(refusal.to_string().starts_with(reason), "{text}: {refusal}");
+    }
+    assert_eq!(fixture.kernel.snapshot(), before, "none is enabled");
+    fixture.run("echo 1 > events/kprobes/in/enable");
+    let hit = |times| {
+        for _ in 0..times {
+            let mut regs = PtRegs { pc: at, ..regs(0, 0) };
+            let comment = fixture.kernel.word(TextAddr::new(at)) >> 5 & 0xffff;
+            assert_eq!(fixture.kprobes.handle_brk(&mut regs, comment as u16), Handled::Yes);
+        }
+    };
+    hit(2);
+    let expected = format!("in: (untraced+0x4/0x10) arg1=0x109 arg2=0x1008 arg3={at:#x}");
+    assert_eq!(fixture.recorded(), [expected.clone(), expected]);
+    let profile = fixture.run("cat kprobe_profile");
+    let words: Vec<Vec<&str>> = profile.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words, [["in", "2", "0"], ["first", "0", "0"]]);
+    fixture.run("echo 0 > events/kprobes/in/enable");
+    fixture.run("echo > kprobe_events");
+    assert_eq!(fixture.kernel.snapshot(), before);
+    assert_eq!(fixture.kprobes.instructions().count(), 0);
+}
+
+#[test]
+fn a_profile_counts_from_the_definition_on() {
+    let mut fixture = fixture!();
+    for kind in ["p", "r"] {
+        for calls in [3, 1] {
+            fixture.run(&format!("echo {kind}:e disk::read > kprobe_events"));
+            fixture.run("echo 1 > events/kprobes/enable");
+            (0..calls).for_each(|_| fixture.call(0, [0; 2], 0));
+            let profile = fixture.run("cat kprobe_profile");
+            assert_eq!(profile.split_whitespace().collect::<Vec<_>>(), ["e", &calls.to_string(), "0"], "{kind}");
+            fixture.run("echo 0 > events/kprobes/enable");
+        }
+    }
+}
