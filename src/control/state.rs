@@ -163,7 +163,7 @@ impl<const CPUS: usize> State<CPUS> {
 
     fn register(&self, registers: Registers) -> Result<(), RegisterError> {
         match registers {
-            Registers::Ops(ops) => self.register_ops(ops, &Filter::new(&self.chosen.rules())),
+            Registers::Ops(ops) => self.engine.register_anew(ops, &Filter::new(&self.chosen.rules())).map(drop),
             Registers::Graph(graph) => {
                 // What an unregistration could not wait for.
                 graph.stop(self.engine)?;
@@ -174,20 +174,6 @@ impl<const CPUS: usize> State<CPUS> {
                 started
             }
         }
-    }
-
-    fn register_ops(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<(), RegisterError> {
-        let mut started = self.engine.register(ops, filter);
-        // What an unregistration could not wait for, or a registration not put back.
-        if started == Err(RegisterError::AlreadyRegistered) {
-            self.engine.unregister(ops)?;
-            started = self.engine.register(ops, filter);
-        }
-        if started.is_err() {
-            // Callsites that were changed and could not be changed back may call it.
-            let _ = self.engine.unregister(ops);
-        }
-        started.map(drop)
     }
 
     /// Puts rules in force for what is registered.
@@ -332,7 +318,7 @@ impl<const CPUS: usize> State<CPUS> {
         }
         // By the invariant of what is registered, it can be parsed.
         let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&new.rule).into_iter().collect();
-        self.register_ops(&slot.ops, &Filter::new(&rule))
+        self.engine.register_anew(&slot.ops, &Filter::new(&rule)).map(drop)
     }
 
     /// Looks that a rule matches something now, or can later, when a module is loaded.
