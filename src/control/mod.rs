@@ -144,6 +144,8 @@ mod event;
 mod failing;
 mod file;
 mod files;
+mod held;
+mod left;
 mod line;
 mod log;
 mod merge;
@@ -169,7 +171,7 @@ pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
 pub use reason::{LINE_BYTES, Reason, Refusal};
 pub use rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
-pub use switches::MAX_PIDS;
+pub use switches::{MAX_CLOSED, MAX_PIDS};
 pub use tracing::{Tracer, Tracing, TracingParts};
 
 use crate::engine::Engine;

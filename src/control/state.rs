@@ -121,9 +121,15 @@ impl<const CPUS: usize> State<CPUS> {
         Some(if self.tracing.switches.are_swapped() { self.rings } else { spares })
     }
 
-    /// These rings' records, read or not.
-    pub(super) fn counts(&self, rings: &[&'static Ring]) -> Counts {
-        rings.iter().map(|ring| ring.counts()).fold(Counts::default(), |all, one| Counts {
+    /// These rings' records, read or not; of those that are kept, the ones of the present turn. What is lost or read is of all
+    /// turns: a command that takes a snapshot can't note it.
+    pub(super) fn counts(&self, rings: &[&'static Ring], is_snapshot: bool) -> Counts {
+        let since = self.tracing.switches.began(is_snapshot);
+        let counts = rings.iter().map(|ring| {
+            let counts = ring.counts();
+            if since == 0 { counts } else { Counts { kept: ring.count_since(since), ..counts } }
+        });
+        counts.fold(Counts::default(), |all, one| Counts {
             kept: all.kept.saturating_add(one.kept),
             read: all.read.saturating_add(one.read),
             refused: all.refused.saturating_add(one.refused),
@@ -280,7 +286,7 @@ impl<const CPUS: usize> State<CPUS> {
     pub(super) fn commands_now(&self) -> [Option<Registered>; MAX_COMMANDS] {
         let mut commands = self.commands.clone();
         for (command, slot) in commands.iter_mut().zip(self.tracing.commands) {
-            command.iter_mut().for_each(|command| command.left = slot.left());
+            command.iter_mut().for_each(|command| command.left = slot.left.get());
         }
         commands
     }

@@ -1,6 +1,6 @@
 //! The control interface on simulated text.
 
-use super::{Control, File, LINE_BYTES, MAX_RULES, Reason, Refusal, Tracer, Tracing, Value};
+use super::{Control, File, LINE_BYTES, MAX_RULES, Reason, Refusal, Tracer, Tracing, TracingParts, Value};
 use crate::address::TextAddr;
 use crate::context::regs::{FtraceRegs, PtRegs};
 use crate::engine::{Engine, RegisterError};
@@ -24,6 +24,7 @@ struct Fixture {
     engine: &'static Engine,
     rings: [&'static Ring; 2],
     profile: &'static Profile,
+    parts: TracingParts,
     /// The tracer `function`.
     function: &'static Ops,
     control: Control<2>,
@@ -87,7 +88,7 @@ macro_rules! fixture {
         let control = Control::new(engine, parts, rings, || 1_000_000_000)
             .with_spare_rings([&SPARES[0], &SPARES[1]])
             .with_task_names(|task| [None, Some("main"), Some("disk reader")].get(task as usize).copied().flatten());
-        Fixture { kernel, engine, rings, profile: &PROFILE, function: parts.function, control }
+        Fixture { kernel, engine, rings, profile: &PROFILE, parts, function: parts.function, control }
     }};
 }
 
