@@ -222,7 +222,8 @@ static ATTACHED: AttachPoint<Two> = {
 };
 static ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::entry);
 static GUARDED_ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::guarded_entry);
-static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(handler::modify);
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(handler::modify) };
 static EXIT: Fexit<Two> = Fexit::<Two>::new(handler::exit);
 static GUARDED_EXIT: Fexit<Two> = Fexit::<Two>::new(handler::guarded_exit);
 

@@ -315,8 +315,10 @@ extern "C" fn exit_that_calls(_: u64, _: u64, _: &u64) {
 static POINT: AttachPoint<Two> = AttachPoint::new(two);
 static ENTRY: Fentry<Two> = Fentry::<Two>::new(entry);
 static ENTRY_THAT_CALLS: Fentry<Two> = Fentry::<Two>::new(entry_that_calls);
-static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(modify);
-static MODIFY_THAT_CALLS: ModifyReturn<Two> = ModifyReturn::<Two>::new(modify_that_calls);
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(modify) };
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY_THAT_CALLS: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(modify_that_calls) };
 static EXIT: Fexit<Two> = Fexit::<Two>::new(exit);
 static EXIT_THAT_CALLS: Fexit<Two> = Fexit::<Two>::new(exit_that_calls);
 
