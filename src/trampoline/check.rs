@@ -12,10 +12,11 @@
 //! 1:  blr  x8
 //! ```
 
-use super::description::{Member, OpsStruct};
+use super::description::{Description, Member};
 use super::error::OpsError;
 use crate::address::TextAddr;
 use crate::callsite::MOV_X9_LR;
+use crate::engine::Engine;
 use crate::insn::{Branch, Cond, Exception, Flow, Insn, MemoryUse, Place, System};
 
 /// How much of a caller is looked at: more than it takes to call by a pointer.
@@ -27,6 +28,10 @@ const BRK: core::ops::RangeInclusive<u32> = 0x8000..=0x83ff;
 /// The most words between a hash and an entry: LDUR reaches 256 bytes (Arm ARM C6.2, "LDUR").
 const MAX_WORDS_BETWEEN: u32 = 63;
 
+/// There is no text that the engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotText;
+
 /// The check that callers make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallCheck {
@@ -35,8 +40,29 @@ pub(super) struct CallCheck {
 }
 
 impl CallCheck {
+    /// The check that the callers of an ops struct's members make, if they make one. On a host they make none.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError::NoCaller`].
+    pub(super) fn of(engine: &Engine, ops: &Description<'_>) -> Result<Option<Self>, OpsError> {
+        if cfg!(not(target_os = "none")) {
+            return Ok(None);
+        }
+        let &Description { name: ops, caller, .. } = ops;
+        let check = Self::of_caller(caller, |at| engine.text_word(at).ok_or(NotText));
+        check.map_err(|NotText| OpsError::NoCaller { ops, caller })
+    }
+
     /// The check that a caller makes, if it makes one, whose words `word` reads.
-    pub(super) fn of_caller(caller: TextAddr, word: impl Fn(TextAddr) -> Option<u32>) -> Option<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`NotText`]: not all that it takes to tell is there.
+    pub(super) fn of_caller(
+        caller: TextAddr,
+        word: impl Fn(TextAddr) -> Result<u32, NotText>,
+    ) -> Result<Option<Self>, NotText> {
         let at = |index: usize| caller.offset(4 * index as i64);
         for index in 0..MAX_CALLER_WORDS {
             let insn = Insn::decode(word(at(index))?);
@@ -47,22 +73,28 @@ impl CallCheck {
                 let is_check =
                     matches!(Insn::decode(word(at(index - 1))?), Insn::Branch(Branch::BCond { cond: Cond::Eq, .. }));
                 let load = Insn::decode(word(at(start))?).effects();
-                return match (load.memory, load.place) {
-                    (MemoryUse::Load(4), Place::Beside(base, bytes)) if is_check => {
-                        let is_target = u32::from(base.number()) == imm.get() & 31;
-                        let bytes = u32::try_from(-bytes).ok().filter(|_| is_target)?;
-                        let words_between = (bytes / 4).checked_sub(1).filter(|_| bytes.is_multiple_of(4))?;
-                        (words_between <= MAX_WORDS_BETWEEN).then_some(Self { words_between })
+                return Ok(match (load.memory, load.place) {
+                    (MemoryUse::Load(4), Place::Beside(base, bytes))
+                        if is_check && u32::from(base.number()) == imm.get() & 31 =>
+                    {
+                        Self::of_distance(bytes)
                     }
                     _ => None,
-                };
+                });
             }
             // Behind the call is another function.
             if matches!(insn.effects().flow, Flow::Jump(_) | Flow::IndirectJump(_) | Flow::Return(_)) {
-                return None;
+                return Ok(None);
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// The check that loads a hash so many bytes from the entry.
+    fn of_distance(bytes: i64) -> Option<Self> {
+        let before = u32::try_from(bytes.checked_neg()?).ok()?;
+        let words_between = (before / 4).checked_sub(1).filter(|_| before.is_multiple_of(4))?;
+        (words_between <= MAX_WORDS_BETWEEN).then_some(Self { words_between })
     }
 
     /// Where callers look for the hash of a function.
@@ -79,13 +111,14 @@ impl CallCheck {
     /// # Errors
     ///
     /// [`OpsError::NoStub`].
-    pub(super) fn hash<T: OpsStruct>(
+    pub(super) fn hash(
         self,
+        ops: &'static str,
         member: &Member,
         word: impl Fn(TextAddr) -> Option<u32>,
     ) -> Result<u32, OpsError> {
         let stub = member.stub();
-        word(self.place(stub)).ok_or(OpsError::NoStub { ops: T::NAME, member: member.name(), stub })
+        word(self.place(stub)).ok_or(OpsError::NoStub { ops, member: member.name(), stub })
     }
 
     /// Checks that callers will find the member's hash before a function.
@@ -93,14 +126,15 @@ impl CallCheck {
     /// # Errors
     ///
     /// [`OpsError`]: what they would find.
-    pub(super) fn member<T: OpsStruct>(
+    pub(super) fn member(
         self,
+        ops: &'static str,
         member: &Member,
         function: TextAddr,
         word: impl Fn(TextAddr) -> Option<u32>,
     ) -> Result<(), OpsError> {
-        let (ops, name) = (T::NAME, member.name());
-        let expected = self.hash::<T>(member, &word)?;
+        let name = member.name();
+        let expected = self.hash(ops, member, &word)?;
         let found = function.is_aligned().then(|| word(self.place(function))).flatten();
         let found = found.ok_or(OpsError::NotText { ops, member: name, function })?;
         if found == expected {
@@ -112,6 +146,30 @@ impl CallCheck {
             None => OpsError::OtherType { ops, member: name, function, expected, found },
         })
     }
+}
+
+/// Checks each member of a table.
+///
+/// # Errors
+///
+/// [`OpsError`]: the first one that must not be called.
+///
+/// # Safety
+///
+/// 1. The table can be read, and is what the description says.
+pub(super) unsafe fn check_table(engine: &Engine, ops: &Description<'_>, table: *const ()) -> Result<(), OpsError> {
+    let word = |at: TextAddr| engine.text_word(at);
+    let call_check = CallCheck::of(engine, ops)?;
+    for member in ops.members()? {
+        // SAFETY: 1. our caller's promise.
+        match (unsafe { member.function(table) }, call_check) {
+            (None, _) if member.is_optional() => {}
+            (None, _) => return Err(OpsError::Missing { ops: ops.name, member: member.name() }),
+            (Some(function), Some(check)) => check.member(ops.name, &member, function, word)?,
+            (Some(_), None) => {}
+        }
+    }
+    Ok(())
 }
 
 /// How many words stand between the nearest word before a function that is not part of a callsite and its entry, if that word

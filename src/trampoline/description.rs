@@ -1,5 +1,6 @@
 //! What an ops struct is: its members, a stub for each, and a caller that is compiled where they are called.
 
+use super::error::OpsError;
 use super::kinds::{Argument, ScalarKind};
 use crate::address::TextAddr;
 use core::fmt;
@@ -29,7 +30,42 @@ pub unsafe trait OpsStruct: Copy + Send + Sync + 'static {
     fn calls(table: &InUse<Self>) -> &Self::Calls;
 }
 
+/// The most members of an ops struct.
+pub(super) const MAX_MEMBERS: usize = 64;
+
+/// What an ops struct is, for code that does not know its type.
+#[derive(Clone, Copy)]
+pub(crate) struct Description<'a> {
+    /// Its name, for messages.
+    pub(crate) name: &'static str,
+    /// A function that calls by a function pointer, compiled as all who call the members are.
+    pub(crate) caller: TextAddr,
+    /// The member of each number, and none behind the last one.
+    pub(crate) members: &'a dyn Fn(usize) -> Option<Member>,
+}
+
+impl Description<'static> {
+    pub(super) fn of<T: OpsStruct>() -> Self {
+        Self { name: T::NAME, caller: T::caller(), members: &|number| T::MEMBERS.get(number).copied() }
+    }
+}
+
+impl Description<'_> {
+    /// Its members.
+    ///
+    /// # Errors
+    ///
+    /// [`OpsError::TooManyMembers`].
+    pub(super) fn members(&self) -> Result<impl Iterator<Item = Member>, OpsError> {
+        if (self.members)(MAX_MEMBERS).is_some() {
+            return Err(OpsError::TooManyMembers { ops: self.name, most: MAX_MEMBERS });
+        }
+        Ok((0..MAX_MEMBERS).map_while(self.members))
+    }
+}
+
 /// A member of an ops struct.
+#[derive(Clone, Copy)]
 pub struct Member {
     name: &'static str,
     offset: usize,
@@ -40,7 +76,9 @@ pub struct Member {
 }
 
 impl Member {
-    #[doc(hidden)]
+    /// Describes one, for an [`UntypedOps`](super::UntypedOps): where it is in the table, in bytes; whether it may be NULL; its
+    /// stub, a function of its type; and what generated code has to know of the type: its result, if that is a number, a `bool`
+    /// or nothing; and its arguments.
     pub const fn new(
         name: &'static str,
         offset: usize,
@@ -68,10 +106,14 @@ impl Member {
     }
 
     /// The function that a table has here; `None` where it is NULL.
-    pub(super) fn function<T: OpsStruct>(&self, table: &T) -> Option<TextAddr> {
-        let place = core::ptr::from_ref(table).cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
-        // SAFETY: by the first and the fifth promise of who implemented `OpsStruct`, there is an `Option` of a function pointer,
-        // which is one that may be NULL. Not aligned, where whoever wrote the struct has packed it.
+    ///
+    /// # Safety
+    ///
+    /// 1. The table can be read, and has this member.
+    pub(super) unsafe fn function(&self, table: *const ()) -> Option<TextAddr> {
+        let place = table.cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
+        // SAFETY: our caller's promise: there is a function pointer, which may be NULL. Not aligned, where whoever wrote the struct
+        // has packed it.
         let function = unsafe { place.read_unaligned() };
         Some(TextAddr::new(function.addr() as u64)).filter(|_| !function.is_null())
     }
@@ -80,10 +122,11 @@ impl Member {
     ///
     /// # Safety
     ///
-    /// 1. There is a function at `at`, of the member's type, for as long as the table is called by.
-    pub(super) unsafe fn set<T: OpsStruct>(&self, table: &mut T, at: TextAddr) {
-        let place = core::ptr::from_mut(table).cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
-        // SAFETY: as in `function`; what is put there is a function, by our caller's promise.
+    /// 1. The table can be written, and has this member.
+    /// 2. There is a function at `at`, of the member's type, for as long as the table is called by.
+    pub(super) unsafe fn set(&self, table: *mut (), at: TextAddr) {
+        let place = table.cast::<u8>().wrapping_add(self.offset).cast::<*const ()>();
+        // SAFETY: our caller's first promise; what is put there is a function, by the second one.
         unsafe { place.write_unaligned(core::ptr::with_exposed_provenance(at.get() as usize)) };
     }
 }

@@ -87,6 +87,23 @@ pub enum OpsError {
         /// The stub.
         stub: TextAddr,
     },
+    /// The members' callers are not in text that the engine knows, so nobody knows what they check. The same where the engine
+    /// has not been initialised.
+    #[error("{ops}: what its members' callers check is not known: {caller} is not in text that the engine knows")]
+    NoCaller {
+        /// The ops struct.
+        ops: &'static str,
+        /// Where they call.
+        caller: TextAddr,
+    },
+    /// It has more members than can be looked at.
+    #[error("{ops} has more than {most} members")]
+    TooManyMembers {
+        /// The ops struct.
+        ops: &'static str,
+        /// How many it may have.
+        most: usize,
+    },
     /// All places are taken: by tables that are prepared, in use, or still have users.
     #[error("{ops} has {places} places for implementations, and all are taken")]
     NoPlace {

@@ -5,7 +5,7 @@
 
 use super::body::{Body, Condition, End, Test};
 use super::check::CallCheck;
-use super::description::{Member, OpsStruct};
+use super::description::{Description, MAX_MEMBERS, Member};
 use super::error::OpsError;
 use super::kinds::are_in_registers;
 use crate::address::TextAddr;
@@ -14,53 +14,61 @@ use crate::insn::Cond;
 use crate::stub::{BTI_JC, MemberCondition, MemberEnd, MemberHeader, MemberPlan};
 use core::fmt;
 
-/// The most members of an ops struct.
-pub(super) const MAX_MEMBERS: usize = 64;
-
-/// Generates members of a table, and puts them into it: as `bodies` says, by the members' names.
+/// Generates members of a table, and puts them into it: as `bodies` says, by the members' names. What a member had is behind it.
 ///
 /// # Errors
 ///
-/// [`OpsError`]; the table must not be used then.
-pub(super) fn generate<T: OpsStruct>(
+/// [`OpsError`]; the table is as it was.
+///
+/// # Safety
+///
+/// 1. The table can be read and written, and is what the description says.
+/// 2. It is called by no longer than what is returned is kept, and what it had stays as long.
+pub(super) unsafe fn generate(
     engine: &'static Engine,
-    table: &mut T,
+    ops: &Description<'_>,
+    table: *mut (),
     bodies: &[(&str, Body)],
 ) -> Result<Option<GeneratedText>, OpsError> {
     let word = |at: TextAddr| engine.text_word(at);
-    let check = CallCheck::of_caller(T::caller(), word);
+    let check = CallCheck::of(engine, ops)?;
+    // SAFETY: 1. our caller's first promise.
+    let behind = |member: &Member| unsafe { member.function(table.cast_const()) };
     let mut hashes = [None; MAX_MEMBERS];
     for (name, body) in bodies {
-        let mut members = T::MEMBERS.iter().zip(&mut hashes);
+        let mut members = ops.members()?.zip(&mut hashes);
         let (member, hash) =
-            members.find(|(member, _)| member.name() == *name).ok_or(OpsError::NoSuchMember { ops: T::NAME })?;
-        body.check::<T>(member, member.function(table))?;
-        *hash = check.map(|check| check.hash::<T>(member, word)).transpose()?;
+            members.find(|(member, _)| member.name() == *name).ok_or(OpsError::NoSuchMember { ops: ops.name })?;
+        body.check(ops.name, &member, behind(&member))?;
+        *hash = check.map(|check| check.hash(ops.name, &member, word)).transpose()?;
     }
-    // What is behind, while the table gets what is generated.
-    let behind = *table;
     let plan = |number: usize| {
-        let member = T::MEMBERS.get(number)?;
+        let member = (ops.members)(number)?;
         let (_, body) = bodies.iter().find(|(name, _)| member.name() == *name)?;
         let words_between = check.map_or(0, |check| check.words_between);
         let hash = hashes.get(number).copied().flatten();
         let header = MemberHeader { number: number as u16, hash, words_between };
-        Some(body.plan(header, member, member.function(&behind)))
+        Some(body.plan(header, &member, behind(&member)))
     };
+    let mut entries = [None; MAX_MEMBERS];
     let mut placed = |number: usize, entry: TextAddr| {
-        if let Some(member) = T::MEMBERS.get(number) {
-            // SAFETY: 1. what was just generated is called as the function behind is, and goes on there, or returns a result of the
-            // type that the member's was checked to be. The place that the table comes to keeps the text.
+        entries.get_mut(number).into_iter().for_each(|place| *place = Some(entry));
+    };
+    let text = engine.generate(MAX_MEMBERS, &plan, &mut placed)?;
+    for (member, entry) in ops.members()?.zip(entries) {
+        if let Some(entry) = entry {
+            // SAFETY: 1. our caller's first promise. 2. What was just generated is called as the function behind is, and goes on there,
+            // or returns a result of the type that the member's was checked to be. Our caller's second promise.
             unsafe { member.set(table, entry) };
         }
-    };
-    Ok(engine.generate(T::MEMBERS.len(), &plan, &mut placed)?)
+    }
+    Ok(text)
 }
 
 impl Body {
     /// Checks that a member can be so.
-    fn check<T: OpsStruct>(&self, member: &Member, behind: Option<TextAddr>) -> Result<(), OpsError> {
-        let (ops, name) = (T::NAME, member.name());
+    fn check(&self, ops: &'static str, member: &Member, behind: Option<TextAddr>) -> Result<(), OpsError> {
+        let name = member.name();
         let is_alone = matches!(self.end, End::Answer { .. }) && self.condition.is_none();
         if behind.is_none() && !is_alone {
             return Err(OpsError::NothingBehind { ops, member: name });
@@ -128,19 +136,20 @@ impl fmt::Display for GeneratedName {
 }
 
 /// The generated member that has an instruction, if it is one of those in `text`.
-pub(super) fn name_in<T: OpsStruct>(
+pub(super) fn name_in(
     engine: &Engine,
+    ops: &Description<'_>,
     [start, end]: [TextAddr; 2],
     at: TextAddr,
 ) -> Option<GeneratedName> {
     let word = |at: TextAddr| engine.text_word(at);
-    let words_between = CallCheck::of_caller(T::caller(), word).map_or(0, |check| check.words_between);
+    let words_between = CallCheck::of(engine, ops).ok()?.map_or(0, |check| check.words_between);
     let header = MemberHeader::bytes(words_between);
     let mut entry = Some(TextAddr::new(at.get() & !0xf)).filter(|_| start <= at && at < end)?;
     while start < entry && word(entry)? != BTI_JC {
         entry = entry.offset(-0x10);
     }
     let number = MemberHeader::number_of(word(entry.offset(-(header as i64)))?)?;
-    let member = T::MEMBERS.get(usize::from(number))?;
-    Some(GeneratedName { ops: T::NAME, member: member.name() })
+    let member = (ops.members)(usize::from(number))?;
+    Some(GeneratedName { ops: ops.name, member: member.name() })
 }

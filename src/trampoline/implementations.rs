@@ -1,10 +1,10 @@
 //! The implementations of an ops struct: prepared, put in use, replaced.
 
 use super::body::Body;
-use super::check::CallCheck;
-use super::description::{InUse, OpsStruct};
+use super::check::check_table;
+use super::description::{Description, InUse, MAX_MEMBERS, OpsStruct};
 use super::error::OpsError;
-use super::generate::{GeneratedName, MAX_MEMBERS, generate, name_in};
+use super::generate::{GeneratedName, generate, name_in};
 use super::place::{Content, Generated, Place, User, phase};
 use super::users::Current;
 use crate::address::TextAddr;
@@ -98,7 +98,10 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
             return Err(OpsError::NotOurs { ops: T::NAME });
         }
         let mut table = behind.copy();
-        let text = generate(engine, &mut table, bodies)?;
+        let ops = Description::of::<T>();
+        // SAFETY: 1. by the first and the fifth promise of who implemented `OpsStruct`. 2. The place keeps the text as long as the table,
+        // and the table behind as well.
+        let text = unsafe { generate(engine, &ops, (&raw mut table).cast(), bodies) }?;
         let behind = behind.clone();
         let prepared = self.place(engine, name, table, Some(Generated { text, behind: behind.place }))?;
         // From now on the place answers for this user.
@@ -110,7 +113,8 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
     ///
     /// Takes the engine's lock: by the [engine's rules](Engine) for that.
     pub fn name_of(&self, engine: &Engine, at: TextAddr) -> Option<GeneratedName> {
-        self.places.iter().find_map(|place| name_in::<T>(engine, place.text(), at))
+        let ops = Description::of::<T>();
+        self.places.iter().find_map(|place| name_in(engine, &ops, place.text(), at))
     }
 
     /// Checks a table, and gives it a place.
@@ -121,7 +125,8 @@ impl<T: OpsStruct, const PLACES: usize> Implementations<T, PLACES> {
         table: T,
         generated: Option<Generated>,
     ) -> Result<Prepared<'_, T>, OpsError> {
-        check(engine, &table)?;
+        // SAFETY: 1. by the first and the fifth promise of who implemented `OpsStruct`.
+        unsafe { check_table(engine, &Description::of::<T>(), (&raw const table).cast()) }?;
         let (number, place) = self.take_place().ok_or(OpsError::NoPlace { ops: T::NAME, places: PLACES })?;
         // SAFETY: 1. no member is NULL that must not be, as was just checked.
         let table = unsafe { InUse::new(table) };
@@ -204,21 +209,6 @@ fn replace<'r, T: OpsStruct>(
     let place = places.get(number)?;
     place.retire(&came);
     Some(Replaced(Held { current, places, place, number }))
-}
-
-/// Checks each member of a table.
-fn check<T: OpsStruct>(engine: &Engine, table: &T) -> Result<(), OpsError> {
-    let word = |at: TextAddr| engine.text_word(at);
-    let call_check = CallCheck::of_caller(T::caller(), word);
-    for member in T::MEMBERS {
-        match (member.function(table), call_check) {
-            (None, _) if member.is_optional() => {}
-            (None, _) => return Err(OpsError::Missing { ops: T::NAME, member: member.name() }),
-            (Some(function), Some(check)) => check.member::<T>(member, function, word)?,
-            (Some(_), None) => {}
-        }
-    }
-    Ok(())
 }
 
 /// A place that somebody answers for.

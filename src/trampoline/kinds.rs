@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-/// A type of result that generated code can return.
+/// A type of result that generated code can return: that of this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "they are the types of these names")]
 pub enum ScalarKind {
@@ -122,7 +122,7 @@ pub trait NotGeneral {
 
 impl<T> NotGeneral for Asked<T> {}
 
-/// An argument of a member.
+/// An argument of a member: what generated code has to know of its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Argument {
     bytes: usize,
@@ -134,6 +134,17 @@ impl Argument {
     #[doc(hidden)]
     pub const fn new(bytes: usize, align: usize, is_general: bool) -> Self {
         Self { bytes, align, is_general }
+    }
+
+    /// A number, a `bool`, an enum or a pointer, of 1 to 8 bytes: in one general register, as long as there are any (AAPCS64 6.8.2,
+    /// C.9).
+    pub const fn general(bytes: usize) -> Self {
+        Self::new(bytes, bytes, true)
+    }
+
+    /// Any other one, of so many bytes, aligned to so many.
+    pub const fn other(bytes: usize, align: usize) -> Self {
+        Self::new(bytes, align, false)
     }
 
     /// How many bits it has, if it is in one general register.

@@ -52,7 +52,8 @@
 //! with another number of prefix NOPs has it elsewhere. Each is refused with the member's name ([`OpsError`]). What
 //! was refused would have trapped at its first call, wherever that is: the check is the same, only earlier.
 //!
-//! Without kCFI there is nothing to look at, and the types of a table from another language are its author's promise.
+//! Without kCFI there is nothing to look at, and the types of a table from another language are its author's promise. An ops struct
+//! that another language has described, its stubs and its callers, is an [`UntypedOps`].
 //!
 //! # Generated members
 //! [`Implementations::prepare_generated`] makes a table whose members are code that is made here and now: it counts, records, times,
@@ -82,6 +83,7 @@ pub mod kinds;
 mod place;
 #[cfg(test)]
 mod tests;
+mod untyped;
 mod users;
 
 pub use body::{Body, Condition, Test};
@@ -89,8 +91,9 @@ pub use description::{InUse, Member, OpsStruct};
 pub use error::OpsError;
 pub use generate::GeneratedName;
 pub use implementations::{Implementations, Prepared, Replaced, State};
-pub use kinds::Scalar;
+pub use kinds::{Argument, Scalar, ScalarKind};
 pub use place::User;
+pub use untyped::{GeneratedMembers, UntypedOps};
 
 #[doc(hidden)]
 pub use description::never_called;

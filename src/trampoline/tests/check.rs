@@ -1,7 +1,7 @@
 //! What callers check, and what would pass, in text that is words of a test.
 
 use crate::address::TextAddr;
-use crate::trampoline::check::CallCheck;
+use crate::trampoline::check::{CallCheck, NotText};
 use crate::trampoline::{InUse, Member, OpsError, OpsStruct};
 use std::vec;
 use std::vec::Vec;
@@ -48,8 +48,8 @@ impl Text {
         self.0.iter().find_map(word)
     }
 
-    fn check(&self) -> Option<CallCheck> {
-        CallCheck::of_caller(TextAddr::new(BASE), |at| self.word(at))
+    fn check(&self) -> Result<Option<CallCheck>, NotText> {
+        CallCheck::of_caller(TextAddr::new(BASE), |at| self.word(at).ok_or(NotText))
     }
 }
 
@@ -65,18 +65,18 @@ fn caller(words_between: u32) -> Vec<u32> {
 fn a_caller_tells_where_it_looks_for_a_hash() {
     for words_between in [0, 1, 2, 63] {
         let text = Text(vec![(BASE, caller(words_between))]);
-        assert_eq!(text.check(), Some(CallCheck { words_between }));
+        assert_eq!(text.check(), Ok(Some(CallCheck { words_between })));
     }
     // With the sequence's end at once, as a tail call has it: br x8.
     let mut words = caller(2);
     words.truncate(11);
     words.push(0xd61f_0100);
-    assert_eq!(Text(vec![(BASE, words)]).check(), Some(CallCheck { words_between: 2 }));
+    assert_eq!(Text(vec![(BASE, words)]).check(), Ok(Some(CallCheck { words_between: 2 })));
 }
 
 #[test]
 fn what_is_no_check_is_not_taken_for_one() {
-    let is_none = |words: Vec<u32>| assert_eq!(Text(vec![(BASE, words.clone())]).check(), None, "{words:x?}");
+    let is_none = |words: Vec<u32>| assert_eq!(Text(vec![(BASE, words.clone())]).check(), Ok(None), "{words:x?}");
     let without = |index: usize, word: u32| {
         let mut words = caller(0);
         words[index] = word;
@@ -86,12 +86,14 @@ fn what_is_no_check_is_not_taken_for_one() {
     for (index, word) in [(5, NOP), (5, 0xb85f_c130), (5, 0xb85f_a110), (9, NOP), (10, 0xd420_0020)] {
         is_none(without(index, word));
     }
-    // A check of the function behind it, text that ends, a caller that checks nothing, nothing at all.
+    // A check of the function behind it, a caller that checks nothing, nothing at all.
     is_none([vec![0xd61f_0000], caller(0)].concat());
     is_none([vec![RET], caller(0)].concat());
-    is_none(caller(0)[..10].to_vec());
     is_none(vec![NOP; 200]);
-    is_none(vec![]);
+    // Text that ends, and none, tell nothing.
+    for words in [caller(0)[..10].to_vec(), vec![]] {
+        assert_eq!(Text(vec![(BASE, words)]).check(), Err(NotText));
+    }
 }
 
 /// What becomes of a function that has these words before it, where callers look so far from the entry.
@@ -99,7 +101,7 @@ fn judged(words_between: u32, before: &[u32]) -> Result<(), OpsError> {
     let stub = [&[HASH][..], &vec![NOP; words_between as usize]].concat();
     let text = Text(vec![(STUB - 4 * stub.len() as u64, stub), (FUNCTION - 4 * before.len() as u64, before.to_vec())]);
     let [member] = Table::MEMBERS else { panic!("one") };
-    CallCheck { words_between }.member::<Table>(member, TextAddr::new(FUNCTION), |at| text.word(at))
+    CallCheck { words_between }.member(Table::NAME, member, TextAddr::new(FUNCTION), |at| text.word(at))
 }
 
 #[test]
@@ -134,8 +136,8 @@ fn where_no_text_is_nothing_is_read() {
     assert_eq!(judged(0, &[]), Err(OpsError::NotText { ops, member, function: TextAddr::new(FUNCTION) }));
     let [member] = Table::MEMBERS else { panic!("one") };
     let check = CallCheck { words_between: 0 };
-    let nothing = check.member::<Table>(member, TextAddr::new(FUNCTION), |_| None);
+    let nothing = check.member(Table::NAME, member, TextAddr::new(FUNCTION), |_| None);
     assert_eq!(nothing, Err(OpsError::NoStub { ops, member: "member", stub: TextAddr::new(STUB) }));
-    let unaligned = check.member::<Table>(member, TextAddr::new(FUNCTION + 2), |_| Some(HASH));
+    let unaligned = check.member(Table::NAME, member, TextAddr::new(FUNCTION + 2), |_| Some(HASH));
     assert_eq!(unaligned, Err(OpsError::NotText { ops, member: "member", function: TextAddr::new(FUNCTION + 2) }));
 }

@@ -18,7 +18,7 @@ use crate::kernels::workspace::{Kernel, Module, Workspace};
 /// The variable that tells the kernels' side of the modules where they are.
 pub(crate) const DIR_VARIABLE: &str = "FENTRY_MODULES_DIR";
 
-const C_SOURCE: &str = "tests/modules/c/relay.c";
+const C_SOURCES: &str = "tests/modules/c";
 
 /// Where a variant's modules are made.
 fn work_dir(workspace: &Workspace, variant: &Variant) -> PathBuf {
@@ -74,8 +74,21 @@ pub(crate) const C_COMPILERS: [CCompiler; 2] = [
     },
 ];
 
-/// The forms of the module in C: the NOPs, how it finds what others export, and what its name ends in.
-const C_FORMS: [(&str, &str, &str); 3] = [("2", "-fPIC", "2"), ("4,2", "-fPIC", "42"), ("2", "-fpic", "2-pic")];
+/// A module in C as it is compiled: its source, the NOPs, how it finds what others export, and what its name ends in.
+struct CForm {
+    source: &'static str,
+    /// None: as the kernel's.
+    nops: Option<&'static str>,
+    model: &'static str,
+    suffix: &'static str,
+}
+
+const C_FORMS: [CForm; 4] = [
+    CForm { source: "relay", nops: Some("2"), model: "-fPIC", suffix: "-2" },
+    CForm { source: "relay", nops: Some("4,2"), model: "-fPIC", suffix: "-42" },
+    CForm { source: "relay", nops: Some("2"), model: "-fpic", suffix: "-2-pic" },
+    CForm { source: "policy", nops: None, model: "-fPIC", suffix: "" },
+];
 
 /// Builds the modules that these kernels of a variant load into [`dir`]; those that this machine has no compiler for, each with
 /// the reason.
@@ -104,11 +117,11 @@ pub(crate) fn build(
     }
     let mut left_out = Vec::new();
     for compiler in &C_COMPILERS {
-        for (nops, model, suffix) in C_FORMS {
-            let name = format!("relay-{}-{suffix}", compiler.name);
+        for form in &C_FORMS {
+            let name = format!("{}-{}{}", form.source, compiler.name, form.suffix);
             let kept = dir.join(&name).with_extension("o");
             let made = work.join(&name).with_extension("o");
-            let why = match compile_c(workspace, variant, compiler, [nops, model], &made) {
+            let why = match compile_c(workspace, variant, compiler, form, &made) {
                 Ok(()) => {
                     ModuleTable::add(&made)?;
                     replace(&made, &kept)?;
@@ -214,7 +227,7 @@ fn compile_c(
     workspace: &Workspace,
     variant: &Variant,
     compiler: &CCompiler,
-    [nops, model]: [&str; 2],
+    form: &CForm,
     output: &Path,
 ) -> Result<(), NotCompiled> {
     let is_kcfi = variant.hardening.contains(&Hardening::Kcfi);
@@ -222,13 +235,16 @@ fn compile_c(
         let why = format!("{} has no kCFI, and {variant} looks for its hashes", compiler.programs[0]);
         return Err(NotCompiled::Unwanted(why));
     };
-    let own_nops = if variant.nops == Nops::Two { "2" } else { "4,2" };
+    let [own_nops, other_nops] = if variant.nops == Nops::Two { ["2", "4,2"] } else { ["4,2", "2"] };
+    let nops = form.nops.unwrap_or(own_nops);
     if is_kcfi && nops != own_nops {
         return Err(NotCompiled::Unwanted(format!("{variant} looks for hashes before {own_nops} NOPs")));
     }
     let nops = format!("-fpatchable-function-entry={nops}");
+    let other = format!("-DOTHER_ENTRY={other_nops}");
     let mut flags: Vec<&str> = compiler.target.to_vec();
-    flags.extend(["-c", "-O2", "-ffreestanding", model, "-fno-stack-protector", "-falign-functions=8", &nops]);
+    flags.extend(["-c", "-O2", "-ffreestanding", form.model, "-fno-stack-protector", "-falign-functions=8"]);
+    flags.extend([nops.as_str(), other.as_str()]);
     flags.push(if variant.hardening.contains(&Hardening::BtiPac) {
         "-mbranch-protection=bti+pac-ret"
     } else {
@@ -242,7 +258,8 @@ fn compile_c(
     }
     let program = able(compiler.programs, &flags).map_err(NotCompiled::Impossible)?;
     let mut command = Command::new(program);
-    command.args(flags).arg("-o").arg(output).arg(workspace.root.join(C_SOURCE));
+    let source = workspace.root.join(C_SOURCES).join(form.source).with_extension("c");
+    command.args(flags).arg("-o").arg(output).arg(source);
     succeed(&mut command, program).map_err(NotCompiled::Failed)
 }
 

@@ -59,6 +59,8 @@ struct Task {
     /// Hooked calls that returned, and those of them that did so on another CPU than they began on.
     returns: AtomicU64,
     carried: AtomicU64,
+    /// Whether it stays in `outer` until [`LET_GO`] says otherwise.
+    stays: AtomicBool,
     /// What else a task has: so much that what follows is beyond the offsets of LDP and STP.
     rest: [u64; 64],
     context: TraceContext,
@@ -80,6 +82,7 @@ static TASKS: [Task; MAX_TASKS] = [const {
         moved: AtomicU64::new(0),
         returns: AtomicU64::new(0),
         carried: AtomicU64::new(0),
+        stays: AtomicBool::new(false),
         rest: [0; 64],
         context: TraceContext::new(),
     }
@@ -369,6 +372,10 @@ fn handle(number: usize) {
 
 extern "C" fn entered(_: u64) {
     handle(0);
+    // One task then stays in the function, which only a trampoline has called.
+    if STAY.swap(false, Ordering::Relaxed) {
+        current().expect("a task runs").stays.store(true, Ordering::Relaxed);
+    }
 }
 
 extern "C" fn left(x: u64, result: &u64) {
@@ -381,20 +388,46 @@ extern "C" fn left(x: u64, result: &u64) {
 fn attach() {
     let ok = |done: Result<(), _>| done.unwrap_or_else(|error| panic!("{error}"));
     EPOCHS[3].fetch_add(1, Ordering::AcqRel);
+    LET_GO.store(false, Ordering::Relaxed);
+    STAY.store(true, Ordering::Relaxed);
     ok(ATTACHED.attach(&ENGINE, &LEFT));
     ok(ATTACHED.attach(&ENGINE, &ENTERED));
-    (0..2_000).for_each(|_| smp::wait());
-    ok(ATTACHED.detach(&ENGINE, &ENTERED));
-    ok(ATTACHED.detach(&ENGINE, &LEFT));
-    while ATTACHED.reclaim(&ENGINE).unwrap_or_else(|error| panic!("{error}")) > 0 {
-        RECLAIMED_LATER.fetch_add(1, Ordering::Relaxed);
+    while STAYING.load(Ordering::Relaxed) == 0 {
         smp::wait();
     }
+    ok(ATTACHED.detach(&ENGINE, &ENTERED));
+    ok(ATTACHED.detach(&ENGINE, &LEFT));
+    let switches = SWITCHES.load(Ordering::Relaxed);
+    let in_use = || ATTACHED.reclaim(&ENGINE).unwrap_or_else(|error| panic!("{error}"));
+    // However often the task is preempted there, and looked at: it will come back to the trampoline.
+    while SWITCHES.load(Ordering::Relaxed) < switches + 4 * IN_POOL as u64 {
+        assert!(in_use() > 0, "freed while a task is inside the function");
+        smp::wait();
+    }
+    LET_GO.store(true, Ordering::Relaxed);
+    while in_use() > 0 {
+        smp::wait();
+    }
+    assert_eq!(STAYING.load(Ordering::Relaxed), 0);
+    STAYED.fetch_add(1, Ordering::Relaxed);
     EPOCHS[3].fetch_add(1, Ordering::AcqRel);
 }
 
-/// How often a task was still inside.
-static RECLAIMED_LATER: AtomicU64 = AtomicU64::new(0);
+/// Whether the next task that is called by a trampoline shall stay; how many do; until when; and how often one did.
+static STAY: AtomicBool = AtomicBool::new(false);
+static STAYING: AtomicU64 = AtomicU64::new(0);
+static LET_GO: AtomicBool = AtomicBool::new(false);
+static STAYED: AtomicU64 = AtomicU64::new(0);
+
+fn stay_if_asked() {
+    let Some(task) = current().filter(|task| task.stays.swap(false, Ordering::Relaxed)) else { return };
+    STAYING.fetch_add(1, Ordering::Relaxed);
+    while !LET_GO.load(Ordering::Relaxed) {
+        core::hint::spin_loop();
+    }
+    assert!(core::ptr::eq(task, current().expect("a task runs")));
+    STAYING.fetch_sub(1, Ordering::Relaxed);
+}
 
 fn take_some_time() {
     for turn in 0..200 {
@@ -440,6 +473,7 @@ fn counted(x: u64) -> u64 {
 #[inline(never)]
 fn outer(x: u64) -> u64 {
     take_some_time();
+    stay_if_asked();
     black_box(traced as fn(u64) -> u64)(x)
 }
 
@@ -549,9 +583,11 @@ fn report(tasks: &[Task]) {
     let (returns, carried) = (sum(|task| &task.returns), sum(|task| &task.carried));
     println!("{returns} hooked returns, {carried} of them on another CPU than the call");
     let [entries, exits] = HANDLED.each_ref().map(|count| count.load(Ordering::Relaxed));
-    let later = RECLAIMED_LATER.load(Ordering::Relaxed);
-    println!("{entries} and {exits} calls of attached handlers; {later} times a task was still in the function");
-    assert!(entries > 0 && exits > 0 && ATTACHED.misses() == 0);
+    let stayed = STAYED.load(Ordering::Relaxed);
+    println!(
+        "{entries} and {exits} calls of attached handlers; {stayed} times a task stayed in the function behind them"
+    );
+    assert!(entries > 0 && exits > 0 && stayed > 0 && ATTACHED.misses() == 0);
     for task in tasks {
         let inner = task.inner.load(Ordering::Relaxed);
         assert_eq!(task.context.misses(), inner, "task {}: misses, and those inside callbacks", task.number());

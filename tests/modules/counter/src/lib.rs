@@ -80,3 +80,35 @@ extern "C" fn counter_sum(
     )
 }
 export!(counter_sum);
+
+/// What the kernel calls by a table: which goes next, and, if anybody wants to know, that one was sent.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Policy<Sent> {
+    /// Which goes next.
+    pub pick: Option<extern "C" fn(u64, u64) -> u64>,
+    /// One was sent.
+    pub sent: Option<extern "C" fn(Sent)>,
+}
+
+extern "C" fn pick(waiting: u64, last: u64) -> u64 {
+    COUNT.load(Ordering::Relaxed) * waiting + last
+}
+
+extern "C" fn sent(number: u32) {
+    COUNT.fetch_add(number.into(), Ordering::Relaxed);
+}
+
+extern "C" fn sent_of_another_type(number: u64) {
+    COUNT.fetch_add(number, Ordering::Relaxed);
+}
+
+static POLICY: Policy<u32> = Policy { pick: Some(pick), sent: Some(sent) };
+static WRONG: Policy<u64> = Policy { pick: Some(pick), sent: Some(sent_of_another_type) };
+
+/// Shows the table, or one with a member of another type than the kernel's.
+#[unsafe(no_mangle)]
+extern "C" fn counter_policy(is_right: bool) -> *const () {
+    if is_right { (&raw const POLICY).cast() } else { (&raw const WRONG).cast() }
+}
+export!(counter_policy);

@@ -2,11 +2,14 @@
 //! unloaded without a trace.
 #![no_std]
 #![no_main]
+#![feature(cfg_sanitize)]
 
 extern crate alloc;
 
+mod in_c;
 mod in_flight;
 mod named;
+mod policy;
 mod probed;
 mod walks;
 
@@ -17,10 +20,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use fentry::module::{Erratum843419, LoadError, ModuleId, Modules, Placement, Segment};
 use fentry::{Filter, FtraceRegs, Ops, Rule, TextAddr};
+use in_c::an_ops_struct_in_c_and_one_in_rust_take_each_others_functions;
 use in_flight::a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded;
 use loading::memory::PAGES;
 use loading::{NOTES, PLACES, file, kernel_sum, kernel_total, load, modules, modules_on, names, unload};
 use named::a_trace_of_a_module_names_its_functions_when_it_has_gone;
+use policy::a_table_of_a_module_is_checked_put_in_use_and_traced;
 use probed::each_instruction_of_a_module_in_c_can_have_a_probe;
 use spin::Mutex;
 use support::{engine, heap, interrupts, memory::mappings, percpu, smp};
@@ -37,6 +42,8 @@ support::boot_tests! {
     a_hooked_call_returns_after_the_module_of_its_ops_was_unloaded,
     a_trace_of_a_module_names_its_functions_when_it_has_gone,
     a_walk_through_a_module_is_true,
+    a_table_of_a_module_is_checked_put_in_use_and_traced,
+    an_ops_struct_in_c_and_one_in_rust_take_each_others_functions,
     each_instruction_of_a_module_in_c_can_have_a_probe,
 }
 

@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use core::hint::black_box;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use fentry::Engine;
 use fentry::trampoline::{Implementations, OpsError, OpsStruct, State};
 use generated::{
     calls_are_recorded_with_the_member_and_its_caller, every_register_is_as_aapcs64_asks,
@@ -17,6 +18,7 @@ use generated::{
     the_caller_is_found_from_each_instruction,
 };
 use support::exceptions::{Syndrome, catch};
+use support::platform::PLATFORM;
 use support::{engine, println, smp};
 
 support::boot_tests! {
@@ -69,6 +71,9 @@ extern "C" fn weigh(a: u64, b: u32, c: i16, d: u8, e: &u64, f: u64, g: u64, h: u
 extern "C" fn large(from: &Large, by: u64) -> Large {
     Large(from.0.map(|number| number + by))
 }
+
+/// One that is never initialised.
+static OTHER: Engine = Engine::new(&PLATFORM);
 
 static SENT: AtomicU64 = AtomicU64::new(0);
 
@@ -191,6 +196,9 @@ fn what_callers_would_trap_at_is_refused_by_name() {
             }
         }
     }
+    // Nobody can tell yet what is checked.
+    let before_init = POLICY.prepare(&OTHER, "before init", &FIFO).map(drop);
+    assert!(matches!(before_init, Err(OpsError::NoCaller { ops: "PolicyOps", .. })), "{before_init:?}");
     // Where no text is, nothing is read.
     let outside = PolicyOps { pick: Some(at(0x10)), ..FIFO };
     let result = POLICY.prepare(engine().0, "outside", &outside).map(drop);
