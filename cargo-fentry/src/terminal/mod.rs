@@ -15,6 +15,7 @@
 
 mod editor;
 mod kernel;
+mod waiting;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use crate::qemu::{Boot, DEFAULT_CPU, is_virt};
 use crate::trace;
 use editor::{Editor, Typed};
 use kernel::{Ended, Kernel};
+use waiting::Interrupts;
 
 /// Ask a kernel, on this terminal, what it shall trace
 ///
@@ -73,7 +75,7 @@ pub struct ConsoleChoices {
     /// One more argument for QEMU; may be repeated
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     more: Vec<std::ffi::OsString>,
-    /// End the boot if the kernel does not say for so many seconds that a line can come
+    /// Give the kernel up if it says nothing for so many seconds while it boots, or to a line of a script
     #[arg(long, value_name = "N", default_value_t = 60)]
     timeout_secs: u64,
 }
@@ -100,10 +102,12 @@ pub fn run_on(choices: &ConsoleChoices, image: &Path, usual: Boot) -> Result<()>
     };
     let limit = Duration::from_secs(choices.timeout_secs);
     let boot = choices.boot.as_deref().unwrap_or(image);
-    let mut kernel = Kernel::boot(boot, &machine(choices, usual), limit, show)?;
+    // From the boot on: the emulator does not end by itself with this program.
+    let interrupts = Interrupts::catch()?;
+    let mut kernel = Kernel::boot(boot, &machine(choices, usual), limit, Some(&interrupts), show)?;
     let done = match &script {
         Some(script) => ask_script(&mut kernel, script, Duration::from_millis(choices.pipe_millis)),
-        None => ask_person(&mut kernel, &functions),
+        None => ask_person(&mut kernel, &functions, &interrupts),
     };
     // What was recorded is kept, also where a line was refused.
     let saved = match &choices.save {
@@ -129,7 +133,7 @@ fn show(text: &str) {
 pub fn ask_all(image: &Path, boot: &Boot, lines: &[&str], pipe: Duration, directory: &Path) -> Result<Vec<String>> {
     let limit = boot.limit.unwrap_or(Duration::from_secs(60));
     let boot = Boot { append: Some(append(None)), ..boot.clone() };
-    let mut kernel = Kernel::boot(image, &boot, limit, |_| {})?;
+    let mut kernel = Kernel::boot(image, &boot, limit, None, |_| {})?;
     let said = lines.iter().map(|line| kernel.ask(line, reads_on(line, pipe), |_| {})).collect::<Result<_>>()?;
     save(&mut kernel, image, directory)?;
     kernel.end()?;
@@ -173,25 +177,24 @@ fn ask_script(kernel: &mut Kernel, script: &str, pipe: Duration) -> Result<()> {
 }
 
 /// Asks what a person types.
-fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function]) -> Result<()> {
+fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function], interrupts: &Interrupts) -> Result<()> {
     let files = kernel.ask("ls", None, |_| {})?;
     let files = files.lines().map(str::to_owned).collect();
     let mut editor = Editor::new(files, functions.iter().map(|function| function.name.clone()).collect())?;
     println!("`help` says what there is, Tab completes, ^C ends the reading of a trace, ^D ends the kernel.");
-    let interrupted = kernel::interrupts()?;
     loop {
-        match editor.read()? {
+        let typed = editor.read()?;
+        // A ^C that came too late for the line before.
+        interrupts.forget();
+        match typed {
             Typed::Line(line) if line.trim() == "exit" => return Ok(()),
-            Typed::Line(line) => {
-                interrupted.forget();
-                match kernel.ask_until(&line, || interrupted.take(), show) {
-                    Err(error) if error.is::<Ended>() => {
-                        println!("the kernel has ended");
-                        return Ok(());
-                    }
-                    other => drop(other?),
+            Typed::Line(line) => match kernel.ask_for_person(&line, show) {
+                Err(error) if error.is::<Ended>() => {
+                    println!("the kernel has ended");
+                    return Ok(());
                 }
-            }
+                other => drop(other?),
+            },
             Typed::Nothing => {}
             Typed::End => return Ok(()),
         }
