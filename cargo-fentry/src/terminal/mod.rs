@@ -11,10 +11,13 @@
 //! | the byte ETX (^C), while it reads a trace | the same, soon |
 //! | the line `exit` | its end |
 //!
+//! A line that is refused has its refusal, as `fentry::control` puts it in words, in what the kernel says to it.
+//!
 //! [examples/console](https://docs.rs/fentry) is such a kernel.
 
 mod editor;
 mod kernel;
+mod refusal;
 mod waiting;
 
 use std::io::Write;
@@ -28,6 +31,7 @@ use crate::qemu::{Boot, DEFAULT_CPU, is_virt};
 use crate::trace;
 use editor::{Editor, Typed};
 use kernel::{Ended, Kernel};
+use refusal::refusal;
 use waiting::Interrupts;
 
 /// Ask a kernel, on this terminal, what it shall trace
@@ -168,8 +172,11 @@ fn ask_script(kernel: &mut Kernel, script: &str, pipe: Duration) -> Result<()> {
         if line.trim() == "exit" {
             return Ok(());
         }
+        // The kernel's console would act on it.
+        let is_text = !line.contains(|c: char| c.is_control() && c != '\t');
+        ensure!(is_text, "line {} of the script has a control character in it", number + 1);
         let said = kernel.ask(line, reads_on(line, pipe), show)?;
-        if let Some(refusal) = said.lines().find(|line| line.contains(": error: ")) {
+        if let Some(refusal) = refusal(&said, line) {
             bail!("line {} of the script is refused: {refusal}", number + 1);
         }
     }
