@@ -209,6 +209,26 @@ fn an_interrupt_ends_a_boot_and_is_told() {
     assert_eq!((status.code(), errors.contains("interrupted by ^C")), (Some(1), true), "{status}: {errors}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_script_goes_on_until_a_line_is_refused_and_all_that_failed_is_told() {
+    let emulator = r"printf 'booted\n\005'
+        read line; printf ' main-1 [000] 0.1: tracing_mark_write: cat: 5: error: marked\n\005'
+        read line; printf 'nosuch: 5: error: There is no such file\n  Command: cat nosuch\n               ^\n\005'
+        read line; exit 3";
+    let machine = Machine::new("script", emulator, "cat trace\ncat nosuch\ncat never\n");
+    let output = machine.ask().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    for expected in [
+        "error: marked\n# cat nosuch\n",
+        "line 2 of the script is refused: nosuch: 5: error: There",
+        "; and the kernel has ended with ",
+    ] {
+        assert!(said(&output).contains(expected), "{expected}\n{}", said(&output));
+    }
+    assert!(!said(&output).contains("cat never"), "{}", said(&output));
+}
+
 /// An object with one function of these instructions.
 fn object_of<const N: usize>(words: [u32; N]) -> Vec<u8> {
     use object::write::{Object, StandardSection, Symbol, SymbolSection};

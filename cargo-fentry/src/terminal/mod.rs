@@ -24,7 +24,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use crate::qemu::{Boot, DEFAULT_CPU, is_virt};
@@ -118,7 +118,16 @@ pub fn run_on(choices: &ConsoleChoices, image: &Path, usual: Boot) -> Result<()>
         Some(directory) if kernel.is_running() => save(&mut kernel, image, directory).map(|told| println!("{told}")),
         _ => Ok(()),
     };
-    done.and(saved).and(kernel.end())
+    all([done, saved, kernel.end()])
+}
+
+/// One error that tells of all.
+fn all(done: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut errors = done.into_iter().filter_map(Result::err);
+    match errors.next() {
+        None => Ok(()),
+        Some(first) => Err(errors.fold(first, |errors, one| anyhow!("{errors:#}; and {one:#}"))),
+    }
 }
 
 /// Shows what the kernel says, as it comes.
@@ -217,4 +226,18 @@ fn save(kernel: &mut Kernel, image: &Path, directory: &Path) -> Result<String> {
     let dump = directory.join("trace.dump");
     std::fs::write(&dump, bytes).with_context(|| format!("cannot write {}", dump.display()))?;
     trace::export(&dump, image, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_hides_another() {
+        assert!(all([Ok(()), Ok(())]).is_ok());
+        let first = || Err(anyhow!("the cause").context("line 2 is refused"));
+        assert_eq!(format!("{:#}", all([Ok(()), first()]).unwrap_err()), "line 2 is refused: the cause");
+        let error = all([first(), Ok(()), Err(anyhow!("the kernel has ended with 3"))]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "line 2 is refused: the cause; and the kernel has ended with 3");
+    }
 }
