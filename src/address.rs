@@ -78,6 +78,20 @@ impl TextRange {
         self.start.0 <= addr.0 && addr.0 < self.end.0
     }
 
+    /// The smallest range that has both in it.
+    pub(crate) fn hull(self, other: Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => Self::new(self.start.min(other.start), self.end.max(other.end)),
+        }
+    }
+
+    /// What is in both.
+    pub(crate) fn common(self, other: Self) -> Self {
+        Self::new(self.start.max(other.start), self.end.min(other.end))
+    }
+
     /// Its length in bytes; 0 where the end is not after the start.
     pub const fn len(&self) -> u64 {
         self.end.0.saturating_sub(self.start.0)

@@ -76,6 +76,8 @@ pub enum fentry_error {
     NotQuiescent,
     /// The text of some callsites was written by somebody else, and left alone.
     Quarantined,
+    /// There are probes in the text that is to be given back, or on both sides of it.
+    Probed,
     /// A rule is not UTF-8, or is a glob that can't be understood.
     BadRule,
     /// There are more than `FENTRY_MAX_RULES` rules.
@@ -94,7 +96,7 @@ pub enum fentry_error {
 
 impl fentry_error {
     /// Every error's number, name and text.
-    pub(super) const ALL: [(Self, &CStr, &CStr); 41] = [
+    pub(super) const ALL: [(Self, &CStr, &CStr); 42] = [
         (fentry_error::None, c"FENTRY_ERROR_NONE", c"no error"),
         (fentry_error::NullPointer, c"FENTRY_ERROR_NULL_POINTER", c"a pointer is NULL that may not be"),
         (
@@ -169,6 +171,7 @@ impl fentry_error {
             c"FENTRY_ERROR_QUARANTINED",
             c"the text of some callsites was written by somebody else",
         ),
+        (fentry_error::Probed, c"FENTRY_ERROR_PROBED", c"there are probes in the text that is to be given back"),
         (fentry_error::BadRule, c"FENTRY_ERROR_BAD_RULE", c"a rule is not UTF-8, or is no glob"),
         (fentry_error::TooManyRules, c"FENTRY_ERROR_TOO_MANY_RULES", c"there are too many rules"),
         (fentry_error::BadWord, c"FENTRY_ERROR_BAD_WORD", c"a word of the session's command line can't be understood"),
@@ -222,6 +225,7 @@ impl From<RegisterError> for fentry_error {
             RegisterError::OutOfReach(_) => Self::OutOfReach,
             RegisterError::NotQuiescent(_) => Self::NotQuiescent,
             RegisterError::Quarantined { .. } => Self::Quarantined,
+            RegisterError::Probed { .. } => Self::Probed,
             RegisterError::Text { .. } => Self::Text,
         }
     }

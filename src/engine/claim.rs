@@ -1,7 +1,7 @@
 //! Instructions that are no callsites and are claimed by who changes them: one owner a word.
 //!
 //! The engine's part of a [probe](crate::kprobe): what is known of an instruction, room for generated code beside that of the
-//! stubs, and the write of the word while all other CPUs are held. A region with a claimed word is not given back.
+//! stubs, and the write of the word while all other CPUs are held. Text with a claimed word is not given back.
 
 use super::Engine;
 use super::region::Region;
@@ -24,7 +24,7 @@ pub(crate) struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// The instruction at an address, if that is one of the region's text.
     pub(crate) fn word(&self, at: TextAddr) -> Option<u32> {
-        (at.is_aligned() && self.region.text.contains(at)).then(|| self.region.read(self.machine, at))
+        self.region.can_read(at).then(|| self.region.read(self.machine, at))
     }
 }
 
@@ -104,7 +104,10 @@ impl Engine {
         let room = &mut registry.sets.room;
         let block = room.take(bytes).ok_or(NotClaimed::NoRoom { room: room.text() })?;
         let code = room.start(block);
-        registry.region_with(at).into_iter().for_each(|region| region.claims += 1);
+        if let Some(region) = registry.region_with(at) {
+            region.claims += 1;
+            region.claimed = region.claimed.hull(TextRange::new(at, at.offset(4)));
+        }
         // INVARIANT: it was found in a region, which the claim that was just counted keeps; the block was taken.
         Ok(Claim { at, block, code, bytes })
     }
@@ -168,7 +171,12 @@ impl Engine {
     pub(crate) unsafe fn release(&self, claim: Claim) {
         let mut registry = self.lock();
         registry.sets.room.give_back(claim.block);
-        registry.region_with(claim.at).into_iter().for_each(|region| region.claims -= 1);
+        if let Some(region) = registry.region_with(claim.at) {
+            region.claims -= 1;
+            if region.claims == 0 {
+                region.claimed = TextRange::EMPTY;
+            }
+        }
     }
 
     /// Finds the function of this name, in the kernel and its modules; the first of several.
@@ -220,7 +228,7 @@ impl Registry {
         if self.stub_ranges.iter().any(|range| range.contains(at)) {
             return Err(NotClaimed::EngineText);
         }
-        let region = self.region_of(at).ok_or(NotClaimed::OutsideText)?;
+        let region = self.region_of(at).filter(|region| region.can_read(at)).ok_or(NotClaimed::OutsideText)?;
         if region.excluded.contains(at) {
             return Err(NotClaimed::EngineText);
         }

@@ -160,6 +160,12 @@ pub enum RegisterError {
         /// How many.
         callsites: usize,
     },
+    /// There are probes in the text that is to be given back, or on both sides of it: remove them first. Nothing was done.
+    #[error("The text is not given back: there are probes in it, or around it, at {instructions} instructions")]
+    Probed {
+        /// How many instructions of the text have probes.
+        instructions: u32,
+    },
     /// Text could not be changed.
     #[error("{error}{}", fmt::from_fn(|f| function.map_or(Ok(()), |name| write!(f, " (in {name})"))))]
     Text {

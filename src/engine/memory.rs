@@ -72,13 +72,13 @@ const _: () = assert!(MAX_STUB_RANGES == MAX_REGIONS + LINKED);
 /// | ops: what it does, where its callsites are | 186 an ops | 1488 | 23808 | 186000 |
 /// | the stub that is being made | 76 an ops, and 596 | 1204 | 10324 | 76596 |
 /// | sets: ops, stub, number of callsites; room in use | 68 a set | 2176 | 34816 | 270000 |
-/// | regions: text, callsites, ranges of stubs | 352 a region, and 352 | 704 | 704 | 704 |
-/// | `EngineMemory`, with its mark that it is taken |  | 5584 | 69664 | 533312 |
-/// | [`Engine`](super::Engine) |  | 904 | 904 | 1128 |
-/// | both |  | 6488 | 70568 | 534440 |
+/// | regions: text, callsites, ranges of stubs | 384 a region, and 352 | 736 | 736 | 736 |
+/// | `EngineMemory`, with its mark that it is taken |  | 5616 | 69696 | 533344 |
+/// | [`Engine`](super::Engine) |  | 888 | 888 | 1112 |
+/// | both |  | 6504 | 70584 | 534456 |
 ///
 /// With the feature `module` each ops takes 32 bytes more (its filter, for modules to come), and an `Engine::new` has places for
-/// 127 regions more: 44,704 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.
+/// 127 regions more: 48,768 bytes. With `many-ops` each set takes 112 bytes more, and the engine 224.
 ///
 /// Not in it, for all engines: 32 bytes for each ops that can hook returns, of which there are 128, with `many-ops` 1,024.
 pub struct EngineMemory<const OPS: usize, const SETS: usize, const REGIONS: usize = 1> {

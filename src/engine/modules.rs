@@ -206,6 +206,7 @@ impl From<RegisterError> for RegionCause {
             | RegisterError::NothingTakenAway { .. }
             | RegisterError::Quarantined { .. }
             | RegisterError::EmptySelection
+            | RegisterError::Probed { .. }
             | RegisterError::ReturnsTwice { .. } => Self::Other("the filters that are set could not be applied"),
         }
     }

@@ -37,7 +37,8 @@ impl Engine {
     /// Gives a part of the text back, as a kernel does with its init text when it has started: its callsites lose their ops
     /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
     /// Refused entries are forgotten as well, also those just before the range whose decoding would read text in it. The room
-    /// for a module's veneers must not be given back: its other callsites go through it.
+    /// for a module's veneers must not be given back: its other callsites go through it. Text between two parts that are given
+    /// back is no more looked at than they are, so that there can be no probe at it.
     ///
     /// Memory that holds a module's text later is added by [`Regions::add`](crate::module::regions::Regions::add), which the
     /// engine accepts if what was given back is at the end of the image's text.
@@ -58,24 +59,17 @@ impl Registry {
         if self.stub_env.is_none() {
             return Err(self.fail(|| RegisterError::NotInitialised));
         }
+        let is_probed = |region: &&Region| region.claims > 0 && !region.claimed.common(range).is_empty();
+        if let Some(&Region { claims: instructions, .. }) = self.regions.iter().find(is_probed) {
+            return Err(self.fail(|| RegisterError::Probed { instructions }));
+        }
         let mut plan = Plan::new(self);
         plan.clear(range)?;
         plan.carry_out(None)?;
         let Self { regions, sets, .. } = &mut *self;
         regions.iter_mut().for_each(|region| region.clear(range, sets));
         self.quiesce_and_reclaim().map_err(|error| self.fail(|| RegisterError::NotQuiescent(error)))?;
-        let Self { regions, forgotten, .. } = &mut *self;
-        let count = regions.iter_mut().map(|region| region.forget(range)).sum();
-        for Region { text, .. } in &*regions {
-            // Still inside, unless it was at the end.
-            let part = TextRange::new(range.start.max(text.start), range.end.min(text.end));
-            *forgotten = match (part.start < part.end, forgotten.is_empty()) {
-                (false, _) => *forgotten,
-                (true, true) => part,
-                (true, false) => TextRange::new(part.start.min(forgotten.start), part.end.max(forgotten.end)),
-            };
-        }
-        Ok(count)
+        Ok(self.regions.iter_mut().map(|region| region.forget(range)).sum())
     }
 }
 
@@ -156,6 +150,8 @@ impl Region {
     fn forget(&mut self, range: TextRange) -> usize {
         let count = self.table.forget(range);
         self.text = self.table.text();
+        // (What was at the end is no part of the text any more.)
+        self.forgotten = self.forgotten.hull(self.text.common(range));
         count
     }
 }

@@ -35,6 +35,10 @@ pub(super) struct Region {
     pub(super) planned: Planned,
     /// How many of its instructions are [claimed](super::claim).
     pub(super) claims: u32,
+    /// A range around those.
+    pub(super) claimed: TextRange,
+    /// A range around what was forgotten of its text, which nobody may read.
+    pub(super) forgotten: TextRange,
 }
 
 /// The callsite section of an image, to be rewritten.
@@ -90,6 +94,8 @@ impl Region {
             veneers: None,
             planned: Planned::NONE,
             claims: 0,
+            claimed: TextRange::EMPTY,
+            forgotten: TextRange::EMPTY,
         }
     }
 
@@ -121,7 +127,8 @@ impl Region {
     /// Makes the region of a module's text.
     #[cfg(feature = "module")]
     pub(super) const fn of_module(text: TextRange, table: Table, veneers: Option<Veneers>, origin: Origin) -> Self {
-        Self { text, excluded: TextRange::EMPTY, table, origin, veneers, planned: Planned::NONE, claims: 0 }
+        let (planned, [excluded, claimed, forgotten]) = (Planned::NONE, [TextRange::EMPTY; 3]);
+        Self { text, excluded, table, origin, veneers, planned, claims: 0, claimed, forgotten }
     }
 
     /// Whether this token's number is the region's.
@@ -309,6 +316,11 @@ impl Region {
     pub(super) fn text_state(&self, callsite: &Callsite, machine: Cpu) -> Result<State, [u32; 2]> {
         let words = [self.read(machine, callsite.mov_addr()), self.read(machine, callsite.call_addr())];
         callsite.state_of(words[0], words[1]).ok_or(words)
+    }
+
+    /// Whether the instruction at an address is one of its text that is still there.
+    pub(super) fn can_read(&self, at: TextAddr) -> bool {
+        at.is_aligned() && self.text.contains(at) && !self.forgotten.contains(at)
     }
 
     /// The instruction at an address inside the text, a multiple of 4.

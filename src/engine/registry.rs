@@ -33,8 +33,6 @@ pub(super) struct Registry {
     pub(super) members: Members,
     pub(super) sets: Sets,
     pub(super) history: History,
-    /// What was forgotten inside of regions: one range around all of it, which nobody may read.
-    pub(super) forgotten: TextRange,
     /// What failed, from where it did to where it is told.
     pub(super) failure: Option<RegisterError>,
     /// How many callsites were quarantined and not logged yet.
@@ -68,7 +66,6 @@ impl Registry {
             members: Members::new(&mut [], SliceVec::new(&mut [])),
             sets: Sets::without_memory(),
             history: History { batches: 0, changes: 0, failures: 0 },
-            forgotten: TextRange::EMPTY,
             failure: None,
             newly_quarantined: 0,
         }

@@ -226,7 +226,11 @@ impl Sets {
         true
     }
 
-    /// Returns how many bytes what is generated for the room would have, at its start; `None` where something is out of reach.
+    /// Returns how many bytes what is generated for the room would have, at its start.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`]: something is out of reach from there.
     pub(super) fn generated_bytes(&mut self, generate: &GenerateCode<'_>) -> Result<usize, EncodeError> {
         let Self { room, draft: Draft { code, .. }, .. } = self;
         generate(code, room.text().start)?;

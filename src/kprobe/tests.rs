@@ -242,6 +242,27 @@ fn what_cannot_be_probed_is_refused_with_the_reason() {
 }
 
 #[test]
+fn text_with_a_probe_is_not_given_back_and_what_was_has_none() {
+    let machine = machine();
+    let at = |n: i64| machine.at.offset(n * 4);
+    let [first, second] = [probe(nothing), probe(nothing)];
+    machine.register(first, at(0)).unwrap();
+    machine.register(second, at(2)).unwrap();
+    let probed = machine.word(2);
+    let (inside, behind) = (TextRange::new(at(1), at(3)), TextRange::new(at(3), at(5)));
+    assert_eq!(machine.engine.forget(inside), Err(RegisterError::Probed { instructions: 2 }));
+    assert!(machine.word(2) == probed && probed != CBZ_X1_BACK);
+    assert_eq!(machine.engine.forget(behind), Ok(0));
+    assert_eq!([machine.probes.unregister(first), machine.probes.unregister(second)], [Ok(()); 2]);
+    assert_eq!(machine.engine.forget(inside), Ok(0));
+    for n in 1..5 {
+        let gone = KprobeError::NotClaimed { at: at(n), cause: NotClaimed::OutsideText };
+        assert_eq!(machine.register(probe(nothing), at(n)), Err(gone));
+    }
+    assert_eq!(machine.register(first, at(0)), Ok(ServedBy::Breakpoint));
+}
+
+#[test]
 fn without_symbols_exclusives_are_looked_for_between_two_callsites() {
     let mut text = FakeText::new(BASE);
     text.function("first", COMPILED);

@@ -305,6 +305,31 @@ fn a_module_may_come_to_stand_in_the_end_of_the_image_that_was_given_back() {
 }
 
 #[test]
+fn what_one_text_gives_back_is_nothing_to_another() {
+    let mut text = FakeText::new(BASE);
+    let functions = ["a", "b", "c"].map(|name| text.function(name, COMPILED));
+    let mut module = FakeText::new(BASE + (1 << 30));
+    let of_module = ["m", "n", "o"].map(|name| module.function(name, COMPILED));
+    text.module(module);
+    let (kernel, engine) = engine_on(text);
+    init(kernel, &engine).unwrap();
+    let token = load(kernel, &engine, 0).unwrap();
+    for second in [functions[1], of_module[1]] {
+        assert_eq!(engine.forget(TextRange::new(second, second.offset(8))), Ok(1));
+    }
+    let is_there = |[first, second, third]: [TextAddr; 3]| {
+        let there = [first, second, second.offset(4), second.offset(8), third].map(|at| engine.text_word(at).is_some());
+        assert_eq!(there, [true, false, false, true, true], "{second}");
+    };
+    is_there(functions);
+    is_there(of_module);
+    // What comes to stand where the module stood is all there.
+    engine.remove(token).unwrap();
+    load(kernel, &engine, 0).unwrap();
+    assert!(of_module.iter().all(|function| engine.text_word(*function).is_some()));
+}
+
+#[test]
 fn before_init_there_is_nothing_to_give_back_or_look_at() {
     let mut text = FakeText::new(BASE);
     text.function("f", COMPILED);

@@ -119,8 +119,8 @@ pub(crate) struct TrampolinePlan<'a> {
 impl TrampolinePlan<'_> {
     /// Returns a bound of what the distance of what is called adds to its length.
     pub(crate) const fn reach_bytes(&self) -> usize {
-        // A load and a literal for each handler, and three instructions for the function.
-        4 * (3 * self.handlers.len() + 3)
+        // An instruction and a literal for each handler, three instructions for the function, and the literals' alignment.
+        4 * (3 * self.handlers.len() + 4)
     }
 
     /// Where a BL goes, in what is generated for address `at`.

@@ -360,7 +360,8 @@ impl<'a> Writer<'a> {
             self.code.try_insn(Insn::ldr(rt, RegOrSp::X29, x8));
         } else {
             let to = rt.or_sp().unwrap_or(RegOrSp::X10);
-            self.code.try_insn(Insn::add_imm(to, RegOrSp::X29, result as u32));
+            let at = if shape.result == ResultPlace::General(Part::Bit) { result + 8 } else { result };
+            self.code.try_insn(Insn::add_imm(to, RegOrSp::X29, at as u32));
         }
         if register.is_none() {
             self.code.try_insn(Insn::str(rt, RegOrSp::SP, 8 * i64::from(shape.stack_words)));
@@ -397,6 +398,11 @@ impl<'a> Writer<'a> {
     pub(super) fn store_result(&mut self) {
         let at = self.frame.result;
         match self.plan.shape.result {
+            // Exits get one whose other bits are clear; the caller gets what came, since the function may be of more bits.
+            ResultPlace::General(Part::Bit) => {
+                self.masked(Part::Bit, None, Reg::X0);
+                self.pair(PairAccess::StoreX, Reg::X0, Reg::X11, RegOrSp::X29, at);
+            }
             ResultPlace::General(_) => self.code.try_insn(Insn::str(Reg::X0, RegOrSp::X29, at)),
             ResultPlace::GeneralPair => self.pair(PairAccess::StoreX, Reg::X0, Reg::X1, RegOrSp::X29, at),
             ResultPlace::Vectors(count, size) => self.vectors(Direction::Store, size, count, at),

@@ -32,7 +32,12 @@ impl<F: Function<Result: Answer>> ModifyReturn<F> {
     /// Makes one of this handler.
     ///
     /// It runs as a [callback](crate::ops::Callback) does, and must not do what that must not.
-    pub const fn new(handler: F::Modify) -> Self {
+    ///
+    /// # Safety
+    ///
+    /// 1. The function's callers are sound with each result that the handler answers with.
+    /// 2. What else they rely on having been done by the function was done when it answers.
+    pub const unsafe fn new(handler: F::Modify) -> Self {
         Self(handler)
     }
 }

@@ -21,6 +21,9 @@ pub enum AttachError {
     /// It is attached already.
     #[error("The handler is attached already")]
     AlreadyAttached,
+    /// Something of it was generated for another engine.
+    #[error("The function's trampolines are another engine's")]
+    OtherEngine,
     /// It is not attached.
     #[error("The handler is not attached")]
     NotAttached,

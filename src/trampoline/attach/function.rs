@@ -8,6 +8,7 @@ use crate::address::TextAddr;
 /// # Safety
 ///
 /// 1. `CLASS` is how AAPCS64 passes it.
+/// 2. Any bits are a value of it, but for padding: a function of another type may have the same instructions.
 pub unsafe trait Value: 'static {
     /// How it is passed and returned.
     const CLASS: Class;
@@ -17,8 +18,7 @@ pub unsafe trait Value: 'static {
 ///
 /// # Safety
 ///
-/// 1. Any bits are a value of it, but for padding.
-/// 2. It has 16 bytes at most, or is up to four floats.
+/// 1. It has 16 bytes at most, or is up to four floats.
 pub unsafe trait Argument: Value + Copy {}
 
 /// A type of result with which a handler can answer for a function, if it is not zero.
@@ -29,7 +29,7 @@ pub unsafe trait Argument: Value + Copy {}
 ///    [`Class::BOOL`].
 pub unsafe trait Answer: Value {}
 
-// SAFETY: 1. AAPCS64 6.9: nothing is returned.
+// SAFETY: 1. AAPCS64 6.9: nothing is returned. 2. It has no bits.
 unsafe impl Value for () {
     const CLASS: Class = Class::UNIT;
 }
@@ -37,11 +37,11 @@ unsafe impl Value for () {
 macro_rules! numbers {
     ($($type:ty = $class:ident),*) => {
         $(
-            // SAFETY: 1. AAPCS64 10.1.1 (arithmetic types).
+            // SAFETY: 1. AAPCS64 10.1.1 (arithmetic types). 2. A number; of a `bool`, handlers get its lowest bit alone.
             unsafe impl Value for $type {
                 const CLASS: Class = Class::$class;
             }
-            // SAFETY: 1. a number; of a `bool`, handlers get its lowest bit alone. 2. It is as large as its class says.
+            // SAFETY: 1. It is as large as its class says.
             unsafe impl Argument for $type {}
         )*
     };
@@ -69,11 +69,11 @@ numbers! { f32 = F32, f64 = F64 }
 macro_rules! pointers {
     ($($type:ty),*) => {
         $(
-            // SAFETY: 1. AAPCS64 10.1.2: a pointer has 64 bits.
+            // SAFETY: 1. AAPCS64 10.1.2: a pointer has 64 bits. 2. It may point anywhere.
             unsafe impl<T: 'static> Value for $type {
                 const CLASS: Class = Class::BITS_64;
             }
-            // SAFETY: 1. a pointer may point anywhere. 2. It has 8 bytes.
+            // SAFETY: 1. It has 8 bytes.
             unsafe impl<T: 'static> Argument for $type {}
             // SAFETY: 1. so it is.
             unsafe impl<T: 'static> Answer for $type {}

@@ -16,7 +16,8 @@
 //! static OPEN: AttachPoint<Open> = AttachPoint::new(open);
 //!
 //! static ASKED: Fentry<Open> = Fentry::<Open>::new(asked);
-//! static DENIED: ModifyReturn<Open> = ModifyReturn::<Open>::new(denied);
+//! // SAFETY: 1. An error is a result that every caller knows. 2. One that failed has done nothing.
+//! static DENIED: ModifyReturn<Open> = unsafe { ModifyReturn::<Open>::new(denied) };
 //! static OPENED: Fexit<Open> = Fexit::<Open>::new(opened);
 //!
 //! extern "C" fn asked(inode: u64, flags: u32) {
@@ -87,7 +88,8 @@
 //! A handler that calls the function that it is attached to would be called for ever. So handlers are called under the guard of
 //! the [context](crate::context): inside a callback of the same level none are called, the call goes on in the function, and
 //! [`misses`](AttachPoint::misses) counts it. That costs seven instructions, at the entry and again at the exit. It is left out
-//! where a handler calls nothing, which is found out by following its instructions when it is attached: it then can't recurse.
+//! where a handler calls nothing, which is found out by following its instructions when it is attached: it then can't recurse, but
+//! by a fault whose handling calls the function; so it touches no memory that may be missing.
 //!
 //! # Who may free what
 //! The handlers are functions of the kernel, and stay. A trampoline that the callsite doesn't call any more is freed when

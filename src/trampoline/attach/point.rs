@@ -53,6 +53,8 @@ enum Place {
 struct State<const PLACES: usize> {
     attached: List,
     places: [Place; PLACES],
+    /// Whose callsite calls what is in the places: the first engine that something was generated for.
+    engine: Option<&'static Engine>,
     /// The last handler was taken away, and that was not finished: the ops is still registered.
     is_leaving: bool,
 }
@@ -87,6 +89,7 @@ impl<const PLACES: usize> Point<PLACES> {
             state: spin::Mutex::new(State {
                 attached: List::new_const(),
                 places: [const { Place::Free }; PLACES],
+                engine: None,
                 is_leaving: false,
             }),
         }
@@ -103,18 +106,21 @@ impl<const PLACES: usize> Point<PLACES> {
         })
     }
 
-    fn lock(&self, engine: &Engine) -> spin::MutexGuard<'_, State<PLACES>> {
-        loop {
+    /// Locks it for an engine, which is the one that it is for. (Another one would say that it calls nothing of it.)
+    fn lock(&self, engine: &Engine) -> Result<spin::MutexGuard<'_, State<PLACES>>, AttachError> {
+        let state = loop {
             if let Some(state) = self.state.try_lock() {
-                return state;
+                break state;
             }
             engine.relax();
-        }
+        };
+        let is_ours = state.engine.is_none_or(|own| core::ptr::eq(own, engine));
+        if is_ours { Ok(state) } else { Err(AttachError::OtherEngine) }
     }
 
     /// Locks it, once what was taken away last is gone.
     fn lock_settled(&'static self, engine: &Engine) -> Result<spin::MutexGuard<'static, State<PLACES>>, AttachError> {
-        let mut state = self.lock(engine);
+        let mut state = self.lock(engine)?;
         if state.is_leaving {
             self.leave(&mut state, engine)?;
         }
@@ -178,7 +184,7 @@ impl<const PLACES: usize> Point<PLACES> {
         signature: &Signature<'_>,
         id: usize,
     ) -> Result<(), AttachError> {
-        let mut state = self.lock(engine);
+        let mut state = self.lock(engine)?;
         let mut list = state.attached.clone();
         let place = list.iter().position(|attached| attached.id == id).ok_or(AttachError::NotAttached)?;
         list.remove(place);
@@ -222,6 +228,7 @@ impl<const PLACES: usize> Point<PLACES> {
             }
         };
         let image = self.generate(number, target, &list)?;
+        state.engine = Some(engine);
         let trampoline = image.text.text().start;
         let is_first = !state.places.iter().any(|place| matches!(place, Place::InUse(_)));
         let done = if is_first {

@@ -58,7 +58,8 @@ impl<const PLACES: usize> UntypedPoint<PLACES> {
     /// # Safety
     ///
     /// 1. The handler is a function with the same arguments; at the exit, with a pointer to the result behind them; one that
-    ///    may answer returns what the function does.
+    ///    may answer returns what the function does, and its answers keep to what
+    ///    [`ModifyReturn::new`](super::ModifyReturn::new) asks of them.
     /// 2. It stays there as the function does.
     pub unsafe fn attach(
         &'static self,

@@ -1,6 +1,7 @@
 //! Trampolines: instruction by instruction, and run.
 
 mod code;
+mod engines;
 mod leaf;
 mod machine;
 mod places;

@@ -139,6 +139,7 @@ impl Call<'_> {
     fn pointed_to(&self, machine: &Machine<'_>) -> Vec<u64> {
         let mut at = value(machine, self.places.2);
         assert!(at.is_multiple_of(8) && at != 0);
+        assert!(self.signature.result != Class::BOOL || machine.load(at, 8) <= 1, "a `bool` has one bit");
         let mut bits: Vec<u64> = Vec::new();
         for (place, width) in &self.result {
             let bytes = if matches!(place, At::V(_)) { u64::from(width / 8) } else { 8 };

@@ -245,8 +245,10 @@ extern "C" fn two(a: u64, b: u64) -> u64 {
 static POINT: AttachPoint<Two> = AttachPoint::new(two);
 static ENTRY: Fentry<Two> = Fentry::<Two>::new(smallest::entry);
 static ENTRY_THAT_CALLS: Fentry<Two> = Fentry::<Two>::new(smallest::entry_that_calls);
-static MODIFY: ModifyReturn<Two> = ModifyReturn::<Two>::new(smallest::modify);
-static MODIFY_THAT_CALLS: ModifyReturn<Two> = ModifyReturn::<Two>::new(smallest::modify_that_calls);
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(smallest::modify) };
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY_THAT_CALLS: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(smallest::modify_that_calls) };
 static EXIT: Fexit<Two> = Fexit::<Two>::new(smallest::exit);
 static EXIT_THAT_CALLS: Fexit<Two> = Fexit::<Two>::new(smallest::exit_that_calls);
 

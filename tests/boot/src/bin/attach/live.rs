@@ -134,7 +134,8 @@ extern "C" fn leave(x: u64, y: u32, result: &u64) {
 static POINT: AttachPoint<Work> = AttachPoint::new(work);
 static ENTER: Fentry<Work> = Fentry::<Work>::new(enter);
 static QUICKLY: Fentry<Work> = Fentry::<Work>::new(enter_quickly);
-static MODIFY: ModifyReturn<Work> = ModifyReturn::<Work>::new(modify);
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static MODIFY: ModifyReturn<Work> = unsafe { ModifyReturn::<Work>::new(modify) };
 static LEAVE: Fexit<Work> = Fexit::<Work>::new(leave);
 
 /// Tries again while calls are under way in all trampolines.

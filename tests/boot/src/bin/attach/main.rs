@@ -88,8 +88,10 @@ noting! {
 static ORDERED: AttachPoint<Two> = AttachPoint::new(ordered);
 static FIRST: Fentry<Two> = Fentry::<Two>::new(first);
 static SECOND: Fentry<Two> = Fentry::<Two>::new(second);
-static THIRD: ModifyReturn<Two> = ModifyReturn::<Two>::new(third);
-static FOURTH: ModifyReturn<Two> = ModifyReturn::<Two>::new(fourth);
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static THIRD: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(third) };
+// SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+static FOURTH: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(fourth) };
 static SIXTH: Fexit<Two> = Fexit::<Two>::new(sixth);
 static SEVENTH: Fexit<Two> = Fexit::<Two>::new(seventh);
 

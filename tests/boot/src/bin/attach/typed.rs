@@ -79,7 +79,7 @@ macro_rules! structs {
             #[repr(C)]
             struct $name { $($field: $type),* }
 
-            // SAFETY: 1. AAPCS64 5.10 and 6.8.2.
+            // SAFETY: 1. AAPCS64 5.10 and 6.8.2. 2. Of numbers.
             unsafe impl Value for $name {
                 const CLASS: Class = $class;
             }
@@ -120,7 +120,7 @@ structs! {
 
 macro_rules! arguments {
     ($($type:ty),*) => {
-        // SAFETY: 1. of numbers. 2. Of 16 bytes at most, or of four floats.
+        // SAFETY: 1. Of 16 bytes at most, or of four floats.
         $(unsafe impl Argument for $type {})*
     };
 }

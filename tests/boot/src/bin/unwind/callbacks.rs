@@ -166,7 +166,8 @@ pub(crate) fn with_attachments(engine: &'static Engine, run: impl FnOnce()) {
     static TAIL_CALLS: AttachPoint<One> = attach_point(workload::tail_calls);
     static ENTRY: Fentry<One> = Fentry::<One>::new(attached_entry);
     static QUICK: Fentry<One> = Fentry::<One>::new(attached_leaf);
-    static MODIFY: ModifyReturn<One> = ModifyReturn::<One>::new(attached_modify);
+    // SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
+    static MODIFY: ModifyReturn<One> = unsafe { ModifyReturn::<One>::new(attached_modify) };
     static EXIT: Fexit<One> = Fexit::<One>::new(attached_exit);
     LEAF.attach(engine, &QUICK).expect("nothing else is registered");
     for point in [&LEAF, &RECURSIVE, &TAIL_CALLS] {
