@@ -89,7 +89,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("fentry-kept-memory-{}", std::process::id()));
         let step = Step::start("a boot in kept memory");
         let judge = |_: &Outcome| Verdict::default();
-        let booted = super::boot(Path::new("/no/image"), &Boot::new("max", 1), 2, &directory, &step, judge);
+        let booted = boot(Path::new("/no/image"), &Boot::new("max", 1), 2, &directory, &step, judge);
         let left = std::fs::read_dir(&directory).unwrap().count();
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(format!("{:#}", booted.unwrap_err()).split(':').next(), Some("there is no image /no/image"));
