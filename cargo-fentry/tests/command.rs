@@ -156,6 +156,79 @@ fn an_unwind_table_is_made_of_linked_images_only() {
     assert!(!table.exists());
 }
 
+/// A directory with an image, a script for the console, and an emulator that is this shell script.
+#[cfg(unix)]
+struct Machine(PathBuf);
+
+#[cfg(unix)]
+impl Machine {
+    fn new(name: &str, emulator: &str, lines: &str) -> Self {
+        let machine = Self(std::env::temp_dir().join(format!("fentry-console-{name}-{}", std::process::id())));
+        std::fs::create_dir_all(&machine.0).unwrap();
+        std::fs::write(machine.0.join("emulator"), format!("#!/bin/sh\n{emulator}\n")).unwrap();
+        // Made by another process: while another test forks, a file that this one has written may be busy.
+        let mut install = Command::new("install");
+        install.args(["-m", "755", "emulator", "qemu-system-aarch64"]).current_dir(&machine.0);
+        assert!(install.status().unwrap().success());
+        std::fs::write(machine.0.join("kernel.o"), object_of([0xd65f_03c0])).unwrap();
+        std::fs::write(machine.0.join("lines"), lines).unwrap();
+        machine
+    }
+
+    fn ask(&self) -> Command {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path: Vec<PathBuf> = std::iter::once(self.0.clone()).chain(std::env::split_paths(&path)).collect();
+        let mut command = Command::new(PROGRAM);
+        command.args(["console", "--image", "kernel.o", "--script", "lines"]).current_dir(&self.0);
+        command.env("PATH", std::env::join_paths(path).unwrap());
+        command
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_a_boot_and_is_told() {
+    use std::io::{BufRead, BufReader, Read};
+    use std::process::Stdio;
+    let machine = Machine::new("interrupt", "echo booting; exec sleep 500", "");
+    let mut program = machine.ask().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "booting\n");
+    assert!(Command::new("kill").args(["-INT", &program.id().to_string()]).status().unwrap().success());
+    let status = program.wait().unwrap();
+    let mut errors = String::new();
+    program.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+    assert_eq!((status.code(), errors.contains("interrupted by ^C")), (Some(1), true), "{status}: {errors}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_script_goes_on_until_a_line_is_refused_and_all_that_failed_is_told() {
+    let emulator = r"printf 'booted\n\005'
+        read line; printf ' main-1 [000] 0.1: tracing_mark_write: cat: 5: error: marked\n\005'
+        read line; printf 'nosuch: 5: error: There is no such file\n  Command: cat nosuch\n               ^\n\005'
+        read line; exit 3";
+    let machine = Machine::new("script", emulator, "cat trace\ncat nosuch\ncat never\n");
+    let output = machine.ask().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    for expected in [
+        "error: marked\n# cat nosuch\n",
+        "line 2 of the script is refused: nosuch: 5: error: There",
+        "; and the kernel has ended with ",
+    ] {
+        assert!(said(&output).contains(expected), "{expected}\n{}", said(&output));
+    }
+    assert!(!said(&output).contains("cat never"), "{}", said(&output));
+}
+
 /// An object with one function of these instructions.
 fn object_of<const N: usize>(words: [u32; N]) -> Vec<u8> {
     use object::write::{Object, StandardSection, Symbol, SymbolSection};

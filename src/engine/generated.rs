@@ -11,8 +11,6 @@ use core::fmt;
 /// Why functions could not be generated.
 pub(crate) enum GenerateError {
     NotInitialised,
-    /// The platform has no CPU areas, and a function records.
-    NoCpuArea,
     NoRoom(TextRange),
     Reach(EncodeError),
     Text(PokeError),
@@ -27,6 +25,19 @@ impl GenerateError {
             StubError::Text(error) => Self::Text(error),
             StubError::TooLong { .. } => Self::TooLong,
         }
+    }
+}
+
+/// Why members of ops structs could not be generated.
+pub(crate) enum GenerateMembersError {
+    /// The platform has no CPU areas, and a member records.
+    NoCpuArea,
+    Generate(GenerateError),
+}
+
+impl From<GenerateError> for GenerateMembersError {
+    fn from(error: GenerateError) -> Self {
+        Self::Generate(error)
     }
 }
 
@@ -67,13 +78,13 @@ impl Engine {
         count: usize,
         plan: &dyn Fn(usize) -> Option<MemberPlan>,
         placed: &mut dyn FnMut(usize, TextAddr),
-    ) -> Result<Option<GeneratedText>, GenerateError> {
+    ) -> Result<Option<GeneratedText>, GenerateMembersError> {
         let mut registry = self.lock();
         let poke = registry.poke();
         let env = registry.stub_env.ok_or(GenerateError::NotInitialised)?;
         let plans = || (0..count).filter_map(|number| plan(number).map(|plan| (number, plan)));
         if env.cpu.is_none() && plans().any(|(_, plan)| plan.record.is_some()) {
-            return Err(GenerateError::NoCpuArea);
+            return Err(GenerateMembersError::NoCpuArea);
         }
         let bytes = plans().map(|(_, plan)| plan.bytes()).sum::<usize>();
         if bytes == 0 {
@@ -90,7 +101,7 @@ impl Engine {
             // be there any more. The parts are a multiple of 16 bytes each, and none ends behind it.
             if !unsafe { sets.make_generated(&|code, at| plan.code(code, at, &env), [at, end], poke) } {
                 sets.room.give_back(block);
-                return Err(GenerateError::of(sets.take_failure(), room));
+                return Err(GenerateError::of(sets.take_failure(), room).into());
             }
             placed(number, plan.entry(at));
             at = end;

@@ -71,7 +71,7 @@ mod veneers;
 pub use claim::NotClaimed;
 pub(crate) use claim::{Claim, Surroundings};
 pub use error::{InitError, RegisterError};
-pub(crate) use generated::{GenerateError, GeneratedText};
+pub(crate) use generated::{GenerateError, GenerateMembersError, GeneratedText};
 pub(crate) use handlers::StubRange;
 pub use hits::FunctionHits;
 pub use image::Image;

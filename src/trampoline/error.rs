@@ -1,7 +1,7 @@
 //! Why a table is not put into use.
 
 use crate::address::{TextAddr, TextRange};
-use crate::engine::GenerateError;
+use crate::engine::{GenerateError, GenerateMembersError};
 use crate::insn::EncodeError;
 use crate::text::PokeError;
 use thiserror::Error;
@@ -181,15 +181,17 @@ pub enum OpsError {
     TooLong,
 }
 
-impl From<GenerateError> for OpsError {
-    fn from(error: GenerateError) -> Self {
+impl From<GenerateMembersError> for OpsError {
+    fn from(error: GenerateMembersError) -> Self {
         match error {
-            GenerateError::NotInitialised => Self::NotInitialised,
-            GenerateError::NoCpuArea => Self::NoCpuArea,
-            GenerateError::NoRoom(room) => Self::NoRoom { room },
-            GenerateError::Reach(error) => Self::Reach(error),
-            GenerateError::Text(error) => Self::Text(error),
-            GenerateError::TooLong => Self::TooLong,
+            GenerateMembersError::NoCpuArea => Self::NoCpuArea,
+            GenerateMembersError::Generate(error) => match error {
+                GenerateError::NotInitialised => Self::NotInitialised,
+                GenerateError::NoRoom(room) => Self::NoRoom { room },
+                GenerateError::Reach(error) => Self::Reach(error),
+                GenerateError::Text(error) => Self::Text(error),
+                GenerateError::TooLong => Self::TooLong,
+            },
         }
     }
 }

@@ -2,15 +2,14 @@
 
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use super::waiting::{Interrupts, Now, Waiting, Who};
 use crate::qemu::{self, Boot};
 
 /// A line can come.
@@ -18,7 +17,7 @@ const ENQ: u8 = 5;
 /// ^C.
 const ETX: u8 = 3;
 
-/// How often somebody is asked whether they want to go on.
+/// How often the clock and ^C are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// The kernel has ended.
@@ -33,25 +32,49 @@ impl std::fmt::Display for Ended {
 
 impl std::error::Error for Ended {}
 
+/// What has become of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    /// By itself.
+    Ended,
+    /// By us, who have said why.
+    GivenUp,
+}
+
 /// A booted kernel.
 pub(super) struct Kernel {
     child: Child,
     stdin: ChildStdin,
     output: Receiver<Vec<u8>>,
-    /// For how long it may say nothing.
+    /// For how long it may say nothing to a program.
     limit: Duration,
-    is_running: bool,
+    interrupts: Interrupts,
+    state: State,
 }
 
 impl Kernel {
-    /// Boots it, shows what it says, and waits until a line can come.
-    pub(super) fn boot(image: &Path, boot: &Boot, limit: Duration, show: impl FnMut(&str)) -> Result<Self> {
+    /// Boots it, shows what it says, and waits until a line can come. With `interrupts`, ^C on this terminal does what those say,
+    /// and does not reach the emulator.
+    pub(super) fn boot(
+        image: &Path,
+        boot: &Boot,
+        limit: Duration,
+        interrupts: Option<&Interrupts>,
+        show: impl FnMut(&str),
+    ) -> Result<Self> {
         ensure!(image.is_file(), "there is no image {}", image.display());
         let mut command = qemu::command(image, boot);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // ^C on this terminal is for the kernel, not for the emulator.
         #[cfg(unix)]
-        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        if interrupts.is_some() {
+            std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        }
+        Self::start(command, limit, interrupts.cloned().unwrap_or_default(), show)
+    }
+
+    /// Starts the program that is its emulator.
+    fn start(mut command: Command, limit: Duration, interrupts: Interrupts, show: impl FnMut(&str)) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         crate::console::die_with_parent(&mut command);
         let mut child = command.spawn().with_context(|| format!("{} does not start", qemu::PROGRAM))?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -65,34 +88,30 @@ impl Kernel {
                 }
             }
         });
-        let mut kernel = Self { child, stdin, output, limit, is_running: true };
-        kernel.listen(|| false, show).context("the kernel does not say that a line can come")?;
+        let mut kernel = Self { child, stdin, output, limit, interrupts, state: State::Running };
+        kernel.listen(Who::Program, show).context("the kernel does not say that a line can come")?;
         Ok(kernel)
     }
 
     pub(super) fn is_running(&self) -> bool {
-        self.is_running
+        self.state == State::Running
     }
 
     /// Asks a line, gives what the kernel says to `show` as it comes, and returns it. What reads on for ever is ended after so
     /// long.
     pub(super) fn ask(&mut self, line: &str, reads_on: Option<Duration>, show: impl FnMut(&str)) -> Result<String> {
-        let mut end = reads_on.map(|for_so_long| Instant::now() + for_so_long);
-        // Once.
-        let is_over = || end.take_if(|end| Instant::now() >= *end).is_some();
-        self.ask_until(line, is_over, show)
+        self.ask_as(reads_on.map_or(Who::Program, Who::Reader), line, show)
     }
 
-    /// The same, where ^C is sent whenever `interrupts` says so.
-    pub(super) fn ask_until(
-        &mut self,
-        line: &str,
-        interrupts: impl FnMut() -> bool,
-        show: impl FnMut(&str),
-    ) -> Result<String> {
+    /// The same for a person, who ends it by ^C.
+    pub(super) fn ask_for_person(&mut self, line: &str, show: impl FnMut(&str)) -> Result<String> {
+        self.ask_as(Who::Person, line, show)
+    }
+
+    fn ask_as(&mut self, who: Who, line: &str, show: impl FnMut(&str)) -> Result<String> {
         ensure!(!line.contains(['\n', '\r']), "a line has no line break in it");
         self.send(format!("{line}\n").as_bytes())?;
-        self.listen(interrupts, show)
+        self.listen(who, show)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
@@ -101,19 +120,19 @@ impl Kernel {
     }
 
     fn ended(&mut self) -> anyhow::Error {
-        self.is_running = false;
+        self.state = State::Ended;
         Ended.into()
     }
 
     /// Listens until a line can come.
-    fn listen(&mut self, mut interrupts: impl FnMut() -> bool, mut show: impl FnMut(&str)) -> Result<String> {
-        let (mut said, mut silent_since) = (String::new(), Instant::now());
+    fn listen(&mut self, who: Who, mut show: impl FnMut(&str)) -> Result<String> {
+        let (mut said, mut waiting) = (String::new(), Waiting::new(who, self.limit, Instant::now()));
         // The beginning of a character whose rest is still to come.
         let mut open = Vec::new();
         loop {
             match self.output.recv_timeout(LOOK) {
                 Ok(bytes) => {
-                    silent_since = Instant::now();
+                    waiting.heard(Instant::now());
                     open.extend(bytes);
                     let can_come = open.last() == Some(&ENQ);
                     let whole = match std::str::from_utf8(&open) {
@@ -128,25 +147,28 @@ impl Kernel {
                         return Ok(said);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) if silent_since.elapsed() > self.limit => {
-                    self.is_running = false;
-                    self.child.kill()?;
-                    bail!("the kernel has said nothing for {} s", self.limit.as_secs());
-                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(self.ended()),
             }
-            if interrupts() {
-                self.send(&[ETX])?;
+            match waiting.next(Instant::now(), self.interrupts.take()) {
+                Now::Listen => {}
+                Now::SendInterrupt => self.send(&[ETX])?,
+                Now::GiveUp(reason) => {
+                    self.state = State::GivenUp;
+                    self.child.kill()?;
+                    return Err(anyhow!(reason));
+                }
             }
         }
     }
 
-    /// Ends it; its failure is an error.
+    /// Ends it; its failure is an error, unless it was given up, which was one.
     pub(super) fn end(mut self) -> Result<()> {
-        if self.is_running {
+        match self.state {
+            State::GivenUp => return Ok(()),
+            State::Ended => {}
             // If it has ended meanwhile, so much the better.
-            let _ = self.send(b"exit\n");
+            State::Running => drop(self.send(b"exit\n")),
         }
         let deadline = Instant::now() + self.limit;
         while Instant::now() < deadline {
@@ -154,6 +176,7 @@ impl Kernel {
                 ensure!(status.success(), "the kernel has ended with {status}");
                 return Ok(());
             }
+            ensure!(!self.interrupts.take(), "interrupted by ^C before the kernel had ended");
             thread::sleep(LOOK);
         }
         bail!("the kernel does not end")
@@ -168,25 +191,64 @@ impl Drop for Kernel {
     }
 }
 
-/// Whether somebody has typed ^C.
-#[derive(Clone, Debug)]
-pub(super) struct Interrupts(Arc<AtomicBool>);
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
 
-impl Interrupts {
-    /// Whether somebody has, since it was asked last.
-    pub(super) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+    /// Far beyond what any of these takes.
+    const LIMIT: Duration = Duration::from_secs(600);
+
+    fn emulator(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
     }
 
-    pub(super) fn forget(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    #[test]
+    fn a_person_s_line_may_have_nothing_to_show_for_longer_than_the_limit_of_a_boot() {
+        // What it reads on, it ends by ^C.
+        let script =
+            r"printf 'booted\005'; read line; head -c 1 > /dev/null; printf '%s has ended\005' $line; read exit";
+        let interrupts = Interrupts::default();
+        let mut kernel = Kernel::start(emulator(script), LIMIT, interrupts.clone(), |_| {}).unwrap();
+        kernel.limit = Duration::ZERO;
+        let typist = thread::spawn(move || {
+            thread::sleep(5 * LOOK);
+            interrupts.tell();
+        });
+        assert_eq!(kernel.ask_for_person("trace_pipe", |_| {}).unwrap(), "trace_pipe has ended");
+        typist.join().unwrap();
+        kernel.limit = LIMIT;
+        kernel.end().unwrap();
     }
-}
 
-/// Has ^C be told, and no longer end this program; once.
-pub(super) fn interrupts() -> Result<Interrupts> {
-    let interrupts = Interrupts(Arc::new(AtomicBool::new(false)));
-    let told = interrupts.clone();
-    ctrlc::set_handler(move || told.0.store(true, Ordering::Relaxed))?;
-    Ok(interrupts)
+    #[test]
+    fn an_interrupt_ends_the_emulator_in_its_boot_and_in_a_script() {
+        let interrupts = Interrupts::default();
+        let mut pid = String::new();
+        let booted = Kernel::start(emulator("echo $$; exec sleep 500"), LIMIT, interrupts.clone(), |text| {
+            pid.push_str(text);
+            interrupts.tell();
+        });
+        assert!(format!("{:#}", booted.err().unwrap()).ends_with("interrupted by ^C"));
+        let signalled = Command::new("kill").args(["-0", pid.trim()]).output().unwrap();
+        assert!(!signalled.status.success(), "{pid} still runs");
+
+        let mut kernel =
+            Kernel::start(emulator(r"printf '\005'; exec sleep 500"), LIMIT, interrupts.clone(), |_| {}).unwrap();
+        interrupts.tell();
+        let asked = kernel.ask("cat trace", None, |_| {});
+        assert_eq!(asked.unwrap_err().to_string(), "interrupted by ^C");
+        assert!(!kernel.is_running());
+        // That has been said.
+        kernel.end().unwrap();
+    }
+
+    #[test]
+    fn a_kernel_s_failure_is_told_once_it_has_ended() {
+        let mut kernel =
+            Kernel::start(emulator(r"printf '\005'; read line; exit 3"), LIMIT, Interrupts::default(), |_| {}).unwrap();
+        assert!(kernel.ask("echo", None, |_| {}).unwrap_err().is::<Ended>());
+        assert!(kernel.end().unwrap_err().to_string().contains('3'));
+    }
 }

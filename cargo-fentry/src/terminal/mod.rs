@@ -11,22 +11,28 @@
 //! | the byte ETX (^C), while it reads a trace | the same, soon |
 //! | the line `exit` | its end |
 //!
+//! A line that is refused has its refusal, as `fentry::control` puts it in words, in what the kernel says to it.
+//!
 //! [examples/console](https://docs.rs/fentry) is such a kernel.
 
 mod editor;
 mod kernel;
+mod refusal;
+mod waiting;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use crate::qemu::{Boot, DEFAULT_CPU, is_virt};
 use crate::trace;
 use editor::{Editor, Typed};
 use kernel::{Ended, Kernel};
+use refusal::refusal;
+use waiting::Interrupts;
 
 /// Ask a kernel, on this terminal, what it shall trace
 ///
@@ -73,7 +79,7 @@ pub struct ConsoleChoices {
     /// One more argument for QEMU; may be repeated
     #[arg(long = "qemu-arg", value_name = "ARG", allow_hyphen_values = true)]
     more: Vec<std::ffi::OsString>,
-    /// End the boot if the kernel does not say for so many seconds that a line can come
+    /// Give the kernel up if it says nothing for so many seconds while it boots, or to a line of a script
     #[arg(long, value_name = "N", default_value_t = 60)]
     timeout_secs: u64,
 }
@@ -100,17 +106,28 @@ pub fn run_on(choices: &ConsoleChoices, image: &Path, usual: Boot) -> Result<()>
     };
     let limit = Duration::from_secs(choices.timeout_secs);
     let boot = choices.boot.as_deref().unwrap_or(image);
-    let mut kernel = Kernel::boot(boot, &machine(choices, usual), limit, show)?;
+    // From the boot on: the emulator does not end by itself with this program.
+    let interrupts = Interrupts::catch()?;
+    let mut kernel = Kernel::boot(boot, &machine(choices, usual), limit, Some(&interrupts), show)?;
     let done = match &script {
         Some(script) => ask_script(&mut kernel, script, Duration::from_millis(choices.pipe_millis)),
-        None => ask_person(&mut kernel, &functions),
+        None => ask_person(&mut kernel, &functions, &interrupts),
     };
     // What was recorded is kept, also where a line was refused.
     let saved = match &choices.save {
         Some(directory) if kernel.is_running() => save(&mut kernel, image, directory).map(|told| println!("{told}")),
         _ => Ok(()),
     };
-    done.and(saved).and(kernel.end())
+    all([done, saved, kernel.end()])
+}
+
+/// One error that tells of all.
+fn all(done: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    let mut errors = done.into_iter().filter_map(Result::err);
+    match errors.next() {
+        None => Ok(()),
+        Some(first) => Err(errors.fold(first, |errors, one| anyhow!("{errors:#}; and {one:#}"))),
+    }
 }
 
 /// Shows what the kernel says, as it comes.
@@ -129,7 +146,7 @@ fn show(text: &str) {
 pub fn ask_all(image: &Path, boot: &Boot, lines: &[&str], pipe: Duration, directory: &Path) -> Result<Vec<String>> {
     let limit = boot.limit.unwrap_or(Duration::from_secs(60));
     let boot = Boot { append: Some(append(None)), ..boot.clone() };
-    let mut kernel = Kernel::boot(image, &boot, limit, |_| {})?;
+    let mut kernel = Kernel::boot(image, &boot, limit, None, |_| {})?;
     let said = lines.iter().map(|line| kernel.ask(line, reads_on(line, pipe), |_| {})).collect::<Result<_>>()?;
     save(&mut kernel, image, directory)?;
     kernel.end()?;
@@ -164,8 +181,11 @@ fn ask_script(kernel: &mut Kernel, script: &str, pipe: Duration) -> Result<()> {
         if line.trim() == "exit" {
             return Ok(());
         }
+        // The kernel's console would act on it.
+        let is_text = !line.contains(|c: char| c.is_control() && c != '\t');
+        ensure!(is_text, "line {} of the script has a control character in it", number + 1);
         let said = kernel.ask(line, reads_on(line, pipe), show)?;
-        if let Some(refusal) = said.lines().find(|line| line.contains(": error: ")) {
+        if let Some(refusal) = refusal(&said, line) {
             bail!("line {} of the script is refused: {refusal}", number + 1);
         }
     }
@@ -173,25 +193,24 @@ fn ask_script(kernel: &mut Kernel, script: &str, pipe: Duration) -> Result<()> {
 }
 
 /// Asks what a person types.
-fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function]) -> Result<()> {
+fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function], interrupts: &Interrupts) -> Result<()> {
     let files = kernel.ask("ls", None, |_| {})?;
     let files = files.lines().map(str::to_owned).collect();
     let mut editor = Editor::new(files, functions.iter().map(|function| function.name.clone()).collect())?;
     println!("`help` says what there is, Tab completes, ^C ends the reading of a trace, ^D ends the kernel.");
-    let interrupted = kernel::interrupts()?;
     loop {
-        match editor.read()? {
+        let typed = editor.read()?;
+        // A ^C that came too late for the line before.
+        interrupts.forget();
+        match typed {
             Typed::Line(line) if line.trim() == "exit" => return Ok(()),
-            Typed::Line(line) => {
-                interrupted.forget();
-                match kernel.ask_until(&line, || interrupted.take(), show) {
-                    Err(error) if error.is::<Ended>() => {
-                        println!("the kernel has ended");
-                        return Ok(());
-                    }
-                    other => drop(other?),
+            Typed::Line(line) => match kernel.ask_for_person(&line, show) {
+                Err(error) if error.is::<Ended>() => {
+                    println!("the kernel has ended");
+                    return Ok(());
                 }
-            }
+                other => drop(other?),
+            },
             Typed::Nothing => {}
             Typed::End => return Ok(()),
         }
@@ -207,4 +226,18 @@ fn save(kernel: &mut Kernel, image: &Path, directory: &Path) -> Result<String> {
     let dump = directory.join("trace.dump");
     std::fs::write(&dump, bytes).with_context(|| format!("cannot write {}", dump.display()))?;
     trace::export(&dump, image, directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_hides_another() {
+        assert!(all([Ok(()), Ok(())]).is_ok());
+        let first = || Err(anyhow!("the cause").context("line 2 is refused"));
+        assert_eq!(format!("{:#}", all([Ok(()), first()]).unwrap_err()), "line 2 is refused: the cause");
+        let error = all([first(), Ok(()), Err(anyhow!("the kernel has ended with 3"))]).unwrap_err();
+        assert_eq!(format!("{error:#}"), "line 2 is refused: the cause; and the kernel has ended with 3");
+    }
 }

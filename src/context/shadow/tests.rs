@@ -71,7 +71,7 @@ fn a_free_frame_with_the_sp_of_a_return_is_not_taken_for_its_own() {
     let stack = ShadowStack::<8>::new();
     let calls = calls(&stack, false);
     calls.push_all(&[(1, 0x1f00), (2, 0x1f00)]);
-    calls.iter().next().unwrap().return_address.store(super::FREE, Ordering::Relaxed);
+    calls.iter().next().unwrap().return_address.store(super::frame::FREE, Ordering::Relaxed);
     assert_eq!(calls.bring_to_top(0x1f00), Some(()));
     assert_eq!((calls.depth(), calls.iter().next().unwrap().return_address()), (1, 1));
 }
@@ -123,7 +123,7 @@ fn a_frame_in_the_making_is_not_stale() {
     // Its SP is what another call has left there.
     calls.push_all(&[(1, 0x1f00), (2, 0x1100)]);
     let frame = calls.iter().next().unwrap();
-    frame.return_address.store(super::FREE, Ordering::Relaxed);
+    frame.return_address.store(super::frame::FREE, Ordering::Relaxed);
     calls.push(call(0x1800));
     assert_eq!((sps(&calls), counts(&calls)), (Vec::from([0x1800, 0x1100, 0x1f00]), (0, 0)));
 }

@@ -78,7 +78,7 @@ pub enum AttachError {
 impl From<GenerateError> for AttachError {
     fn from(error: GenerateError) -> Self {
         match error {
-            GenerateError::NotInitialised | GenerateError::NoCpuArea => Self::Register(RegisterError::NotInitialised),
+            GenerateError::NotInitialised => Self::Register(RegisterError::NotInitialised),
             GenerateError::NoRoom(room) => Self::NoRoom { room },
             GenerateError::Reach(error) => Self::Reach(error),
             GenerateError::Text(error) => Self::Text(error),

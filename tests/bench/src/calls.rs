@@ -23,26 +23,14 @@ use fentry::tracer::ticks_per_second;
 use fentry::tracer::under::{Scope, Under};
 use fentry::trampoline::Implementations;
 use fentry::trampoline::attach::{Attach, AttachPoint, Fentry, Fexit, ModifyReturn};
-use fentry::{Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
+use fentry::{Filter, Ops, OpsFlags, PtRegs, Rule, Symbols, TextAddr};
 use spin::Once;
 use support::exceptions::SKIPPED_BRK;
-use support::{exceptions, percpu, print, println};
+use support::{exceptions, percpu, print, println, smallest};
 
 /// The function that is called, and one that is not.
 const CALLED: usize = 0;
 const OTHER: usize = 1;
-
-/// As small as a callback can be.
-#[unsafe(naked)]
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
-    naked_asm!("hint #34", "ret")
-}
-
-/// The smallest trampoline.
-#[unsafe(naked)]
-unsafe extern "C" fn straight_on() {
-    naked_asm!("hint #34", "mov x10, x30", "mov x30, x9", "ret x10")
-}
 
 /// Handlers that do nothing, as they are compiled.
 struct Empty;
@@ -166,66 +154,18 @@ fn probes(disabled: u32) -> [u32; 4] {
 
 type Two = extern "C" fn(u64, u64) -> u64;
 
-/// As small as handlers can be; and an instruction longer, to pass over a call, so that they are guarded.
-mod handler {
-    use core::arch::naked_asm;
-
-    #[unsafe(naked)]
-    pub(super) extern "C" fn entry(_: u64, _: u64) {
-        naked_asm!("hint #34", "ret")
-    }
-
-    #[unsafe(naked)]
-    pub(super) extern "C" fn guarded_entry(_: u64, _: u64) {
-        naked_asm!(
-            "hint #34",
-            "cbz xzr, 1f",
-            "stp x29, x30, [sp, #-16]!",
-            "mov x29, sp",
-            "bl {other}",
-            "ldp x29, x30, [sp], #16",
-            "1: ret",
-            other = sym entry,
-        )
-    }
-
-    #[unsafe(naked)]
-    pub(super) extern "C" fn modify(_: u64, _: u64) -> u64 {
-        naked_asm!("hint #34", "mov x0, #0", "ret")
-    }
-
-    #[unsafe(naked)]
-    pub(super) extern "C" fn exit(_: u64, _: u64, _: &u64) {
-        naked_asm!("hint #34", "ret")
-    }
-
-    #[unsafe(naked)]
-    pub(super) extern "C" fn guarded_exit(_: u64, _: u64, _: &u64) {
-        naked_asm!(
-            "hint #34",
-            "cbz xzr, 1f",
-            "stp x29, x30, [sp, #-16]!",
-            "mov x29, sp",
-            "bl {other}",
-            "ldp x29, x30, [sp], #16",
-            "1: ret",
-            other = sym entry,
-        )
-    }
-}
-
 /// The function that is called.
 static ATTACHED: AttachPoint<Two> = {
     let first: extern "C" fn() = generated::generated_functions;
     // SAFETY: it does nothing, so that it takes any arguments and returns the first.
     AttachPoint::new(unsafe { core::mem::transmute::<extern "C" fn(), Two>(first) })
 };
-static ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::entry);
-static GUARDED_ENTRY: Fentry<Two> = Fentry::<Two>::new(handler::guarded_entry);
+static ENTRY: Fentry<Two> = Fentry::<Two>::new(smallest::entry);
+static GUARDED_ENTRY: Fentry<Two> = Fentry::<Two>::new(smallest::entry_that_calls);
 // SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
-static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(handler::modify) };
-static EXIT: Fexit<Two> = Fexit::<Two>::new(handler::exit);
-static GUARDED_EXIT: Fexit<Two> = Fexit::<Two>::new(handler::guarded_exit);
+static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(smallest::modify) };
+static EXIT: Fexit<Two> = Fexit::<Two>::new(smallest::exit);
+static GUARDED_EXIT: Fexit<Two> = Fexit::<Two>::new(smallest::exit_that_calls);
 
 /// What a call costs beyond `disabled` while this is attached.
 fn attached(attachment: &'static impl Attach<Two>, disabled: u32) -> u32 {
@@ -327,11 +267,11 @@ fn to_register(ops: &'static Ops) -> u32 {
     once()
 }
 
-static MANY: [Ops; 100] = [const { Ops::new(nothing) }; 100];
-static REGS: Ops = Ops::new(nothing).with_flags(OpsFlags::SAVE_REGS);
+static MANY: [Ops; 100] = [const { Ops::new(smallest::callback) }; 100];
+static REGS: Ops = Ops::new(smallest::callback).with_flags(OpsFlags::SAVE_REGS);
 static DIRECT: Ops = {
     // SAFETY: it keeps to the convention.
-    let trampoline = unsafe { Trampoline::new(straight_on) };
+    let trampoline = unsafe { Trampoline::new(smallest::trampoline) };
     Ops::direct_call(trampoline)
 };
 static PROBE: Ops = Ops::returning::<Empty>();

@@ -22,6 +22,8 @@
 //! | [`percpu`], [`smp`] | what belongs to one CPU; the other CPUs, jobs for them, synchronising them |
 //! | [`platform`], [`mod@engine`] | what fentry asks of a kernel; the engine itself |
 //! | [`harness`] | the cases of a boot test, their lines on the console, the exit status |
+//! | [`smallest`] | functions for callsites that cost as little as can be |
+//! | [`registers`] | what a function may do to registers, and assembly for those that there are |
 //! | [`unwind`] | what fentry's unwinder asks of a kernel |
 //! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`], [`random`] | what their names say |
 //!
@@ -47,6 +49,7 @@ pub mod percpu;
 pub mod platform;
 pub mod random;
 pub mod registers;
+pub mod smallest;
 pub mod smp;
 pub mod step;
 pub mod unwind;

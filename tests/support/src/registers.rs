@@ -2,6 +2,24 @@
 
 use core::arch::asm;
 
+/// Assembly that stands only in kernels with SIMD registers.
+#[cfg(target_feature = "neon")]
+#[macro_export]
+macro_rules! simd {
+    ($code:literal) => {
+        $code
+    };
+}
+
+/// Assembly that stands only in kernels with SIMD registers.
+#[cfg(not(target_feature = "neon"))]
+#[macro_export]
+macro_rules! simd {
+    ($code:literal) => {
+        ""
+    };
+}
+
 /// Overwrites all that a function may: x0-x17 and, where there are any, q0-q7, the upper halves of q8-q15, q16-q31.
 #[inline(never)]
 pub fn trash() {

@@ -211,12 +211,13 @@ fn kernels_of(metadata: &Metadata, package: &Package) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
-/// The cases that a boot test's source lists in `boot_tests! { ... }`: known without building and booting it.
+/// The cases that a boot test's source lists in `boot_tests! { ... }`, or in a macro of its own whose name ends so: known without
+/// building and booting it.
 fn cases_in(source: &str) -> Option<Vec<String>> {
     let (_, behind) = source.split_once("boot_tests! {")?;
     let (list, _) = behind.split_once('}')?;
     let code = list.lines().map(|line| line.split("//").next().unwrap_or_default());
-    let names = code.flat_map(|code| code.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    let names = code.flat_map(|code| code.split([',', ';'])).map(str::trim).filter(|name| !name.is_empty());
     Some(names.map(str::to_owned).collect())
 }
 
@@ -245,6 +246,8 @@ mod tests {
         let source =
             "use x;\nsupport::boot_tests! {\n    first, second,\n    // not, this\n    third,\n}\nfn first() { a, b }";
         assert_eq!(cases_in(source).unwrap(), ["first", "second", "third"]);
+        let of_two_kinds = "script_boot_tests! {\n    first,\n    second;\n    third,\n}";
+        assert_eq!(cases_in(of_two_kinds).unwrap(), ["first", "second", "third"]);
         assert_eq!(cases_in("fn main() {}"), None);
     }
 

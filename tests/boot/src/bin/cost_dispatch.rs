@@ -20,7 +20,7 @@ use fentry::ops::direct::Trampoline;
 use fentry::trampoline::Implementations;
 use fentry::trampoline::attach::{Attach, AttachPoint, Fentry, Fexit, ModifyReturn};
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr, direct_trampoline};
-use support::{count, engine, println};
+use support::{count, engine, println, smallest};
 
 support::boot_tests! {
     a_call_pays_for_its_own_ops_only,
@@ -49,29 +49,18 @@ extern "C" fn other() {
 extern "C" fn nothing_compiled(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {}
 
 #[unsafe(naked)]
-extern "C" fn nothing(_: TextAddr, _: TextAddr, _: &'static Ops, _: FtraceRegs<'_>) {
-    naked_asm!("hint #34", "ret")
-}
-
-#[unsafe(naked)]
 extern "C" fn direct_nothing(_: FtraceRegs<'_>) {
     naked_asm!("hint #34", "ret")
 }
 
-/// The smallest there is.
-#[unsafe(naked)]
-unsafe extern "C" fn straight_on() {
-    naked_asm!("hint #34", "mov x10, x30", "mov x30, x9", "ret x10")
-}
-
 /// A hundred and a few.
-static MANY: [Ops; 100] = [const { Ops::new(nothing) }; 100];
+static MANY: [Ops; 100] = [const { Ops::new(smallest::callback) }; 100];
 static COMPILED: Ops = Ops::new(nothing_compiled);
-static SAFE: Ops = Ops::new(nothing).with_flags(OpsFlags::RECURSION_SAFE);
-static FULL: Ops = Ops::new(nothing).with_flags(OpsFlags::SAVE_REGS);
+static SAFE: Ops = Ops::new(smallest::callback).with_flags(OpsFlags::RECURSION_SAFE);
+static FULL: Ops = Ops::new(smallest::callback).with_flags(OpsFlags::SAVE_REGS);
 static DIRECT: Ops = {
     // SAFETY: it keeps to the convention.
-    let trampoline = unsafe { Trampoline::new(straight_on) };
+    let trampoline = unsafe { Trampoline::new(smallest::trampoline) };
     Ops::direct_call(trampoline)
 };
 static DIRECT_IN_RUST: Ops = Ops::direct_call(direct_trampoline!(direct_nothing));
@@ -253,74 +242,15 @@ extern "C" fn two(a: u64, b: u64) -> u64 {
     black_box(a ^ b)
 }
 
-#[unsafe(naked)]
-extern "C" fn entry(_: u64, _: u64) {
-    naked_asm!("hint #34", "ret")
-}
-
-/// An instruction longer, with a call that nobody comes to.
-#[unsafe(naked)]
-extern "C" fn entry_that_calls(_: u64, _: u64) {
-    naked_asm!(
-        "hint #34",
-        "cbz xzr, 1f",
-        "stp x29, x30, [sp, #-16]!",
-        "mov x29, sp",
-        "bl {other}",
-        "ldp x29, x30, [sp], #16",
-        "1: ret",
-        other = sym other,
-    )
-}
-
-#[unsafe(naked)]
-extern "C" fn modify(_: u64, _: u64) -> u64 {
-    naked_asm!("hint #34", "mov x0, #0", "ret")
-}
-
-#[unsafe(naked)]
-extern "C" fn modify_that_calls(_: u64, _: u64) -> u64 {
-    naked_asm!(
-        "hint #34",
-        "mov x0, #0",
-        "cbz xzr, 1f",
-        "stp x29, x30, [sp, #-16]!",
-        "mov x29, sp",
-        "bl {other}",
-        "ldp x29, x30, [sp], #16",
-        "1: ret",
-        other = sym other,
-    )
-}
-
-#[unsafe(naked)]
-extern "C" fn exit(_: u64, _: u64, _: &u64) {
-    naked_asm!("hint #34", "ret")
-}
-
-#[unsafe(naked)]
-extern "C" fn exit_that_calls(_: u64, _: u64, _: &u64) {
-    naked_asm!(
-        "hint #34",
-        "cbz xzr, 1f",
-        "stp x29, x30, [sp, #-16]!",
-        "mov x29, sp",
-        "bl {other}",
-        "ldp x29, x30, [sp], #16",
-        "1: ret",
-        other = sym other,
-    )
-}
-
 static POINT: AttachPoint<Two> = AttachPoint::new(two);
-static ENTRY: Fentry<Two> = Fentry::<Two>::new(entry);
-static ENTRY_THAT_CALLS: Fentry<Two> = Fentry::<Two>::new(entry_that_calls);
+static ENTRY: Fentry<Two> = Fentry::<Two>::new(smallest::entry);
+static ENTRY_THAT_CALLS: Fentry<Two> = Fentry::<Two>::new(smallest::entry_that_calls);
 // SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
-static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(modify) };
+static MODIFY: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(smallest::modify) };
 // SAFETY: 1. Its callers take any number. 2. They rely on nothing else.
-static MODIFY_THAT_CALLS: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(modify_that_calls) };
-static EXIT: Fexit<Two> = Fexit::<Two>::new(exit);
-static EXIT_THAT_CALLS: Fexit<Two> = Fexit::<Two>::new(exit_that_calls);
+static MODIFY_THAT_CALLS: ModifyReturn<Two> = unsafe { ModifyReturn::<Two>::new(smallest::modify_that_calls) };
+static EXIT: Fexit<Two> = Fexit::<Two>::new(smallest::exit);
+static EXIT_THAT_CALLS: Fexit<Two> = Fexit::<Two>::new(smallest::exit_that_calls);
 
 /// The instructions of so many calls.
 #[inline(never)]

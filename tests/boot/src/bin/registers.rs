@@ -24,6 +24,7 @@ use fentry::record::flight::FlightSlot;
 use fentry::record::hits::CallsiteHits;
 use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, PtRegs, Rule, TextAddr, direct_trampoline};
 use support::registers::trash;
+use support::simd;
 
 support::boot_tests! {
     without_a_callback_the_callee_sees_its_registers,
@@ -75,19 +76,6 @@ unsafe extern "C" {
     fn registers_callee();
     fn registers_tail_from(value: u64) -> u64;
     fn registers_tail_to(value: u64) -> u64;
-}
-
-#[cfg(target_feature = "neon")]
-macro_rules! simd {
-    ($code:literal) => {
-        $code
-    };
-}
-#[cfg(not(target_feature = "neon"))]
-macro_rules! simd {
-    ($code:literal) => {
-        ""
-    };
 }
 
 global_asm!(

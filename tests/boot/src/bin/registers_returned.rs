@@ -15,6 +15,7 @@ use fentry::{Engine, Filter, FtraceRegs, Ops, OpsFlags, Rule, TextAddr};
 use spin::Once;
 use support::percpu;
 use support::registers::trash;
+use support::simd;
 
 support::boot_tests! {
     without_a_hook_the_caller_gets_what_the_function_left,
@@ -74,19 +75,6 @@ unsafe extern "C" {
     fn return_registers_caller();
     fn return_registers_function();
     fn return_registers_trampoline();
-}
-
-#[cfg(target_feature = "neon")]
-macro_rules! simd {
-    ($code:literal) => {
-        $code
-    };
-}
-#[cfg(not(target_feature = "neon"))]
-macro_rules! simd {
-    ($code:literal) => {
-        ""
-    };
 }
 
 global_asm!(

@@ -1,6 +1,7 @@
 //! A caller, a function and handlers in assembly that write down all that they find, and change all that they may.
 
 use core::arch::global_asm;
+use support::simd;
 
 /// So many words of the stack are written down.
 pub(super) const STACK_WORDS: usize = 52;
@@ -56,19 +57,6 @@ unsafe extern "C" {
     pub(super) fn attach_modify_that_calls();
     pub(super) fn attach_exit();
     pub(super) fn attach_exit_that_calls();
-}
-
-#[cfg(target_feature = "neon")]
-macro_rules! simd {
-    ($code:literal) => {
-        $code
-    };
-}
-#[cfg(not(target_feature = "neon"))]
-macro_rules! simd {
-    ($code:literal) => {
-        ""
-    };
 }
 
 global_asm!(

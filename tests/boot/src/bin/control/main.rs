@@ -29,84 +29,17 @@ use fentry::{Engine, FtraceRegs, Ops, TextAddr};
 use support::{percpu, smp};
 use work::work;
 
-support::boot_tests! {
-    basic_files,
-    basic_tracers,
-    basic_trace_stays,
-    basic_trace_pipe_consumes,
-    basic_trace_is_cleared,
-    basic_tracing_on,
-    basic_marker,
-    basic_buffer_size,
-    error_log,
-    filter_name,
-    filter_globs,
-    filter_append,
-    filter_negative,
-    filter_exact_name,
-    filter_while_traced,
-    filter_nothing,
-    notrace,
-    function_callers,
-    function_switch_to_graph,
-    graph_nesting,
-    graph_filter,
-    graph_depth,
-    graph_tracing_off,
-    profile,
-    profile_beside_function,
-    enabled_functions,
-    events_kprobe,
-    events_inside,
-    events_syntax,
-    events_filter,
-    events_triggers,
-    events_hist,
-    fail_function,
-    graph_function,
-    graph_function_with_filter,
-    graph_function_depth,
-    graph_function_off_and_on,
-    graph_function_refused,
-    graph_function_globs,
-    graph_notrace,
-    graph_function_and_notrace,
-    graph_function_of_function,
-    graph_beside_profile,
-    graph_options,
-    command_traceoff,
-    command_traceon,
-    command_graph,
-    command_stacktrace,
-    command_snapshot,
-    command_dump,
-    command_refused,
-    command_of_module,
-    tasks,
-    tasks_of_graph,
-    cpumask,
-    options,
-    options_stack,
-    per_cpu,
-    snapshot,
-    marker_in_graph_of_snapshot,
-    help,
-    stack_trace,
-    a_function_is_chosen_by_its_line,
-    all_functions_are_listed,
-    everything_is_traced_while_the_trace_is_read,
-}
-
-/// Makes each script a case.
-macro_rules! scripts {
-    ($($script:ident),* $(,)?) => {
+/// Makes cases of scripts and, behind a `;`, of functions.
+macro_rules! script_boot_tests {
+    ($($script:ident),+; $($case:ident),+ $(,)?) => {
         $(fn $script() -> Result<(), String> {
             run_script(include_str!(concat!("scripts/", stringify!($script), ".txt")))
-        })*
+        })+
+        support::boot_tests!($($script,)+ $($case),+);
     };
 }
 
-scripts! {
+script_boot_tests! {
     basic_files,
     basic_tracers,
     basic_trace_stays,
@@ -168,7 +101,10 @@ scripts! {
     snapshot,
     marker_in_graph_of_snapshot,
     help,
-    stack_trace,
+    stack_trace;
+    a_function_is_chosen_by_its_line,
+    all_functions_are_listed,
+    everything_is_traced_while_the_trace_is_read,
 }
 
 const CPUS: usize = 4;

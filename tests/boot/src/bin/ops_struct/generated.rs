@@ -12,7 +12,7 @@ use fentry::trampoline::{Body, Condition, Test};
 use fentry::{PtRegs, TextAddr};
 use support::unwind::KernelStacks;
 use support::vectors::ExceptionFrame;
-use support::{engine, percpu, println, smp, step};
+use support::{engine, percpu, println, simd, smp, step};
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static TIMES: CallTimes = CallTimes::new();
@@ -118,19 +118,6 @@ static mut MEMBERS_SEEN: Seen =
 unsafe extern "C" {
     fn members_caller(function: usize);
     fn members_callee();
-}
-
-#[cfg(target_feature = "neon")]
-macro_rules! simd {
-    ($code:literal) => {
-        $code
-    };
-}
-#[cfg(not(target_feature = "neon"))]
-macro_rules! simd {
-    ($code:literal) => {
-        ""
-    };
 }
 
 global_asm!(
