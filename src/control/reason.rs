@@ -1,6 +1,7 @@
 //! Why a line is refused, and where in it.
 
 use super::event::reason::EventReason;
+use super::instance::INSTANCE_BYTES;
 use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
 use super::switches::{MAX_CLOSED, MAX_PIDS};
 use crate::engine::RegisterError;
@@ -27,7 +28,7 @@ pub enum Reason {
     #[error("The line is longer than {LINE_BYTES} bytes")]
     TooLong,
     /// The line begins with another word than a command.
-    #[error("There are the commands echo, cat, ls and help")]
+    #[error("There are the commands echo, cat, ls, mkdir, rmdir and help")]
     UnknownCommand,
     /// The line ends where a file's name should stand.
     #[error("The name of a file should stand here")]
@@ -53,6 +54,21 @@ pub enum Reason {
     /// Another value was expected.
     #[error("{0} should stand here")]
     Expected(&'static str),
+    /// Another directory than one of `instances`, or a name that can't be that of one.
+    #[error("instances/NAME should stand here, the name of letters, digits, _ and -, {INSTANCE_BYTES} at most")]
+    InstanceName,
+    /// There is an instance of this name.
+    #[error("There is such an instance already")]
+    InstanceExists,
+    /// There is no instance of this name.
+    #[error("There is no such instance")]
+    NoSuchInstance,
+    /// The kernel has no rings for one more instance.
+    #[error("The kernel has rings for {instances} instances")]
+    NoInstance {
+        /// For how many.
+        instances: usize,
+    },
     /// There is no tracer of this name.
     #[error("There is no such tracer (available_tracers lists them)")]
     UnknownTracer,
