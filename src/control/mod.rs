@@ -144,6 +144,8 @@ mod event;
 mod failing;
 mod file;
 mod files;
+mod held;
+mod left;
 mod line;
 mod log;
 mod merge;
@@ -169,7 +171,7 @@ pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
 pub use reason::{LINE_BYTES, Reason, Refusal};
 pub use rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
-pub use switches::MAX_PIDS;
+pub use switches::{MAX_CLOSED, MAX_PIDS};
 pub use tracing::{Tracer, Tracing, TracingParts};
 
 use crate::engine::Engine;
@@ -381,13 +383,14 @@ impl<const CPUS: usize> Control<CPUS> {
     fn help(&self, file: Word<'_>) -> Result<&'static str, Refusal> {
         Ok(match self.find(file)? {
             Found::BuiltIn(BuiltIn { help, .. }) => help,
-            Found::Event(_, found) => found.help().1,
+            Found::Event(_, found) => found.help(),
             Found::Numbered(file) => file.help(),
             Found::Own(own) => own.help(),
         })
     }
 
-    /// Calls `each` with all files and what they are for, in the order of their names; then with the kernel's own.
+    /// Calls `each` with all files and what they are for, in the order of their names; then with the kernel's own, and with those
+    /// of the events that there are now.
     fn each(&self, each: &mut dyn FnMut(fmt::Arguments<'_>, &str) -> fmt::Result) -> fmt::Result {
         let (before, behind) = BuiltIn::<CPUS>::ALL.split_at(BuiltIn::<CPUS>::before(Numbered::DIRECTORY));
         let mut built_in =
@@ -397,12 +400,12 @@ impl<const CPUS: usize> Control<CPUS> {
         let mut built_in =
             |files: &[BuiltIn<CPUS>]| files.iter().try_for_each(|file| each(format_args!("{}", file.name), file.help));
         built_in(behind)?;
-        self.files.iter().try_for_each(|own| each(format_args!("{}", own.name()), own.help()))
+        self.files.iter().try_for_each(|own| each(format_args!("{}", own.name()), own.help()))?;
+        self.state.events.map_or(Ok(()), |events| EventFile::each(events, each))
     }
 
     fn list(&self, out: &mut dyn Write) -> fmt::Result {
-        self.each(&mut |name, _| writeln!(out, "{name}"))?;
-        self.state.events.map_or(Ok(()), |events| EventFile::list(events, out))
+        self.each(&mut |name, _| writeln!(out, "{name}"))
     }
 
     fn help_all(&self, out: &mut dyn Write) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use super::event::reason::EventReason;
 use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
-use super::switches::MAX_PIDS;
+use super::switches::{MAX_CLOSED, MAX_PIDS};
 use crate::engine::RegisterError;
 use crate::filter::GlobError;
 use crate::inject::MAX_SITES;
@@ -94,6 +94,9 @@ pub enum Reason {
     /// There is no room for one more task.
     #[error("There is room for {MAX_PIDS} tasks")]
     TooManyPids,
+    /// There is no room for one more CPU that is left out.
+    #[error("At most {MAX_CLOSED} CPUs can be left out")]
+    TooManyLeftOut,
     /// There is no option of this name.
     #[error("There is no such option (trace_options lists them)")]
     UnknownOption,
@@ -106,6 +109,12 @@ pub enum Reason {
     /// `tracing_on` is 0.
     #[error("Nothing is recorded: tracing_on is 0")]
     TracingIsOff,
+    /// A command at a function has stopped recording until what was recorded is written.
+    #[error("Nothing is recorded until what a command at a function asked for is written")]
+    RecordingIsHeld,
+    /// `tracing_cpumask` leaves this CPU out.
+    #[error("tracing_cpumask leaves out the CPU on which it was written")]
+    CpuIsLeftOut,
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,
