@@ -27,7 +27,7 @@ pub(super) fn asked<W: Word>(asked: &W) -> Option<u64> {
     Some(asked.load(Ordering::Acquire)).filter(|what| *what != NOTHING)
 }
 
-/// What was [asked](asked()) for is done.
+/// What was asked for is done.
 pub(super) fn answer<W: Word>(gate: &W, held: u64, asked: &W) {
     asked.store(NOTHING);
     gate.fetch_and(!held, Ordering::Release);

@@ -142,6 +142,12 @@ impl EventsParts {
         self.known(number)
     }
 
+    /// Whether no other event of its group was defined before.
+    pub(in crate::control) fn is_first_of_group(&self, known: &Known) -> bool {
+        let is_before = |other: &Known| other.id < known.id && other.definition.group == known.definition.group;
+        !self.slots.iter().any(|slot| self.locked(&slot.known).as_ref().is_some_and(is_before))
+    }
+
     /// How often an event's place was come to, and how often that was missed.
     pub(in crate::control) fn counts(&self, number: usize, known: &Known) -> (u64, u64) {
         self.slots.get(number).map_or((0, 0), |slot| slot.counts_since(known))
@@ -213,7 +219,7 @@ impl EventsParts {
         *self.locked(&slot.known) = Some(slot.know(definition, id));
     }
 
-    /// Registers an event's probe, which does not call yet.
+    /// Registers an event's probe, which does not call yet, in the place of what an attempt to remove it may have left.
     fn put_probe(&self, slot: &'static Slot, definition: &Definition) -> Result<(), EventReason> {
         let is_entry = self.engine().has_match(&functions::Rule::address(definition.at));
         if !is_entry && (definition.point == Point::Return || !self.shared.is_anywhere) {
@@ -222,6 +228,7 @@ impl EventsParts {
         if definition.point == Point::Return {
             return Ok(());
         }
+        self.take_probe(slot, definition)?;
         let (probes, probe) = (self.shared.probes, slot.probe(definition));
         let put = |()| {
             if is_entry {
@@ -263,7 +270,8 @@ impl EventsParts {
     fn take_probes(&self) -> Result<(), EventReason> {
         for (done, (number, known)) in self.all().enumerate() {
             let Some(slot) = self.slots.get(number) else { continue };
-            self.take_probe(slot, &known.definition).inspect_err(|_| self.put_probes(done))?;
+            // Also its own, of which a part may be gone.
+            self.take_probe(slot, &known.definition).inspect_err(|_| self.put_probes(done + 1))?;
         }
         Ok(())
     }
@@ -279,7 +287,7 @@ impl EventsParts {
     }
 
     fn give_up(&self, slot: &'static Slot, definition: &Definition) {
-        // It does not call yet. What can't go is found in the way of the next event in the slot, and told then.
+        // It does not call yet. What can't go now does when the slot gets its next one.
         let _ = self.take_probe(slot, definition);
     }
 

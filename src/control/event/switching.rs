@@ -54,7 +54,8 @@ impl EventsParts {
         self.take_triggers(number, |act| act.is_like(like))
     }
 
-    /// Gives an event this trigger, or none, in the place of all that it has. Where it can't be, they stay.
+    /// Gives an event this trigger, or none, in the place of all that it has. Where it can't be, they stay, unless
+    /// a CPU is not seen quiescent any more when they have gone.
     pub(in crate::control) fn replace_triggers(
         &self,
         number: usize,
@@ -149,12 +150,14 @@ impl EventsParts {
             let _ = self.reprogram(slot, |program| program.set_triggers(before));
             return Err(reason);
         }
-        meant.into_iter().fold(Ok(()), |done, (place, act)| {
+        let mut done = Ok(());
+        for (place, act) in meant {
             self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| *known = None);
             self.give_back(&act);
             let uncounted = self.count_trigger(number, false);
-            done.and(self.name(act.target(), false)).and(uncounted)
-        })
+            done = done.and(self.name(act.target(), false)).and(uncounted);
+        }
+        done
     }
 
     /// Does something to the histogram of these keys.

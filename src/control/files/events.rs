@@ -89,8 +89,7 @@ impl EventFile {
     ) -> fmt::Result {
         for (_, known) in events.all() {
             let (group, name) = (&known.definition.group, &known.definition.name);
-            let mut group_is = events.all().filter(|(_, other)| other.definition.group == *group);
-            if group_is.next().is_some_and(|(_, first)| first.id == known.id) {
+            if events.is_first_of_group(&known) {
                 each(format_args!("{DIRECTORY}{group}/enable"), GROUP_HELP)?;
             }
             FILES

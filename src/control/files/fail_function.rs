@@ -51,15 +51,15 @@ fn number_of(failing: &Failing, name: Word<'_>) -> Result<usize, Refusal> {
 
 /// Attaches the injection to others, or leaves it as it was. What can't be attached again then is chosen no more.
 fn attach(failing: &mut Failing, chosen: Chosen, engine: &'static Engine) -> Result<(), RegisterError> {
-    let attach = |failing: &Failing, chosen: &Chosen| {
+    let put = |failing: &Failing, chosen: &Chosen| {
         let sites: ArrayVec<_, MAX_SITES> = failing.sites(chosen).collect();
         if sites.is_empty() { Ok(()) } else { failing.injection.attach_to(engine, &sites) }
     };
     detach(failing, engine)?;
-    let attached = attach(failing, &chosen);
+    let attached = put(failing, &chosen);
     if attached.is_ok() {
         failing.chosen = chosen;
-    } else if detach(failing, engine).and_then(|()| attach(failing, &failing.chosen)).is_err() {
+    } else if detach(failing, engine).and_then(|()| put(failing, &failing.chosen)).is_err() {
         failing.chosen.clear();
     }
     attached

@@ -33,6 +33,7 @@ pub(super) fn define<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'
     let events = state.events().map_err(|reason| value.all().refuse(reason))?;
     let asked = parse(value, events.surroundings())?;
     let replaces = value.redirection == Redirection::Replace;
+    let is_empty = events.all().next().is_none();
     match asked {
         None if replaces => events.define_instead(None).map_err(refused)?,
         None => return Ok(()),
@@ -48,6 +49,9 @@ pub(super) fn define<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'
             let (number, _) = named.ok_or(EventReason::NoSuchEvent).map_err(refused)?;
             events.remove(number).map_err(refused)?;
         }
+    }
+    if is_empty {
+        return Ok(());
     }
     // As Linux does, with what was recorded: nobody could say of what.
     State::<CPUS>::clear(&state.rings);

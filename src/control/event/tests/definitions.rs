@@ -300,6 +300,7 @@ fn events_that_can_not_all_go_stay_as_they_were() {
         // SAFETY: 1. and 2. Nothing executes a fake's text.
         unsafe { events.with_memory(read).anywhere() }
     });
+    let at = fixture.engine.function_named("untraced").unwrap().get() + 4;
     fixture.run("echo 'p:a disk::read x=%x1' > kprobe_events");
     fixture.run("echo 'p:in untraced+4' >> kprobe_events");
     fixture.run("echo 'x > 1' > events/kprobes/a/filter");
@@ -309,6 +310,10 @@ fn events_that_can_not_all_go_stay_as_they_were() {
         fixture.refused(line);
         fixture.kernel.set_fault(None);
         assert_eq!(fixture.all(), before, "{line}");
+        // The one that could not go has its probe yet.
+        fixture.run("echo 1 > events/kprobes/in/enable");
+        assert_ne!(fixture.kernel.word(TextAddr::new(at)), 0xaa00_03e0, "{line}");
+        fixture.run("echo 0 > events/kprobes/in/enable");
     }
     // Also where the new one needs the memory of one of them.
     fixture.run("echo 'r:c disk::read' >> kprobe_events");
