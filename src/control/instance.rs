@@ -1,16 +1,13 @@
 //! Instances: tracers beside the first ones, with rings, rules and switches of their own.
 
 use super::files::BuiltIn;
-use super::reason::Reason;
+use super::reason::{INSTANCE_BYTES, Reason};
 use super::state::State;
 use super::tracing::TracingParts;
 use crate::engine::{Engine, RegisterError};
 use crate::tracer::ring::Ring;
 use arrayvec::ArrayString;
 use core::fmt;
-
-/// The longest name of an instance, in bytes.
-pub const INSTANCE_BYTES: usize = 32;
 
 /// The directory of all of them.
 pub(super) const DIRECTORY: &str = "instances/";

@@ -1,7 +1,6 @@
 //! Why a line is refused, and where in it.
 
 use super::event::reason::EventReason;
-use super::instance::INSTANCE_BYTES;
 use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
 use super::switches::{MAX_CLOSED, MAX_PIDS};
 use crate::engine::RegisterError;
@@ -13,6 +12,9 @@ use thiserror::Error;
 
 /// The longest line, in bytes.
 pub const LINE_BYTES: usize = 512;
+
+/// The longest name of an instance, in bytes.
+pub const INSTANCE_BYTES: usize = 32;
 
 /// Why a line is refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
