@@ -37,7 +37,8 @@ impl EventsParts {
             if !may_be_recorded && !program.has_triggers() {
                 return;
             }
-            let values = Values::fetch(program.layout(), regs, parent, self.shared.memory);
+            let mut values = Values::none();
+            values.fetch(program.layout(), regs, parent, self.shared.memory);
             let event = Happening { values: &values, task: place.task, ip: program.ip };
             let stack =
                 |frames: &mut [u64]| stack::fill(frames, regs, program.point, [program.ip, parent], self.shared.memory);
