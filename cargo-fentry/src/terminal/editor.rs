@@ -13,7 +13,9 @@ use rustyline::validate::Validator;
 use rustyline::{CompletionType, Context, Helper};
 
 /// The commands of the control interface, and what ends it.
-const COMMANDS: [&str; 5] = ["cat", "echo", "exit", "help", "ls"];
+const COMMANDS: [&str; 7] = ["cat", "echo", "exit", "help", "ls", "mkdir", "rmdir"];
+/// Where instances are, which have files of the same names.
+const INSTANCES: &str = "instances/";
 
 /// The most names that are offered.
 const OFFERED: usize = 200;
@@ -79,9 +81,12 @@ impl Names {
     /// Where the word begins that a line ends with, and what it may become.
     fn offer(&self, line: &str) -> (usize, Vec<String>) {
         let start = line.rfind(|c: char| c.is_whitespace() || matches!(c, '>' | '\'' | '!')).map_or(0, |at| at + 1);
+        let inside = line.get(start..).and_then(|word| word.strip_prefix(INSTANCES)?.split_once('/'));
+        let start = inside.map_or(start, |(_, file)| line.len() - file.len());
         let (before, word) = line.split_at(start);
         let command = before.split_whitespace().next();
-        let wants_file = before.trim_end().ends_with('>') || matches!(command, Some("cat" | "help"));
+        let wants_file =
+            inside.is_some() || before.trim_end().ends_with('>') || matches!(command, Some("cat" | "help"));
         let names: Box<dyn Iterator<Item = &str>> = match command {
             None => Box::new(COMMANDS.into_iter()),
             _ if wants_file => Box::new(self.files.iter().map(String::as_str)),
@@ -132,6 +137,9 @@ mod tests {
             ("echo disk::read > set_ftrace_f", 18, &["set_ftrace_filter"]),
             ("echo disk::read >>", 18, &["set_ftrace_filter", "set_ftrace_pid", "trace"]),
             ("echo function_", 5, &["function_graph"]),
+            ("cat instances/disk/tr", 19, &["trace"]),
+            ("echo disk::read > instances/disk/set_ftrace_f", 33, &["set_ftrace_filter"]),
+            ("mk", 0, &["mkdir"]),
             ("nosuch x", 7, &[]),
         ] {
             assert_eq!(known.offer(line), (start, names(offered)), "{line}");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `main.rs` | the console: bytes that come in become lines, and each is given to the control interface |
 //! | `tracing.rs` | what the control interface needs of a kernel: rings, tasks, stacks |
+//! | `beside.rs` | and for an instance |
 //! | `work.rs` | what the other CPUs do all the time |
 //!
 //! On the command line, `console=host` says that whoever writes lines has edited them: nothing is echoed, and instead of a prompt
@@ -13,6 +14,7 @@
 
 extern crate alloc;
 
+mod beside;
 mod tracing;
 mod work;
 

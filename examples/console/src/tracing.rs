@@ -1,5 +1,6 @@
 //! What the control interface needs of a kernel: rings, tasks, stacks.
 
+use crate::beside::instances;
 use fentry::context::shadow::ShadowStack;
 use fentry::context::unwind::Frames;
 use fentry::control::{Control, Tracing};
@@ -15,26 +16,26 @@ pub(crate) type KernelControl = Control<MAX_CPUS>;
 
 /// 256 KiB for each CPU, twice.
 const BLOCKS: usize = 64;
-static MEMORY: [[RingBlock; BLOCKS]; 2 * MAX_CPUS] = [const { [const { RingBlock::new() }; BLOCKS] }; 2 * MAX_CPUS];
-static RINGS: [Ring; MAX_CPUS] = rings(0);
+static MEMORY: [[[RingBlock; BLOCKS]; MAX_CPUS]; 2] =
+    [const { [const { [const { RingBlock::new() }; BLOCKS] }; MAX_CPUS] }; 2];
+static RINGS: [Ring; MAX_CPUS] = rings(&MEMORY[0]);
 /// What snapshots take turns with.
-static SPARES: [Ring; MAX_CPUS] = rings(MAX_CPUS);
+static SPARES: [Ring; MAX_CPUS] = rings(&MEMORY[1]);
 static SLOTS: [ProfileSlot; 8192] = [const { ProfileSlot::new() }; 8192];
 static PROFILE: Profile = Profile::new(&SLOTS);
 static TRACING: Tracing<Kernel> = Tracing::new();
 static SHADOWS: [ShadowStack<128>; MAX_CPUS] = [const { ShadowStack::new() }; MAX_CPUS];
 
-const fn rings(first: usize) -> [Ring; MAX_CPUS] {
-    let mut rings = [const { Ring::new(&MEMORY[0], Mode::Overwrite) }; MAX_CPUS];
-    let mut cpu = 0;
-    while cpu < MAX_CPUS {
-        rings[cpu] = Ring::new(&MEMORY[first + cpu], Mode::Overwrite);
-        cpu += 1;
+/// A ring for each CPU.
+pub(crate) const fn rings<const BLOCKS: usize>(memory: &'static [[RingBlock; BLOCKS]; MAX_CPUS]) -> [Ring; MAX_CPUS] {
+    const fn ring<const BLOCKS: usize>(blocks: &'static [RingBlock; BLOCKS]) -> Ring {
+        Ring::new(blocks, Mode::Overwrite)
     }
-    rings
+    let [a, b, c, d, e, f, g, h] = memory;
+    [ring(a), ring(b), ring(c), ring(d), ring(e), ring(f), ring(g), ring(h)]
 }
 
-struct Kernel;
+pub(crate) struct Kernel;
 
 impl RecordTo for Kernel {
     fn ring() -> &'static Ring {
@@ -92,5 +93,8 @@ pub(crate) fn control() -> KernelControl {
     let (engine, _) = support::engine();
     init_cpu();
     let [rings, spares] = [&RINGS, &SPARES].map(|rings| rings.each_ref());
-    Control::new(engine, TRACING.parts(), rings, ticks_per_second).with_spare_rings(spares).with_task_names(task_name)
+    Control::new(engine, TRACING.parts(), rings, ticks_per_second)
+        .with_spare_rings(spares)
+        .with_task_names(task_name)
+        .with_instances(instances(engine))
 }

@@ -14,7 +14,7 @@ pub(crate) const KERNEL: &str = "console";
 const PIPE: Duration = Duration::from_millis(400);
 
 /// A line, and what must be in what the kernel says to it.
-const ASKED: [(&str, &[&str]); 12] = [
+const ASKED: [(&str, &[&str]); 18] = [
     ("help tracing_on", &["tracing_on: 0: nothing is recorded"]),
     ("echo nosuch > set_ftrace_filter", &["set_ftrace_filter: 6: error: The rule selects no traceable function", "^"]),
     ("echo 'console::work::*' > set_ftrace_filter", &[]),
@@ -25,6 +25,13 @@ const ASKED: [(&str, &[&str]); 12] = [
         &["|  console::work::serve() {", "|    console::work::disk::read() {", "} /* console::work::serve */"],
     ),
     ("echo > set_graph_function", &[]),
+    // Beside that, another one.
+    ("mkdir instances/disk", &[]),
+    ("echo console::work::disk::seek > instances/disk/set_ftrace_filter", &[]),
+    ("echo function > instances/disk/current_tracer", &[]),
+    ("cat instances/disk/trace_pipe", &["console::work::disk::seek <-console::work::disk::read"]),
+    ("cat current_tracer", &["function_graph\n"]),
+    ("rmdir instances/disk", &[]),
     // Everything, the console's own functions and the reader's included, while it is read.
     ("echo > set_ftrace_filter", &[]),
     ("echo function > current_tracer", &[]),
