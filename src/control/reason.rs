@@ -13,6 +13,9 @@ use thiserror::Error;
 /// The longest line, in bytes.
 pub const LINE_BYTES: usize = 512;
 
+/// The longest name of an instance, in bytes.
+pub const INSTANCE_BYTES: usize = 32;
+
 /// Why a line is refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -27,7 +30,7 @@ pub enum Reason {
     #[error("The line is longer than {LINE_BYTES} bytes")]
     TooLong,
     /// The line begins with another word than a command.
-    #[error("There are the commands echo, cat, ls and help")]
+    #[error("There are the commands echo, cat, ls, mkdir, rmdir and help")]
     UnknownCommand,
     /// The line ends where a file's name should stand.
     #[error("The name of a file should stand here")]
@@ -53,6 +56,21 @@ pub enum Reason {
     /// Another value was expected.
     #[error("{0} should stand here")]
     Expected(&'static str),
+    /// Another directory than one of `instances`, or a name that can't be that of one.
+    #[error("instances/NAME should stand here, the name of letters, digits, _ and -, {INSTANCE_BYTES} at most")]
+    InstanceName,
+    /// There is an instance of this name.
+    #[error("There is such an instance already")]
+    InstanceExists,
+    /// There is no instance of this name.
+    #[error("There is no such instance")]
+    NoSuchInstance,
+    /// The kernel has no rings for one more instance.
+    #[error("The kernel has rings for {instances} instances")]
+    NoInstance {
+        /// For how many.
+        instances: usize,
+    },
     /// There is no tracer of this name.
     #[error("There is no such tracer (available_tracers lists them)")]
     UnknownTracer,

@@ -83,6 +83,48 @@ enum Registers {
 }
 
 impl<const CPUS: usize> State<CPUS> {
+    pub(super) const fn new(engine: &'static Engine, tracing: TracingParts, rings: [&'static Ring; CPUS]) -> Self {
+        Self {
+            engine,
+            tracing,
+            rings,
+            spares: None,
+            tracers: &[],
+            task_name: |_| None,
+            goes_on: None,
+            events: None,
+            failing: None,
+            ticks_per_second: 1,
+            current: None,
+            profiles: false,
+            deepest: None,
+            traces_stack: false,
+            chosen: Chosen::new(),
+            commands: [const { None }; MAX_COMMANDS],
+            options: Options::DEFAULT,
+            log: ErrorLog::new(),
+        }
+    }
+
+    /// Takes back what lines have changed of an instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's own: not all of it is.
+    pub(super) fn reset(&mut self) -> Result<(), RegisterError> {
+        if let Some(tracer) = self.current {
+            self.stop(&tracer)?;
+            self.current = None;
+        }
+        self.set_commands([const { None }; MAX_COMMANDS])?;
+        self.chosen = Chosen::new();
+        self.options = Options::DEFAULT;
+        self.tracing.switches.reset();
+        Self::clear(&self.rings);
+        self.spares.iter().for_each(|spares| Self::clear(spares));
+        Ok(())
+    }
+
     pub(super) fn names(&self) -> Names<'_> {
         Names(self.engine)
     }

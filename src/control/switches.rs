@@ -120,6 +120,19 @@ impl Switches {
         }
     }
 
+    /// As they were made.
+    pub(super) fn reset(&self) {
+        self.answer();
+        self.close(core::iter::empty());
+        self.pids.set(&[]);
+        self.notrace_pids.set(&[]);
+        self.set_max_depth(usize::MAX);
+        self.forget_snapshot();
+        self.swapped.store(false, Ordering::Relaxed);
+        self.began.iter().for_each(|began| began.store(0, Ordering::Relaxed));
+        self.gate.store(0, Ordering::Relaxed);
+    }
+
     #[inline]
     pub(super) fn gate(&self) -> Gate {
         Gate(self.gate.load(Ordering::Relaxed))

@@ -4,12 +4,6 @@ use super::*;
 use crate::control::{MAX_CLOSED, MAX_COMMANDS, MAX_PIDS};
 use crate::tracer::dump::{Dump, LAST_LINE, LINE_PREFIX};
 
-/// A call of a function whose callsite calls these ops.
-fn call(number: u64, ops: &'static Ops) {
-    let mut regs = FakeRegs::new(&PtRegs { regs: [0; 31], sp: 0, pc: at(number).get(), pstate: 0 });
-    (ops.callback)(at(number), at(5).offset(8), ops, regs.view());
-}
-
 impl Fixture {
     /// The functions of this name are called, with all that their callsites call.
     fn call(&self, name: &str) {

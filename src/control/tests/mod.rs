@@ -94,6 +94,7 @@ macro_rules! fixture {
 
 mod chosen;
 mod functions;
+mod instances;
 mod lines;
 mod own;
 mod shown;
@@ -160,4 +161,10 @@ fn writer(
     time: u64,
 ) -> EventWriter<'static, impl Fn() -> u64 + Copy + use<>> {
     EventWriter { ring: fixture.rings[cpu], task, clock: move || time }
+}
+
+/// A call of a function whose callsite calls these ops.
+fn call(number: u64, ops: &'static Ops) {
+    let mut regs = FakeRegs::new(&PtRegs { regs: [0; 31], sp: 0, pc: at(number).get(), pstate: 0 });
+    (ops.callback)(at(number), at(5).offset(8), ops, regs.view());
 }

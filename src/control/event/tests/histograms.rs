@@ -105,7 +105,7 @@ fn another_event_has_a_histogram_count() {
     fixture.run("echo 'r:off disk::seek' >> kprobe_events");
     fixture.run("echo hist:keys=a > events/kprobes/e/trigger");
     fixture.run("echo hist:keys=a:pause >> events/kprobes/e/trigger");
-    fixture.run("echo enable_hist:kprobes:e:2 > events/kprobes/on/trigger");
+    fixture.run("echo enable_hist:kprobes:e:3 > events/kprobes/on/trigger");
     fixture.run("echo disable_hist:kprobes:e > events/kprobes/off/trigger");
     assert_eq!(fixture.run("cat events/kprobes/off/trigger"), "disable_hist:kprobes:e:unlimited\n");
     let refusal = fixture.refused("echo disable_hist:kprobes:e >> events/kprobes/on/trigger");
@@ -121,12 +121,12 @@ fn another_event_has_a_histogram_count() {
     fixture.call(1, [0; 2], 0);
     fixture.call(0, [1, 0], 0);
     assert_eq!(hits(&mut fixture), (0, true));
-    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=1\n");
+    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=2\n");
     fixture.run("echo > events/kprobes/off/trigger");
     (0..3).for_each(|_| fixture.call(1, [0; 2], 0));
     fixture.call(0, [1, 0], 0);
     assert_eq!(hits(&mut fixture), (1, false));
-    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=0\n");
+    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=1\n");
     // It is hooked for the sake of the other's trigger, and can't go before that.
     fixture.run("echo > events/kprobes/e/trigger");
     assert_eq!(fixture.refused("echo -:e >> kprobe_events").reason, Reason::Event(EventReason::EventInUse));
