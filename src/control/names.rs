@@ -42,7 +42,8 @@ impl Names<'_> {
         self.write_as(Form::Place, addr, out)
     }
 
-    /// The same with the offset in the function where it is not 0, as it can be written to `kprobe_events`.
+    /// The same with the offset in the function where it is not 0, and `MODULE:` in front, as it can be written to
+    /// `kprobe_events`.
     pub(super) fn write_short(self, addr: u64, out: &mut dyn Write) -> fmt::Result {
         self.write_as(Form::Short, addr, out)
     }
@@ -64,11 +65,10 @@ impl Names<'_> {
             let found = module.symbols.as_ref().and_then(|symbols| symbols.lookup_addr(addr));
             if let Some(found) = found.filter(|_| written.is_none()) {
                 let module = module.name;
-                written = Some(form.write(found, out).and_then(|()| match form {
-                    // There it would be no part of the name.
-                    Form::Short => Ok(()),
-                    Form::Function | Form::Place => write!(out, " [{module}]"),
-                }));
+                written = Some(match form {
+                    Form::Short => write!(out, "{module}:").and_then(|()| form.write(found, out)),
+                    Form::Function | Form::Place => form.write(found, out).and_then(|()| write!(out, " [{module}]")),
+                });
             }
         });
         written

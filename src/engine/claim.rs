@@ -4,10 +4,12 @@
 //! stubs, and the write of the word while all other CPUs are held. Text with a claimed word is not given back.
 
 use super::Engine;
+use super::names::Origin;
 use super::region::Region;
 use super::registry::Registry;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::WordChange;
+use crate::filter::is_same_name;
 use crate::platform::CpuTimeout;
 use crate::stub::StubBlock;
 use crate::text::{Cpu, PokeError, TextWord};
@@ -186,10 +188,13 @@ impl Engine {
         found.next().map(|symbol| TextAddr::new(symbol.addr))
     }
 
-    /// Finds the functions of this name: where one of them is, and whether there is no other.
-    pub(crate) fn functions_named(&self, name: &str) -> Option<(FunctionRange, bool)> {
+    /// Finds the functions of this name, of a module or of all text: where one of them is, and whether there is no other.
+    pub(crate) fn functions_named(&self, module: Option<&str>, name: &str) -> Option<(FunctionRange, bool)> {
         let registry = self.lock();
-        let tables = registry.regions.iter().filter_map(|region| region.origin.symbols());
+        let is_meant =
+            |origin: &Origin| module.is_none_or(|module| origin.module().is_some_and(|own| is_same_name(own, module)));
+        let origins = registry.regions.iter().map(|region| &region.origin).filter(|origin| is_meant(origin));
+        let tables = origins.filter_map(Origin::symbols);
         let mut found = tables.flat_map(|symbols| symbols.lookup_name(name));
         let first = found.next()?;
         let is_only = found.all(|other| other.addr == first.addr);

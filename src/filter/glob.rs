@@ -83,7 +83,7 @@ impl<'a> Glob<'a> {
 }
 
 /// Whether two are one module's name.
-pub(super) fn is_same_name(a: &str, b: &str) -> bool {
+pub(crate) fn is_same_name(a: &str, b: &str) -> bool {
     a.len() == b.len() && is_same(a.as_bytes(), b.as_bytes(), in_module_name)
 }
 

@@ -21,7 +21,7 @@ pub(crate) use owned::OwnedFilter;
 
 use crate::address::TextAddr;
 use core::fmt;
-pub(crate) use glob::Glob;
+pub(crate) use glob::{Glob, is_same_name};
 
 /// A list of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +117,7 @@ impl ModuleName<'_> {
     /// Whether a module is among them. `-` and `_` are the same in a module's name, as for Linux's `modprobe`.
     fn is(self, module: &str) -> bool {
         match self {
-            Self::Exactly(name) => glob::is_same_name(name, module),
+            Self::Exactly(name) => is_same_name(name, module),
             Self::Glob(glob) => glob.matches_module(module),
         }
     }

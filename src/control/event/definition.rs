@@ -201,7 +201,16 @@ pub(super) fn name_of(place: &str, point: Point) -> ArrayString<NAME_BYTES> {
     name
 }
 
-/// `SYMBOL[+OFFSET]`, `SYMBOL%return`, or an address.
+/// `MODULE:SYMBOL`, taken apart at a `:` that is part of no `::`; or a symbol of any text.
+fn of_module(symbol: &str) -> (Option<&str>, &str) {
+    let is_single = |at: &usize| !symbol[..*at].ends_with(':') && !symbol[at + 1..].starts_with(':');
+    match symbol.match_indices(':').map(|(at, _)| at).find(is_single) {
+        Some(at) => (Some(&symbol[..at]), &symbol[at + 1..]),
+        None => (None, symbol),
+    }
+}
+
+/// `[MODULE:]SYMBOL[+OFFSET]`, `[MODULE:]SYMBOL%return`, or an address.
 fn find(place: Word<'_>, is_return: bool, engine: &Engine) -> Result<(TextAddr, Point), Refusal> {
     let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
     let (place, is_return) = match place.strip_suffix("%return") {
@@ -217,7 +226,8 @@ fn find(place: Word<'_>, is_return: bool, engine: &Engine) -> Result<(TextAddr, 
     } else {
         let (symbol, offset) = with_offset(place)?;
         let symbol_text = symbol.text().trim_matches('"');
-        let Some((function, is_only)) = engine.functions_named(symbol_text) else {
+        let (module, name) = of_module(symbol_text);
+        let Some((function, is_only)) = engine.functions_named(module, name) else {
             return refused(symbol, EventReason::BadPlace);
         };
         if !is_only {

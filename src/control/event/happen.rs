@@ -92,6 +92,16 @@ impl EventsParts {
             }
             // Where nothing is recorded it would count as a time, and show nothing.
             Act::Stacktrace => return is_on && place.is_open && left.take(),
+            // The event itself is the last that it has.
+            Act::Snapshot => {
+                let acts = is_on && !place.switches.gate().is_held();
+                if acts && (self.shared.spare_ring)().is_some() && left.take() {
+                    place.switches.swap();
+                }
+            }
+            Act::Pause { slot, is_paused } => {
+                self.slots.get(*slot).into_iter().for_each(|target| self.pause(target, *is_paused, left));
+            }
             Act::Switch { slot, is_enabled } => {
                 self.slots.get(*slot).into_iter().for_each(|target| switch(&target.records, *is_enabled, left));
             }
@@ -103,6 +113,23 @@ impl EventsParts {
             }
         }
         false
+    }
+}
+
+impl EventsParts {
+    /// Has an event's histograms count, or not, unless it is so already, which counts as no time.
+    fn pause(&self, target: &Slot, is_paused: bool, left: &Left) {
+        target.program.with(|program| {
+            let histograms = || {
+                program.triggers().filter_map(|(_, trigger)| match &trigger.act {
+                    Act::Hist(hist) => self.histogram(hist),
+                    _ => None,
+                })
+            };
+            if histograms().any(|histogram| histogram.is_paused() != is_paused) && left.take() {
+                histograms().for_each(|histogram| histogram.pause(is_paused));
+            }
+        });
     }
 }
 

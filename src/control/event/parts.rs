@@ -11,6 +11,7 @@ use crate::address::TextAddr;
 use crate::engine::{Engine, RegisterError};
 use crate::filter as functions;
 use crate::kprobe::{Kprobe, KprobeError, Kprobes, ServedBy};
+use crate::tracer::ring::Ring;
 use arrayvec::ArrayString;
 use core::fmt;
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     /// Whether there are events at other instructions than functions' entries.
     pub(super) is_anywhere: bool,
     pub(super) memory: Option<ReadMemory>,
+    /// The running CPU's second ring, if there is one.
+    pub(super) spare_ring: fn() -> Option<&'static Ring>,
     pub(super) histograms: &'static [Histogram],
     /// Held while lines change something.
     pub(super) changes: spin::Mutex<()>,
@@ -214,7 +217,7 @@ impl EventsParts {
         let id = self.new_id();
         // What a trigger of another one may have switched it to, when it was another event.
         slot.records.store(false, Ordering::Relaxed);
-        // SAFETY: 1. The changes are locked. 2. Nobody is in a handler of this slot, by its invariant.
+        // SAFETY: 1. The changes are locked. 2. Nobody looks at it in a slot that has no event, by the invariant.
         unsafe { slot.program.replace(Program::new(&definition, id)) };
         *self.locked(&slot.known) = Some(slot.know(definition, id));
     }

@@ -179,7 +179,10 @@ pub enum EventReason {
     #[error("A filter has at most {MAX_TESTS} tests, and as many brackets inside each other")]
     FilterTooLong,
     /// No trigger's name.
-    #[error("The triggers are traceon, traceoff, stacktrace, enable_event, disable_event and hist")]
+    #[error(
+        "The triggers are traceon, traceoff, snapshot, stacktrace, enable_event, disable_event, enable_hist, disable_hist and \
+             hist"
+    )]
     BadTrigger,
     /// Something else than `if` behind a trigger.
     #[error("`if FILTER` may stand here")]

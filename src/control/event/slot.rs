@@ -97,7 +97,8 @@ pub(in crate::control) struct Known {
 ///
 /// # Invariants
 ///
-/// Where nothing is [`known`](Self::known), no probe is registered, and no CPU is in a handler of one.
+/// Where nothing is [`known`](Self::known), no probe is registered, no CPU is in a handler of one, and none of another slot's looks
+/// at the program: a trigger that does names the event, and counts as long as anybody may pull it.
 pub(super) struct Slot {
     /// With the registers that are saved at every entry, and with all.
     few: Kprobe,

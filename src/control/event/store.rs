@@ -79,6 +79,7 @@ impl<K: RecordTo + StoreIn<Tracing<K>> + StoreIn<Self>, const N: usize> Events<K
             probes,
             is_anywhere: false,
             memory: None,
+            spare_ring: K::spare_ring,
             histograms: &[],
             changes: spin::Mutex::new(()),
             last_id: AtomicU16::new(0),

@@ -175,15 +175,15 @@ impl EventsParts {
         });
         let histogram = found.ok_or(EventReason::NoSuchTrigger)?;
         match command {
-            HistCommand::Pause => histogram.is_paused.store(true, Ordering::Relaxed),
-            HistCommand::Continue => histogram.is_paused.store(false, Ordering::Relaxed),
+            HistCommand::Pause => histogram.pause(true),
+            HistCommand::Continue => histogram.pause(false),
             HistCommand::Clear => {
-                let was_paused = histogram.is_paused.swap(true, Ordering::Relaxed);
+                histogram.close(true);
                 let seen = self.await_quiescence();
                 if seen.is_ok() {
                     histogram.clear();
                 }
-                histogram.is_paused.store(was_paused, Ordering::Relaxed);
+                histogram.close(false);
                 return seen;
             }
         }
@@ -224,7 +224,7 @@ impl EventsParts {
         // Those who may still be adding to what it was before.
         self.await_quiescence()?;
         histogram.clear();
-        histogram.is_paused.store(false, Ordering::Relaxed);
+        histogram.pause(false);
         histogram.is_used.store(true, Ordering::Relaxed);
         Ok(number as u8)
     }

@@ -16,10 +16,17 @@ pub(in crate::control) enum Act {
     TraceOn,
     TraceOff,
     Stacktrace,
+    /// Has the other rings be written to.
+    Snapshot,
     /// Has the event in a slot be recorded, or not.
     Switch {
         slot: usize,
         is_enabled: bool,
+    },
+    /// Has the histograms of the event in a slot count, or not.
+    Pause {
+        slot: usize,
+        is_paused: bool,
     },
     Hist(Hist),
 }
@@ -48,17 +55,18 @@ impl Act {
         match (self, other) {
             (Self::Hist(hist), Self::Hist(other)) => hist.has_keys_of(other),
             (Self::Hist(_), _) | (_, Self::Hist(_)) => false,
-            (Self::Switch { slot, .. }, Self::Switch { slot: other, .. }) => slot == other,
+            (Self::Switch { slot, .. }, Self::Switch { slot: other, .. })
+            | (Self::Pause { slot, .. }, Self::Pause { slot: other, .. }) => slot == other,
             // As Linux has it: both switch the trace.
             (Self::TraceOn | Self::TraceOff, Self::TraceOn | Self::TraceOff) => true,
             (act, other) => act == other,
         }
     }
 
-    /// The event that it switches.
-    pub(super) const fn target(&self) -> Option<usize> {
+    /// The event that it switches, or whose histograms.
+    pub(in crate::control) const fn target(&self) -> Option<usize> {
         match self {
-            Self::Switch { slot, .. } => Some(*slot),
+            Self::Switch { slot, .. } | Self::Pause { slot, .. } => Some(*slot),
             _ => None,
         }
     }
@@ -118,12 +126,12 @@ pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result
         "traceon" => (Act::TraceOn, count(options)?, None),
         "traceoff" => (Act::TraceOff, count(options)?, None),
         "stacktrace" => (Act::Stacktrace, count(options)?, None),
+        "snapshot" => (Act::Snapshot, count(options)?, None),
         "hist" => {
             let (hist, command) = Hist::parse(options.unwrap_or(head.end()), scope.named)?;
             (Act::Hist(hist), None, command)
         }
-        "enable_event" | "disable_event" => {
-            let is_enabled = command.text() == "enable_event";
+        "enable_event" | "disable_event" | "enable_hist" | "disable_hist" => {
             let Some((group, rest)) = options.and_then(|options| options.split_once(':')) else {
                 return refused(options.unwrap_or(head.end()), EventReason::NoTarget);
             };
@@ -131,7 +139,12 @@ pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result
             let Some(slot) = (scope.event)(group.text(), event.text()) else {
                 return refused(group, EventReason::NoSuchEvent);
             };
-            (Act::Switch { slot, is_enabled }, count(options)?, None)
+            let act = match command.text() {
+                "enable_event" => Act::Switch { slot, is_enabled: true },
+                "disable_event" => Act::Switch { slot, is_enabled: false },
+                text => Act::Pause { slot, is_paused: text == "disable_hist" },
+            };
+            (act, count(options)?, None)
         }
         _ => return refused(command, EventReason::BadTrigger),
     };

@@ -54,9 +54,9 @@ const FILES: [(&str, Of, &str); 6] = [
     (
         "trigger",
         Of::Trigger,
-        "what it does when it happens: CMD[:N] [if FILTER], CMD is traceon, traceoff, stacktrace, enable_event:GRP:EV, \
-         disable_event:GRP:EV, or hist:keys=K,..[:vals=V,..][:sort=S,..][:size=N][:pause|:continue|:clear]; !CMD removes; > \
-         replaces, >> adds",
+        "what it does when it happens: CMD[:N] [if FILTER], CMD is traceon, traceoff, snapshot, stacktrace, enable_event:GRP:EV, \
+         disable_event:GRP:EV, enable_hist:GRP:EV, disable_hist:GRP:EV, or hist:keys=K,..[:vals=V,..][:sort=S,..][:size=N]\
+         [:pause|:continue|:clear]; !CMD removes; > replaces, >> adds",
     ),
 ];
 
@@ -125,7 +125,12 @@ impl EventFile {
         }
     }
 
-    pub(in crate::control) fn write(&self, events: EventsParts, value: &Value<'_>) -> Result<(), Refusal> {
+    pub(in crate::control) fn write<const CPUS: usize>(
+        &self,
+        state: &State<CPUS>,
+        events: EventsParts,
+        value: &Value<'_>,
+    ) -> Result<(), Refusal> {
         match self {
             Self::GroupEnable { group } => {
                 enable_all(events, Some(group), value.switch()?).map_err(|reason| value.all().refuse(reason))
@@ -135,7 +140,7 @@ impl EventFile {
                 enabled.map_err(|reason| value.all().refuse(Reason::Event(reason)))
             }
             Self::Of { number, file: Of::Filter } => set_filter(events, *number, value),
-            Self::Of { number, file: Of::Trigger } => triggers::set(events, *number, value),
+            Self::Of { number, file: Of::Trigger } => triggers::set(state, events, *number, value),
             Self::Of { file: Of::Format | Of::Hist | Of::Id, .. } => Err(value.all().refuse(Reason::NotWritable)),
         }
     }

@@ -9,8 +9,18 @@ use crate::control::reason::{Reason, Refusal};
 use crate::control::state::State;
 use core::fmt::{self, Write};
 
+/// What the file has where there are none.
+const AVAILABLE: &str = "\
+# Available triggers:
+# traceon traceoff snapshot stacktrace enable_event disable_event enable_hist disable_hist hist";
+
 /// With `>` those that were there go first, as on Linux, but where it is about one of them.
-pub(super) fn set(events: EventsParts, number: usize, value: &Value<'_>) -> Result<(), Refusal> {
+pub(super) fn set<const CPUS: usize>(
+    state: &State<CPUS>,
+    events: EventsParts,
+    number: usize,
+    value: &Value<'_>,
+) -> Result<(), Refusal> {
     let refused = |reason| value.all().refuse(Reason::Event(reason));
     let Some(known) = events.known(number) else { return Err(value.all().refuse(Reason::UnknownFile)) };
     let event = |group: &str, name: &str| events.named(Some(group), name).map(|(number, _)| number);
@@ -19,6 +29,9 @@ pub(super) fn set(events: EventsParts, number: usize, value: &Value<'_>) -> Resu
     let Some((head, asked)) = asked else {
         return if replaces { events.replace_triggers(number, None).map_err(refused) } else { Ok(()) };
     };
+    if matches!(&asked, Asked::Add(new) if new.trigger.act == Act::Snapshot) && state.spares.is_none() {
+        return Err(head.refuse(Reason::NoSpareRings));
+    }
     let done = match asked {
         Asked::Add(new) if replaces => events.replace_triggers(number, Some(new)),
         Asked::Add(new) => events.add_trigger(number, new),
@@ -36,7 +49,7 @@ pub(super) fn write(events: EventsParts, number: usize, out: &mut dyn Write) -> 
         out.write_str("\n")?;
     }
     if is_empty {
-        writeln!(out, "# Available triggers:\n# traceon traceoff stacktrace enable_event disable_event hist")?;
+        writeln!(out, "{AVAILABLE}")?;
     }
     Ok(())
 }
@@ -52,17 +65,17 @@ fn write_trigger(
         Act::TraceOn => out.write_str("traceon")?,
         Act::TraceOff => out.write_str("traceoff")?,
         Act::Stacktrace => out.write_str("stacktrace")?,
-        Act::Switch { slot, is_enabled } => {
-            out.write_str(if *is_enabled { "enable_event" } else { "disable_event" })?;
-            if let Some(target) = events.known(*slot) {
-                write!(out, ":{}:{}", target.definition.group, target.definition.name)?;
-            }
-        }
+        Act::Snapshot => out.write_str("snapshot")?,
+        Act::Switch { is_enabled, .. } => out.write_str(if *is_enabled { "enable_event" } else { "disable_event" })?,
+        Act::Pause { is_paused, .. } => out.write_str(if *is_paused { "disable_hist" } else { "enable_hist" })?,
         Act::Hist(hist) => {
             if let Some((histogram, known)) = events.histogram(hist).zip(events.known(number)) {
                 hist.write(histogram.room(), &known.definition, out)?;
             }
         }
+    }
+    if let Some(target) = trigger.act.target().and_then(|slot| events.known(slot)) {
+        write!(out, ":{}:{}", target.definition.group, target.definition.name)?;
     }
     match (&trigger.act, left) {
         (Act::Hist(_), _) => {}

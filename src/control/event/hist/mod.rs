@@ -18,7 +18,7 @@ use super::reason::EventReason;
 use crate::control::line::Word;
 use crate::control::reason::{Reason, Refusal};
 use arrayvec::ArrayVec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use map::{KEY_WORDS, Map};
 
 pub(in crate::control) use show::HistShown;
@@ -40,13 +40,39 @@ const DEFAULT_SIZE: usize = 2048;
 pub struct Histogram {
     map: Map<'static>,
     pub(super) is_used: AtomicBool,
-    pub(super) is_paused: AtomicBool,
+    /// Why it does not count.
+    stops: AtomicU8,
 }
 
 impl Histogram {
     /// Makes one of this memory, which no other one may have: what is counted in two is counted in neither.
     pub const fn new<const N: usize>(memory: &'static HistMemory<N>) -> Self {
-        Self { map: memory.map(), is_used: AtomicBool::new(false), is_paused: AtomicBool::new(false) }
+        Self { map: memory.map(), is_used: AtomicBool::new(false), stops: AtomicU8::new(0) }
+    }
+
+    /// A line, or a trigger, has paused it.
+    const PAUSED: u8 = 1 << 0;
+    /// It is about to be cleared: nothing is counted, whatever a trigger does.
+    const CLOSED: u8 = 1 << 1;
+
+    fn stop(&self, why: u8, is_so: bool) {
+        if is_so {
+            self.stops.fetch_or(why, Ordering::Relaxed);
+        } else {
+            self.stops.fetch_and(!why, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.stop(Self::PAUSED, is_paused);
+    }
+
+    pub(in crate::control) fn is_paused(&self) -> bool {
+        self.stops.load(Ordering::Relaxed) & Self::PAUSED != 0
+    }
+
+    pub(super) fn close(&self, is_closed: bool) {
+        self.stop(Self::CLOSED, is_closed);
     }
 
     /// For how many keys there is room.
@@ -54,7 +80,7 @@ impl Histogram {
         self.map.len()
     }
 
-    /// Forgets what it has counted. Nobody may be counting: it was paused, or given back, and every CPU was seen quiescent since.
+    /// Forgets what it has counted. Nobody may be counting: it was closed, or given back, and every CPU was seen quiescent since.
     pub(super) fn clear(&self) {
         self.map.clear();
     }
@@ -62,7 +88,7 @@ impl Histogram {
     /// Counts an event.
     #[inline]
     pub(super) fn add(&self, hist: &Hist, event: Happening<'_>, stack: impl FnMut(&mut [u64])) {
-        if !self.is_paused.load(Ordering::Relaxed) {
+        if self.stops.load(Ordering::Relaxed) == 0 {
             let mut key = ArrayVec::new();
             hist.key(event, stack, &mut key);
             self.map.add(&key, hist.addends(event));

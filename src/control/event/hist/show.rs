@@ -11,7 +11,6 @@ use crate::control::names::Names;
 use arrayvec::ArrayString;
 use core::cmp::Ordering as Order;
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
 
 /// What a histogram is shown with.
 #[derive(Clone, Copy)]
@@ -211,7 +210,7 @@ impl Histogram {
 
     /// Whether it counts, in the word that stands behind it.
     pub(in crate::control) fn state(&self) -> &'static str {
-        if self.is_paused.load(Ordering::Relaxed) { "paused" } else { "active" }
+        if self.is_paused() { "paused" } else { "active" }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What events are, and what they record.
 
 use super::*;
+use crate::module::regions::Regions;
 
 #[test]
 fn events_are_defined_listed_and_removed() {
@@ -331,6 +332,39 @@ fn events_that_can_not_all_go_stay_as_they_were() {
     fixture.run("echo 'p:b disk::seek' > kprobe_events");
     assert_eq!(fixture.run("cat kprobe_events"), "p:kprobes/b disk::seek\n");
     assert_eq!(fixture.kprobes.instructions().count(), 0);
+}
+
+#[test]
+fn an_event_is_at_a_function_of_a_module() {
+    let mut fixture = fixture!();
+    for place in ["module:disk::format", "module:disk::read"] {
+        let refusal = fixture.refused(&format!("echo p {place} >> kprobe_events"));
+        assert_eq!((refusal.at, refusal.reason), (7, Reason::Event(EventReason::BadPlace)), "{place}");
+    }
+    // SAFETY: nothing executes a fake's text, and its modules' texts are there for ever.
+    unsafe { fixture.engine.add(fixture.kernel.module(0)) }.unwrap();
+    let refusal = fixture.refused("echo p disk::read >> kprobe_events");
+    assert_eq!(refusal.reason, Reason::Event(EventReason::NotUnique));
+    assert_eq!(
+        fixture.refused("echo p nosuch:disk::read >> kprobe_events").reason,
+        Reason::Event(EventReason::BadPlace)
+    );
+    fixture.run("echo 'p:a module:disk::read' >> kprobe_events");
+    fixture.run("echo 'r module:disk::format $retval' >> kprobe_events");
+    let listed = fixture.run("cat kprobe_events");
+    let expected = "\
+p:kprobes/a module:disk::read
+r:kprobes/r_module_disk__format_0 module:disk::format arg1=$retval
+";
+    assert_eq!(listed, expected);
+    // What it lists can be written back, though the kernel has such a function too.
+    fixture.run("echo > kprobe_events");
+    listed.lines().for_each(|line| drop(fixture.run(&format!("echo '{line}' >> kprobe_events"))));
+    assert_eq!(fixture.run("cat kprobe_events"), listed);
+    fixture.run("echo 1 > events/kprobes/a/enable");
+    assert_eq!(fixture.run("cat enabled_functions"), "disk::read [module] (1)\n");
+    assert!(!fixture.ops_at(MODULE).is_empty());
+    fixture.run("echo 0 > events/kprobes/a/enable");
 }
 
 #[test]

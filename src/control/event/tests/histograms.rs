@@ -98,6 +98,44 @@ fn a_histogram_counts_by_its_keys() {
 }
 
 #[test]
+fn another_event_has_a_histogram_count() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");
+    fixture.run("echo 'p:on disk::seek' >> kprobe_events");
+    fixture.run("echo 'r:off disk::seek' >> kprobe_events");
+    fixture.run("echo hist:keys=a > events/kprobes/e/trigger");
+    fixture.run("echo hist:keys=a:pause >> events/kprobes/e/trigger");
+    fixture.run("echo enable_hist:kprobes:e:3 > events/kprobes/on/trigger");
+    fixture.run("echo disable_hist:kprobes:e > events/kprobes/off/trigger");
+    assert_eq!(fixture.run("cat events/kprobes/off/trigger"), "disable_hist:kprobes:e:unlimited\n");
+    let refusal = fixture.refused("echo disable_hist:kprobes:e >> events/kprobes/on/trigger");
+    assert_eq!(refusal.reason, Reason::Event(EventReason::TriggerExists));
+    let hits = |fixture: &mut Fixture| {
+        let shown = fixture.run("cat events/kprobes/e/hist");
+        let hits = shown.split("Hits: ").nth(1).unwrap().lines().next().unwrap().parse::<u64>().unwrap();
+        (hits, shown.contains("[paused]"))
+    };
+    fixture.call(0, [1, 0], 0);
+    assert_eq!(hits(&mut fixture), (0, true));
+    // Both of its triggers act: at its entry it goes on, at its return it is paused.
+    fixture.call(1, [0; 2], 0);
+    fixture.call(0, [1, 0], 0);
+    assert_eq!(hits(&mut fixture), (0, true));
+    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=2\n");
+    fixture.run("echo > events/kprobes/off/trigger");
+    (0..3).for_each(|_| fixture.call(1, [0; 2], 0));
+    fixture.call(0, [1, 0], 0);
+    assert_eq!(hits(&mut fixture), (1, false));
+    assert_eq!(fixture.run("cat events/kprobes/on/trigger"), "enable_hist:kprobes:e:count=1\n");
+    // It is hooked for the sake of the other's trigger, and can't go before that.
+    fixture.run("echo > events/kprobes/e/trigger");
+    assert_eq!(fixture.refused("echo -:e >> kprobe_events").reason, Reason::Event(EventReason::EventInUse));
+    fixture.run("echo > events/kprobes/on/trigger");
+    assert_eq!(fixture.engine.statistics().ops, 0);
+    fixture.run("echo > kprobe_events");
+}
+
+#[test]
 fn a_histogram_is_paused_goes_on_and_is_cleared() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");

@@ -27,6 +27,8 @@ use std::vec::Vec;
 /// How many events there can be.
 const EVENTS: usize = 3;
 const BASE: u64 = 0xffff_8000_8000_0000;
+/// Where the module is loaded.
+const MODULE: u64 = BASE + (1 << 30);
 const FUNCTIONS: [&str; 4] = ["disk::read", "disk::seek", "<[u8; 4] as Debug>::fmt", "twice"];
 
 /// What events can read: from 0x1000 on.
@@ -65,6 +67,8 @@ macro_rules! fixture {
     ($with:expr) => {{
         static MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
         static RING: Ring = Ring::new(&MEMORY, Mode::Overwrite);
+        static SPARE_MEMORY: [RingBlock; 2] = [const { RingBlock::new() }; 2];
+        static SPARE: Ring = Ring::new(&SPARE_MEMORY, Mode::Overwrite);
         static SLOTS: [ProfileSlot; 4] = [const { ProfileSlot::new() }; 4];
         static PROFILE: Profile = Profile::new(&SLOTS);
         static TRACING: Tracing<Kernel> = Tracing::new();
@@ -76,6 +80,9 @@ macro_rules! fixture {
             }
             fn task() -> u32 {
                 7
+            }
+            fn spare_ring() -> Option<&'static Ring> {
+                Some(&SPARE)
             }
         }
         impl StoreIn<Profile> for Kernel {
@@ -96,7 +103,9 @@ macro_rules! fixture {
         let (kernel, engine, kprobes, context) = machine();
         let with: fn(Events<Kernel, EVENTS>) -> Events<Kernel, EVENTS> = $with;
         let events = STORE.call_once(|| with(Events::new(kprobes)));
-        let control = Control::new(engine, TRACING.parts(), [&RING], || 1_000_000_000).with_events(events.parts());
+        let control = Control::new(engine, TRACING.parts(), [&RING], || 1_000_000_000)
+            .with_spare_rings([&SPARE])
+            .with_events(events.parts());
         Fixture { kernel, engine, kprobes, context, switches: TRACING.parts().switches, control }
     }};
     () => {{
@@ -116,6 +125,11 @@ fn machine() -> (&'static FakeKernel, &'static Engine, &'static Kprobes<4>, &'st
     let at = text.words(&[0xaa00_03e0, 0xaa00_03e0, 0xaa00_03e0, 0xd65f_03c0]);
     text.symbol("untraced", at, 16);
     text.words(&[0; 4]);
+    // A module that is not loaded: it has a function of a name that the kernel has too.
+    let mut module = FakeText::new(MODULE);
+    module.function("disk::read", COMPILED);
+    module.function("disk::format", COMPILED);
+    text.module(module);
     let kernel = text.build();
     let engine = Box::leak(Box::new(Engine::with_machine(kernel, kernel)));
     let context = thread();
@@ -300,7 +314,7 @@ fn functions_can_be_made_to_fail_after_any_failure() {
 /// Definitions, filters and triggers as somebody may type them who does not know how.
 #[test]
 fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
-    const PARTS: [&str; 44] = [
+    const PARTS: [&str; 46] = [
         "p",
         "r",
         "-",
@@ -338,6 +352,8 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "traceoff",
         "stacktrace",
         "enable_event",
+        "disable_hist",
+        "snapshot",
         "kprobes",
         "hist:keys=",
         ".log2",

@@ -212,6 +212,30 @@ fn a_trigger_shows_the_stack() {
 }
 
 #[test]
+fn a_trigger_takes_a_snapshot_with_the_event_in_it() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");
+    fixture.run("echo 'snapshot:1 if a == 2' > events/kprobes/e/trigger");
+    assert_eq!(fixture.run("cat events/kprobes/e/trigger"), "snapshot:count=1 if a == 2\n");
+    fixture.run("echo 1 > events/enable");
+    let events = |shown: &str| ["a=0x1\n", "a=0x2\n", "a=0x3\n"].map(|event| shown.contains(event));
+    fixture.call(0, [1, 0], 0);
+    // Not while a dump is to be written.
+    let switches = fixture.switches;
+    assert!(switches.ask(crate::control::switches::Asked::Dump));
+    fixture.call(0, [2, 0], 0);
+    switches.answer();
+    assert!(fixture.run("cat snapshot").starts_with("# There is no snapshot"));
+    fixture.call(0, [2, 0], 0);
+    fixture.call(0, [3, 0], 0);
+    assert_eq!(events(&fixture.run("cat snapshot")), [true, true, false]);
+    assert_eq!(events(&fixture.run("cat trace")), [false, false, true]);
+    fixture.call(0, [2, 0], 0);
+    assert_eq!(events(&fixture.run("cat snapshot")), [true, true, false], "it has acted as often as it may");
+    fixture.run("echo > events/kprobes/e/trigger");
+}
+
+#[test]
 fn a_stack_is_followed_as_far_as_it_leads_up() {
     use super::super::fetch::{Point, Registers};
     struct At;
@@ -272,6 +296,9 @@ fn what_is_no_trigger_is_refused_where_it_is_none() {
         ("enable_event:kprobes", 13, Is::NoTarget),
         ("enable_event:kprobes:nosuch", 13, Is::NoSuchEvent),
         ("disable_event:kprobes:f:x", 24, Is::BadNumber),
+        ("snapshot:", 9, Is::BadNumber),
+        ("enable_hist:kprobes", 12, Is::NoTarget),
+        ("disable_hist:kprobes:nosuch", 13, Is::NoSuchEvent),
         ("hist", 4, Is::NoKeys),
         ("hist:vals=a", 5, Is::NoKeys),
         ("hist:keys=c", 10, Is::NoSuchField),

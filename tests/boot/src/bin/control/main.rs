@@ -73,6 +73,8 @@ script_boot_tests! {
     events_filter,
     events_triggers,
     events_hist,
+    events_hist_of_event,
+    events_snapshot,
     fail_function,
     graph_function,
     graph_function_with_filter,
