@@ -1,5 +1,6 @@
 //! Commands at functions: `func:command[:count]` in `set_ftrace_filter`.
 
+use super::left::Left;
 use super::line::Word;
 use super::reason::{Reason, Refusal};
 use super::rules::{COMMAND_RULE_BYTES, MAX_COMMANDS};
@@ -7,10 +8,7 @@ use crate::filter::Rule;
 use crate::ops::{Callback, Ops};
 use arrayvec::ArrayString;
 use core::fmt;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-
-/// The count of a command that always acts.
-const UNLIMITED: u64 = u64::MAX;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 /// What is done when one of the functions is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +43,7 @@ pub(super) struct Slot {
     pub(super) ops: Ops,
     /// A [`Command`], as a number.
     command: AtomicU8,
-    /// How often it will act yet.
-    left: AtomicU64,
+    pub(super) left: Left,
 }
 
 impl Slot {
@@ -63,7 +60,7 @@ impl Slot {
 
     /// One whose ops is still to be made.
     const fn new() -> Self {
-        Self { ops: Ops::counter(), command: AtomicU8::new(0), left: AtomicU64::new(0) }
+        Self { ops: Ops::counter(), command: AtomicU8::new(0), left: Left::none() }
     }
 
     /// What it does.
@@ -76,27 +73,10 @@ impl Slot {
         Command::ALL.get(usize::from(self.command.load(Ordering::Relaxed))).map(|(command, _)| *command)
     }
 
-    /// Whether it will act no more.
-    #[inline]
-    pub(super) fn is_used_up(&self) -> bool {
-        self.left.load(Ordering::Relaxed) == 0
-    }
-
     /// Has it do this when it is registered.
     pub(super) fn prepare(&self, command: Command, count: Option<u64>) {
         self.command.store(command as u8, Ordering::Relaxed);
-        self.left.store(count.unwrap_or(UNLIMITED), Ordering::Relaxed);
-    }
-
-    /// How often it will act yet; `None` where it always does.
-    pub(super) fn left(&self) -> Option<u64> {
-        Some(self.left.load(Ordering::Relaxed)).filter(|left| *left != UNLIMITED)
-    }
-
-    /// Takes one from the count; whether there was one.
-    pub(super) fn take(&self) -> bool {
-        let less = |left| if left == UNLIMITED { Some(left) } else { u64::checked_sub(left, 1) };
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.left.set(count);
     }
 }
 

@@ -6,7 +6,7 @@ use super::reason::{LINE_BYTES, Reason, Refusal};
 use arrayvec::ArrayString;
 use core::fmt::Write;
 
-/// Linux's words, and the files that they are written to. In the first ones commas part what the file has spaces between.
+/// The words, and the files that they are written to. In the first ones commas part what the file has spaces between.
 const FILES: [(&str, &str); 9] = [
     ("ftrace_filter", "set_ftrace_filter"),
     ("ftrace_notrace", "set_ftrace_notrace"),
@@ -23,7 +23,8 @@ const FILES: [(&str, &str); 9] = [
 impl<const CPUS: usize> Control<CPUS> {
     /// Carries out what the words of the kernel's command line ask for, those of Linux: `ftrace=TRACER`,
     /// `ftrace_filter=RULE,RULE..`, `ftrace_notrace=`, `ftrace_graph_filter=`, `ftrace_graph_notrace=`,
-    /// `ftrace_graph_max_depth=N`, `trace_options=OPTION,..`. Other words are the kernel's own. `trace_buf_size=` is refused, as
+    /// `ftrace_graph_max_depth=N`, `trace_options=OPTION,..`; and `trace_tracing_on=0`, with which nothing is recorded until a line
+    /// says so (Linux: `ftrace.tracing_on` of its bootconfig). Other words are the kernel's own. `trace_buf_size=` is refused, as
     /// the kernel fixes the size. A `,` inside brackets or quotes is a name's.
     ///
     /// To be called right after the engine is initialised. [`words`](crate::tracer::session::words) divides a command line.
@@ -49,7 +50,7 @@ impl<const CPUS: usize> Control<CPUS> {
 
     fn boot_word(&mut self, file: &str, value: &str, out: &mut dyn Write) -> Result<(), Refusal> {
         let mut done = Ok(());
-        let mut parts = Parts { rest: value, is_over: false };
+        let parts = Parts { rest: value, is_over: false };
         // Each option is a line; rules are one, and added, since a word may come twice.
         if file == "trace_options" {
             for part in parts {
@@ -57,8 +58,7 @@ impl<const CPUS: usize> Control<CPUS> {
             }
             return done;
         }
-        let is_list = file.starts_with("set_");
-        if is_list { self.boot_line(file, parts, out) } else { self.boot_line(file, parts.by_ref(), out) }
+        self.boot_line(file, parts, out)
     }
 
     fn boot_line<'v>(

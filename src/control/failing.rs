@@ -10,8 +10,11 @@ pub(super) struct Failing {
     pub(super) injection: &'static Injection,
     pub(super) functions: &'static [Injectable<'static>],
     /// Which of them it is attached to.
-    pub(super) chosen: ArrayVec<usize, MAX_SITES>,
+    pub(super) chosen: Chosen,
 }
+
+/// The numbers of some functions that can fail.
+pub(super) type Chosen = ArrayVec<usize, MAX_SITES>;
 
 impl fmt::Debug for Failing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -162,6 +162,8 @@ pub(super) enum Command<'a> {
     HelpAll,
     Help(Word<'a>),
     Show(Word<'a>),
+    MakeInstance(Word<'a>),
+    RemoveInstance(Word<'a>),
     Write { file: Word<'a>, value: Value<'a> },
 }
 
@@ -193,6 +195,8 @@ pub(super) fn parse(line: &str) -> Result<Command<'_>, Refusal> {
         "help" => only_file(rest).map(Command::Help),
         "cat" => only_file(rest).map(Command::Show),
         "echo" => redirected(rest),
+        "mkdir" => only_file(rest).map(Command::MakeInstance),
+        "rmdir" => only_file(rest).map(Command::RemoveInstance),
         _ => Err(command.refuse(Reason::UnknownCommand)),
     }
 }

@@ -24,6 +24,8 @@
 //! | `cat FILE` | reads a file |
 //! | `ls` | lists the files |
 //! | `help`, `help FILE` | says what the files, or one of them, are for |
+//! | `mkdir instances/NAME` | makes an [instance](#instances) |
+//! | `rmdir instances/NAME` | removes it |
 //! | `# ...` | nothing |
 //!
 //! A value may stand in `'` or `"`, as for a shell; a file's name may begin with `/sys/kernel/tracing/`, so that lines can be
@@ -72,6 +74,21 @@
 //! # echo 1 > events/enable
 //! # cat events/kprobes/reads/hist
 //! ```
+//!
+//! # Instances
+//! With [`Instance`]s, lines can have tracers run beside the first ones, each with a ring for each CPU, rules, tasks, options and
+//! switches of its own, in a directory that is made and removed as on Linux:
+//!
+//! ```text
+//! # mkdir instances/net
+//! # echo 'net::*' > instances/net/set_ftrace_filter
+//! # echo function > instances/net/current_tracer
+//! # cat instances/net/trace
+//! # rmdir instances/net
+//! ```
+//!
+//! An instance has the files that are about its rings and its tracers, `set_graph_function` and `max_graph_depth` among them; those
+//! about events, failures, profiles and the deepest stack are there once.
 //!
 //! # What a line can't do
 //! Whoever types lines can have the kernel's own tracers called at any function that has a callsite, which is safe, as
@@ -144,6 +161,9 @@ mod event;
 mod failing;
 mod file;
 mod files;
+mod held;
+mod instance;
+mod left;
 mod line;
 mod log;
 mod merge;
@@ -165,11 +185,12 @@ pub use event::parts::EventsParts;
 pub use event::reason::EventReason;
 pub use event::store::Events;
 pub use file::File;
+pub use instance::Instance;
 pub use line::{Redirection, Value, Word};
 pub use log::KEPT_REFUSALS;
-pub use reason::{LINE_BYTES, Reason, Refusal};
+pub use reason::{INSTANCE_BYTES, LINE_BYTES, Reason, Refusal};
 pub use rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
-pub use switches::MAX_PIDS;
+pub use switches::{MAX_CLOSED, MAX_PIDS};
 pub use tracing::{Tracer, Tracing, TracingParts};
 
 use crate::engine::Engine;
@@ -185,9 +206,8 @@ use files::BuiltIn;
 use files::events::EventFile;
 use files::numbered::Numbered;
 use line::Command;
-use log::{ErrorLog, Told};
-use options::Options;
-use state::{Chosen, State};
+use log::Told;
+use state::State;
 
 /// Where tracefs is on Linux: in front of a file's name it is left out.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"];
@@ -195,6 +215,7 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing/", "/sys/kernel/debug/tracing/"
 /// The control interface of a kernel with a ring for each of `CPUS` CPUs; about 11 KiB.
 pub struct Control<const CPUS: usize> {
     state: State<CPUS>,
+    instances: &'static mut [Instance<CPUS>],
     /// The kernel's own.
     files: &'static [&'static dyn File],
     ticks_per_second: fn() -> u64,
@@ -209,27 +230,7 @@ impl<const CPUS: usize> Control<CPUS> {
         rings: [&'static Ring; CPUS],
         ticks_per_second: fn() -> u64,
     ) -> Self {
-        let state = State {
-            engine,
-            tracing,
-            rings,
-            spares: None,
-            tracers: &[],
-            task_name: |_| None,
-            goes_on: None,
-            events: None,
-            failing: None,
-            ticks_per_second: 1,
-            current: None,
-            profiles: false,
-            deepest: None,
-            traces_stack: false,
-            chosen: Chosen::new(),
-            commands: [const { None }; MAX_COMMANDS],
-            options: Options::DEFAULT,
-            log: ErrorLog::new(),
-        };
-        Self { state, files: &[], ticks_per_second }
+        Self { state: State::new(engine, tracing, rings), instances: &mut [], files: &[], ticks_per_second }
     }
 
     /// Adds tracers of the kernel's own.
@@ -268,6 +269,13 @@ impl<const CPUS: usize> Control<CPUS> {
         self
     }
 
+    /// Adds what [instances](Instance) can be made of.
+    #[must_use]
+    pub const fn with_instances(mut self, instances: &'static mut [Instance<CPUS>]) -> Self {
+        self.instances = instances;
+        self
+    }
+
     /// Adds files of the kernel's own.
     #[must_use]
     pub const fn with_files(mut self, files: &'static [&'static dyn File]) -> Self {
@@ -302,7 +310,7 @@ impl<const CPUS: usize> Control<CPUS> {
     }
 
     fn execute_bytes(&mut self, line: &[u8], out: &mut dyn Write) -> Result<(), Refusal> {
-        self.state.ticks_per_second = (self.ticks_per_second)();
+        self.renew();
         let mut file = "";
         let done = line::text(line).and_then(|text| self.carry_out(text, &mut file, out));
         done.inspect_err(|refusal| {
@@ -322,11 +330,34 @@ impl<const CPUS: usize> Control<CPUS> {
     ///
     /// The output's own.
     pub fn attend(&mut self, out: &mut dyn Write) -> fmt::Result {
-        let Some(asked) = self.state.tracing.switches.asked() else { return Ok(()) };
-        self.state.ticks_per_second = (self.ticks_per_second)();
-        let dumped = files::dump(&self.state, asked, out);
-        self.state.tracing.switches.answer();
+        let is_asked = |state: &State<CPUS>| state.tracing.switches.asked().is_some();
+        if !self.states().any(is_asked) {
+            return Ok(());
+        }
+        self.renew();
+        let mut dumped = Ok(());
+        for state in self.states() {
+            if let Some(asked) = state.tracing.switches.asked() {
+                dumped = dumped.and(files::dump(state, asked, out));
+                state.tracing.switches.answer();
+            }
+        }
         dumped
+    }
+
+    /// What the files are about: the first tracers', and that of each instance.
+    fn states(&self) -> impl Iterator<Item = &State<CPUS>> {
+        core::iter::once(&self.state).chain(self.instances.iter().map(|instance| &instance.state))
+    }
+
+    /// Has all know what may have become known since.
+    fn renew(&mut self) {
+        let State { task_name, goes_on, .. } = self.state;
+        let ticks_per_second = (self.ticks_per_second)();
+        self.state.ticks_per_second = ticks_per_second;
+        for Instance { state, .. } in &mut *self.instances {
+            (state.task_name, state.goes_on, state.ticks_per_second) = (task_name, goes_on, ticks_per_second);
+        }
     }
 
     /// Carries out a line; in `named`, the file that it is about.
@@ -344,69 +375,118 @@ impl<const CPUS: usize> Control<CPUS> {
             }
             Command::Show(file) => {
                 *named = file.text();
-                let read = match self.find(file)? {
+                let (instance, found) = self.find(file)?;
+                let state = self.state(instance);
+                let read = match found {
                     Found::BuiltIn(BuiltIn { read: None, .. }) => Err(Reason::NotReadable),
-                    Found::BuiltIn(BuiltIn { read: Some(read), .. }) => read(&self.state, out),
-                    Found::Event(events, found) => found.read(&self.state, events, out),
-                    Found::Numbered(file) => file.read(&self.state, out),
+                    Found::BuiltIn(BuiltIn { read: Some(read), .. }) => read(state, out),
+                    Found::Event(events, found) => found.read(state, events, out),
+                    Found::Numbered(file) => file.read(state, out),
                     Found::Own(own) => own.read(out),
                 };
                 read.map_err(|reason| file.refuse(reason))
             }
             Command::Write { file, value } => {
                 *named = file.text();
-                match self.find(file)? {
+                let (instance, found) = self.find(file)?;
+                let state = instance.and_then(|number| self.instances.get_mut(number));
+                let state = state.map_or(&mut self.state, |instance| &mut instance.state);
+                match found {
                     Found::BuiltIn(BuiltIn { write: None, .. }) => Err(file.refuse(Reason::NotWritable)),
-                    Found::BuiltIn(BuiltIn { write: Some(write), .. }) => write(&mut self.state, &value),
+                    Found::BuiltIn(BuiltIn { write: Some(write), .. }) => write(state, &value),
                     Found::Event(events, found) => found.write(events, &value),
-                    Found::Numbered(file) => file.write(&mut self.state, &value),
+                    Found::Numbered(file) => file.write(state, &value),
                     Found::Own(own) => own.write(&value),
                 }
+            }
+            Command::MakeInstance(directory) => {
+                *named = directory.text();
+                self.make_instance(directory)
+            }
+            Command::RemoveInstance(directory) => {
+                *named = directory.text();
+                self.remove_instance(directory)
             }
         }
     }
 
-    fn find(&self, file: Word<'_>) -> Result<Found<CPUS>, Refusal> {
+    /// The number of the instance of this name.
+    fn instance(&self, name: &str) -> Option<usize> {
+        self.instances.iter().position(|instance| instance.name() == Some(name))
+    }
+
+    fn make_instance(&mut self, directory: Word<'_>) -> Result<(), Refusal> {
+        let name = instance_name(directory)?;
+        if self.instance(name).is_some() {
+            return Err(directory.refuse(Reason::InstanceExists));
+        }
+        let instances = self.instances.len();
+        let free = self.instances.iter_mut().find(|instance| instance.name().is_none());
+        let free = free.ok_or_else(|| directory.refuse(Reason::NoInstance { instances }))?;
+        free.make(name).map_err(|reason| directory.refuse(reason))
+    }
+
+    fn remove_instance(&mut self, directory: Word<'_>) -> Result<(), Refusal> {
+        let name = instance_name(directory)?;
+        let number = self.instance(name);
+        let instance = number.and_then(|number| self.instances.get_mut(number));
+        let instance = instance.ok_or_else(|| directory.refuse(Reason::NoSuchInstance))?;
+        instance.remove().map_err(|error| directory.refuse(Reason::Register(error)))
+    }
+
+    /// What a file is about: an instance, or the first tracers.
+    fn state(&self, instance: Option<usize>) -> &State<CPUS> {
+        let instance = instance.and_then(|number| self.instances.get(number));
+        instance.map_or(&self.state, |instance| &instance.state)
+    }
+
+    /// Finds a file, and the instance that it is of.
+    fn find(&self, file: Word<'_>) -> Result<(Option<usize>, Found<CPUS>), Refusal> {
         let name = name_of(file);
-        let built_in = BuiltIn::<CPUS>::ALL.iter().find(|built_in| built_in.name == name).map(Found::BuiltIn);
+        let numbered = |name| Numbered::named(name, CPUS).map(Found::Numbered);
+        if let Some((instance, name)) = name.strip_prefix(instance::DIRECTORY).and_then(|name| name.split_once('/')) {
+            let instance = self.instance(instance).ok_or(file.refuse(Reason::NoSuchInstance))?;
+            let built_in = BuiltIn::<CPUS>::named(name).filter(|file| file.is_of_instances()).map(Found::BuiltIn);
+            let found = built_in.or_else(|| numbered(name)).ok_or(file.refuse(Reason::UnknownFile))?;
+            return Ok((Some(instance), found));
+        }
+        let built_in = BuiltIn::<CPUS>::named(name).map(Found::BuiltIn);
         let own = || self.files.iter().find(|own| own.name() == name).map(|own| Found::Own(*own));
         let event = || {
             let events = self.state.events?;
             EventFile::named(events, name).map(|found| Found::Event(events, found))
         };
-        let numbered = || Numbered::named(name, CPUS).map(Found::Numbered);
-        built_in.or_else(event).or_else(numbered).or_else(own).ok_or(file.refuse(Reason::UnknownFile))
+        let found = built_in.or_else(event).or_else(|| numbered(name)).or_else(own);
+        Ok((None, found.ok_or(file.refuse(Reason::UnknownFile))?))
     }
 
     fn help(&self, file: Word<'_>) -> Result<&'static str, Refusal> {
-        Ok(match self.find(file)? {
+        Ok(match self.find(file)?.1 {
             Found::BuiltIn(BuiltIn { help, .. }) => help,
-            Found::Event(_, found) => found.help().1,
+            Found::Event(_, found) => found.help(),
             Found::Numbered(file) => file.help(),
             Found::Own(own) => own.help(),
         })
     }
 
-    /// Calls `each` with all files and what they are for, in the order of their names; then with the kernel's own.
+    /// Calls `each` with all files and what they are for, in the order of their names; then with those of the instances that there
+    /// are now, the kernel's own, and those of the events.
     fn each(&self, each: &mut dyn FnMut(fmt::Arguments<'_>, &str) -> fmt::Result) -> fmt::Result {
-        let (before, behind) = BuiltIn::<CPUS>::ALL.split_at(BuiltIn::<CPUS>::before(Numbered::DIRECTORY));
-        let mut built_in =
-            |files: &[BuiltIn<CPUS>]| files.iter().try_for_each(|file| each(format_args!("{}", file.name), file.help));
-        built_in(before)?;
-        Numbered::each(CPUS, each)?;
-        let mut built_in =
-            |files: &[BuiltIn<CPUS>]| files.iter().try_for_each(|file| each(format_args!("{}", file.name), file.help));
-        built_in(behind)?;
-        self.files.iter().try_for_each(|own| each(format_args!("{}", own.name()), own.help()))
+        BuiltIn::<CPUS>::each(|_| true, each)?;
+        self.instances.iter().try_for_each(|instance| instance::each(instance, each))?;
+        self.files.iter().try_for_each(|own| each(format_args!("{}", own.name()), own.help()))?;
+        self.state.events.map_or(Ok(()), |events| EventFile::each(events, each))
     }
 
     fn list(&self, out: &mut dyn Write) -> fmt::Result {
-        self.each(&mut |name, _| writeln!(out, "{name}"))?;
-        self.state.events.map_or(Ok(()), |events| EventFile::list(events, out))
+        self.each(&mut |name, _| writeln!(out, "{name}"))
     }
 
     fn help_all(&self, out: &mut dyn Write) -> fmt::Result {
-        writeln!(out, "echo VALUE > FILE, echo VALUE >> FILE, cat FILE, ls, help [FILE]")?;
+        writeln!(
+            out,
+            "echo VALUE > FILE, echo VALUE >> FILE, cat FILE, ls, help [FILE], mkdir and rmdir instances/NAME"
+        )?;
         self.each(&mut |name, help| writeln!(out, "{name}: {help}"))
     }
 }
@@ -420,6 +500,12 @@ impl<const CPUS: usize> fmt::Debug for Control<CPUS> {
 /// A file's name, wherever the line says that it is.
 fn name_of(file: Word<'_>) -> &str {
     TRACEFS.iter().find_map(|root| file.text().strip_prefix(root)).unwrap_or(file.text())
+}
+
+/// The name in `instances/NAME`.
+fn instance_name(directory: Word<'_>) -> Result<&str, Refusal> {
+    let name = name_of(directory).strip_prefix(instance::DIRECTORY).filter(|name| instance::is_name(name));
+    name.ok_or(directory.refuse(Reason::InstanceName))
 }
 
 /// A file that a line names.

@@ -2,7 +2,7 @@
 
 use super::event::reason::EventReason;
 use super::rules::{COMMAND_RULE_BYTES, GRAPH_RULES_BYTES, MAX_COMMANDS, MAX_RULES, RULES_BYTES};
-use super::switches::MAX_PIDS;
+use super::switches::{MAX_CLOSED, MAX_PIDS};
 use crate::engine::RegisterError;
 use crate::filter::GlobError;
 use crate::inject::MAX_SITES;
@@ -12,6 +12,9 @@ use thiserror::Error;
 
 /// The longest line, in bytes.
 pub const LINE_BYTES: usize = 512;
+
+/// The longest name of an instance, in bytes.
+pub const INSTANCE_BYTES: usize = 32;
 
 /// Why a line is refused. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -27,7 +30,7 @@ pub enum Reason {
     #[error("The line is longer than {LINE_BYTES} bytes")]
     TooLong,
     /// The line begins with another word than a command.
-    #[error("There are the commands echo, cat, ls and help")]
+    #[error("There are the commands echo, cat, ls, mkdir, rmdir and help")]
     UnknownCommand,
     /// The line ends where a file's name should stand.
     #[error("The name of a file should stand here")]
@@ -53,6 +56,21 @@ pub enum Reason {
     /// Another value was expected.
     #[error("{0} should stand here")]
     Expected(&'static str),
+    /// Another directory than one of `instances`, or a name that can't be that of one.
+    #[error("instances/NAME should stand here, the name of letters, digits, _ and -, {INSTANCE_BYTES} at most")]
+    InstanceName,
+    /// There is an instance of this name.
+    #[error("There is such an instance already")]
+    InstanceExists,
+    /// There is no instance of this name.
+    #[error("There is no such instance")]
+    NoSuchInstance,
+    /// The kernel has no rings for one more instance.
+    #[error("The kernel has rings for {instances} instances")]
+    NoInstance {
+        /// For how many.
+        instances: usize,
+    },
     /// There is no tracer of this name.
     #[error("There is no such tracer (available_tracers lists them)")]
     UnknownTracer,
@@ -94,6 +112,9 @@ pub enum Reason {
     /// There is no room for one more task.
     #[error("There is room for {MAX_PIDS} tasks")]
     TooManyPids,
+    /// There is no room for one more CPU that is left out.
+    #[error("At most {MAX_CLOSED} CPUs can be left out")]
+    TooManyLeftOut,
     /// There is no option of this name.
     #[error("There is no such option (trace_options lists them)")]
     UnknownOption,
@@ -106,6 +127,12 @@ pub enum Reason {
     /// `tracing_on` is 0.
     #[error("Nothing is recorded: tracing_on is 0")]
     TracingIsOff,
+    /// A command at a function has stopped recording until what was recorded is written.
+    #[error("Nothing is recorded until what a command at a function asked for is written")]
+    RecordingIsHeld,
+    /// `tracing_cpumask` leaves this CPU out.
+    #[error("tracing_cpumask leaves out the CPU on which it was written")]
+    CpuIsLeftOut,
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,

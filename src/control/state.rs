@@ -83,6 +83,48 @@ enum Registers {
 }
 
 impl<const CPUS: usize> State<CPUS> {
+    pub(super) const fn new(engine: &'static Engine, tracing: TracingParts, rings: [&'static Ring; CPUS]) -> Self {
+        Self {
+            engine,
+            tracing,
+            rings,
+            spares: None,
+            tracers: &[],
+            task_name: |_| None,
+            goes_on: None,
+            events: None,
+            failing: None,
+            ticks_per_second: 1,
+            current: None,
+            profiles: false,
+            deepest: None,
+            traces_stack: false,
+            chosen: Chosen::new(),
+            commands: [const { None }; MAX_COMMANDS],
+            options: Options::DEFAULT,
+            log: ErrorLog::new(),
+        }
+    }
+
+    /// Takes back what lines have changed of an instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's own: not all of it is.
+    pub(super) fn reset(&mut self) -> Result<(), RegisterError> {
+        if let Some(tracer) = self.current {
+            self.stop(&tracer)?;
+            self.current = None;
+        }
+        self.set_commands([const { None }; MAX_COMMANDS])?;
+        self.chosen = Chosen::new();
+        self.options = Options::DEFAULT;
+        self.tracing.switches.reset();
+        Self::clear(&self.rings);
+        self.spares.iter().for_each(|spares| Self::clear(spares));
+        Ok(())
+    }
+
     pub(super) fn names(&self) -> Names<'_> {
         Names(self.engine)
     }
@@ -121,9 +163,15 @@ impl<const CPUS: usize> State<CPUS> {
         Some(if self.tracing.switches.are_swapped() { self.rings } else { spares })
     }
 
-    /// These rings' records, read or not.
-    pub(super) fn counts(&self, rings: &[&'static Ring]) -> Counts {
-        rings.iter().map(|ring| ring.counts()).fold(Counts::default(), |all, one| Counts {
+    /// These rings' records, read or not; of those that are kept, the ones of the present turn. What is lost or read is of all
+    /// turns: a command that takes a snapshot can't note it.
+    pub(super) fn counts(&self, rings: &[&'static Ring], is_snapshot: bool) -> Counts {
+        let since = self.tracing.switches.began(is_snapshot);
+        let counts = rings.iter().map(|ring| {
+            let counts = ring.counts();
+            if since == 0 { counts } else { Counts { kept: ring.count_since(since), ..counts } }
+        });
+        counts.fold(Counts::default(), |all, one| Counts {
             kept: all.kept.saturating_add(one.kept),
             read: all.read.saturating_add(one.read),
             refused: all.refused.saturating_add(one.refused),
@@ -163,7 +211,7 @@ impl<const CPUS: usize> State<CPUS> {
 
     fn register(&self, registers: Registers) -> Result<(), RegisterError> {
         match registers {
-            Registers::Ops(ops) => self.register_ops(ops, &Filter::new(&self.chosen.rules())),
+            Registers::Ops(ops) => self.engine.register_anew(ops, &Filter::new(&self.chosen.rules())).map(drop),
             Registers::Graph(graph) => {
                 // What an unregistration could not wait for.
                 graph.stop(self.engine)?;
@@ -174,20 +222,6 @@ impl<const CPUS: usize> State<CPUS> {
                 started
             }
         }
-    }
-
-    fn register_ops(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<(), RegisterError> {
-        let mut started = self.engine.register(ops, filter);
-        // What an unregistration could not wait for, or a registration not put back.
-        if started == Err(RegisterError::AlreadyRegistered) {
-            self.engine.unregister(ops)?;
-            started = self.engine.register(ops, filter);
-        }
-        if started.is_err() {
-            // Callsites that were changed and could not be changed back may call it.
-            let _ = self.engine.unregister(ops);
-        }
-        started.map(drop)
     }
 
     /// Puts rules in force for what is registered.
@@ -294,7 +328,7 @@ impl<const CPUS: usize> State<CPUS> {
     pub(super) fn commands_now(&self) -> [Option<Registered>; MAX_COMMANDS] {
         let mut commands = self.commands.clone();
         for (command, slot) in commands.iter_mut().zip(self.tracing.commands) {
-            command.iter_mut().for_each(|command| command.left = slot.left());
+            command.iter_mut().for_each(|command| command.left = slot.left.get());
         }
         commands
     }
@@ -332,7 +366,7 @@ impl<const CPUS: usize> State<CPUS> {
         }
         // By the invariant of what is registered, it can be parsed.
         let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&new.rule).into_iter().collect();
-        self.register_ops(&slot.ops, &Filter::new(&rule))
+        self.engine.register_anew(&slot.ops, &Filter::new(&rule)).map(drop)
     }
 
     /// Looks that a rule matches something now, or can later, when a module is loaded.

@@ -1,5 +1,6 @@
 //! What handlers look at: whether anything is recorded, and of which tasks and CPUs.
 
+use super::held;
 use crate::tracer::kernel::RecordTo;
 use crate::tracer::ring::Ring;
 use crate::tracer::ticks;
@@ -9,25 +10,25 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 pub const MAX_PIDS: usize = 16;
 
 /// The most CPUs that `tracing_cpumask` can leave out.
-const MAX_CLOSED: usize = 64;
+pub const MAX_CLOSED: usize = 64;
 
 /// What stands between a call and its record; nothing, usually, which is one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Gate(u32);
+pub(super) struct Gate(u64);
 
 impl Gate {
     /// `tracing_on` is 0.
-    const OFF: u32 = 1 << 0;
+    const OFF: u64 = 1 << 0;
     /// A command has stopped recording until what was recorded is written.
-    const HELD: u32 = 1 << 1;
+    const HELD: u64 = 1 << 1;
     /// Only these tasks.
-    const PIDS: u32 = 1 << 2;
+    const PIDS: u64 = 1 << 2;
     /// Not these tasks.
-    const NOTRACE_PIDS: u32 = 1 << 3;
+    const NOTRACE_PIDS: u64 = 1 << 3;
     /// Not on these CPUs.
-    const CPUS: u32 = 1 << 4;
+    const CPUS: u64 = 1 << 4;
     /// Each call of the function tracer with its callers.
-    const STACKS: u32 = 1 << 5;
+    const STACKS: u64 = 1 << 5;
 
     #[inline]
     pub(super) const fn is_free(self) -> bool {
@@ -79,7 +80,7 @@ impl Pids {
 /// What the handlers look at.
 #[derive(Debug)]
 pub(super) struct Switches {
-    gate: AtomicU32,
+    gate: AtomicU64,
     max_depth: AtomicUsize,
     pub(super) pids: Pids,
     pub(super) notrace_pids: Pids,
@@ -107,7 +108,7 @@ pub(super) enum Asked {
 impl Switches {
     pub(super) const fn new() -> Self {
         Self {
-            gate: AtomicU32::new(0),
+            gate: AtomicU64::new(0),
             max_depth: AtomicUsize::new(usize::MAX),
             pids: Pids::new(),
             notrace_pids: Pids::new(),
@@ -117,6 +118,19 @@ impl Switches {
             has_snapshot: AtomicBool::new(false),
             asked: AtomicU64::new(0),
         }
+    }
+
+    /// As they were made.
+    pub(super) fn reset(&self) {
+        self.answer();
+        self.close(core::iter::empty());
+        self.pids.set(&[]);
+        self.notrace_pids.set(&[]);
+        self.set_max_depth(usize::MAX);
+        self.forget_snapshot();
+        self.swapped.store(false, Ordering::Relaxed);
+        self.began.iter().for_each(|began| began.store(0, Ordering::Relaxed));
+        self.gate.store(0, Ordering::Relaxed);
     }
 
     #[inline]
@@ -144,7 +158,7 @@ impl Switches {
         gate & Gate::CPUS == 0 || !self.is_closed(K::ring())
     }
 
-    fn set(&self, bit: u32, is_set: bool) {
+    fn set(&self, bit: u64, is_set: bool) {
         if is_set {
             self.gate.fetch_or(bit, Ordering::Relaxed);
         } else {
@@ -152,7 +166,7 @@ impl Switches {
         }
     }
 
-    fn has(&self, bit: u32) -> bool {
+    fn has(&self, bit: u64) -> bool {
         self.gate.load(Ordering::Relaxed) & bit != 0
     }
 
@@ -207,7 +221,7 @@ impl Switches {
         !self.has(Gate::CPUS) || !self.is_closed(ring)
     }
 
-    /// Leaves out the CPUs with these rings, as many as there is room for.
+    /// Leaves out the CPUs with these rings, of which there are no more than [`MAX_CLOSED`].
     pub(super) fn close(&self, rings: impl Iterator<Item = &'static Ring>) {
         let (mut rings, mut count) = (rings.map(|ring| core::ptr::from_ref(ring).addr()), 0);
         for place in &self.closed {
@@ -225,9 +239,14 @@ impl Switches {
 
     /// Takes a snapshot: from now on the other rings are written to. From any context.
     pub(super) fn swap(&self) {
+        self.swap_at(ticks());
+    }
+
+    /// The same at this time.
+    pub(super) fn swap_at(&self, now: u64) {
         let swapped = self.are_swapped();
         let Some(began) = self.began.get(usize::from(!swapped)) else { return };
-        began.store(ticks(), Ordering::Relaxed);
+        began.store(now, Ordering::Relaxed);
         self.has_snapshot.store(true, Ordering::Relaxed);
         self.swapped.store(!swapped, Ordering::Relaxed);
     }
@@ -252,16 +271,11 @@ impl Switches {
             Asked::Dump => 1,
             Asked::DumpOf(ring) => ring,
         };
-        let is_first = self.asked.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if is_first {
-            self.set(Gate::HELD, true);
-        }
-        is_first
+        held::ask(&self.gate, Gate::HELD, &self.asked, number)
     }
 
     pub(super) fn asked(&self) -> Option<Asked> {
-        match self.asked.load(Ordering::Relaxed) {
-            0 => None,
+        match held::asked(&self.asked)? {
             1 => Some(Asked::Dump),
             ring => Some(Asked::DumpOf(ring)),
         }
@@ -269,7 +283,6 @@ impl Switches {
 
     /// What was asked for is done.
     pub(super) fn answer(&self) {
-        self.asked.store(0, Ordering::Relaxed);
-        self.set(Gate::HELD, false);
+        held::answer(&self.gate, Gate::HELD, &self.asked);
     }
 }

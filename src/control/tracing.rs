@@ -2,6 +2,7 @@
 //! any value.
 
 use super::at_function::{Command, Slot};
+use super::reason::Reason;
 use super::rules::MAX_COMMANDS;
 use super::switches::{Asked, Gate, Switches};
 use crate::address::TextAddr;
@@ -47,7 +48,7 @@ pub struct TracingParts {
     pub(super) commands: &'static [Slot; MAX_COMMANDS],
     pub(super) profile: fn() -> &'static Profile,
     pub(super) switches: &'static Switches,
-    pub(super) mark: fn(&str) -> bool,
+    pub(super) mark: fn(&str) -> Result<(), Reason>,
 }
 
 impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Tracing<K> {
@@ -151,9 +152,20 @@ pub(super) fn switches<K: StoreIn<Tracing<K>>>() -> &'static Switches {
     &K::store().switches
 }
 
-/// A text that somebody wrote to `trace_marker`; whether there was room for it.
-fn mark<K: RecordTo + StoreIn<Tracing<K>>>(text: &str) -> bool {
-    event_writer::<Turns<K>>().marker(text)
+/// Records a text that somebody wrote to `trace_marker`, whichever task that is.
+fn mark<K: RecordTo + StoreIn<Tracing<K>>>(text: &str) -> Result<(), Reason> {
+    let switches = switches::<K>();
+    let gate = switches.gate();
+    if !switches.is_on() {
+        return Err(Reason::TracingIsOff);
+    }
+    if gate.is_held() {
+        return Err(Reason::RecordingIsHeld);
+    }
+    if !switches.lets_cpu_through::<K>(gate) {
+        return Err(Reason::CpuIsLeftOut);
+    }
+    if event_writer::<Turns<K>>().marker(text) { Ok(()) } else { Err(Reason::RingIsFull) }
 }
 
 /// Records entries and exits, so that a reader can show calls inside each other as they come.
@@ -191,7 +203,7 @@ extern "C" fn act<K: RecordTo + StoreIn<Tracing<K>>>(
     let Some(slot) = tracing.commands.get(ops.data()) else { return };
     // What does nothing costs least: what is so already, or is used up.
     let so_already = if tracing.switches.is_on() { Command::TraceOn } else { Command::TraceOff };
-    if !slot.is(so_already) && !slot.is_used_up() {
+    if !slot.is(so_already) && !slot.left.is_used_up() {
         act_now::<K>(slot, ip, parent_ip, &regs);
     }
 }
@@ -204,25 +216,27 @@ fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_
     // Only what does something is counted.
     match command {
         Command::TraceOn | Command::TraceOff => {
-            if slot.take() {
+            if slot.left.take() {
                 switches.set_on(command == Command::TraceOn);
             }
         }
         Command::Snapshot => {
-            if switches.is_on() && K::spare_ring().is_some() && slot.take() {
+            // What is about to be written stays where it is.
+            let acts = switches.is_on() && !switches.gate().is_held();
+            if acts && K::spare_ring().is_some() && slot.left.take() {
                 switches.swap();
             }
         }
         Command::StackTrace => {
             let gate = switches.gate();
-            if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.take() {
+            if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.left.take() {
                 record_stack::<Turns<K>>(ip, parent_ip, regs);
             }
         }
         Command::Dump | Command::CpuDump => {
             let ring = core::ptr::from_ref(K::ring()).addr() as u64;
             let asked = if command == Command::Dump { Asked::Dump } else { Asked::DumpOf(ring) };
-            if switches.asked().is_none() && slot.take() {
+            if !switches.gate().is_held() && slot.left.take() {
                 switches.ask(asked);
             }
         }

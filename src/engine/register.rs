@@ -30,6 +30,21 @@ impl Engine {
         registry.told(done)
     }
 
+    /// Registers `ops`, also where it is registered still: what an unregistration could not wait for, or a registration not put
+    /// back. Where it can't be, as little of it is left as can be.
+    pub(crate) fn register_anew(&self, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
+        let mut registered = self.register(ops, filter);
+        if registered == Err(RegisterError::AlreadyRegistered) {
+            self.unregister(ops)?;
+            registered = self.register(ops, filter);
+        }
+        if registered.is_err() {
+            // Callsites that were changed and could not be changed back may call it. The first failure is the one that is told.
+            let _ = self.unregister(ops);
+        }
+        registered
+    }
+
     /// Unregisters `ops`, and waits until no CPU is inside its callback; returns how many functions it had.
     ///
     /// Calls that are under way then, and whose returns `ops` has hooked, return unseen, also if it is registered again.

@@ -31,7 +31,7 @@ pub(crate) struct Glob<'a> {
 
 impl<'a> Glob<'a> {
     /// Takes a glob apart.
-    pub(super) fn new(text: &'a str) -> Result<Self, GlobError> {
+    pub(crate) fn new(text: &'a str) -> Result<Self, GlobError> {
         let mut special = None;
         let mut at = 0;
         while let Some(element) = Element::at(text, at)? {
@@ -49,26 +49,30 @@ impl<'a> Glob<'a> {
     }
 
     /// Reads a glob that [`new`](Self::new) has accepted before.
-    #[cfg(feature = "module")]
-    pub(super) fn checked(text: &'a str) -> Self {
+    pub(crate) fn checked(text: &'a str) -> Self {
         Self::new(text).unwrap_or(Self { text, prefix: text.as_bytes(), middle: "", suffix: &[] })
     }
 
     /// Whether it matches the whole of a name.
     #[inline]
     pub(super) fn matches(&self, name: &str) -> bool {
-        self.matches_with(name, as_it_is)
+        self.matches_with(name.as_bytes(), as_it_is)
+    }
+
+    /// Whether it matches the whole of a text that should be UTF-8; where it is none, only what takes bytes as they are, and `*`,
+    /// goes past it.
+    pub(crate) fn matches_bytes(&self, text: &[u8]) -> bool {
+        self.matches_with(text, as_it_is)
     }
 
     /// Whether it matches the whole of a module's name.
     pub(super) fn matches_module(&self, name: &str) -> bool {
-        self.matches_with(name, in_module_name)
+        self.matches_with(name.as_bytes(), in_module_name)
     }
 
     /// Whether it matches, comparing bytes as `fold` maps them.
     #[inline]
-    fn matches_with(&self, name: &str, fold: impl Fn(u8) -> u8 + Copy) -> bool {
-        let name = name.as_bytes();
+    fn matches_with(&self, name: &[u8], fold: impl Fn(u8) -> u8 + Copy) -> bool {
         let Some((begin, rest)) = name.split_at_checked(self.prefix.len()) else { return false };
         let Some(between) = rest.len().checked_sub(self.suffix.len()) else { return false };
         let (between, end) = rest.split_at(between);

@@ -21,7 +21,7 @@ pub(crate) use owned::OwnedFilter;
 
 use crate::address::TextAddr;
 use core::fmt;
-use glob::Glob;
+pub(crate) use glob::Glob;
 
 /// A list of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -122,8 +122,14 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     pub fn unregister(&'static self, probe: &'static Kprobe) -> Result<(), KprobeError> {
         let mut claims = self.lock();
         if probe.state() == State::AtCallsite {
-            let removed = if probe.is_enabled() { self.engine.unregister(&probe.ops).map(drop) } else { Ok(()) };
-            return removed.map(|()| probe.set_state(State::Free)).map_err(KprobeError::Entry);
+            // Also where it is disabled: the engine may still have what could not be put back, or not be waited for.
+            return match self.engine.unregister(&probe.ops) {
+                Ok(_) | Err(RegisterError::NotRegistered) => {
+                    probe.set_state(State::Free);
+                    Ok(())
+                }
+                Err(error) => Err(KprobeError::Entry(error)),
+            };
         }
         let number = self.number_of(probe);
         match (probe.state(), number) {
@@ -293,7 +299,15 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     fn attach(&self, probe: &'static Kprobe, function: TextAddr) -> Result<(), RegisterError> {
         // For the handler, which gets the address of what comes first in it.
         let _ = core::ptr::from_ref(probe).expose_provenance();
-        self.engine.register(&probe.ops, &Filter::new(&[Rule::address(function)])).map(drop)
+        self.engine.register_anew(&probe.ops, &Filter::new(&[Rule::address(function)])).map(drop)
+    }
+
+    /// Has the callsite call it no more. A CPU may still be inside its handlers.
+    fn detach(&self, probe: &'static Kprobe) -> Result<(), RegisterError> {
+        match self.engine.unregister(&probe.ops) {
+            Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn switch(&'static self, probe: &'static Kprobe, is_enabled: bool) -> Result<(), KprobeError> {
@@ -306,7 +320,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
             (State::AtCallsite, Some(function)) if is_enabled => {
                 self.attach(probe, function).map_err(KprobeError::Entry)
             }
-            (State::AtCallsite, _) => self.engine.unregister(&probe.ops).map(drop).map_err(KprobeError::Entry),
+            (State::AtCallsite, _) => self.detach(probe).map_err(KprobeError::Entry),
             (State::AtBreakpoint | State::AtJump, _) => {
                 let number = self.number_of(probe).ok_or(KprobeError::NotRegistered);
                 number.and_then(|number| self.set_form(number, &mut claims).map(drop).map_err(KprobeError::Text))

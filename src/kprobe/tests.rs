@@ -492,3 +492,36 @@ fn there_are_as_many_points_as_there_is_memory_for() {
     machine.register(more, machine.at.offset(40)).unwrap();
     assert_eq!(machine.word(10), BRK + (2 << 5), "the point that was given back");
 }
+
+/// What the engine still has of it after a failure is taken back by the next attempt.
+#[test]
+fn a_probe_at_an_entry_can_be_switched_and_removed_after_any_failure() {
+    let faults = || (0..8).map(Fault::AliasesFrom).chain([Fault::Busy(1), Fault::Cpu(1), Fault::Batch]);
+    let (mut failures, mut left) = (0, 0);
+    for (fault, is_disabled) in faults().flat_map(|fault| [(fault, false), (fault, true)]) {
+        for goes_at_once in [false, true] {
+            let machine = machine();
+            let probe = probe(nothing);
+            let switch = |on| if on { machine.probes.enable(probe) } else { machine.probes.disable(probe) };
+            machine.probes.register_entry(probe, machine.traced).unwrap();
+            if is_disabled {
+                switch(false).unwrap();
+            }
+            machine.kernel.set_fault(Some(fault));
+            let failed = switch(is_disabled).is_err();
+            machine.kernel.set_fault(None);
+            failures += usize::from(failed);
+            left += usize::from(failed && is_disabled && machine.engine.statistics().ops == 1);
+            if !goes_at_once {
+                for is_enabled in [is_disabled, false, true, false] {
+                    assert_eq!(switch(is_enabled), Ok(()), "{fault:?}");
+                    assert_eq!(machine.engine.check_text().enabled, usize::from(is_enabled), "{fault:?}");
+                }
+            }
+            assert_eq!(machine.probes.unregister(probe), Ok(()), "{fault:?}");
+            assert_eq!((machine.engine.statistics().ops, machine.engine.check_text().enabled), (0, 0), "{fault:?}");
+            assert_eq!(machine.probes.register_entry(probe, machine.traced), Ok(ServedBy::Callsite), "{fault:?}");
+        }
+    }
+    assert!(failures > 0 && left > 0, "the faults are no such faults");
+}

@@ -71,10 +71,15 @@ impl DeepestStack {
         self.frames.iter().take(count).map(|frame| TextAddr::new(frame.load(Ordering::Relaxed)))
     }
 
-    /// Forgets it: the next one is the deepest so far.
+    /// Forgets it: the next one is the deepest so far. Waits while another CPU is just keeping one; not for callbacks.
     pub fn clear(&self) {
+        // Else one that is just being kept could keep its depth and lose its frames.
+        while self.taking.swap(true, Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
         self.count.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
+        self.taking.store(false, Ordering::Release);
     }
 
     /// Keeps these frames, unless another CPU, or what this one interrupted, is just keeping its own.
@@ -154,5 +159,22 @@ mod tests {
         STACK[1].store(sp + 0x1000, Ordering::Relaxed);
         (OPS.callback)(TextAddr::new(0x4014), TextAddr::new(0x4114), &OPS, saved.view());
         assert_eq!(DEEPEST.used(), 0x50);
+    }
+
+    #[test]
+    fn what_is_forgotten_while_it_is_being_kept_is_forgotten_as_a_whole() {
+        static KEPT: DeepestStack = DeepestStack::new();
+        // Another CPU is keeping two frames.
+        KEPT.taking.store(true, Ordering::Relaxed);
+        let forgets = std::thread::spawn(|| KEPT.clear());
+        KEPT.count.store(2, Ordering::Release);
+        for _ in 0..100 {
+            assert_eq!(KEPT.frames().count(), 2, "it is forgotten in part");
+            std::thread::yield_now();
+        }
+        KEPT.used.store(0x40, Ordering::Relaxed);
+        KEPT.taking.store(false, Ordering::Release);
+        forgets.join().unwrap();
+        assert_eq!((KEPT.used(), KEPT.frames().count()), (0, 0));
     }
 }

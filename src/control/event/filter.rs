@@ -15,7 +15,8 @@ use super::reason::EventReason;
 use super::values::Values;
 use crate::control::line::Word;
 use crate::control::reason::{Reason, Refusal};
-use arrayvec::ArrayVec;
+use crate::filter::Glob;
+use arrayvec::{ArrayString, ArrayVec};
 
 /// Where a program ends.
 const LET: u8 = u8::MAX;
@@ -108,12 +109,15 @@ enum Operand {
 #[derive(Clone, Debug)]
 pub(in crate::control) struct Filter {
     tests: ArrayVec<Test, MAX_TESTS>,
-    patterns: ArrayVec<u8, PATTERN_BYTES>,
+    /// # Invariants
+    ///
+    /// What `~` compares with can be parsed as a glob.
+    patterns: ArrayString<PATTERN_BYTES>,
 }
 
 impl Filter {
     /// Lets everything pass.
-    pub(in crate::control) const ALL: Self = Self { tests: ArrayVec::new_const(), patterns: ArrayVec::new_const() };
+    pub(in crate::control) const ALL: Self = Self { tests: ArrayVec::new_const(), patterns: ArrayString::new_const() };
 
     /// Compiles a filter.
     pub(in crate::control) fn parse(text: Word<'_>, named: Named<'_>) -> Result<Self, Refusal> {
@@ -153,9 +157,9 @@ impl Filter {
                 match test.op {
                     Op::Matches => {
                         let text: ArrayVec<u8, STRING_BYTES> = bytes.take(STRING_BYTES).collect();
-                        matches(pattern, &text)
+                        Glob::checked(pattern).matches_bytes(&text)
                     }
-                    op => bytes.eq(pattern.iter().copied()) == (op == Op::Equal),
+                    op => bytes.eq(pattern.bytes()) == (op == Op::Equal),
                 }
             }
         }
@@ -184,29 +188,6 @@ fn compare<T: Ord>(op: Op, found: &T, value: &T, has_bits: bool) -> bool {
         Op::GreaterOrEqual => found >= value,
         Op::HasBits => has_bits,
         Op::Matches => false,
-    }
-}
-
-/// Whether a glob with `*` and `?` matches a text: going back to the last `*` only.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
-    let (mut in_glob, mut in_text) = (0, 0);
-    let mut retry = None;
-    loop {
-        match (glob.get(in_glob), text.get(in_text)) {
-            (Some(b'*'), _) => {
-                in_glob += 1;
-                retry = Some((in_glob, in_text));
-            }
-            (Some(element), Some(byte)) if *element == b'?' || element == byte => {
-                (in_glob, in_text) = (in_glob + 1, in_text + 1);
-            }
-            (None, None) => return true,
-            _ => {
-                let Some((after_star, tried)) = retry.filter(|(_, tried)| *tried < text.len()) else { return false };
-                retry = Some((after_star, tried + 1));
-                (in_glob, in_text) = (after_star, tried + 1);
-            }
-        }
     }
 }
 
@@ -315,7 +296,7 @@ impl<'a> Parser<'a> {
         if !fits {
             return Err(at_op.refuse(Reason::Event(EventReason::OperatorOfOtherType)));
         }
-        let kind = if kind.shape == Shape::Text { self.text()? } else { self.value(kind)? };
+        let kind = if kind.shape == Shape::Text { self.text(op)? } else { self.value(kind)? };
         let number = self.filter.tests.len();
         let test = Test { field, op, kind, yes: LET, no: REFUSE };
         self.filter.tests.try_push(test).map_err(|_| name.refuse(Reason::Event(EventReason::FilterTooLong)))?;
@@ -346,8 +327,8 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// A string, in quotes or up to white space.
-    fn text(&mut self) -> Result<Operand, Refusal> {
+    /// A string that is compared so, in quotes or up to white space.
+    fn text(&mut self, op: Op) -> Result<Operand, Refusal> {
         let text = self.rest.text();
         let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
         let (string, taken) = match quote {
@@ -365,9 +346,13 @@ impl<'a> Parser<'a> {
         if taken == 0 {
             return Err(self.refuse(EventReason::NoValue));
         }
+        if op == Op::Matches {
+            // INVARIANT: it can be.
+            Glob::new(string).map_err(|error| self.rest.refuse(Reason::Glob(error)))?;
+        }
         let patterns = &mut self.filter.patterns;
         let (from, length) = (patterns.len() as u8, string.len() as u8);
-        if patterns.try_extend_from_slice(string.as_bytes()).is_err() {
+        if patterns.try_push_str(string).is_err() {
             return Err(self.refuse(EventReason::PatternTooLong));
         }
         self.take_bytes(taken);

@@ -5,9 +5,10 @@ use super::filter::Happening;
 use super::parts::EventsParts;
 use super::slot::Slot;
 use super::stack::{self, MAX_FRAMES};
-use super::trigger::{Act, UNLIMITED};
+use super::trigger::Act;
 use super::values::Values;
 use crate::address::TextAddr;
+use crate::control::left::Left;
 use crate::control::switches::Switches;
 use crate::control::tracing::{Tracing, Turns, switches};
 use crate::kprobe::KprobeRegs;
@@ -16,7 +17,7 @@ use crate::tracer::event::EventWriter;
 use crate::tracer::kernel::{RecordTo, StoreIn};
 use crate::tracer::ring::Ring;
 use crate::tracer::ticks;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 impl EventsParts {
     /// The slot that something is a part of.
@@ -36,13 +37,14 @@ impl EventsParts {
             if !may_be_recorded && !program.has_triggers() {
                 return;
             }
-            let values = Values::fetch(program.layout(), regs, parent, self.shared.memory);
+            let mut values = Values::none();
+            values.fetch(program.layout(), regs, parent, self.shared.memory);
             let event = Happening { values: &values, task: place.task, ip: program.ip };
             let stack =
                 |frames: &mut [u64]| stack::fill(frames, regs, program.point, [program.ip, parent], self.shared.memory);
             let mut shows_stack = false;
             for (number, trigger) in program.triggers() {
-                if let Some(left) = slot.counts.get(number).filter(|_| trigger.filter.lets(event)) {
+                if let Some(left) = slot.left.get(number).filter(|_| trigger.filter.lets(event)) {
                     shows_stack |= self.pull(&trigger.act, left, event, place, stack);
                 }
             }
@@ -74,7 +76,7 @@ impl EventsParts {
     fn pull(
         &self,
         act: &Act,
-        left: &AtomicU64,
+        left: &Left,
         event: Happening<'_>,
         place: &Place,
         stack: impl Fn(&mut [u64]) -> usize,
@@ -84,11 +86,12 @@ impl EventsParts {
             Act::TraceOn | Act::TraceOff => {
                 let on = matches!(act, Act::TraceOn);
                 // What is so already counts as no time.
-                if is_on != on && take(left) {
+                if is_on != on && left.take() {
                     place.switches.set_on(on);
                 }
             }
-            Act::Stacktrace => return is_on && take(left),
+            // Where nothing is recorded it would count as a time, and show nothing.
+            Act::Stacktrace => return is_on && place.is_open && left.take(),
             Act::Switch { slot, is_enabled } => {
                 self.slots.get(*slot).into_iter().for_each(|target| switch(&target.records, *is_enabled, left));
             }
@@ -103,15 +106,9 @@ impl EventsParts {
     }
 }
 
-/// Takes one of the times that a trigger may act, if there is one.
-fn take(left: &AtomicU64) -> bool {
-    let less = |left: u64| if left == UNLIMITED { Some(UNLIMITED) } else { left.checked_sub(1) };
-    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
-}
-
 /// Switches something, unless it is so already, which counts as no time.
-fn switch(what: &AtomicBool, is_on: bool, left: &AtomicU64) {
-    if what.load(Ordering::Relaxed) != is_on && take(left) {
+fn switch(what: &AtomicBool, is_on: bool, left: &Left) {
+    if what.load(Ordering::Relaxed) != is_on && left.take() {
         what.store(is_on, Ordering::Relaxed);
     }
 }

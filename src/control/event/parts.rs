@@ -70,6 +70,15 @@ impl<const POINTS: usize> Probes for Kprobes<POINTS> {
     }
 }
 
+/// Whether an event is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Recorded {
+    /// Whether it was asked for.
+    pub(in crate::control) is_enabled: bool,
+    /// Whether it is so now: a trigger may have switched it.
+    pub(in crate::control) is_on: bool,
+}
+
 /// Held while a line changes events.
 pub(super) type Change = spin::MutexGuard<'static, ()>;
 
@@ -100,11 +109,6 @@ impl EventsParts {
         self.shared.probes.engine()
     }
 
-    /// How many events there can be.
-    pub(in crate::control) const fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     /// The event in a slot.
     pub(in crate::control) fn known(&self, number: usize) -> Option<Known> {
         self.locked(&self.slots.get(number)?.known).clone()
@@ -114,12 +118,17 @@ impl EventsParts {
     pub(in crate::control) fn all(&self) -> impl Iterator<Item = (usize, Known)> + use<> {
         let (parts, mut last) = (*self, None);
         core::iter::from_fn(move || {
-            let known = (0..parts.len()).filter_map(|number| Some((number, parts.known(number)?)));
-            let behind = known.filter(|(_, known)| last.is_none_or(|last| known.id > last));
-            let next = behind.min_by_key(|(_, known)| known.id)?;
-            last = Some(next.1.id);
-            Some(next)
+            let behind = parts.ids().filter(|(_, id)| last.is_none_or(|last| *id > last));
+            let (number, id) = behind.min_by_key(|(_, id)| *id)?;
+            last = Some(id);
+            Some((number, parts.known(number)?))
         })
+    }
+
+    /// The numbers of the slots that have an event, and of those events.
+    fn ids(&self) -> impl Iterator<Item = (usize, u16)> {
+        let ids = self.slots.iter().map(|slot| self.locked(&slot.known).as_ref().map(|known| known.id));
+        ids.enumerate().filter_map(|(number, id)| Some((number, id?)))
     }
 
     /// The event of this name, in this group or in any.
@@ -129,7 +138,14 @@ impl EventsParts {
 
     /// The event that records of this number are of.
     pub(in crate::control) fn of_id(&self, id: u16) -> Option<Known> {
-        self.all().find_map(|(_, known)| (known.id == id).then_some(known))
+        let (number, _) = self.ids().find(|(_, known)| *known == id)?;
+        self.known(number)
+    }
+
+    /// Whether no other event of its group was defined before.
+    pub(in crate::control) fn is_first_of_group(&self, known: &Known) -> bool {
+        let is_before = |other: &Known| other.id < known.id && other.definition.group == known.definition.group;
+        !self.slots.iter().any(|slot| self.locked(&slot.known).as_ref().is_some_and(is_before))
     }
 
     /// How often an event's place was come to, and how often that was missed.
@@ -141,82 +157,168 @@ impl EventsParts {
     fn new_id(&self) -> u16 {
         loop {
             let id = self.shared.last_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-            if self.of_id(id).is_none() {
+            if self.ids().all(|(_, known)| known != id) {
                 return id;
             }
         }
     }
 
-    /// Whether there is memory for one more event.
-    pub(in crate::control) fn has_room(&self) -> bool {
-        self.slots.iter().any(|slot| self.locked(&slot.known).is_none())
+    /// Defines an event, which is neither enabled nor has a filter.
+    pub(in crate::control) fn define(&self, definition: Definition) -> Result<(), EventReason> {
+        let _change = self.change();
+        let slot = self.free().ok_or(EventReason::TooManyEvents { events: self.slots.len() })?;
+        self.put_probe(slot, &definition)?;
+        self.publish(slot, definition);
+        Ok(())
     }
 
-    /// Defines an event, which is neither enabled nor has a filter; returns its number.
-    pub(in crate::control) fn define(&self, definition: Definition) -> Result<u16, EventReason> {
+    /// Defines an event, or none, that takes the place of all others, of which none is in use: they are there as long as it is
+    /// not. Where there is no memory for one more, it gets that of one of them.
+    pub(in crate::control) fn define_instead(&self, definition: Option<Definition>) -> Result<(), EventReason> {
         let _change = self.change();
-        let free = self.slots.iter().find(|slot| self.locked(&slot.known).is_none());
-        let slot = free.ok_or(EventReason::TooManyEvents { events: self.slots.len() })?;
+        if self.all().any(|(_, known)| known.is_in_use()) {
+            return Err(EventReason::EventInUse);
+        }
+        let Some(definition) = definition else {
+            self.take_probes()?;
+            self.forget_all();
+            return Ok(());
+        };
+        // All that can fail, and what is to be tried first: what is wrong with it is so more often than with those that are there.
+        let put = |slot| self.put_probe(slot, &definition);
+        let slot = match self.free() {
+            Some(slot) => {
+                put(slot)?;
+                self.take_probes().inspect_err(|_| self.give_up(slot, &definition))?;
+                slot
+            }
+            None => {
+                let slot = self.slots.first().ok_or(EventReason::TooManyEvents { events: 0 })?;
+                self.take_probes()?;
+                put(slot).inspect_err(|_| self.put_probes(usize::MAX))?;
+                slot
+            }
+        };
+        self.forget_all();
+        self.publish(slot, definition);
+        Ok(())
+    }
+
+    /// A slot that has no event.
+    fn free(&self) -> Option<&'static Slot> {
+        self.slots.iter().find(|slot| self.locked(&slot.known).is_none())
+    }
+
+    /// Makes this the event of a slot whose probe is registered for it, and does not call yet.
+    fn publish(&self, slot: &'static Slot, definition: Definition) {
+        let id = self.new_id();
+        // What a trigger of another one may have switched it to, when it was another event.
+        slot.records.store(false, Ordering::Relaxed);
+        // SAFETY: 1. The changes are locked. 2. Nobody is in a handler of this slot, by its invariant.
+        unsafe { slot.program.replace(Program::new(&definition, id)) };
+        *self.locked(&slot.known) = Some(slot.know(definition, id));
+    }
+
+    /// Registers an event's probe, which does not call yet, in the place of what an attempt to remove it may have left.
+    fn put_probe(&self, slot: &'static Slot, definition: &Definition) -> Result<(), EventReason> {
         let is_entry = self.engine().has_match(&functions::Rule::address(definition.at));
         if !is_entry && (definition.point == Point::Return || !self.shared.is_anywhere) {
             return Err(EventReason::NotAtEntry);
         }
-        if definition.point != Point::Return {
-            let (probes, probe) = (self.shared.probes, slot.probe(&definition));
-            let put = |()| {
-                if is_entry {
-                    return probes.register_entry(probe, definition.at);
-                }
-                // SAFETY: 1. and 2. The address is in a function of a symbol table, and a multiple of four bytes from its
-                // beginning on or refused; the kernel has promised both for all of them with `anywhere`.
-                unsafe { probes.register(probe, definition.at) }
-            };
-            probes.switch(probe, false).and_then(put).map_err(EventReason::Kprobe)?;
+        if definition.point == Point::Return {
+            return Ok(());
         }
-        let id = self.new_id();
-        // SAFETY: 1. The changes are locked. 2. Nobody is in a handler of this slot, by its invariant.
-        unsafe { slot.program.replace(Program::new(&definition, id)) };
-        *self.locked(&slot.known) = Some(slot.know(definition, id));
-        Ok(id)
+        self.take_probe(slot, definition)?;
+        let (probes, probe) = (self.shared.probes, slot.probe(definition));
+        let put = |()| {
+            if is_entry {
+                return probes.register_entry(probe, definition.at);
+            }
+            // SAFETY: 1. and 2. The address is in a function of a symbol table, and a multiple of four bytes from its
+            // beginning on or refused; the kernel has promised both for all of them with `anywhere`.
+            unsafe { probes.register(probe, definition.at) }
+        };
+        probes.switch(probe, false).and_then(put).map(drop).map_err(EventReason::Kprobe)
+    }
+
+    /// Removes an event's probe, with whatever an attempt to hook it or to unhook it may have left, and waits until nobody is in
+    /// its handler.
+    fn take_probe(&self, slot: &'static Slot, definition: &Definition) -> Result<(), EventReason> {
+        let gone = match definition.point {
+            Point::Return => self.engine().unregister(&slot.returns).map(drop).map_err(KprobeError::Entry),
+            Point::Entry | Point::Inside => self.shared.probes.unregister(slot.probe(definition)),
+        };
+        match gone {
+            Ok(()) | Err(KprobeError::NotRegistered | KprobeError::Entry(RegisterError::NotRegistered)) => Ok(()),
+            Err(error) => Err(EventReason::Kprobe(error)),
+        }
     }
 
     /// Removes an event that is not in use.
     pub(in crate::control) fn remove(&self, number: usize) -> Result<(), EventReason> {
         let _change = self.change();
         let Some((slot, known)) = self.slots.get(number).zip(self.known(number)) else { return Ok(()) };
-        if known.is_hooked {
+        if known.is_in_use() {
             return Err(EventReason::EventInUse);
         }
-        if known.definition.point != Point::Return {
-            let probe = slot.probe(&known.definition);
-            match self.shared.probes.unregister(probe) {
-                Ok(()) | Err(KprobeError::NotRegistered) => {}
-                Err(error) => return Err(EventReason::Kprobe(error)),
-            }
-        }
-        // A probe at an entry waits where it is disabled; this is for those that did not.
-        self.await_quiescence()?;
+        self.take_probe(slot, &known.definition)?;
         *self.locked(&slot.known) = None;
         Ok(())
     }
 
-    /// Has an event be recorded, or not.
+    /// Removes the probes of all events, or none of them.
+    fn take_probes(&self) -> Result<(), EventReason> {
+        for (done, (number, known)) in self.all().enumerate() {
+            let Some(slot) = self.slots.get(number) else { continue };
+            // Also its own, of which a part may be gone.
+            self.take_probe(slot, &known.definition).inspect_err(|_| self.put_probes(done + 1))?;
+        }
+        Ok(())
+    }
+
+    /// Registers the probes of so many events again.
+    fn put_probes(&self, count: usize) {
+        for (number, known) in self.all().take(count) {
+            if let Some(slot) = self.slots.get(number) {
+                // As good as it gets: the first failure is the one that is told.
+                let _ = self.put_probe(slot, &known.definition);
+            }
+        }
+    }
+
+    fn give_up(&self, slot: &'static Slot, definition: &Definition) {
+        // It does not call yet. What can't go now does when the slot gets its next one.
+        let _ = self.take_probe(slot, definition);
+    }
+
+    fn forget_all(&self) {
+        self.slots.iter().for_each(|slot| *self.locked(&slot.known) = None);
+    }
+
+    /// Has an event be recorded, or not, whatever a trigger has switched it to.
     pub(in crate::control) fn enable(&self, number: usize, is_enabled: bool) -> Result<(), EventReason> {
+        self.record(number, Recorded { is_enabled, is_on: is_enabled })
+    }
+
+    /// Whether an event is recorded.
+    pub(in crate::control) fn recorded(&self, number: usize, known: &Known) -> Recorded {
+        let is_on = self.slots.get(number).is_some_and(|slot| slot.records.load(Ordering::Relaxed));
+        Recorded { is_enabled: known.is_enabled, is_on }
+    }
+
+    pub(in crate::control) fn record(&self, number: usize, wanted: Recorded) -> Result<(), EventReason> {
         let _change = self.change();
         let Some((slot, mut known)) = self.slots.get(number).zip(self.known(number)) else { return Ok(()) };
-        if known.is_enabled == is_enabled {
-            return Ok(());
-        }
-        known.is_enabled = is_enabled;
+        known.is_enabled = wanted.is_enabled;
         self.hook(slot, &mut known)?;
-        slot.records.store(is_enabled, Ordering::Relaxed);
+        slot.records.store(wanted.is_on, Ordering::Relaxed);
         *self.locked(&slot.known) = Some(known);
         Ok(())
     }
 
     /// Has an event's probe call, or not, as it is needed now.
     pub(super) fn hook(&self, slot: &'static Slot, known: &mut Known) -> Result<(), EventReason> {
-        let is_wanted = known.is_needed();
+        let is_wanted = known.is_in_use();
         if known.is_hooked == is_wanted {
             return Ok(());
         }
@@ -233,17 +335,13 @@ impl EventsParts {
 
     fn hook_return(&self, slot: &'static Slot, at: TextAddr) -> Result<(), RegisterError> {
         let rules = [functions::Rule::address(at)];
-        let hooked = self.engine().register(&slot.returns, &functions::Filter::new(&rules));
-        if hooked.is_err() {
-            // A callsite that was changed and could not be changed back may call it.
-            let _ = self.engine().unregister(&slot.returns);
-        }
-        hooked.map(drop)
+        self.engine().register_anew(&slot.returns, &functions::Filter::new(&rules)).map(drop)
     }
 
+    /// Has an event's returns hooked no more. A CPU may still be in their handler.
     fn unhook_return(&self, slot: &'static Slot) -> Result<(), RegisterError> {
         match self.engine().unregister(&slot.returns) {
-            Ok(_) | Err(RegisterError::NotRegistered) => Ok(()),
+            Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -261,11 +359,6 @@ impl EventsParts {
         known.filter = text;
         *self.locked(&slot.known) = Some(known);
         Ok(())
-    }
-
-    /// Whether an event is recorded now: a trigger may have switched it.
-    pub(in crate::control) fn is_recorded(&self, number: usize) -> bool {
-        self.slots.get(number).is_some_and(|slot| slot.records.load(Ordering::Relaxed))
     }
 
     /// Changes what is done where an event happens. The changes are locked.

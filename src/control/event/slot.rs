@@ -7,6 +7,7 @@ use super::limits::{MAX_FIELDS, MAX_TRIGGERS, TEXT_BYTES};
 use super::published::Published;
 use super::trigger::{Act, Trigger};
 use super::values::Layout;
+use crate::control::left::Left;
 use crate::kprobe::{Handler, Kprobe};
 use crate::ops::Ops;
 use arrayvec::{ArrayString, ArrayVec};
@@ -44,6 +45,16 @@ impl Program {
     /// Has the trigger of this number be this one.
     pub(super) fn set_trigger(&mut self, number: usize, trigger: Option<Trigger>) {
         self.triggers.iter_mut().skip(number).take(1).for_each(|place| place.clone_from(&trigger));
+        self.has_triggers = self.triggers.iter().any(Option::is_some);
+    }
+
+    /// Its triggers, for [`set_triggers`](Self::set_triggers).
+    pub(super) fn all_triggers(&self) -> [Option<Trigger>; MAX_TRIGGERS] {
+        self.triggers.clone()
+    }
+
+    pub(super) fn set_triggers(&mut self, triggers: [Option<Trigger>; MAX_TRIGGERS]) {
+        self.triggers = triggers;
         self.has_triggers = self.triggers.iter().any(Option::is_some);
     }
 
@@ -98,7 +109,7 @@ pub(super) struct Slot {
     pub(super) hits: AtomicU64,
     pub(super) known: spin::Mutex<Option<Known>>,
     /// How often each trigger may still act.
-    pub(super) counts: [AtomicU64; MAX_TRIGGERS],
+    pub(super) left: [Left; MAX_TRIGGERS],
     pub(super) triggers: spin::Mutex<[Option<KnownTrigger>; MAX_TRIGGERS]>,
 }
 
@@ -110,13 +121,8 @@ pub(in crate::control) struct KnownTrigger {
 }
 
 impl Known {
-    /// Whether it can't be removed.
+    /// Whether its probe is to call, and it can't be removed.
     pub(in crate::control) const fn is_in_use(&self) -> bool {
-        self.is_hooked || self.is_needed()
-    }
-
-    /// Whether its probe is to call.
-    pub(super) const fn is_needed(&self) -> bool {
         self.is_enabled || self.triggers > 0 || self.named > 0
     }
 
@@ -137,7 +143,7 @@ impl Slot {
             records: AtomicBool::new(false),
             hits: AtomicU64::new(0),
             known: spin::Mutex::new(None),
-            counts: [const { AtomicU64::new(0) }; MAX_TRIGGERS],
+            left: [const { Left::none() }; MAX_TRIGGERS],
             triggers: spin::Mutex::new([const { None }; MAX_TRIGGERS]),
         }
     }

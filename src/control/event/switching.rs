@@ -1,12 +1,12 @@
 //! Triggers come and go, and the memory of their histograms.
 
 use super::hist::{Hist, HistCommand, Histogram};
-use super::limits::{MAX_TRIGGERS, TEXT_BYTES};
+use super::limits::MAX_TRIGGERS;
 use super::parts::EventsParts;
 use super::reason::EventReason;
-use super::slot::KnownTrigger;
-use super::trigger::{Act, Trigger, UNLIMITED};
-use arrayvec::ArrayString;
+use super::slot::{KnownTrigger, Program};
+use super::trigger::{Act, NewTrigger, Trigger};
+use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 
 impl EventsParts {
@@ -14,10 +14,7 @@ impl EventsParts {
     pub(in crate::control) fn triggers(&self, number: usize) -> [Option<(KnownTrigger, Option<u64>)>; MAX_TRIGGERS] {
         let Some(slot) = self.slots.get(number) else { return [const { None }; MAX_TRIGGERS] };
         let triggers = self.locked(&slot.triggers);
-        core::array::from_fn(|number| {
-            let left = slot.counts.get(number)?.load(Ordering::Relaxed);
-            Some((triggers.get(number)?.clone()?, Some(left).filter(|left| *left != UNLIMITED)))
-        })
+        core::array::from_fn(|number| Some((triggers.get(number)?.clone()?, slot.left.get(number)?.get())))
     }
 
     /// The memory of a histogram.
@@ -26,7 +23,7 @@ impl EventsParts {
     }
 
     /// Looks whether an event can have a trigger where all that it has go.
-    pub(in crate::control) fn check_trigger(&self, number: usize, trigger: &Trigger) -> Result<(), EventReason> {
+    fn check_trigger(&self, number: usize, trigger: &Trigger) -> Result<(), EventReason> {
         if trigger.takes_stack() && !self.has_memory() {
             return Err(EventReason::NoMemory);
         }
@@ -45,15 +42,55 @@ impl EventsParts {
         if there_is { Ok(()) } else { Err(EventReason::NoHistogram) }
     }
 
-    /// Gives an event one more trigger, which may act so often.
-    pub(in crate::control) fn add_trigger(
+    /// Gives an event one more trigger.
+    pub(in crate::control) fn add_trigger(&self, number: usize, new: NewTrigger) -> Result<(), EventReason> {
+        let _change = self.change();
+        self.put_trigger(number, new)
+    }
+
+    /// Takes a trigger like this one from an event.
+    pub(in crate::control) fn remove_trigger(&self, number: usize, like: &Act) -> Result<(), EventReason> {
+        let _change = self.change();
+        self.take_triggers(number, |act| act.is_like(like))
+    }
+
+    /// Gives an event this trigger, or none, in the place of all that it has. Where it can't be, they stay, unless
+    /// a CPU is not seen quiescent any more when they have gone.
+    pub(in crate::control) fn replace_triggers(
         &self,
         number: usize,
-        mut trigger: Trigger,
-        count: u64,
-        filter: ArrayString<TEXT_BYTES>,
+        new: Option<NewTrigger>,
     ) -> Result<(), EventReason> {
         let _change = self.change();
+        let take_all = || match self.take_triggers(number, |_| true) {
+            Err(EventReason::NoSuchTrigger) => Ok(()),
+            done => done,
+        };
+        let Some(new) = new else { return take_all() };
+        self.check_trigger(number, &new.trigger)?;
+        // What can fail most is done while the others are there: both events are hooked, and stay so.
+        let target = new.trigger.act.target();
+        self.count_trigger(number, true)?;
+        let done = self.name(target, true).and_then(|()| {
+            let gone = take_all();
+            target.into_iter().for_each(|target| self.reset(target, 1));
+            let replaced = gone.and_then(|()| self.put_trigger(number, new));
+            replaced.and(self.name(target, false))
+        });
+        done.and(self.count_trigger(number, false))
+    }
+
+    /// Has an event be recorded as it was asked for, where no trigger switches it but so many that do not act yet.
+    fn reset(&self, number: usize, to_come: usize) {
+        if let Some((slot, known)) = self.slots.get(number).zip(self.known(number))
+            && known.named <= to_come
+        {
+            slot.records.store(known.is_enabled, Ordering::Relaxed);
+        }
+    }
+
+    fn put_trigger(&self, number: usize, new: NewTrigger) -> Result<(), EventReason> {
+        let NewTrigger { mut trigger, count, filter } = new;
         let Some(slot) = self.slots.get(number) else { return Ok(()) };
         if trigger.takes_stack() && !self.has_memory() {
             return Err(EventReason::NoMemory);
@@ -69,7 +106,7 @@ impl EventsParts {
             hist.number = self.take_histogram(hist)?;
         }
         let act = trigger.act.clone();
-        slot.counts.iter().skip(place).take(1).for_each(|left| left.store(count, Ordering::Relaxed));
+        slot.left.iter().skip(place).take(1).for_each(|left| left.set(count));
         let added = self.name(act.target(), true).and_then(|()| {
             let added = self.reprogram(slot, |program| program.set_trigger(place, Some(trigger)));
             let added = added.and_then(|()| {
@@ -95,20 +132,32 @@ impl EventsParts {
         Ok(())
     }
 
-    /// Takes a trigger like this one from an event.
-    pub(in crate::control) fn remove_trigger(&self, number: usize, like: &Act) -> Result<(), EventReason> {
-        let _change = self.change();
+    /// Takes those of an event's triggers that are meant, of which there must be one: all of them or none.
+    fn take_triggers(&self, number: usize, is_meant: impl Fn(&Act) -> bool) -> Result<(), EventReason> {
         let Some(slot) = self.slots.get(number) else { return Ok(()) };
-        let found = self.locked(&slot.triggers).iter().enumerate().find_map(|(place, known)| {
-            let known = known.as_ref().filter(|known| known.act.is_like(like))?;
-            Some((place, known.act.clone()))
-        });
-        let (place, act) = found.ok_or(EventReason::NoSuchTrigger)?;
-        self.reprogram(slot, |program| program.set_trigger(place, None))?;
-        self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| *known = None);
-        self.give_back(&act);
-        let uncounted = self.count_trigger(number, false);
-        self.name(act.target(), false).and(uncounted)
+        let all = self.triggers(number).into_iter().enumerate();
+        let meant: ArrayVec<(usize, Act), MAX_TRIGGERS> =
+            all.filter_map(|(place, known)| Some((place, known?.0.act))).filter(|(_, act)| is_meant(act)).collect();
+        if meant.is_empty() {
+            return Err(EventReason::NoSuchTrigger);
+        }
+        let before = slot.program.with(Program::all_triggers);
+        self.reprogram(slot, |program| meant.iter().for_each(|(place, _)| program.set_trigger(*place, None)))?;
+        // Whoever still has the program of before may switch another event yet.
+        if meant.iter().any(|(_, act)| act.target().is_some())
+            && let Err(reason) = self.await_quiescence()
+        {
+            let _ = self.reprogram(slot, |program| program.set_triggers(before));
+            return Err(reason);
+        }
+        let mut done = Ok(());
+        for (place, act) in meant {
+            self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| *known = None);
+            self.give_back(&act);
+            let uncounted = self.count_trigger(number, false);
+            done = done.and(self.name(act.target(), false)).and(uncounted);
+        }
+        done
     }
 
     /// Does something to the histogram of these keys.
@@ -158,12 +207,9 @@ impl EventsParts {
         let Some((slot, mut known)) = self.slots.get(number).zip(self.known(number)) else { return Ok(()) };
         known.named = if is_more { known.named + 1 } else { known.named.saturating_sub(1) };
         let hooked = self.hook(slot, &mut known);
-        if known.named == 0 {
-            // No trigger switches it any more: it is as it was asked for.
-            slot.records.store(known.is_enabled, Ordering::Relaxed);
-        }
         if hooked.is_ok() || !is_more {
             *self.locked(&slot.known) = Some(known);
+            self.reset(number, 0);
         }
         hooked
     }

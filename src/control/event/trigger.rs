@@ -3,12 +3,12 @@
 use super::fetch::number;
 use super::filter::{Filter, Named};
 use super::hist::{Hist, HistCommand};
+use super::limits::TEXT_BYTES;
 use super::reason::EventReason;
 use crate::control::line::Word;
+use crate::control::log::cut;
 use crate::control::reason::{Reason, Refusal};
-
-/// No limit to how often a trigger acts.
-pub(super) const UNLIMITED: u64 = u64::MAX;
+use arrayvec::ArrayString;
 
 /// What a trigger does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,15 +64,24 @@ impl Act {
     }
 }
 
-/// What a line of the file asks for.
-pub(in crate::control) struct Asked<'a> {
-    pub(in crate::control) is_removal: bool,
+/// A trigger that an event gets.
+#[derive(Clone, Debug)]
+pub(in crate::control) struct NewTrigger {
     pub(in crate::control) trigger: Trigger,
-    pub(in crate::control) count: u64,
-    pub(in crate::control) hist: Option<HistCommand>,
-    /// What is in front of `if`, and behind it.
-    pub(in crate::control) head: Word<'a>,
-    pub(in crate::control) filter: Word<'a>,
+    /// How often it may act; always, where nothing is said.
+    pub(in crate::control) count: Option<u64>,
+    /// Its filter as it was written.
+    pub(in crate::control) filter: ArrayString<TEXT_BYTES>,
+}
+
+/// What a line of the file asks for.
+#[expect(clippy::large_enum_variant, reason = "nothing is boxed: there may be no heap")]
+pub(in crate::control) enum Asked {
+    Add(NewTrigger),
+    /// Takes away the one that is like this.
+    Remove(Act),
+    /// Does something to the histogram of these keys.
+    Command(Act, HistCommand),
 }
 
 /// What a trigger may name.
@@ -83,8 +92,8 @@ pub(in crate::control) struct Scope<'a> {
     pub(in crate::control) event: &'a dyn Fn(&str, &str) -> Option<usize>,
 }
 
-/// Takes a line apart; `None` if it is empty.
-pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result<Option<Asked<'a>>, Refusal> {
+/// Takes a line apart, with what is in front of `if`; `None` if it is empty.
+pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result<Option<(Word<'a>, Asked)>, Refusal> {
     let refused = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
     let line = line.trim();
     if line.text().is_empty() {
@@ -111,7 +120,7 @@ pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result
         "stacktrace" => (Act::Stacktrace, count(options)?, None),
         "hist" => {
             let (hist, command) = Hist::parse(options.unwrap_or(head.end()), scope.named)?;
-            (Act::Hist(hist), UNLIMITED, command)
+            (Act::Hist(hist), None, command)
         }
         "enable_event" | "disable_event" => {
             let is_enabled = command.text() == "enable_event";
@@ -126,11 +135,19 @@ pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result
         }
         _ => return refused(command, EventReason::BadTrigger),
     };
-    Ok(Some(Asked { is_removal, trigger: Trigger { act, filter: compiled }, count, hist, head, filter }))
+    let asked = match hist {
+        _ if is_removal => Asked::Remove(act),
+        Some(command) => Asked::Command(act, command),
+        None if filter.text().len() > TEXT_BYTES => return refused(filter, EventReason::TooLong),
+        None => {
+            Asked::Add(NewTrigger { trigger: Trigger { act, filter: compiled }, count, filter: cut(filter.text()) })
+        }
+    };
+    Ok(Some((head, asked)))
 }
 
 /// How often it acts.
-fn count(word: Option<Word<'_>>) -> Result<u64, Refusal> {
-    let Some(word) = word else { return Ok(UNLIMITED) };
-    number(word.text()).filter(|count| *count < UNLIMITED).ok_or(word.refuse(Reason::Event(EventReason::BadNumber)))
+fn count(word: Option<Word<'_>>) -> Result<Option<u64>, Refusal> {
+    let Some(word) = word else { return Ok(None) };
+    number(word.text()).map(Some).ok_or(word.refuse(Reason::Event(EventReason::BadNumber)))
 }

@@ -46,17 +46,24 @@ pub(in crate::control) struct Values {
 }
 
 impl Values {
-    /// Fetches the values of an event that happens now.
+    /// None.
+    #[inline]
+    pub(in crate::control) fn none() -> Self {
+        Self { words: ArrayVec::new(), at: ArrayVec::new(), faults: 0, parent: None }
+    }
+
+    /// Fetches the values of an event that happens now. (In place: there is room for long ones, which would be copied.)
     #[inline]
     pub(in crate::control) fn fetch(
+        &mut self,
         layout: Layout<'_>,
         regs: &dyn Registers,
         parent: u64,
         memory: Option<ReadMemory>,
-    ) -> Self {
-        let parent = layout.is_return.then_some(parent);
-        let mut values = Self { words: ArrayVec::new(), at: ArrayVec::new(), faults: 0, parent };
-        parent.into_iter().for_each(|parent| values.push(parent));
+    ) {
+        let values = self;
+        values.parent = layout.is_return.then_some(parent);
+        values.parent.into_iter().for_each(|parent| values.push(parent));
         let has_faults = layout.has_faults();
         if has_faults {
             values.push(0);
@@ -78,7 +85,6 @@ impl Values {
         if has_faults && let Some(word) = values.words.get_mut(place) {
             *word = values.faults;
         }
-        values
     }
 
     fn push(&mut self, word: u64) {

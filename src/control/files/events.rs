@@ -4,7 +4,7 @@ use super::triggers;
 use crate::control::event::fetch::Shape;
 use crate::control::event::filter::Filter;
 use crate::control::event::limits::{GROUP_BYTES, MAX_EVENTS, TEXT_BYTES};
-use crate::control::event::parts::EventsParts;
+use crate::control::event::parts::{EventsParts, Recorded};
 use crate::control::event::reason::EventReason;
 use crate::control::event::slot::Known;
 use crate::control::line::{Redirection, Value, Word};
@@ -36,6 +36,8 @@ pub(in crate::control) enum Of {
     Id,
     Trigger,
 }
+
+const GROUP_HELP: &str = "1: all events of the group are recorded; 0: none is";
 
 /// In the order in which `ls` lists them.
 const FILES: [(&str, Of, &str); 6] = [
@@ -72,21 +74,27 @@ impl EventFile {
         parts.next().is_none().then_some(Self::Of { number, file: *file })
     }
 
-    /// Its name in its directory, and what it is for.
-    pub(in crate::control) fn help(&self) -> (&'static str, &'static str) {
-        let (wanted, all) = match self {
-            Self::GroupEnable { .. } => (Of::Enable, "1: all events of the group are recorded; 0: none is"),
-            Self::Of { file, .. } => (*file, ""),
-        };
-        let found = FILES.iter().find(|(_, file, _)| *file == wanted);
-        found.map_or(("", ""), |(name, _, help)| (*name, if all.is_empty() { help } else { all }))
+    /// What it is for.
+    pub(in crate::control) fn help(&self) -> &'static str {
+        match self {
+            Self::GroupEnable { .. } => GROUP_HELP,
+            Self::Of { file, .. } => FILES.iter().find(|(_, own, _)| own == file).map_or("", |(.., help)| help),
+        }
     }
 
-    /// Lists all of them.
-    pub(in crate::control) fn list(events: EventsParts, out: &mut dyn Write) -> fmt::Result {
+    /// Calls `each` with the names of all that there are now, and what they are for: a group's own before its first event's.
+    pub(in crate::control) fn each(
+        events: EventsParts,
+        each: &mut dyn FnMut(fmt::Arguments<'_>, &str) -> fmt::Result,
+    ) -> fmt::Result {
         for (_, known) in events.all() {
             let (group, name) = (&known.definition.group, &known.definition.name);
-            FILES.iter().try_for_each(|(file, _, _)| writeln!(out, "{DIRECTORY}{group}/{name}/{file}"))?;
+            if events.is_first_of_group(&known) {
+                each(format_args!("{DIRECTORY}{group}/enable"), GROUP_HELP)?;
+            }
+            FILES
+                .iter()
+                .try_for_each(|(file, _, help)| each(format_args!("{DIRECTORY}{group}/{name}/{file}"), help))?;
         }
         Ok(())
     }
@@ -102,8 +110,9 @@ impl EventFile {
             Self::GroupEnable { group } => write_enabled(events, Some(group), out),
             Self::Of { number, file: Of::Enable } => {
                 // As Linux: how it is, with a star where a trigger may switch it.
-                let star = if known(number)?.is_named() { "*" } else { "" };
-                Ok(writeln!(out, "{}{star}", u8::from(events.is_recorded(*number)))?)
+                let known = known(number)?;
+                let star = if known.is_named() { "*" } else { "" };
+                Ok(writeln!(out, "{}{star}", u8::from(events.recorded(*number, &known).is_on))?)
             }
             Self::Of { number, file: Of::Filter } => {
                 let filter = known(number)?.filter;
@@ -194,27 +203,24 @@ fn write_enabled(events: EventsParts, group: Option<&str>, out: &mut dyn Write) 
 /// Enables all events of a group, or disables them.
 fn enable_all(events: EventsParts, group: Option<&str>, is_enabled: bool) -> Result<(), Reason> {
     let is_in = |known: &Known| group.is_none_or(|group| *known.definition.group == *group);
-    enable_each(events, |known| if is_in(known) { is_enabled } else { known.is_enabled })
+    enable_each(events, |known| is_in(known).then_some(is_enabled))
 }
 
-/// Has each event be recorded, or not, as is wanted; where one can't be, those before it are as they were.
-fn enable_each(events: EventsParts, is_wanted: impl Fn(&Known) -> bool) -> Result<(), Reason> {
-    let mut changed: ArrayVec<usize, MAX_EVENTS> = ArrayVec::new();
+/// Has each event be recorded, or not, or as it is, as is wanted; where one can't be, those before it are as they were.
+fn enable_each(events: EventsParts, is_wanted: impl Fn(&Known) -> Option<bool>) -> Result<(), Reason> {
+    let mut changed: ArrayVec<(usize, Recorded), MAX_EVENTS> = ArrayVec::new();
     for (number, known) in events.all() {
-        let is_enabled = is_wanted(&known);
-        if is_enabled == known.is_enabled {
-            continue;
-        }
+        let Some(is_enabled) = is_wanted(&known) else { continue };
+        let before = events.recorded(number, &known);
         if let Err(reason) = events.enable(number, is_enabled) {
-            for number in changed {
-                let is_enabled = events.known(number).is_some_and(|known| known.is_enabled);
+            for (number, before) in changed {
                 // As good as it gets: the first failure is the one that is told.
-                let _ = events.enable(number, !is_enabled);
+                let _ = events.record(number, before);
             }
             return Err(Reason::Event(reason));
         }
         // There are no more events.
-        let _ = changed.try_push(number);
+        let _ = changed.try_push((number, before));
     }
     Ok(())
 }
@@ -254,10 +260,10 @@ pub(super) fn set_event<const CPUS: usize>(state: &mut State<CPUS>, value: &Valu
         }
     }
     let is_wanted = |known: &Known| {
-        let before = known.is_enabled && value.redirection == Redirection::Append;
-        value.words().fold(before, |is_enabled, word| {
-            let (is_positive, wanted) = positive(word);
-            if is_meant(wanted, known) { is_positive } else { is_enabled }
+        let others = (value.redirection == Redirection::Replace).then_some(false);
+        value.words().fold(others, |is_wanted, word| {
+            let (is_positive, meant) = positive(word);
+            if is_meant(meant, known) { Some(is_positive) } else { is_wanted }
         })
     };
     enable_each(events, is_wanted).map_err(|reason| value.all().refuse(reason))

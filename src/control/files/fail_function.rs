@@ -1,9 +1,10 @@
 //! The files of `fail_function/`: functions that fail on purpose (Linux's Documentation/fault-injection/fault-injection.rst).
 
-use crate::control::failing::Failing;
+use crate::control::failing::{Chosen, Failing};
 use crate::control::line::{Redirection, Value, Word};
 use crate::control::reason::{Reason, Refusal};
 use crate::control::state::State;
+use crate::engine::{Engine, RegisterError};
 use crate::inject::{Injection, MAX_SITES};
 use arrayvec::ArrayVec;
 use core::fmt::Write;
@@ -39,9 +40,7 @@ pub(super) fn set_inject<const CPUS: usize>(state: &mut State<CPUS>, value: &Val
             return Err(word.refuse(Reason::TooManyFailing));
         }
     }
-    attach(failing, &failing.chosen.clone(), &chosen, engine).map_err(refused)?;
-    failing.chosen = chosen;
-    Ok(())
+    attach(failing, chosen, engine).map_err(|error| refused(Reason::Register(error)))
 }
 
 fn number_of(failing: &Failing, name: Word<'_>) -> Result<usize, Refusal> {
@@ -50,23 +49,28 @@ fn number_of(failing: &Failing, name: Word<'_>) -> Result<usize, Refusal> {
     found.ok_or(name.refuse(Reason::NotInjectable))
 }
 
-/// Attaches the injection to others, or leaves it as it was.
-fn attach(failing: &Failing, before: &[usize], chosen: &[usize], engine: &'static crate::Engine) -> Result<(), Reason> {
-    let sites = |chosen| failing.sites(chosen).collect::<ArrayVec<_, MAX_SITES>>();
-    if !before.is_empty() {
-        failing.injection.detach(engine).map_err(Reason::Register)?;
+/// Attaches the injection to others, or leaves it as it was. What can't be attached again then is chosen no more.
+fn attach(failing: &mut Failing, chosen: Chosen, engine: &'static Engine) -> Result<(), RegisterError> {
+    let put = |failing: &Failing, chosen: &Chosen| {
+        let sites: ArrayVec<_, MAX_SITES> = failing.sites(chosen).collect();
+        if sites.is_empty() { Ok(()) } else { failing.injection.attach_to(engine, &sites) }
+    };
+    detach(failing, engine)?;
+    let attached = put(failing, &chosen);
+    if attached.is_ok() {
+        failing.chosen = chosen;
+    } else if detach(failing, engine).and_then(|()| put(failing, &failing.chosen)).is_err() {
+        failing.chosen.clear();
     }
-    if chosen.is_empty() {
-        return Ok(());
+    attached
+}
+
+/// Takes the injection away from its functions, or from what a failure has left of them.
+fn detach(failing: &Failing, engine: &'static Engine) -> Result<(), RegisterError> {
+    match failing.injection.detach(engine) {
+        Ok(()) | Err(RegisterError::NotRegistered) => Ok(()),
+        Err(error) => Err(error),
     }
-    failing.injection.attach_to(engine, &sites(chosen)).map_err(|error| {
-        // As good as it gets: the first failure is the one that is told.
-        let _ = failing.injection.detach(engine);
-        if !before.is_empty() {
-            let _ = failing.injection.attach_to(engine, &sites(before));
-        }
-        Reason::Register(error)
-    })
 }
 
 /// A number that fits.

@@ -19,6 +19,7 @@ use super::state::State;
 use super::switches::Asked;
 use crate::tracer::ring::Ring;
 use core::fmt::{self, Write};
+use numbered::Numbered;
 use rings::Of;
 
 /// Writes what a command at a function has asked for.
@@ -49,9 +50,52 @@ pub(super) struct BuiltIn<const CPUS: usize> {
 }
 
 impl<const CPUS: usize> BuiltIn<CPUS> {
-    /// How many of them come before a name.
-    pub(super) fn before(name: &str) -> usize {
-        Self::ALL.partition_point(|file| file.name < name)
+    /// Those that instances have too.
+    const OF_INSTANCES: [&'static str; 19] = [
+        "available_tracers",
+        "buffer_size_kb",
+        "buffer_total_size_kb",
+        "current_tracer",
+        "max_graph_depth",
+        "set_ftrace_filter",
+        "set_ftrace_notrace",
+        "set_ftrace_notrace_pid",
+        "set_ftrace_pid",
+        "set_graph_function",
+        "set_graph_notrace",
+        "snapshot",
+        "trace",
+        "trace_dump",
+        "trace_marker",
+        "trace_options",
+        "trace_pipe",
+        "tracing_cpumask",
+        "tracing_on",
+    ];
+
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        Self::ALL.iter().find(|file| file.name == name)
+    }
+
+    /// Whether instances have it too.
+    pub(super) fn is_of_instances(&self) -> bool {
+        Self::OF_INSTANCES.contains(&self.name)
+    }
+
+    /// Calls `each` with the names of those that are meant and of all that are numbered, in their order, and what they are for.
+    pub(super) fn each(
+        is_meant: impl Fn(&Self) -> bool,
+        each: &mut dyn FnMut(fmt::Arguments<'_>, &str) -> fmt::Result,
+    ) -> fmt::Result {
+        let (before, behind) = Self::ALL.split_at(Self::ALL.partition_point(|file| file.name < Numbered::DIRECTORY));
+        for file in before.iter().filter(|file| is_meant(file)) {
+            each(format_args!("{}", file.name), file.help)?;
+        }
+        Numbered::each(CPUS, each)?;
+        for file in behind.iter().filter(|file| is_meant(file)) {
+            each(format_args!("{}", file.name), file.help)?;
+        }
+        Ok(())
     }
 
     /// All of them, in the order in which `ls` lists them.

@@ -50,7 +50,7 @@ pub(super) fn look<const CPUS: usize>(
     is_snapshot: bool,
     out: &mut dyn Write,
 ) -> Result<(), Reason> {
-    let (shown, counts) = (state.shown(), state.counts(of.rings(&rings)));
+    let (shown, counts) = (state.shown(), state.counts(of.rings(&rings), is_snapshot));
     let counts = [counts.kept, counts.kept.saturating_add(counts.lost())];
     shown.head(format(state), state.current_name(), counts, CPUS, out)?;
     let merged = of.merged(rings, Purpose::Look, state.tracing.switches.began(is_snapshot));
@@ -87,10 +87,7 @@ pub(super) fn take<const CPUS: usize>(state: &State<CPUS>, of: Of, out: &mut dyn
 }
 
 pub(super) fn mark<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
-    if !state.tracing.switches.is_on() {
-        return Err(value.all().refuse(Reason::TracingIsOff));
-    }
-    if (state.tracing.mark)(value.all().text()) { Ok(()) } else { Err(value.all().refuse(Reason::RingIsFull)) }
+    (state.tracing.mark)(value.all().text()).map_err(|reason| value.all().refuse(reason))
 }
 
 pub(super) fn size<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
@@ -145,6 +142,7 @@ pub(super) fn dump_lines<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn W
     let rings = state.live();
     let mut lines = DumpLines::new(&mut *out);
     let mut writer = DumpWriter::begin(|bytes: &[u8]| lines.write(bytes), state.ticks_per_second, &rings)?;
+    writer.leave_out_before(state.tracing.switches.began(false));
     for task in 0..TASKS {
         if let Some(name) = (state.task_name)(task) {
             writer.task(task, name)?;
@@ -159,7 +157,7 @@ pub(super) fn dump_lines<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn W
 
 /// What a CPU's ring has had, in Linux's words as far as there is such a thing.
 pub(super) fn stats<const CPUS: usize>(state: &State<CPUS>, of: Of, out: &mut dyn Write) -> Result<(), Reason> {
-    let counts = state.counts(of.rings(&state.live()));
+    let counts = state.counts(of.rings(&state.live()), false);
     writeln!(out, "entries: {}", counts.kept)?;
     writeln!(out, "overrun: {}", counts.overwritten)?;
     writeln!(out, "dropped events: {}", counts.refused)?;

@@ -3,7 +3,7 @@
 use crate::control::line::{Redirection, Value};
 use crate::control::reason::{Reason, Refusal};
 use crate::control::state::State;
-use crate::control::switches::{MAX_PIDS, Pids};
+use crate::control::switches::{MAX_CLOSED, MAX_PIDS, Pids};
 use arrayvec::ArrayVec;
 use core::fmt::Write;
 
@@ -85,6 +85,9 @@ pub(super) fn set_cpumask<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
         return Err(wrong());
     }
     let left_out = state.rings.iter().zip(mask).filter(|(_, is_set)| !is_set).map(|(ring, _)| *ring);
+    if left_out.clone().count() > MAX_CLOSED {
+        return Err(value.all().refuse(Reason::TooManyLeftOut));
+    }
     state.tracing.switches.close(left_out);
     Ok(())
 }

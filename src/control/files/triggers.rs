@@ -1,13 +1,10 @@
 //! The files `trigger` and `hist` of an event.
 
 use crate::control::event::hist::HistShown;
-use crate::control::event::limits::TEXT_BYTES;
 use crate::control::event::parts::EventsParts;
-use crate::control::event::reason::EventReason;
 use crate::control::event::slot::KnownTrigger;
 use crate::control::event::trigger::{Act, Asked, Scope, parse};
 use crate::control::line::{Redirection, Value};
-use crate::control::log::cut;
 use crate::control::reason::{Reason, Refusal};
 use crate::control::state::State;
 use core::fmt::{self, Write};
@@ -18,26 +15,17 @@ pub(super) fn set(events: EventsParts, number: usize, value: &Value<'_>) -> Resu
     let Some(known) = events.known(number) else { return Err(value.all().refuse(Reason::UnknownFile)) };
     let event = |group: &str, name: &str| events.named(Some(group), name).map(|(number, _)| number);
     let asked = parse(value.all(), &Scope { named: &|name| known.definition.named(name), event: &event })?;
-    let is_about_one = asked.as_ref().is_some_and(|asked| asked.is_removal || asked.hist.is_some());
-    if value.redirection == Redirection::Replace && !is_about_one {
-        if let Some(asked) = &asked {
-            events.check_trigger(number, &asked.trigger).map_err(|reason| asked.head.refuse(Reason::Event(reason)))?;
-        }
-        let all = events.triggers(number).into_iter().flatten();
-        all.into_iter().try_for_each(|(trigger, _)| events.remove_trigger(number, &trigger.act)).map_err(refused)?;
-    }
-    let Some(Asked { is_removal, trigger, count, hist, head, filter }) = asked else { return Ok(()) };
-    let refused = |reason| head.refuse(Reason::Event(reason));
-    if is_removal {
-        return events.remove_trigger(number, &trigger.act).map_err(refused);
-    }
-    if let Some(command) = hist {
-        return events.command(number, &trigger.act, command).map_err(refused);
-    }
-    if filter.text().len() > TEXT_BYTES {
-        return Err(filter.refuse(Reason::Event(EventReason::TooLong)));
-    }
-    events.add_trigger(number, trigger, count, cut(filter.text())).map_err(refused)
+    let replaces = value.redirection == Redirection::Replace;
+    let Some((head, asked)) = asked else {
+        return if replaces { events.replace_triggers(number, None).map_err(refused) } else { Ok(()) };
+    };
+    let done = match asked {
+        Asked::Add(new) if replaces => events.replace_triggers(number, Some(new)),
+        Asked::Add(new) => events.add_trigger(number, new),
+        Asked::Remove(act) => events.remove_trigger(number, &act),
+        Asked::Command(act, command) => events.command(number, &act, command),
+    };
+    done.map_err(|reason| head.refuse(Reason::Event(reason)))
 }
 
 pub(super) fn write(events: EventsParts, number: usize, out: &mut dyn Write) -> Result<(), Reason> {

@@ -1,13 +1,8 @@
 //! Who and where: graphs, commands at functions, tasks, CPUs, options, snapshots.
 
 use super::*;
-use crate::control::{MAX_COMMANDS, MAX_PIDS};
-
-/// A call of a function whose callsite calls these ops.
-fn call(number: u64, ops: &'static Ops) {
-    let mut regs = FakeRegs::new(&PtRegs { regs: [0; 31], sp: 0, pc: at(number).get(), pstate: 0 });
-    (ops.callback)(at(number), at(5).offset(8), ops, regs.view());
-}
+use crate::control::{MAX_CLOSED, MAX_COMMANDS, MAX_PIDS};
+use crate::tracer::dump::{Dump, LAST_LINE, LINE_PREFIX};
 
 impl Fixture {
     /// The functions of this name are called, with all that their callsites call.
@@ -168,6 +163,76 @@ fn a_command_records_the_callers_takes_a_snapshot_or_has_all_be_written() {
 }
 
 #[test]
+fn until_what_a_command_asked_for_is_written_nothing_comes_and_nothing_goes() {
+    let mut fixture = fixture!();
+    fixture.run("echo before > trace_marker");
+    fixture.run("echo disk::read:snapshot:1 disk::seek:dump > set_ftrace_filter");
+    fixture.call("disk::seek");
+    fixture.call("disk::read");
+    assert_eq!(fixture.refused("echo late > trace_marker").0.reason, Reason::RecordingIsHeld);
+    let mut out = String::new();
+    fixture.control.attend(&mut out).unwrap();
+    assert!(out.contains("before"), "{out}");
+    fixture.run("echo after > trace_marker");
+    // The snapshot was not taken, nor counted.
+    assert!(fixture.run("cat set_ftrace_filter").contains("disk::read:snapshot:count=1\n"));
+    fixture.call("disk::read");
+    assert!(fixture.run("cat snapshot").contains("after"));
+}
+
+#[test]
+fn a_mark_is_recorded_where_a_call_would_be() {
+    let mut fixture = fixture!();
+    // Another task's too, as on Linux.
+    fixture.run("echo 2 > set_ftrace_pid");
+    fixture.run("echo one > trace_marker");
+    fixture.run("echo 2 > tracing_cpumask");
+    assert_eq!(fixture.refused("echo two > trace_marker").0.reason, Reason::CpuIsLeftOut);
+    fixture.run("echo 3 > tracing_cpumask");
+    fixture.run("echo three > trace_marker");
+    assert_eq!(fixture.taken(), ["tracing_mark_write"; 2]);
+}
+
+#[test]
+fn what_a_ring_has_of_an_earlier_turn_is_neither_shown_nor_counted_nor_dumped() {
+    let mut fixture = fixture!();
+    let switches = fixture.parts.switches;
+    writer(&fixture, 0, 1, 5).marker("first");
+    // As a command does it, which can't empty the rings that are written to now.
+    switches.swap_at(10);
+    switches.swap_at(20);
+    writer(&fixture, 0, 1, 25).marker("third");
+    let shown = fixture.run("cat trace");
+    assert!(shown.contains("\n# entries-in-buffer/entries-written: 1/1   #P:2\n"), "{shown}");
+    assert!(!shown.contains("first") && shown.contains("third"), "{shown}");
+    assert!(fixture.run("cat per_cpu/cpu0/stats").starts_with("entries: 1\n"));
+    let lines = fixture.run("cat trace_dump");
+    let bytes = lines.lines().filter_map(|line| line.strip_prefix(LINE_PREFIX)).filter(|line| *line != LAST_LINE);
+    let byte = |digits: &[u8]| u8::from_str_radix(core::str::from_utf8(digits).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = bytes.flat_map(|line| line.as_bytes().chunks(2).map(byte)).collect();
+    let dump = Dump::parse(&bytes).unwrap();
+    let texts: Vec<String> = dump.events().map(|event| format!("{:?}", event.recorded.event)).collect();
+    assert_eq!((texts.len(), dump.counts(0).unwrap().kept), (1, 1), "{texts:?}");
+    assert!(texts[0].contains("third"), "{texts:?}");
+}
+
+#[test]
+fn no_more_cpus_are_left_out_than_there_is_room_for() {
+    const CPUS: usize = MAX_CLOSED + 2;
+    let rings: [&'static Ring; CPUS] = core::array::from_fn(|_| {
+        let memory: &'static [RingBlock; 2] = Box::leak(Box::new([RingBlock::new(), RingBlock::new()]));
+        &*Box::leak(Box::new(Ring::new(memory, Mode::Overwrite)))
+    });
+    let fixture = fixture!();
+    let mut control = Control::new(fixture.engine, fixture.parts, rings, || 1_000_000_000);
+    let mut write = |mask: &str| control.execute(format!("echo {mask} > tracing_cpumask"), &mut String::new());
+    assert_eq!(write("1").unwrap_err().reason, Reason::TooManyLeftOut);
+    assert_eq!(write("3"), Ok(()));
+    let closed = rings.iter().filter(|ring| !fixture.parts.switches.is_open(ring)).count();
+    assert_eq!(closed, MAX_CLOSED);
+}
+
+#[test]
 fn tasks_and_cpus_are_chosen() {
     let mut fixture = fixture!();
     fixture.run("echo function > current_tracer");
@@ -325,6 +390,8 @@ fn a_command_line_asks_for_what_lines_ask_for() {
     ] {
         assert_eq!(fixture.run(&format!("cat {file}")), format!("{expected}\n"));
     }
+    assert_eq!(fixture.control.boot(["trace_tracing_on=0"], &mut out), Ok(()));
+    assert_eq!(fixture.run("cat tracing_on"), "0\n");
     // What is wrong is told, and the rest is carried out.
     let words = ["trace_buf_size=1M", "ftrace_notrace=nosuch", "ftrace=nosuch", "ftrace_graph_notrace=disk::poll"];
     assert!(fixture.control.boot(words, &mut out).is_err());

@@ -39,7 +39,7 @@ pub use lines::{DumpLines, LAST_LINE, LINE_PREFIX};
 pub use reader::{Dump, DumpCause, DumpError, Events, TimedEvent};
 
 use super::profiler::{FunctionProfile, Profile};
-use super::ring::{HeldBlock, MAX_RECORD_BYTES, Ring};
+use super::ring::{HeldBlock, MAX_RECORD_BYTES, Record, Ring};
 use crate::address::TextRange;
 use crate::engine::Engine;
 use crc::{CRC_32_ISO_HDLC, Crc, Digest, Table};
@@ -105,6 +105,8 @@ pub struct DumpWriter<'r, S> {
     rings: &'r [&'r Ring],
     check: Digest<'static, u32, Table<1>>,
     bytes: u64,
+    /// Records from before this time are left out.
+    since: u64,
 }
 
 impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
@@ -116,12 +118,18 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
     /// Whatever the sink says, as for all that follows.
     pub fn begin(sink: S, ticks_per_second: u64, rings: &'r [&'r Ring]) -> Result<Self, E> {
         let rings = rings.get(..MAX_CPUS).unwrap_or(rings);
-        let mut writer = Self { sink, rings, check: CRC.digest(), bytes: 0 };
+        let mut writer = Self { sink, rings, check: CRC.digest(), bytes: 0, since: 0 };
         writer.write(&MAGIC)?;
         writer.write(&VERSION.to_le_bytes())?;
         writer.write(&(rings.len() as u32).to_le_bytes())?;
         writer.write(&ticks_per_second.to_le_bytes())?;
         Ok(writer)
+    }
+
+    /// Leaves out the records from before this time, in the clock's ticks: [`pull`](Self::pull) does not write them, and
+    /// [`finish`](Self::finish) does not count them as kept.
+    pub fn leave_out_before(&mut self, time: u64) {
+        self.since = time;
     }
 
     /// Writes what all rings hold now.
@@ -237,8 +245,9 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
     pub fn finish(mut self) -> Result<(), E> {
         for (ring, cpu) in self.rings.iter().zip(0..) {
             let counts = ring.counts();
+            let kept = if self.since == 0 { counts.kept } else { ring.count_since(self.since) };
             self.chunk(COUNTS, cpu, 32)?;
-            for count in [counts.kept, counts.read, counts.refused, counts.overwritten] {
+            for count in [kept, counts.read, counts.refused, counts.overwritten] {
                 self.write(&count.to_le_bytes())?;
             }
         }
@@ -249,10 +258,14 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
     }
 
     fn block(&mut self, cpu: u32, block: &HeldBlock<'_>) -> Result<(), E> {
-        let bytes = block.records().map(|record| record.bytes_len() as u64).sum();
+        let since = self.since;
+        let bytes = wanted(block, since).map(|record| record.bytes_len() as u64).sum();
+        if bytes == 0 {
+            return Ok(());
+        }
         self.chunk(RECORDS, cpu, bytes)?;
         let mut scratch = [0; MAX_RECORD_BYTES];
-        block.records().try_for_each(|record| self.write(record.bytes(&mut scratch)))
+        wanted(block, since).try_for_each(|record| self.write(record.bytes(&mut scratch)))
     }
 
     fn chunk(&mut self, kind: u32, cpu: u32, bytes: u64) -> Result<(), E> {
@@ -267,6 +280,11 @@ impl<'r, E, S: FnMut(&[u8]) -> Result<(), E>> DumpWriter<'r, S> {
         self.bytes += bytes.len() as u64;
         Ok(())
     }
+}
+
+/// A block's records from this time on.
+fn wanted<'b>(block: &'b HeldBlock<'_>, since: u64) -> impl Iterator<Item = Record<'b>> {
+    block.records().filter(move |record| record.time() >= since)
 }
 
 impl<S> core::fmt::Debug for DumpWriter<'_, S> {

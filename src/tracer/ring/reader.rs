@@ -28,6 +28,13 @@ impl<W: Word, const WORDS: usize> Ring<W, WORDS> {
         self.pass(Purpose::Look)
     }
 
+    /// Returns how many of its records were reserved at this time or later.
+    pub(crate) fn count_since(&self, time: u64) -> u64 {
+        let mut pass = self.snapshot();
+        let blocks = core::iter::from_fn(|| pass.next_block());
+        blocks.map(|block| block.records().filter(|record| record.time() >= time).count() as u64).sum()
+    }
+
     fn pass(&self, purpose: Purpose) -> Pass<'_, W, WORDS> {
         Pass { ring: self, purpose, next: 0, last: self.head.load(Ordering::Relaxed) }
     }

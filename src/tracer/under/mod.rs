@@ -143,7 +143,7 @@ impl GraphOps {
             };
             let filter = Filter::new(&rules);
             let selected = match engine.set_filter(ops, &filter) {
-                Err(RegisterError::NotRegistered) => start(engine, ops, &filter),
+                Err(RegisterError::NotRegistered) => engine.register_anew(ops, &filter),
                 // Then it is in force too.
                 Err(RegisterError::NotQuiescent(_)) => Ok(0),
                 other => other,
@@ -175,16 +175,6 @@ impl GraphOps {
         }
         stopped
     }
-}
-
-/// Registers an ops, or what an unregistration could not wait for anew.
-fn start(engine: &Engine, ops: &'static Ops, filter: &Filter<'_>) -> Result<usize, RegisterError> {
-    let mut started = engine.register(ops, filter);
-    if started == Err(RegisterError::AlreadyRegistered) {
-        engine.unregister(ops)?;
-        started = engine.register(ops, filter);
-    }
-    started
 }
 
 fn stop(engine: &Engine, ops: &'static Ops) -> Result<(), RegisterError> {

@@ -1,6 +1,7 @@
 //! What a call costs beyond the same call with the callsite disabled.
 
 use crate::counted::{counted, tell, tell_sized};
+use crate::events::events;
 use crate::kernel::{ENGINE, address, engine, function, init};
 use alloc::format;
 use alloc::string::String;
@@ -46,7 +47,7 @@ impl Probe for Empty {
 }
 
 /// Where this kernel's tracers record.
-struct Kernel;
+pub(crate) struct Kernel;
 
 static BLOCKS: [RingBlock; 16] = [const { RingBlock::new() }; 16];
 static RING: Ring = Ring::new(&BLOCKS, Mode::Overwrite);
@@ -75,7 +76,7 @@ impl StoreIn<Profile> for Kernel {
 }
 
 /// The instructions of a call.
-fn call() -> u32 {
+pub(crate) fn call() -> u32 {
     let once = || counted(|| function(CALLED)()).1;
     // Once before, so that what is only done the first time is done.
     once();
@@ -124,7 +125,7 @@ fn handle_brk(regs: &mut PtRegs, comment: u16) -> Handled {
     KPROBES.handle_brk(regs, comment)
 }
 
-static KPROBES: Kprobes<4> = Kprobes::new(&ENGINE);
+pub(crate) static KPROBES: Kprobes<4> = Kprobes::new(&ENGINE);
 static AT_ENTRY: Kprobe = Kprobe::new(no_handler);
 static BY_JUMP: Kprobe = Kprobe::new(no_handler);
 static BY_BREAKPOINT: Kprobe = Kprobe::new(no_handler).with_pc();
@@ -210,7 +211,7 @@ fn by_table() -> u32 {
     by_face.saturating_sub(plain) / ROUNDS as u32
 }
 
-static TRACING: Tracing<Kernel> = Tracing::new();
+pub(crate) static TRACING: Tracing<Kernel> = Tracing::new();
 static UNDER: Under<Kernel> = Under::new();
 
 impl StoreIn<Tracing<Self>> for Kernel {
@@ -312,6 +313,8 @@ pub(crate) fn calls() {
     tell("call-ring-event", cost(&[&FUNCTION]));
     tell("call-ring-arguments", cost(&[&ARGUMENTS]));
     tell("call-graph", cost(&[&GRAPH]));
+    // (When an event goes, so do the rings' records.)
+    events(CALLED, disabled);
     asked_for(disabled);
     tell("call-counter", cost(&[&COUNTER]));
     tell("call-recorder", cost(&[&RECORDER]));

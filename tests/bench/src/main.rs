@@ -20,6 +20,7 @@ extern crate alloc;
 
 mod calls;
 mod counted;
+mod events;
 mod kernel;
 mod patching;
 mod walks;

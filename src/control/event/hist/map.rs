@@ -91,9 +91,9 @@ impl<W: Word> Map<'_, W> {
         self.elements.len()
     }
 
-    /// Counts a hit of this key, with these values.
+    /// Counts a hit of this key, with these values. All keys have as many words, up to [`clear`](Self::clear).
     #[inline]
-    pub(super) fn add(&self, key: &[u64; KEY_WORDS], values: [u64; MAX_SUMS]) {
+    pub(super) fn add(&self, key: &[u64], values: [u64; MAX_SUMS]) {
         let Some(element) = self.element(hash(key), key) else {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -105,7 +105,7 @@ impl<W: Word> Map<'_, W> {
     }
 
     /// The element of a key, which is there then; `None` if there is no room.
-    fn element(&self, hash: u32, key: &[u64; KEY_WORDS]) -> Option<&Element<W>> {
+    fn element(&self, hash: u32, key: &[u64]) -> Option<&Element<W>> {
         let claimed = u64::from(hash) << 32;
         let last = self.cells.len() - 1;
         for step in 0..self.cells.len() {
@@ -135,10 +135,11 @@ impl<W: Word> Map<'_, W> {
     }
 
     /// Takes an element for a cell that was just taken. Where the last one has gone meanwhile, nobody ever has the cell.
-    fn fill(&self, cell: &W, key: &[u64; KEY_WORDS]) -> Option<&Element<W>> {
+    fn fill(&self, cell: &W, key: &[u64]) -> Option<&Element<W>> {
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         let element = self.elements.get(usize::try_from(number).ok()?)?;
-        element.key.iter().zip(key).for_each(|(word, key)| word.store(*key));
+        let words = key.iter().copied().chain(core::iter::repeat(0));
+        element.key.iter().zip(words).for_each(|(word, key)| word.store(key));
         // INVARIANT: it was a hash. Who sees the number sees the key.
         cell.fetch_or(number + 1, Ordering::Release);
         Some(element)
@@ -205,9 +206,11 @@ impl<W: Word> Map<'_, W> {
     }
 }
 
-/// Mixes a key's words (the finaliser of MurmurHash3, by Austin Appleby, in the public domain); never 0.
-fn hash(key: &[u64; KEY_WORDS]) -> u32 {
-    let mixed = key.iter().fold(0_u64, |hash, word| {
+/// Mixes a key's words (the finaliser of MurmurHash3, by Austin Appleby, in the public domain); never 0. Zeros at the
+/// end are nothing to it, as an element has them behind its key.
+fn hash(key: &[u64]) -> u32 {
+    let words = key.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+    let mixed = key.iter().take(words).fold(0_u64, |hash, word| {
         let mut mixed = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
         mixed ^= mixed >> 33;
         mixed.wrapping_add(hash.rotate_left(23))

@@ -63,7 +63,9 @@ impl Histogram {
     #[inline]
     pub(super) fn add(&self, hist: &Hist, event: Happening<'_>, stack: impl FnMut(&mut [u64])) {
         if !self.is_paused.load(Ordering::Relaxed) {
-            self.map.add(&hist.key(event, stack), hist.addends(event));
+            let mut key = ArrayVec::new();
+            hist.key(event, stack, &mut key);
+            self.map.add(&key, hist.addends(event));
         }
     }
 }
@@ -258,19 +260,18 @@ impl Hist {
         self.size.unwrap_or(DEFAULT_SIZE.min(room))
     }
 
-    /// The key of an event, and zeros.
+    /// Makes the key of an event. (In place, and no longer than it is: most are one word.)
     #[inline]
-    fn key(&self, event: Happening<'_>, mut stack: impl FnMut(&mut [u64])) -> [u64; KEY_WORDS] {
-        let mut words = [0; KEY_WORDS];
-        let mut rest = words.as_mut_slice();
+    fn key(&self, event: Happening<'_>, mut stack: impl FnMut(&mut [u64]), words: &mut ArrayVec<u64, KEY_WORDS>) {
         let others: usize = self.keys.iter().map(|key| key.fixed_words()).sum();
         for key in &self.keys {
-            let length = key.words(others).min(rest.len());
-            let (own, behind) = rest.split_at_mut(length);
-            key.fill(event, own, &mut stack);
-            rest = behind;
+            let from = words.len();
+            // There is room for all of them, as was seen when it was defined.
+            for _ in 0..key.words(others) {
+                let _ = words.try_push(0);
+            }
+            key.fill(event, words.get_mut(from..).unwrap_or_default(), &mut stack);
         }
-        words
     }
 
     /// What is added to the sums.

@@ -263,3 +263,92 @@ fn a_profile_counts_from_the_definition_on() {
         }
     }
 }
+
+/// No probe is left behind that would call a handler of the next event in the slot.
+#[test]
+fn an_event_whose_probe_failed_can_be_removed_or_enabled_again() {
+    for (kind, mut fixture) in [("p", fixture!()), ("r", fixture!())] {
+        let mut left = 0;
+        for fault in (0..8).map(Fault::AliasesFrom).chain([Fault::Busy(1), Fault::Cpu(1), Fault::Batch]) {
+            for goes_at_once in [true, false] {
+                fixture.run(&format!("echo {kind}:e disk::read > kprobe_events"));
+                fixture.kernel.set_fault(Some(fault));
+                let enabled = fixture.control.execute("echo 1 > events/kprobes/e/enable", &mut String::new());
+                fixture.kernel.set_fault(None);
+                left += usize::from(enabled.is_err() && fixture.engine.statistics().ops > 0);
+                if !goes_at_once || enabled.is_ok() {
+                    fixture.run("echo 1 > events/kprobes/e/enable");
+                    fixture.call(0, [0; 2], 0);
+                    assert_eq!(fixture.recorded().len(), 1, "{kind} {fault:?}");
+                    // What is waited for in vain is waited for when it goes.
+                    fixture.kernel.set_fault(Some(Fault::Busy(1)));
+                    fixture.run("echo 0 > events/kprobes/e/enable");
+                    fixture.kernel.set_fault(None);
+                }
+                fixture.run("echo -:e >> kprobe_events");
+                assert_eq!(fixture.engine.statistics().ops, 0, "{kind} {fault:?}");
+                assert_eq!(fixture.engine.check_text().enabled, 0, "{kind} {fault:?}");
+            }
+        }
+        assert!(left > 0, "the faults are no such faults");
+    }
+}
+
+#[test]
+fn events_that_can_not_all_go_stay_as_they_were() {
+    let mut fixture = fixture!(|events| {
+        // SAFETY: 1. and 2. Nothing executes a fake's text.
+        unsafe { events.with_memory(read).anywhere() }
+    });
+    let at = fixture.engine.function_named("untraced").unwrap().get() + 4;
+    fixture.run("echo 'p:a disk::read x=%x1' > kprobe_events");
+    fixture.run("echo 'p:in untraced+4' >> kprobe_events");
+    fixture.run("echo 'x > 1' > events/kprobes/a/filter");
+    for line in ["echo > kprobe_events", "echo 'p:b disk::seek' > kprobe_events"] {
+        let before = fixture.all();
+        fixture.kernel.set_fault(Some(Fault::Busy(1)));
+        fixture.refused(line);
+        fixture.kernel.set_fault(None);
+        assert_eq!(fixture.all(), before, "{line}");
+        // The one that could not go has its probe yet.
+        fixture.run("echo 1 > events/kprobes/in/enable");
+        assert_ne!(fixture.kernel.word(TextAddr::new(at)), 0xaa00_03e0, "{line}");
+        fixture.run("echo 0 > events/kprobes/in/enable");
+    }
+    // Also where the new one needs the memory of one of them.
+    fixture.run("echo 'r:c disk::read' >> kprobe_events");
+    let before = fixture.all();
+    fixture.kernel.set_fault(Some(Fault::Busy(1)));
+    fixture.refused("echo 'p:b disk::seek' > kprobe_events");
+    fixture.kernel.set_fault(None);
+    fixture.refused("echo 'p:b untraced+2' > kprobe_events");
+    assert_eq!(fixture.all(), before);
+    fixture.run("echo 1 > events/kprobes/a/enable");
+    fixture.call(0, [0, 1], 0);
+    fixture.call(0, [0, 2], 0);
+    assert_eq!(fixture.recorded(), ["a: (disk::read+0x0/0xc) x=0x2"]);
+    fixture.run("echo 0 > events/enable");
+    fixture.run("echo 'p:b disk::seek' > kprobe_events");
+    assert_eq!(fixture.run("cat kprobe_events"), "p:kprobes/b disk::seek\n");
+    assert_eq!(fixture.kprobes.instructions().count(), 0);
+}
+
+#[test]
+fn the_files_of_events_are_listed_with_what_they_are_for() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:a disk::read > kprobe_events");
+    fixture.run("echo p:mine/b disk::read >> kprobe_events");
+    fixture.run("echo p:c disk::read >> kprobe_events");
+    let (listed, help) = (fixture.run("ls"), fixture.run("help"));
+    let of_events: Vec<&str> =
+        listed.lines().filter(|file| file.starts_with("events/") && *file != "events/enable").collect();
+    assert_eq!(of_events.len(), 3 * 6 + 2, "{listed}");
+    for group in ["kprobes", "mine"] {
+        let file = format!("events/{group}/enable");
+        assert_eq!(of_events.iter().filter(|listed| **listed == file).count(), 1, "{listed}");
+    }
+    for file in of_events {
+        let told = fixture.run(&format!("help {file}"));
+        assert!(told.starts_with(&format!("{file}: ")) && help.contains(&told), "{file}: {told}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Filters, and which events are enabled.
 
 use super::*;
+use crate::filter::GlobError;
 
 #[test]
 fn a_filter_lets_through_what_it_says() {
@@ -29,6 +30,8 @@ fn a_filter_lets_through_what_it_says() {
         ("name ~ \"*\"", [true, false]),
         ("name ~ \"?d?*\"", [true, false]),
         ("name ~ \"?d?*1?\"", [false, false]),
+        ("name ~ \"[r-t]d[!b]?\"", [true, false]),
+        ("name ~ \"sd\\a1\"", [true, false]),
         ("!(name == sda1)", [false, true]),
         ("a == 5 || b == -2", [true, true]),
         ("a == 5 && b == -2", [false, false]),
@@ -93,6 +96,16 @@ fn what_is_no_filter_is_refused_where_it_is_none() {
         let refusal = fixture.refused(&format!("echo '{text}' > events/kprobes/e/filter"));
         assert_eq!((refusal.at, refusal.reason), (6 + column, Reason::Event(reason)), "{text}");
         assert_eq!(fixture.all(), before, "{text}");
+    }
+}
+
+#[test]
+fn a_pattern_is_a_glob_as_elsewhere() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read name=+0(%x0):string' > kprobe_events");
+    for (pattern, error) in [("sd[a", GlobError::OpenClass(2)), ("sda\\", GlobError::TrailingEscape)] {
+        let refusal = fixture.refused(&format!("echo 'name ~ \"{pattern}\"' > events/kprobes/e/filter"));
+        assert_eq!((refusal.at, refusal.reason), (13, Reason::Glob(error)), "{pattern}");
     }
 }
 

@@ -8,9 +8,10 @@ use crate::address::{TextAddr, TextRange};
 use crate::context::TraceContext;
 use crate::context::regs::PtRegs;
 use crate::context::shadow::HookedCall;
+use crate::control::switches::Switches;
 use crate::control::{Control, HistMemory, Histogram, Reason, Refusal, Tracing};
 use crate::engine::Engine;
-use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText};
+use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
 use crate::inject::{Injectable, Injection};
 use crate::kprobe::{Handled, Kprobes};
 use crate::ops::{Action, Ops, leave, thread};
@@ -56,6 +57,7 @@ struct Fixture {
     engine: &'static Engine,
     kprobes: &'static Kprobes<4>,
     context: &'static TraceContext,
+    switches: &'static Switches,
     control: Control<1>,
 }
 
@@ -95,7 +97,7 @@ macro_rules! fixture {
         let with: fn(Events<Kernel, EVENTS>) -> Events<Kernel, EVENTS> = $with;
         let events = STORE.call_once(|| with(Events::new(kprobes)));
         let control = Control::new(engine, TRACING.parts(), [&RING], || 1_000_000_000).with_events(events.parts());
-        Fixture { kernel, engine, kprobes, context, control }
+        Fixture { kernel, engine, kprobes, context, switches: TRACING.parts().switches, control }
     }};
     () => {{
         static HISTS: [HistMemory<128>; 2] = [const { HistMemory::new() }; 2];
@@ -262,6 +264,37 @@ fn functions_fail_as_lines_say() {
     fixture.run("echo -1 > fail_function/times");
     fixture.run("echo > fail_function/inject");
     assert_eq!(fixture.engine.statistics().ops, 0);
+}
+
+#[test]
+fn functions_can_be_made_to_fail_after_any_failure() {
+    static INJECTION: Injection = Injection::new();
+    let mut fixture = fixture!();
+    let site = |number: u64| {
+        let function = core::ptr::without_provenance((BASE + number * 16) as usize);
+        // SAFETY: 1. and 2. nothing executes a fake's text.
+        unsafe { Injectable::new(FUNCTIONS[number as usize], function, function) }
+    };
+    fixture.control = fixture.control.with_injection(&INJECTION, Box::leak(Box::new([site(0), site(1)])));
+    let mut stuck = 0;
+    for before in ["disk::read", ""] {
+        for fault in (0..12).map(Fault::AliasesFrom).chain([Fault::Busy(1), Fault::Cpu(1), Fault::Batch]) {
+            fixture.run(&format!("echo {before} > fail_function/inject"));
+            fixture.kernel.set_fault(Some(fault));
+            let done = fixture.control.execute("echo disk::seek > fail_function/inject", &mut String::new());
+            fixture.kernel.set_fault(None);
+            // What is listed is what may fail.
+            let listed = fixture.run("cat fail_function/inject");
+            if done.is_err() {
+                assert!(listed.trim_end() == before || listed.is_empty(), "{fault:?}: {listed}");
+                stuck += usize::from(listed.trim_end() != before);
+            }
+            fixture.run("echo disk::seek > fail_function/inject");
+            assert_eq!(fixture.run("cat enabled_functions"), "disk::seek (1) I\n", "{fault:?}");
+        }
+    }
+    assert!(stuck > 0, "the faults are no such faults");
+    fixture.run("echo > fail_function/inject");
 }
 
 /// Definitions, filters and triggers as somebody may type them who does not know how.

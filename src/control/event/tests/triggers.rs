@@ -76,6 +76,120 @@ fn a_trigger_switches_another_event() {
 }
 
 #[test]
+fn a_line_says_whether_an_event_is_recorded_whatever_a_trigger_has_done() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:target disk::read > kprobe_events");
+    fixture.run("echo p:off disk::seek >> kprobe_events");
+    fixture.run("echo disable_event:kprobes:target > events/kprobes/off/trigger");
+    fixture.run("echo 1 > events/kprobes/target/enable");
+    let is_recorded = |fixture: &mut Fixture| {
+        fixture.call(0, [0; 2], 0);
+        !fixture.recorded().is_empty()
+    };
+    for (line, recorded) in [
+        ("echo 1 > events/kprobes/target/enable", true),
+        ("echo 1 > events/kprobes/enable", true),
+        ("echo 1 > events/enable", true),
+        ("echo kprobes:target >> set_event", true),
+        ("echo kprobes:target > set_event", true),
+        ("echo kprobes:off >> set_event", false),
+        ("echo 0 > events/kprobes/target/enable", false),
+    ] {
+        fixture.call(1, [0; 2], 0);
+        fixture.recorded();
+        assert!(!is_recorded(&mut fixture), "{line}");
+        fixture.run(line);
+        assert_eq!(is_recorded(&mut fixture), recorded, "{line}");
+        let shown = if recorded { "1*\n" } else { "0*\n" };
+        assert_eq!(fixture.run("cat events/kprobes/target/enable"), shown, "{line}");
+    }
+}
+
+#[test]
+fn events_that_can_not_all_be_enabled_are_as_they_were() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:a disk::read > kprobe_events");
+    fixture.run("echo p:b disk::seek >> kprobe_events");
+    fixture.run("echo disable_event:kprobes:a > events/kprobes/b/trigger");
+    fixture.run("echo 1 > events/kprobes/a/enable");
+    fixture.call(1, [0; 2], 0);
+    fixture.run("echo > events/kprobes/b/trigger");
+    fixture.run("echo enable_event:kprobes:b > events/kprobes/a/trigger");
+    fixture.run("echo 0 > events/kprobes/a/enable");
+    fixture.call(0, [0; 2], 0);
+    // It is hooked for its trigger; the other one is on, though nobody asked for that.
+    fixture.run("echo r:c disk::seek >> kprobe_events");
+    let before = fixture.all();
+    assert!(before.contains("1*\n"), "{before}");
+    fixture.kernel.set_fault(Some(Fault::Batch));
+    fixture.refused("echo 1 > events/enable");
+    fixture.kernel.set_fault(None);
+    assert_eq!(fixture.all(), before);
+}
+
+#[test]
+fn a_refused_trigger_leaves_those_that_are_there() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");
+    fixture.run("echo p:target disk::seek >> kprobe_events");
+    fixture.run("echo 'stacktrace:3 if a == 1' > events/kprobes/e/trigger");
+    fixture.run("echo disable_event:kprobes:target >> events/kprobes/e/trigger");
+    let before = fixture.all();
+    let long = format!("a == {}1", " ".repeat(300));
+    for line in
+        ["echo 'traceoff if LONG' > events/kprobes/e/trigger", "echo 'traceoff if LONG' >> events/kprobes/e/trigger"]
+    {
+        let refusal = fixture.refused(&line.replace("LONG", &long));
+        assert_eq!((refusal.at, refusal.reason), (18, Reason::Event(EventReason::TooLong)), "{line}");
+        assert_eq!(fixture.all(), before, "{line}");
+    }
+    for line in ["echo > events/kprobes/e/trigger", "echo traceoff > events/kprobes/e/trigger"] {
+        fixture.kernel.set_fault(Some(Fault::Busy(1)));
+        fixture.refused(line);
+        fixture.kernel.set_fault(None);
+        assert_eq!(fixture.all(), before, "{line}");
+    }
+    fixture.run("echo traceoff > events/kprobes/e/trigger");
+    assert_eq!(fixture.run("cat events/kprobes/e/trigger"), "traceoff:unlimited\n");
+    fixture.run("echo > events/kprobes/e/trigger");
+    assert_eq!(fixture.engine.statistics().ops, 0);
+}
+
+/// A handler that began before a trigger went may still do what the trigger says.
+#[test]
+fn a_trigger_that_switches_an_event_is_gone_when_nobody_can_pull_it() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:target disk::read > kprobe_events");
+    fixture.run("echo p:off disk::seek >> kprobe_events");
+    // So that nothing is waited for but for the trigger's sake.
+    fixture.run("echo 1 > events/enable");
+    let waits = |fixture: &mut Fixture, line: &str| {
+        fixture.kernel.take_events();
+        fixture.run(line);
+        fixture.kernel.take_events().into_iter().filter(|event| *event == crate::fakes::Event::Quiesce).count()
+    };
+    for (trigger, expected) in [("traceoff", 1), ("disable_event:kprobes:target", 2)] {
+        fixture.run(&format!("echo {trigger} > events/kprobes/off/trigger"));
+        assert_eq!(waits(&mut fixture, "echo > events/kprobes/off/trigger"), expected, "{trigger}");
+    }
+}
+
+#[test]
+fn a_stack_that_is_not_recorded_counts_as_no_time() {
+    let mut fixture = fixture!();
+    fixture.run("echo p:e disk::read > kprobe_events");
+    fixture.run("echo stacktrace:1 > events/kprobes/e/trigger");
+    let switches = fixture.switches;
+    assert!(switches.ask(crate::control::switches::Asked::Dump));
+    fixture.call(0, [0; 2], 0);
+    switches.answer();
+    assert_eq!(fixture.run("cat events/kprobes/e/trigger"), "stacktrace:count=1\n");
+    fixture.call(0, [0; 2], 0);
+    assert_eq!(fixture.run("cat events/kprobes/e/trigger"), "stacktrace:count=0\n");
+    assert!(fixture.run("cat trace").contains("<stack trace>"));
+}
+
+#[test]
 fn a_trigger_shows_the_stack() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod events;
+mod instances;
 mod work;
 
 use alloc::format;
@@ -102,6 +103,7 @@ script_boot_tests! {
     marker_in_graph_of_snapshot,
     help,
     stack_trace;
+    an_instance_traces_beside_the_first_tracers,
     a_function_is_chosen_by_its_line,
     all_functions_are_listed,
     everything_is_traced_while_the_trace_is_read,
@@ -257,8 +259,15 @@ fn are_as_expected(lines: &[&str], expected: &[&str]) -> bool {
     }
 }
 
+fn an_instance_traces_beside_the_first_tracers() -> Result<(), String> {
+    run_script_with(instances::beside(control()), include_str!("scripts/instances.txt"))
+}
+
 fn run_script(script: &str) -> Result<(), String> {
-    let mut control = control();
+    run_script_with(control(), script)
+}
+
+fn run_script_with(mut control: Control<CPUS>, script: &str) -> Result<(), String> {
     let is_command = |line: &str| line.starts_with("$ ") || line.starts_with("! ");
     let mut lines = script.lines().enumerate().skip_while(|(_, line)| !is_command(line)).peekable();
     while let Some((number, command)) = lines.next() {
