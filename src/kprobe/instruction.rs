@@ -275,6 +275,9 @@ mod tests {
             (0xd503_42df, Refusal::CpuState),                          // msr DAIFSet, #2
             (0xd518_c000, Refusal::CpuState),                          // msr VBAR_EL1, x0
             (0xd508_871f, Refusal::CpuState),                          // tlbi vmalle1
+            (0xd508_751f, Refusal::CpuState),                          // ic iallu
+            (0xd508_7e40, Refusal::CpuState),                          // dc cisw, x0
+            (0xd50b_7020, Refusal::CpuState),                          // sys #3, c7, c0, #1, x0
             (0xd503_3f5f, Refusal::Exclusive),                         // clrex
             (0xd503_245f, Refusal::LandingPad { next: at.offset(4) }), // bti c
             (0xd503_2fff, Refusal::Unknown { word: 0xd503_2fff }),     // hint #127

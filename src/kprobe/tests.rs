@@ -6,10 +6,11 @@ use super::{Handled, Kprobe, KprobeError, KprobeRegs, Kprobes, NotClaimed, Refus
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::Layout;
 use crate::context::TraceContext;
-use crate::context::regs::PtRegs;
+use crate::context::regs::{FtraceRegs, PtRegs};
 use crate::engine::{Engine, RegisterError};
-use crate::fakes::{COMPILED, Event, FakeKernel, FakeText, Fault};
+use crate::fakes::{COMPILED, Event, FakeKernel, FakeRegs, FakeText, Fault};
 use crate::insn::Insn;
+use crate::ops::Callback;
 use crate::platform::{CpuTimeout, HoldError};
 use crate::text::{PokeCause, PokeError, Undone};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -314,6 +315,35 @@ fn at_an_entry_the_callsite_serves() {
     assert_eq!(machine.probes.register_entry(probe, machine.traced), Ok(ServedBy::Callsite));
     let refused = machine.probes.register_entry(self::probe(nothing), machine.at);
     assert!(matches!(refused, Err(KprobeError::Entry(_))), "{refused:?}");
+}
+
+#[test]
+fn at_an_entry_all_handlers_are_called_unless_one_says_where_execution_goes_on() {
+    static CALLED: Mutex<Vec<(&str, u64, u64)>> = Mutex::new(Vec::new());
+    const ELSEWHERE: u64 = 0x4000;
+    extern "C" fn before(ip: TextAddr, lr: TextAddr, _: &'static Kprobe, mut regs: KprobeRegs<'_>) {
+        CALLED.lock().unwrap().push(("before", ip.get(), lr.get()));
+        if lr.get() == ELSEWHERE {
+            // SAFETY: nothing is executed with it.
+            unsafe { regs.set_pc(lr) };
+        }
+    }
+    extern "C" fn after(ip: TextAddr, lr: TextAddr, _: &'static Kprobe, _: KprobeRegs<'_>) {
+        CALLED.lock().unwrap().push(("after", ip.get(), lr.get()));
+    }
+    let probe = Box::leak(Box::new(Kprobe::new(before).with_after(after).with_hits().with_pc()));
+    // SAFETY: the two differ in the types of two addresses, and it was made of such a handler.
+    let handler = unsafe { core::mem::transmute::<Callback, super::Handler>(probe.ops.callback) };
+    let call = |lr: u64| {
+        let mut regs = FakeRegs::new(&regs(TextAddr::new(BASE + 8)));
+        // SAFETY: at an entry both are an address and nothing else.
+        let regs = unsafe { core::mem::transmute::<FtraceRegs<'_>, KprobeRegs<'_>>(regs.view()) };
+        handler(TextAddr::new(BASE), TextAddr::new(lr), probe, regs);
+        core::mem::take(&mut *CALLED.lock().unwrap())
+    };
+    assert_eq!(call(0x3000), [("before", BASE, 0x3000), ("after", BASE, 0x3000)]);
+    assert_eq!(call(ELSEWHERE), [("before", BASE, ELSEWHERE)]);
+    assert_eq!(probe.hits(), 2);
 }
 
 static ORDER: Mutex<Vec<u64>> = Mutex::new(Vec::new());

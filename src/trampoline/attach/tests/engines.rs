@@ -1,8 +1,6 @@
 //! What is attached is one engine's.
 
-use crate::context::TraceContext;
-use crate::engine::Engine;
-use crate::fakes::{COMPILED, FakeText};
+use super::engine;
 use crate::trampoline::attach::{AttachError, AttachPoint, Fentry};
 use std::boxed::Box;
 extern crate std;
@@ -15,17 +13,7 @@ static HANDLER: Fentry<Function> = Fentry::<Function>::new(handler);
 
 #[test]
 fn another_engine_frees_nothing() {
-    let machine = || {
-        let mut text = FakeText::new(0xffff_8000_8000_0000);
-        let function = text.function("function", COMPILED);
-        let kernel = text.build();
-        let engine: &'static Engine = Box::leak(Box::new(Engine::with_machine(kernel, kernel)));
-        kernel.set_context(Box::leak(Box::new(TraceContext::new())));
-        // SAFETY: nothing executes a fake's text.
-        unsafe { engine.init(kernel.image()) }.unwrap();
-        (engine, function)
-    };
-    let ((engine, function), (other, _)) = (machine(), machine());
+    let ((engine, function), (other, _)) = (engine(), engine());
     // SAFETY: 1. to 3. Nobody calls it.
     let point: &'static AttachPoint<Function> = Box::leak(Box::new(unsafe { AttachPoint::at(function) }));
     assert_eq!(point.detach(other, &HANDLER), Err(AttachError::NotAttached));

@@ -1,5 +1,6 @@
 //! Trampolines: instruction by instruction, and run.
 
+mod answers;
 mod code;
 mod engines;
 mod leaf;
@@ -11,7 +12,9 @@ extern crate std;
 
 use super::class::{Class, Signature};
 use crate::address::TextAddr;
-use crate::fakes::FakeText;
+use crate::context::TraceContext;
+use crate::engine::Engine;
+use crate::fakes::{COMPILED, FakeText};
 use crate::platform::{BaseRegister, ContextBase};
 use crate::stub::{Code, CodeMemory, Handler, HandlerKind, StubEnv, TrampolinePlan};
 use core::sync::atomic::AtomicU64;
@@ -25,6 +28,18 @@ const FAR: u64 = 0xffff_0000_1234_0000;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static MISSES: AtomicU64 = AtomicU64::new(0);
+
+/// An engine, and a function of its text.
+fn engine() -> (&'static Engine, TextAddr) {
+    let mut text = FakeText::new(ROOM);
+    let function = text.function("function", COMPILED);
+    let kernel = text.build();
+    let engine: &'static Engine = Box::leak(Box::new(Engine::with_machine(kernel, kernel)));
+    kernel.set_context(Box::leak(Box::new(TraceContext::new())));
+    // SAFETY: nothing executes a fake's text.
+    unsafe { engine.init(kernel.image()) }.unwrap();
+    (engine, function)
+}
 
 /// Where code of any length is made.
 fn place() -> Code {
