@@ -644,7 +644,7 @@
 //! [`Engine::for_each_callsite`](crate::Engine::for_each_callsite), and no obstacle to all the others. If it called an
 //! ops, that can't be unregistered until [`Engine::look_again`](crate::Engine::look_again) sees the call back or gone.
 //!
-//! A kernel that frees its init text, or any other, gives it back first:
+//! A kernel that frees its init text, or any other, gives it back first, without probes:
 //! [`Engine::forget`](crate::Engine::forget).
 //!
 //! # Kernels in C

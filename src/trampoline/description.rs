@@ -131,6 +131,11 @@ impl Member {
     }
 }
 
+// SAFETY: of the stub nothing is used but its address.
+unsafe impl Send for Member {}
+// SAFETY: as above.
+unsafe impl Sync for Member {}
+
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Member").field("name", &self.name).field("stub", &self.stub()).finish_non_exhaustive()
