@@ -332,10 +332,6 @@ enum fentry_error {
      */
     FENTRY_ERROR_QUARANTINED,
     /**
-     * There are probes in the text that is to be given back, or on both sides of it.
-     */
-    FENTRY_ERROR_PROBED,
-    /**
      * A rule is not UTF-8, or is a glob that can't be understood.
      */
     FENTRY_ERROR_BAD_RULE,
@@ -363,6 +359,10 @@ enum fentry_error {
      * The kernel's function that takes a dump's bytes has failed.
      */
     FENTRY_ERROR_WRITE_FAILED,
+    /**
+     * There are probes in the text that is to be given back, or on both sides of it.
+     */
+    FENTRY_ERROR_PROBED,
 };
 
 /**

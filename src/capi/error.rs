@@ -76,8 +76,6 @@ pub enum fentry_error {
     NotQuiescent,
     /// The text of some callsites was written by somebody else, and left alone.
     Quarantined,
-    /// There are probes in the text that is to be given back, or on both sides of it.
-    Probed,
     /// A rule is not UTF-8, or is a glob that can't be understood.
     BadRule,
     /// There are more than `FENTRY_MAX_RULES` rules.
@@ -92,6 +90,8 @@ pub enum fentry_error {
     NotFound,
     /// The kernel's function that takes a dump's bytes has failed.
     WriteFailed,
+    /// There are probes in the text that is to be given back, or on both sides of it.
+    Probed,
 }
 
 impl fentry_error {
@@ -171,7 +171,6 @@ impl fentry_error {
             c"FENTRY_ERROR_QUARANTINED",
             c"the text of some callsites was written by somebody else",
         ),
-        (fentry_error::Probed, c"FENTRY_ERROR_PROBED", c"there are probes in the text that is to be given back"),
         (fentry_error::BadRule, c"FENTRY_ERROR_BAD_RULE", c"a rule is not UTF-8, or is no glob"),
         (fentry_error::TooManyRules, c"FENTRY_ERROR_TOO_MANY_RULES", c"there are too many rules"),
         (fentry_error::BadWord, c"FENTRY_ERROR_BAD_WORD", c"a word of the session's command line can't be understood"),
@@ -179,6 +178,7 @@ impl fentry_error {
         (fentry_error::MemorySize, c"FENTRY_ERROR_MEMORY_SIZE", c"the memory's size is none that can be used"),
         (fentry_error::NotFound, c"FENTRY_ERROR_NOT_FOUND", c"there is no function, or no name for it"),
         (fentry_error::WriteFailed, c"FENTRY_ERROR_WRITE_FAILED", c"the bytes of a dump could not be written"),
+        (fentry_error::Probed, c"FENTRY_ERROR_PROBED", c"there are probes in the text that is to be given back"),
     ];
 
     /// What C is given for a result.

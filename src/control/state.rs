@@ -28,6 +28,8 @@ pub(super) struct State<const CPUS: usize> {
     pub(super) rings: [&'static Ring; CPUS],
     /// The second ones, which snapshots need.
     pub(super) spares: Option<[&'static Ring; CPUS]>,
+    /// What the rings had lost and given before an instance was made of them, and the second ones.
+    before: [[Counts; CPUS]; 2],
     /// The kernel's own.
     pub(super) tracers: &'static [Tracer],
     pub(super) task_name: fn(u32) -> Option<&'static str>,
@@ -89,6 +91,7 @@ impl<const CPUS: usize> State<CPUS> {
             tracing,
             rings,
             spares: None,
+            before: [const { [const { Counts::NONE }; CPUS] }; 2],
             tracers: &[],
             task_name: |_| None,
             goes_on: None,
@@ -110,18 +113,26 @@ impl<const CPUS: usize> State<CPUS> {
     ///
     /// # Errors
     ///
-    /// The engine's own: not all of it is.
+    /// The engine's own. Where that is [`RegisterError::NotQuiescent`] its tracers have stopped; with others, nothing has changed.
     pub(super) fn reset(&mut self) -> Result<(), RegisterError> {
+        let commands = self.commands_now();
+        self.set_commands([const { None }; MAX_COMMANDS])?;
         if let Some(tracer) = self.current {
-            self.stop(&tracer)?;
+            if let Err(error) = self.stop(&tracer) {
+                let _ = self.set_commands(commands);
+                return Err(error);
+            }
             self.current = None;
         }
-        self.set_commands([const { None }; MAX_COMMANDS])?;
+        // Nobody records into the rings any more.
+        self.engine.await_quiescence().map_err(RegisterError::NotQuiescent)?;
         self.chosen = Chosen::new();
         self.options = Options::DEFAULT;
         self.tracing.switches.reset();
         Self::clear(&self.rings);
         self.spares.iter().for_each(|spares| Self::clear(spares));
+        let counts = |rings: &[&'static Ring; CPUS]| rings.map(|ring| Counts { kept: 0, ..ring.counts() });
+        self.before = [counts(&self.rings), self.spares.as_ref().map_or([Counts::NONE; CPUS], counts)];
         Ok(())
     }
 
@@ -168,7 +179,13 @@ impl<const CPUS: usize> State<CPUS> {
     pub(super) fn counts(&self, rings: &[&'static Ring], is_snapshot: bool) -> Counts {
         let since = self.tracing.switches.began(is_snapshot);
         let counts = rings.iter().map(|ring| {
-            let counts = ring.counts();
+            let (counts, before) = (ring.counts(), self.before(ring));
+            let counts = Counts {
+                kept: counts.kept,
+                read: counts.read.saturating_sub(before.read),
+                refused: counts.refused.saturating_sub(before.refused),
+                overwritten: counts.overwritten.saturating_sub(before.overwritten),
+            };
             if since == 0 { counts } else { Counts { kept: ring.count_since(since), ..counts } }
         });
         counts.fold(Counts::default(), |all, one| Counts {
@@ -177,6 +194,13 @@ impl<const CPUS: usize> State<CPUS> {
             refused: all.refused.saturating_add(one.refused),
             overwritten: all.overwritten.saturating_add(one.overwritten),
         })
+    }
+
+    /// What one of the rings had before an instance was made of it.
+    fn before(&self, ring: &'static Ring) -> Counts {
+        let [first, second] = &self.before;
+        let rings = self.rings.iter().zip(first).chain(self.spares.iter().flatten().zip(second));
+        rings.into_iter().find(|(own, _)| core::ptr::eq(**own, ring)).map_or(Counts::NONE, |(_, before)| *before)
     }
 
     /// Empties rings.

@@ -160,10 +160,13 @@ pub enum RegisterError {
         /// How many.
         callsites: usize,
     },
-    /// There are probes in the text that is to be given back, or on both sides of it: remove them first. Nothing was done.
-    #[error("The text is not given back: there are probes in it, or around it, at {instructions} instructions")]
+    /// There are probes in the text that is to be given back, or were on both sides of it since the region last had none: remove
+    /// them first. Nothing was done.
+    #[error(
+        "The text is not given back: there are, or were, probes in it or around it; its region has them at {instructions} instructions"
+    )]
     Probed {
-        /// How many instructions of the text have probes.
+        /// How many instructions of the region have probes.
         instructions: u32,
     },
     /// Text could not be changed.

@@ -38,7 +38,7 @@ impl Engine {
     /// and are forgotten, and from then on the engine neither reads nor writes there. Returns how many callsites those were.
     /// Refused entries are forgotten as well, also those just before the range whose decoding would read text in it. The room
     /// for a module's veneers must not be given back: its other callsites go through it. Text between two parts that are given
-    /// back is no more looked at than they are, so that there can be no probe at it.
+    /// back is no more looked at than they are, so that no new probe comes to it.
     ///
     /// Memory that holds a module's text later is added by [`Regions::add`](crate::module::regions::Regions::add), which the
     /// engine accepts if what was given back is at the end of the image's text.

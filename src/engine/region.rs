@@ -320,7 +320,8 @@ impl Region {
 
     /// Whether the instruction at an address is one of its text that is still there.
     pub(super) fn can_read(&self, at: TextAddr) -> bool {
-        at.is_aligned() && self.text.contains(at) && !self.forgotten.contains(at)
+        let is_there = |at: TextAddr| self.text.contains(at) && !self.forgotten.contains(at);
+        at.is_aligned() && is_there(at) && is_there(at.offset(3))
     }
 
     /// The instruction at an address inside the text, a multiple of 4.

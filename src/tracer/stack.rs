@@ -6,7 +6,7 @@ use crate::context::regs::FtraceRegs;
 use crate::context::unwind::Frames;
 use crate::ops::Ops;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// The most frames of the deepest stack that are kept.
 pub const MAX_FRAMES: usize = 64;
@@ -38,11 +38,17 @@ extern "C" fn look<K: Stacks>(ip: TextAddr, parent_ip: TextAddr, _: &'static Ops
     }
 }
 
+const FREE: u8 = 0;
+const TAKEN: u8 = 1;
+/// Taken, and what it is by then is to be forgotten.
+const TO_FORGET: u8 = 2;
+
 /// The deepest stack so far.
 #[derive(Debug)]
 pub struct DeepestStack {
     used: AtomicU64,
-    taking: AtomicBool,
+    /// Who keeps or forgets a stack has changed it from `FREE` to `TAKEN`, and changes it back.
+    state: AtomicU8,
     count: AtomicU64,
     frames: [AtomicU64; MAX_FRAMES],
 }
@@ -52,7 +58,7 @@ impl DeepestStack {
     pub const fn new() -> Self {
         Self {
             used: AtomicU64::new(0),
-            taking: AtomicBool::new(false),
+            state: AtomicU8::new(FREE),
             count: AtomicU64::new(0),
             frames: [const { AtomicU64::new(0) }; MAX_FRAMES],
         }
@@ -71,20 +77,37 @@ impl DeepestStack {
         self.frames.iter().take(count).map(|frame| TextAddr::new(frame.load(Ordering::Relaxed)))
     }
 
-    /// Forgets it: the next one is the deepest so far. Waits while another CPU is just keeping one; not for callbacks.
+    /// Forgets it: the next one is the deepest so far. One that is just being kept is forgotten as soon as it is.
     pub fn clear(&self) {
-        // Else one that is just being kept could keep its depth and lose its frames.
-        while self.taking.swap(true, Ordering::Acquire) {
-            core::hint::spin_loop();
+        let change = |from, to| self.state.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        loop {
+            if change(FREE, TAKEN) {
+                self.forget();
+                return self.give_back();
+            }
+            // Waiting for who keeps one would be for ever where this thread has preempted it.
+            if change(TAKEN, TO_FORGET) || self.state.load(Ordering::Relaxed) == TO_FORGET {
+                return;
+            }
         }
+    }
+
+    fn forget(&self) {
         self.count.store(0, Ordering::Relaxed);
         self.used.store(0, Ordering::Relaxed);
-        self.taking.store(false, Ordering::Release);
+    }
+
+    /// What was taken is free again.
+    fn give_back(&self) {
+        if self.state.compare_exchange(TAKEN, FREE, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.forget();
+            self.state.store(FREE, Ordering::Release);
+        }
     }
 
     /// Keeps these frames, unless another CPU, or what this one interrupted, is just keeping its own.
     fn take(&self, used: u64, frames: impl Iterator<Item = TextAddr>) {
-        if self.taking.swap(true, Ordering::Acquire) {
+        if self.state.compare_exchange(FREE, TAKEN, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return;
         }
         if used > self.used.load(Ordering::Relaxed) {
@@ -96,7 +119,7 @@ impl DeepestStack {
             self.count.store(count, Ordering::Release);
             self.used.store(used, Ordering::Relaxed);
         }
-        self.taking.store(false, Ordering::Release);
+        self.give_back();
     }
 }
 
@@ -164,17 +187,14 @@ mod tests {
     #[test]
     fn what_is_forgotten_while_it_is_being_kept_is_forgotten_as_a_whole() {
         static KEPT: DeepestStack = DeepestStack::new();
-        // Another CPU is keeping two frames.
-        KEPT.taking.store(true, Ordering::Relaxed);
-        let forgets = std::thread::spawn(|| KEPT.clear());
-        KEPT.count.store(2, Ordering::Release);
-        for _ in 0..100 {
-            assert_eq!(KEPT.frames().count(), 2, "it is forgotten in part");
-            std::thread::yield_now();
-        }
-        KEPT.used.store(0x40, Ordering::Relaxed);
-        KEPT.taking.store(false, Ordering::Release);
-        forgets.join().unwrap();
-        assert_eq!((KEPT.used(), KEPT.frames().count()), (0, 0));
+        let frames = || [0x4000, 0x4100].into_iter().map(TextAddr::new);
+        let kept = || (KEPT.used(), KEPT.frames().count());
+        // By a callback in the middle, or another thread: nobody waits for anybody, and who asks twice is not in the way.
+        KEPT.take(0x40, frames().inspect(|_| [(), ()].into_iter().for_each(|()| KEPT.clear())));
+        assert_eq!(kept(), (0, 0));
+        KEPT.take(0x20, frames());
+        assert_eq!(kept(), (0x20, 2));
+        KEPT.clear();
+        assert_eq!(kept(), (0, 0));
     }
 }

@@ -118,6 +118,14 @@ pub enum OpsError {
         /// The ops struct.
         ops: &'static str,
     },
+    /// Two bodies are for one member.
+    #[error("{ops}.{member} is to be generated twice")]
+    Twice {
+        /// The ops struct.
+        ops: &'static str,
+        /// The member.
+        member: &'static str,
+    },
     /// A generated member is to go on in the function behind it, which is NULL.
     #[error("{ops}.{member} is NULL: there is nothing for a generated member to go on in")]
     NothingBehind {

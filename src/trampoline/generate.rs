@@ -34,17 +34,22 @@ pub(super) unsafe fn generate(
     let check = CallCheck::of(engine, ops)?;
     // SAFETY: 1. our caller's first promise.
     let behind = |member: &Member| unsafe { member.function(table.cast_const()) };
+    // By the members' numbers: of several with one name the first is meant, and no other was checked.
     let mut hashes = [None; MAX_MEMBERS];
+    let mut wanted: [Option<&Body>; MAX_MEMBERS] = [None; MAX_MEMBERS];
     for (name, body) in bodies {
-        let mut members = ops.members()?.zip(&mut hashes);
-        let (member, hash) =
-            members.find(|(member, _)| member.name() == *name).ok_or(OpsError::NoSuchMember { ops: ops.name })?;
+        let mut members = ops.members()?.zip(hashes.iter_mut().zip(&mut wanted));
+        let found = members.find(|(member, _)| member.name() == *name);
+        let (member, (hash, place)) = found.ok_or(OpsError::NoSuchMember { ops: ops.name })?;
         body.check(ops.name, &member, behind(&member))?;
         *hash = check.map(|check| check.hash(ops.name, &member, word)).transpose()?;
+        if place.replace(body).is_some() {
+            return Err(OpsError::Twice { ops: ops.name, member: member.name() });
+        }
     }
     let plan = |number: usize| {
         let member = (ops.members)(number)?;
-        let (_, body) = bodies.iter().find(|(name, _)| member.name() == *name)?;
+        let body = wanted.get(number).copied().flatten()?;
         let words_between = check.map_or(0, |check| check.words_between);
         let hash = hashes.get(number).copied().flatten();
         let header = MemberHeader { number: number as u16, hash, words_between };

@@ -69,7 +69,8 @@ impl<'a> UntypedOps<'a> {
     }
 
     /// Generates members of a table, and puts them into it: those that `bodies` names. What a member was before is behind it. So
-    /// it is a copy of the table in use that is given, mostly, and put in use then.
+    /// it is a copy of the table in use that is given, mostly, and put in use then. Of several members with one name the first is
+    /// meant.
     ///
     /// Takes the engine's lock: by the [engine's rules](Engine) for that.
     ///
@@ -80,7 +81,8 @@ impl<'a> UntypedOps<'a> {
     /// # Safety
     ///
     /// 1. `table` is a table of this kind, and can be read and written; nobody calls by it yet.
-    /// 2. Its functions, those that were in it before, stay as long as what is returned.
+    /// 2. Its functions, those that were in it before, stay until [`free`](GeneratedMembers::free) has returned; for ever where it
+    ///    is not called.
     pub unsafe fn generate(
         &self,
         engine: &'static Engine,

@@ -37,7 +37,8 @@ use waiting::Interrupts;
 /// Ask a kernel, on this terminal, what it shall trace
 ///
 /// Boots the kernel, which must have fentry's control interface on its console, in QEMU. Lines are edited, kept in a history and
-/// completed: commands, files, and the names of the image's functions. ^C ends the reading of a trace, ^D the kernel.
+/// completed: commands, files, and the names of the image's functions. ^C ends the reading of a trace, three of them a kernel that
+/// says nothing, ^D the kernel.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo fentry console --image kernel.elf --cpus 4\n  \
                         cargo fentry console --image kernel.elf --script trace.txt --save target/trace")]
@@ -118,6 +119,8 @@ pub fn run_on(choices: &ConsoleChoices, image: &Path, usual: Boot) -> Result<()>
         Some(directory) if kernel.is_running() => save(&mut kernel, image, directory).map(|told| println!("{told}")),
         _ => Ok(()),
     };
+    // One that came while that was written has nothing to end any more.
+    interrupts.forget();
     all([done, saved, kernel.end()])
 }
 
@@ -198,6 +201,7 @@ fn ask_person(kernel: &mut Kernel, functions: &[fentry::symbols::Function], inte
     let files = files.lines().map(str::to_owned).collect();
     let mut editor = Editor::new(files, functions.iter().map(|function| function.name.clone()).collect())?;
     println!("`help` says what there is, Tab completes, ^C ends the reading of a trace, ^D ends the kernel.");
+    println!("(Three ^C give up a kernel that says nothing.)");
     loop {
         let typed = editor.read()?;
         // A ^C that came too late for the line before.

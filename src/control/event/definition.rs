@@ -201,12 +201,23 @@ pub(super) fn name_of(place: &str, point: Point) -> ArrayString<NAME_BYTES> {
     name
 }
 
-/// `MODULE:SYMBOL`, taken apart at a `:` that is part of no `::`; or a symbol of any text.
+/// `MODULE:SYMBOL`, taken apart at a `:` that is part of no `::` and in no brackets or quotes, as `{shim:vtable#0}` is; or a symbol
+/// of any text. Without quotes.
 fn of_module(symbol: &str) -> (Option<&str>, &str) {
-    let is_single = |at: &usize| !symbol[..*at].ends_with(':') && !symbol[at + 1..].starts_with(':');
-    match symbol.match_indices(':').map(|(at, _)| at).find(is_single) {
-        Some(at) => (Some(&symbol[..at]), &symbol[at + 1..]),
-        None => (None, symbol),
+    let (mut depth, mut in_quotes) = (0_usize, false);
+    let colon = symbol.char_indices().find(|&(at, c)| {
+        match c {
+            '"' => in_quotes = !in_quotes,
+            '<' | '(' | '[' | '{' => depth += 1,
+            '>' | ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let is_single = || !symbol[..at].ends_with(':') && !symbol[at + 1..].starts_with(':');
+        c == ':' && depth == 0 && !in_quotes && is_single()
+    });
+    match colon {
+        Some((at, _)) => (Some(&symbol[..at]), symbol[at + 1..].trim_matches('"')),
+        None => (None, symbol.trim_matches('"')),
     }
 }
 
@@ -225,8 +236,7 @@ fn find(place: Word<'_>, is_return: bool, engine: &Engine) -> Result<(TextAddr, 
         (function, address - function.addr)
     } else {
         let (symbol, offset) = with_offset(place)?;
-        let symbol_text = symbol.text().trim_matches('"');
-        let (module, name) = of_module(symbol_text);
+        let (module, name) = of_module(symbol.text());
         let Some((function, is_only)) = engine.functions_named(module, name) else {
             return refused(symbol, EventReason::BadPlace);
         };
@@ -246,4 +256,27 @@ fn find(place: Word<'_>, is_return: bool, engine: &Engine) -> Result<(TextAddr, 
         (false, _) => Point::Inside,
     };
     Ok((TextAddr::new(function.addr + offset), point))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::of_module;
+
+    #[test]
+    fn a_colon_of_a_name_parts_no_module_from_it() {
+        for (text, expected) in [
+            ("disk::read", (None, "disk::read")),
+            ("module:disk::read", (Some("module"), "disk::read")),
+            ("module:read", (Some("module"), "read")),
+            (
+                "<A as FnOnce<(u8, u8)>>::call_once::{shim:vtable#0}",
+                (None, "<A as FnOnce<(u8, u8)>>::call_once::{shim:vtable#0}"),
+            ),
+            ("module:<A as B>::c::{shim:vtable#0}", (Some("module"), "<A as B>::c::{shim:vtable#0}")),
+            ("\"a:b\"", (None, "a:b")),
+            ("module:\"a b\"", (Some("module"), "a b")),
+        ] {
+            assert_eq!(of_module(text), expected, "{text}");
+        }
+    }
 }

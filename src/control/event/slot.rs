@@ -127,7 +127,7 @@ impl Known {
         self.is_enabled || self.triggers > 0 || self.named > 0
     }
 
-    /// Whether a trigger switches it.
+    /// Whether a trigger names it.
     pub(in crate::control) const fn is_named(&self) -> bool {
         self.named > 0
     }

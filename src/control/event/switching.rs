@@ -80,7 +80,7 @@ impl EventsParts {
         done.and(self.count_trigger(number, false))
     }
 
-    /// Has an event be recorded as it was asked for, where no trigger switches it but so many that do not act yet.
+    /// Has an event be recorded as it was asked for, where no trigger names it but so many that do not act yet.
     fn reset(&self, number: usize, to_come: usize) {
         if let Some((slot, known)) = self.slots.get(number).zip(self.known(number))
             && known.named <= to_come
@@ -107,29 +107,31 @@ impl EventsParts {
         }
         let act = trigger.act.clone();
         slot.left.iter().skip(place).take(1).for_each(|left| left.set(count));
-        let added = self.name(act.target(), true).and_then(|()| {
-            let added = self.reprogram(slot, |program| program.set_trigger(place, Some(trigger)));
-            let added = added.and_then(|()| {
-                let hooked = self.count_trigger(number, true);
-                if hooked.is_err() {
-                    // What is published stays, and is never called, or has no effect that lasts.
-                    let _ = self.reprogram(slot, |program| program.set_trigger(place, None));
-                }
-                hooked
-            });
-            if added.is_err() {
+        let published = self.name(act.target(), true).and_then(|()| {
+            let published = self.reprogram(slot, |program| program.set_trigger(place, Some(trigger)));
+            published.inspect_err(|_| {
                 let _ = self.name(act.target(), false);
-            }
-            added
+            })
         });
-        if added.is_err() {
+        if published.is_err() {
             self.give_back(&act);
-            return added;
+            return published;
+        }
+        let hooked = self.count_trigger(number, true);
+        if hooked.is_err() {
+            // The probe may be called for all that, if it could not be taken back.
+            let gone = self.reprogram(slot, |program| program.set_trigger(place, None));
+            if gone.and_then(|()| self.await_quiescence()).is_ok() {
+                let _ = self.name(act.target(), false);
+                self.give_back(&act);
+                return hooked;
+            }
+            // Else somebody may pull it yet: it stays, for who removes it.
         }
         self.locked(&slot.triggers).iter_mut().skip(place).take(1).for_each(|known| {
             *known = Some(KnownTrigger { act: act.clone(), filter });
         });
-        Ok(())
+        hooked
     }
 
     /// Takes those of an event's triggers that are meant, of which there must be one: all of them or none.

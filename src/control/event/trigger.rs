@@ -162,5 +162,7 @@ pub(in crate::control) fn parse<'a>(line: Word<'a>, scope: &Scope<'_>) -> Result
 /// How often it acts.
 fn count(word: Option<Word<'_>>) -> Result<Option<u64>, Refusal> {
     let Some(word) = word else { return Ok(None) };
-    number(word.text()).map(Some).ok_or(word.refuse(Reason::Event(EventReason::BadNumber)))
+    // (The greatest stands for no limit.)
+    let count = number(word.text()).filter(|count| *count < u64::MAX);
+    count.map(Some).ok_or(word.refuse(Reason::Event(EventReason::BadNumber)))
 }

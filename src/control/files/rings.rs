@@ -126,6 +126,9 @@ pub(super) fn set_snapshot<const CPUS: usize>(state: &mut State<CPUS>, value: &V
     let number = value.all().number()?;
     let spares = state.spares.ok_or(value.all().refuse(Reason::NoSpareRings))?;
     let switches = state.tracing.switches;
+    if number == 1 && switches.gate().is_held() {
+        return Err(value.all().refuse(Reason::RecordingIsHeld));
+    }
     let other = if switches.are_swapped() { state.rings } else { spares };
     switches.forget_snapshot();
     State::<CPUS>::clear(&other);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::Instance;
+use crate::fakes::Event;
 
 /// What the fixture's rings and tracers are, once more.
 macro_rules! instance {
@@ -90,7 +91,25 @@ fn an_instance_traces_beside_the_first_tracers_with_rules_and_rings_of_its_own()
     ] {
         assert_eq!(fixture.run(&format!("cat instances/other/{file}")), content, "{file}");
     }
+    assert!(fixture.run("cat instances/other/trace").contains("entries-in-buffer/entries-written: 0/0"));
+    let stats = "entries: 0\noverrun: 0\ndropped events: 0\nread events: 0\n";
+    assert_eq!(fixture.run("cat instances/other/per_cpu/cpu0/stats"), stats);
     assert_eq!(has(&fixture.run("cat trace")), [true, false]);
+}
+
+#[test]
+fn an_instance_goes_when_nobody_can_record_into_it_any_more() {
+    let mut fixture = fixture!();
+    let (instance, _) = instance!(fixture.engine);
+    fixture.control = fixture.control.with_instances(Box::leak(Box::new([instance])));
+    fixture.run("mkdir instances/a");
+    fixture.run("echo function > instances/a/current_tracer");
+    // The tracer's own wait fails, which keeps no tracer; so there is another one.
+    fixture.kernel.set_fault(Some(Fault::Busy(0)));
+    fixture.kernel.take_events();
+    fixture.run("rmdir instances/a");
+    let waits = fixture.kernel.take_events().into_iter().filter(|event| *event == Event::Quiesce).count();
+    assert_eq!((fixture.enabled(), waits), (Vec::new(), 2));
 }
 
 #[test]

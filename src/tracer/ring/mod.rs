@@ -371,6 +371,8 @@ pub struct Counts {
 }
 
 impl Counts {
+    pub(crate) const NONE: Self = Self { kept: 0, read: 0, refused: 0, overwritten: 0 };
+
     /// Returns how many records nobody can read.
     pub const fn lost(&self) -> u64 {
         self.refused.saturating_add(self.overwritten)

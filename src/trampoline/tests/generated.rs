@@ -1,12 +1,16 @@
 //! Tables with generated members, on a simulated machine: what is refused, what is given back.
 
 use crate::Engine;
+use crate::address::TextAddr;
 use crate::fakes::{COMPILED, FakeKernel, FakeText, Fault};
 use crate::record::times::CallTimes;
 use crate::trampoline::kinds::ScalarKind;
-use crate::trampoline::{Body, Condition, Implementations, OpsError, OpsStruct, State, Test};
+use crate::trampoline::{
+    Argument, Body, Condition, Implementations, Member, OpsError, OpsStruct, State, Test, UntypedOps,
+};
 use core::sync::atomic::AtomicU64;
 use std::boxed::Box;
+use std::string::ToString;
 use std::vec;
 use std::vec::Vec;
 extern crate std;
@@ -170,7 +174,7 @@ fn what_was_generated_is_given_back_with_the_table_and_keeps_the_one_behind() {
     let room = kernel.stubs().room;
     let names: Vec<_> = (room.start.get()..room.end.get())
         .step_by(4)
-        .filter_map(|at| many.name_of(engine, crate::TextAddr::new(at)))
+        .filter_map(|at| many.name_of(engine, TextAddr::new(at)))
         .map(|name| std::format!("{name}"))
         .collect();
     for member in ["unit", "answer", "truth", "optional"] {
@@ -216,4 +220,34 @@ fn text_that_could_not_be_written_is_given_back() {
     let uninitialised = Box::leak(Box::new(Engine::with_machine(text, text)));
     let error = many.prepare_generated(uninitialised, "generated", &behind, &bodies).unwrap_err();
     assert_eq!(error, OpsError::NotInitialised);
+}
+
+#[test]
+fn of_members_with_one_name_the_first_is_meant_and_nobody_gets_two_bodies() {
+    #[repr(C)]
+    struct Two([extern "C" fn(u64, u64) -> u64; 2]);
+    extern "C" fn behind(a: u64, b: u64) -> u64 {
+        a + b
+    }
+    const NUMBERS: &[Argument] = &[Argument::general(8); 2];
+    let (engine, _) = engine();
+    let stub = behind as *const ();
+    let open = |offset, result| Member::new("open", offset, false, stub, result, NUMBERS);
+    let members = [open(0, Some(ScalarKind::U64)), open(8, None)];
+    // SAFETY: 1. to 4. So they are, but that more is known of the second one's result.
+    let two = unsafe { UntypedOps::new("two", &members, TextAddr::new(0)) };
+    let mut table = Two([behind, behind]);
+    let at: *mut () = (&raw mut table).cast();
+    // SAFETY: 1. and 2. It is one, nobody calls by it, and the functions stay.
+    let generate = |bodies: &[(&str, Body)]| unsafe { two.generate(engine, at, bodies) };
+    let twice = generate(&[("open", Body::answer(5_u64)), ("open", Body::forward())]).map(drop);
+    assert_eq!(twice, Err(OpsError::Twice { ops: "two", member: "open" }));
+    let generated = generate(&[("open", Body::answer(5_u64))]).unwrap();
+    let [first, second] = table.0.map(|function| function as usize);
+    assert!(first != behind as *const () as usize && second == behind as *const () as usize);
+    let name = two.name_of(&generated, TextAddr::new(first as u64)).map(|name| name.to_string());
+    assert_eq!(name.as_deref(), Some("two.open [generated]"));
+    // SAFETY: 1. nobody calls by the table.
+    unsafe { generated.free() };
+    assert_eq!(engine.statistics().stub_bytes, 0);
 }

@@ -16,11 +16,15 @@ fn main() {
         objects.sort();
         for object in objects {
             let name = object.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            table.push_str(&format!("    ({name:?}, include_bytes!({:?})),\n", object.display().to_string()));
+            let path = object.display().to_string();
+            table.push_str(&format!("    ({name:?}, &Aligned(*include_bytes!({path:?})).0),\n"));
         }
     }
     let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
-    let text = format!("static MODULES: &[(&str, &[u8])] = &[\n{table}];\n");
+    // Aligned as a file is, so that what is in them looks like no addresses of the kernel.
+    let text = format!(
+        "#[repr(align(8))]\nstruct Aligned<const BYTES: usize>([u8; BYTES]);\n\nstatic MODULES: &[(&str, &[u8])] = &[\n{table}];\n"
+    );
     if let Err(error) = fs::write(out.join("modules.rs"), text) {
         println!("cargo::error=cannot write the table of modules: {error}");
     }

@@ -1,6 +1,6 @@
 //! Reads tables of jumps.
 
-use fentry::insn::{Hint, Insn, System};
+use fentry::insn::{Change, Flow, Hint, Insn, System};
 
 use super::jump::{Jump, Table, Why};
 use super::onward::Rules;
@@ -36,6 +36,8 @@ pub(super) fn read(rules: &Rules<'_>, function: FunctionId, shape: Shape) -> Jum
             Ok(target) if may_end_early && targets.first().is_some_and(|first| is_pad(*first) && !is_pad(target)) => {
                 break;
             }
+            // From before the jump the frame is there; from the instruction before, it is not.
+            Ok(target) if may_end_early && elements > 0 && is_behind_frame(rules.program, target) => break,
             Ok(target) => targets.push(target),
             Err(_) if may_end_early && elements > 0 => break,
             Err(why) => return Jump::NotFollowed(why),
@@ -46,6 +48,12 @@ pub(super) fn read(rules: &Rules<'_>, function: FunctionId, shape: Shape) -> Jum
     targets.dedup();
     let bytes = u64::from(elements) << log2_bytes;
     Jump::Table(Table { address: table, bytes, is_compared, targets: targets.into() })
+}
+
+/// Whether the instruction before this one goes on here, and takes the frame down: it changes SP or X29, and calls nothing.
+fn is_behind_frame(program: &Program<'_>, id: InsnId) -> bool {
+    let before = program.prev_in_section(id).map(|before| program.insn(before).effects());
+    before.is_some_and(|before| before.flow == Flow::Next && [before.sp, before.fp] != [Change::Kept; 2])
 }
 
 /// The instruction of the function that an element leads to.

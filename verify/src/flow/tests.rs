@@ -237,6 +237,10 @@ fn a_table_that_no_index_is_compared_with_ends_by_the_layout() {
     let mut padded = unbounded;
     (padded[9], padded[13]) = (0xd503_249f, 0xd503_249f);
     assert_eq!(table_of(&padded, &[4, 0, 2, 4], None), [9, 13]);
+    // To one that leads behind an epilogue's ldp x29, x30, [sp], #16.
+    let mut framed = unbounded;
+    framed[11] = 0xa8c1_7bfd;
+    assert_eq!(table_of(&framed, &[4, 0, 2, 3], None), [9, 11, 13]);
     // The index is another register than the one that was compared.
     let mut other = LLVM_BYTES;
     other[4] = 0x2a01_03e8;

@@ -11,7 +11,7 @@ use cargo_fentry::terminal;
 pub(crate) const KERNEL: &str = "console";
 
 /// How long a line reads that has no end of its own.
-const PIPE: Duration = Duration::from_millis(400);
+const PIPE: Duration = Duration::from_secs(1);
 
 /// A line, and what must be in what the kernel says to it.
 const ASKED: [(&str, &[&str]); 18] = [

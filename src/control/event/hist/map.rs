@@ -201,7 +201,7 @@ impl<W: Word> Map<'_, W> {
             element.sums.iter().for_each(|sum| sum.store(0));
         }
         self.dropped.store(0);
-        // Those who take the first element again see what was stored before: every CPU is seen quiescent between.
+        // Those who take the first element again see what was stored before: what lets them add again comes behind it.
         self.taken.store(0);
     }
 }

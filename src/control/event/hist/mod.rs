@@ -59,7 +59,8 @@ impl Histogram {
         if is_so {
             self.stops.fetch_or(why, Ordering::Relaxed);
         } else {
-            self.stops.fetch_and(!why, Ordering::Relaxed);
+            // Who counts then sees what was cleared.
+            self.stops.fetch_and(!why, Ordering::Release);
         }
     }
 
@@ -88,7 +89,7 @@ impl Histogram {
     /// Counts an event.
     #[inline]
     pub(super) fn add(&self, hist: &Hist, event: Happening<'_>, stack: impl FnMut(&mut [u64])) {
-        if self.stops.load(Ordering::Relaxed) == 0 {
+        if self.stops.load(Ordering::Acquire) == 0 {
             let mut key = ArrayVec::new();
             hist.key(event, stack, &mut key);
             self.map.add(&key, hist.addends(event));

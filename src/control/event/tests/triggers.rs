@@ -10,6 +10,8 @@ fn a_trigger_switches_the_trace_as_often_as_it_says() {
     assert!(fixture.run("cat events/kprobes/off/trigger").starts_with("# Available triggers:\n"));
     fixture.run("echo traceoff:1 > events/kprobes/off/trigger");
     assert_eq!(fixture.run("cat events/kprobes/off/trigger"), "traceoff:count=1\n");
+    let without_end = fixture.refused("echo traceoff:18446744073709551615 > events/kprobes/off/trigger").reason;
+    assert_eq!(without_end, Reason::Event(EventReason::BadNumber));
     fixture.run("echo 'traceon if a == 5' > events/kprobes/e/trigger");
     assert_eq!(fixture.run("cat events/kprobes/e/trigger"), "traceon:unlimited if a == 5\n");
     fixture.run("echo 1 > events/kprobes/e/enable");
