@@ -22,9 +22,9 @@ fn main() {
     }
     let out = env::var_os("OUT_DIR").map(PathBuf::from).unwrap_or_default();
     // Aligned as a file is, so that what is in them looks like no addresses of the kernel.
-    let text = format!(
-        "#[repr(align(8))]\nstruct Aligned<const BYTES: usize>([u8; BYTES]);\n\nstatic MODULES: &[(&str, &[u8])] = &[\n{table}];\n"
-    );
+    let aligned =
+        if table.is_empty() { "" } else { "#[repr(align(8))]\nstruct Aligned<const BYTES: usize>([u8; BYTES]);\n" };
+    let text = format!("{aligned}static MODULES: &[(&str, &[u8])] = &[\n{table}];\n");
     if let Err(error) = fs::write(out.join("modules.rs"), text) {
         println!("cargo::error=cannot write the table of modules: {error}");
     }
