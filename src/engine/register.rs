@@ -45,6 +45,15 @@ impl Engine {
         registered
     }
 
+    /// Unregisters `ops`, if it is registered. A CPU may still be inside its callback: what could not be waited for is waited for
+    /// when it is [registered anew](Self::register_anew).
+    pub(crate) fn unregister_unwaited(&self, ops: &'static Ops) -> Result<(), RegisterError> {
+        match self.unregister(ops) {
+            Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Unregisters `ops`, and waits until no CPU is inside its callback; returns how many functions it had.
     ///
     /// Calls that are under way then, and whose returns `ops` has hooked, return unseen, also if it is registered again.

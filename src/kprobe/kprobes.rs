@@ -117,8 +117,9 @@ impl<const POINTS: usize> Kprobes<POINTS> {
     ///
     /// # Errors
     ///
-    /// [`KprobeError`]. With [`KprobeError::NotQuiescent`] it is called no more, and is to be removed again; with any other
-    /// nothing has changed.
+    /// [`KprobeError`]. With [`KprobeError::NotQuiescent`], and at a callsite with [`KprobeError::Entry`] of
+    /// [`RegisterError::NotQuiescent`] or [`RegisterError::Quarantined`], it is to be removed again, as [`Engine::unregister`] has it;
+    /// with any other nothing has changed.
     pub fn unregister(&'static self, probe: &'static Kprobe) -> Result<(), KprobeError> {
         let mut claims = self.lock();
         if probe.state() == State::AtCallsite {
@@ -302,14 +303,6 @@ impl<const POINTS: usize> Kprobes<POINTS> {
         self.engine.register_anew(&probe.ops, &Filter::new(&[Rule::address(function)])).map(drop)
     }
 
-    /// Has the callsite call it no more. A CPU may still be inside its handlers.
-    fn detach(&self, probe: &'static Kprobe) -> Result<(), RegisterError> {
-        match self.engine.unregister(&probe.ops) {
-            Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     fn switch(&'static self, probe: &'static Kprobe, is_enabled: bool) -> Result<(), KprobeError> {
         let mut claims = self.lock();
         if probe.is_enabled() == is_enabled {
@@ -320,7 +313,7 @@ impl<const POINTS: usize> Kprobes<POINTS> {
             (State::AtCallsite, Some(function)) if is_enabled => {
                 self.attach(probe, function).map_err(KprobeError::Entry)
             }
-            (State::AtCallsite, _) => self.detach(probe).map_err(KprobeError::Entry),
+            (State::AtCallsite, _) => self.engine.unregister_unwaited(&probe.ops).map_err(KprobeError::Entry),
             (State::AtBreakpoint | State::AtJump, _) => {
                 let number = self.number_of(probe).ok_or(KprobeError::NotRegistered);
                 number.and_then(|number| self.set_form(number, &mut claims).map(drop).map_err(KprobeError::Text))

@@ -114,9 +114,7 @@ impl EventsParts {
         }
         false
     }
-}
 
-impl EventsParts {
     /// Has an event's histograms count, or not, unless it is so already, which counts as no time.
     fn pause(&self, target: &Slot, is_paused: bool, left: &Left) {
         target.program.with(|program| {

@@ -343,10 +343,7 @@ impl EventsParts {
 
     /// Has an event's returns hooked no more. A CPU may still be in their handler.
     fn unhook_return(&self, slot: &'static Slot) -> Result<(), RegisterError> {
-        match self.engine().unregister(&slot.returns) {
-            Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
+        self.engine().unregister_unwaited(&slot.returns)
     }
 
     /// Gives an event another filter.

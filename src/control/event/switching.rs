@@ -24,9 +24,7 @@ impl EventsParts {
 
     /// Looks whether an event can have a trigger where all that it has go.
     fn check_trigger(&self, number: usize, trigger: &Trigger) -> Result<(), EventReason> {
-        if trigger.takes_stack() && !self.has_memory() {
-            return Err(EventReason::NoMemory);
-        }
+        self.check_memory(trigger)?;
         let Act::Hist(hist) = &trigger.act else { return Ok(()) };
         let own = self.triggers(number);
         let is_own = |histogram: &Histogram| {
@@ -40,6 +38,10 @@ impl EventsParts {
         let is_free = |histogram: &Histogram| !histogram.is_used.load(Ordering::Relaxed) || is_own(histogram);
         let there_is = self.shared.histograms.iter().filter(fits).any(is_free);
         if there_is { Ok(()) } else { Err(EventReason::NoHistogram) }
+    }
+
+    fn check_memory(&self, trigger: &Trigger) -> Result<(), EventReason> {
+        if trigger.takes_stack() && !self.has_memory() { Err(EventReason::NoMemory) } else { Ok(()) }
     }
 
     /// Gives an event one more trigger.
@@ -92,9 +94,7 @@ impl EventsParts {
     fn put_trigger(&self, number: usize, new: NewTrigger) -> Result<(), EventReason> {
         let NewTrigger { mut trigger, count, filter } = new;
         let Some(slot) = self.slots.get(number) else { return Ok(()) };
-        if trigger.takes_stack() && !self.has_memory() {
-            return Err(EventReason::NoMemory);
-        }
+        self.check_memory(&trigger)?;
         let place = {
             let triggers = self.locked(&slot.triggers);
             if triggers.iter().flatten().any(|known| known.act.is_like(&trigger.act)) {

@@ -138,7 +138,7 @@ impl GraphOps {
         let mut recorded = 0;
         for (ops, role) in self.roles() {
             let Some(rules) = scope.rules(role) else {
-                stop(engine, ops)?;
+                engine.unregister_unwaited(ops)?;
                 continue;
             };
             let filter = Filter::new(&rules);
@@ -152,7 +152,7 @@ impl GraphOps {
                 Ok(count) if role != SILENT => recorded += count,
                 Ok(_) => {}
                 // All that the filter has are roots.
-                Err(RegisterError::EmptySelection) if role == INSIDE => stop(engine, ops)?,
+                Err(RegisterError::EmptySelection) if role == INSIDE => engine.unregister_unwaited(ops)?,
                 Err(error) => return Err(error),
             }
         }
@@ -174,14 +174,6 @@ impl GraphOps {
             }
         }
         stopped
-    }
-}
-
-fn stop(engine: &Engine, ops: &'static Ops) -> Result<(), RegisterError> {
-    match engine.unregister(ops) {
-        // It is called no more. What could not be waited for is waited for when it gets functions again.
-        Ok(_) | Err(RegisterError::NotRegistered | RegisterError::NotQuiescent(_)) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
