@@ -54,21 +54,23 @@ impl Definition {
     }
 
     /// What a name means in this event: one of its fields, or one that all have.
-    pub(in crate::control) fn named(&self, name: &str) -> Option<(Field, Type)> {
+    pub(in crate::control) fn named(&self, name: &str, has_task_names: bool) -> Result<(Field, Type), EventReason> {
         let own = self.fields().position(|(field, _)| field == name);
         if let Some((number, fetch)) = own.and_then(|number| Some((number, self.fetches.get(number)?))) {
-            return Some((Field::Own(number as u8), fetch.kind));
+            return Ok((Field::Own(number as u8), fetch.kind));
         }
         match (name, self.is_return()) {
-            ("common_pid", _) => Some((Field::Task, Type::new(Shape::Unsigned, 4))),
-            ("__probe_ip", false) | ("__probe_func", true) => Some((Field::Ip, Type::new(Shape::Hex, 8))),
-            ("__probe_ret_ip", true) => Some((Field::Parent, Type::new(Shape::Hex, 8))),
-            _ => None,
+            ("common_pid", _) => Ok((Field::Task, Type::new(Shape::Unsigned, 4))),
+            ("__probe_ip", false) | ("__probe_func", true) => Ok((Field::Ip, Type::new(Shape::Hex, 8))),
+            ("__probe_ret_ip", true) => Ok((Field::Parent, Type::new(Shape::Hex, 8))),
+            ("comm" | "COMM", _) if has_task_names => Ok((Field::Comm, Type::COMM)),
+            ("comm" | "COMM", _) => Err(EventReason::NoTaskNames),
+            _ => Err(EventReason::NoSuchField),
         }
     }
 
     pub(in crate::control) fn layout(&self) -> Layout<'_> {
-        Layout { fields: &self.fetches, is_return: self.is_return() }
+        Layout::new(&self.fetches, self.is_return())
     }
 
     pub(super) fn takes_all_registers(&self) -> bool {
@@ -113,6 +115,7 @@ impl Definition {
 pub(in crate::control) struct Surroundings {
     pub(in crate::control) engine: &'static Engine,
     pub(in crate::control) has_memory: bool,
+    pub(in crate::control) has_task_names: bool,
 }
 
 /// Takes a line apart; `None` if it is empty.
@@ -145,7 +148,8 @@ pub(in crate::control) fn parse<'a>(
         fetches: ArrayVec::new(),
     };
     let symbol = |name: &str| surroundings.engine.function_named(name).map(TextAddr::get);
-    let scope = Scope { point, has_memory: surroundings.has_memory, symbol: &symbol };
+    let Surroundings { has_memory, has_task_names, .. } = surroundings;
+    let scope = Scope { point, has_memory, has_task_names, symbol: &symbol };
     words.try_for_each(|word| definition.add_field(word, &scope))?;
     Ok(Some(Asked::Define(definition)))
 }

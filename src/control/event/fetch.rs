@@ -10,6 +10,9 @@ use crate::control::reason::{Reason, Refusal};
 /// a callback, for any address: it must not fault.
 pub type ReadMemory = fn(address: u64, bytes: &mut [u8]) -> bool;
 
+/// Says what the task of a number is called, as [`Events::with_task_names`](super::store::Events::with_task_names) says.
+pub(super) type NameTask = fn(u32) -> Option<&'static str>;
+
 /// The registers where an event happens.
 pub(in crate::control) trait Registers {
     /// x`n`, if it is there.
@@ -38,6 +41,8 @@ enum Source {
     Pc,
     Pstate,
     Value(u64),
+    /// The name of the task.
+    Comm,
 }
 
 /// How a field's value is shown and compared.
@@ -51,10 +56,21 @@ pub(in crate::control) enum Shape {
     Text,
 }
 
+/// What a field's value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Extent {
+    Number,
+    /// A text in memory.
+    Text,
+    /// The text that a task is called.
+    Comm,
+}
+
 /// A field's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Type {
     pub(in crate::control) shape: Shape,
+    pub(in crate::control) extent: Extent,
     /// 1, 2, 4 or 8.
     pub(in crate::control) bytes: u8,
     /// The lowest bit of it, and how many there are.
@@ -72,8 +88,12 @@ pub(in crate::control) struct Fetch {
 }
 
 impl Type {
+    /// The name of a task.
+    pub(in crate::control) const COMM: Self = Self { extent: Extent::Comm, ..Self::new(Shape::Text, 8) };
+
     pub(in crate::control) const fn new(shape: Shape, bytes: u8) -> Self {
-        Self { shape, bytes, bits: (0, bytes * 8) }
+        let extent = if matches!(shape, Shape::Text) { Extent::Text } else { Extent::Number };
+        Self { shape, extent, bytes, bits: (0, bytes * 8) }
     }
 
     /// Whether a number, signed as the type is, can be one of its values.
@@ -141,7 +161,7 @@ impl Type {
         let (offset, size) = rest.split_once('/')?;
         let (width, offset, size): (u8, u8, u8) = (width.parse().ok()?, offset.parse().ok()?, size.parse().ok()?);
         let fits = width > 0 && matches!(size, 8 | 16 | 32 | 64) && width.checked_add(offset)? <= size;
-        fits.then_some(Self { shape: Shape::Unsigned, bytes: size / 8, bits: (offset, width) })
+        fits.then_some(Self { bits: (offset, width), ..Self::new(Shape::Unsigned, size / 8) })
     }
 }
 
@@ -150,6 +170,7 @@ impl Type {
 pub(in crate::control) struct Scope<'a> {
     pub(in crate::control) point: Point,
     pub(in crate::control) has_memory: bool,
+    pub(in crate::control) has_task_names: bool,
     pub(in crate::control) symbol: &'a dyn Fn(&str) -> Option<u64>,
 }
 
@@ -179,6 +200,9 @@ impl Fetch {
             kind: kind.unwrap_or(Type::new(Shape::Hex, 8)),
         };
         fetch.parse_argument(argument, scope)?;
+        if fetch.source == Source::Comm {
+            return fetch.of_comm(word, kind);
+        }
         if fetch.kind.shape == Shape::Text && fetch.dereferences == 0 {
             return Err(word.refuse(Reason::Event(EventReason::StringNotInMemory)));
         }
@@ -186,6 +210,15 @@ impl Fetch {
             return Err(argument.refuse(Reason::Event(EventReason::NoMemory)));
         }
         Ok(fetch)
+    }
+
+    /// The name of the task, which is a string and has no address.
+    fn of_comm(self, word: Word<'_>, kind: Option<Type>) -> Result<Self, Refusal> {
+        let is_string = kind.is_none_or(|kind| kind == Type::new(Shape::Text, 8));
+        if is_string && self.dereferences == 0 {
+            return Ok(Self { kind: Type::COMM, ..self });
+        }
+        Err(word.refuse(Reason::Event(EventReason::CommIsString)))
     }
 
     fn parse_argument(&mut self, word: Word<'_>, scope: &Scope<'_>) -> Result<(), Refusal> {
@@ -253,6 +286,10 @@ impl Fetch {
             self.source = Source::X(argument as u8 - 1);
             return if scope.point == Point::Entry { Ok(()) } else { refused(EventReason::ArgumentNotAtEntry) };
         }
+        if matches!(name, "comm" | "COMM") {
+            self.source = Source::Comm;
+            return if scope.has_task_names { Ok(()) } else { refused(EventReason::NoTaskNames) };
+        }
         let Some(of_stack) = name.strip_prefix("stack") else { return refused(EventReason::BadVariable) };
         if scope.point == Point::Return {
             return refused(EventReason::NotAtReturn);
@@ -268,8 +305,13 @@ impl Fetch {
     }
 
     /// Whether memory is read.
-    pub(in crate::control) const fn reads(&self) -> bool {
+    const fn reads(&self) -> bool {
         self.dereferences > 0
+    }
+
+    /// Whether there may be no value.
+    pub(super) const fn may_fail(&self) -> bool {
+        self.reads() || matches!(self.source, Source::Comm)
     }
 
     /// Whether it takes more registers than those that are saved at every entry.
@@ -286,6 +328,8 @@ impl Fetch {
             Source::Pc => regs.pc()?,
             Source::Pstate => regs.pstate()?,
             Source::Value(value) => value,
+            // It is no number, and is not asked for as one.
+            Source::Comm => return None,
         };
         let offsets = self.offsets.get(..self.dereferences.into()).unwrap_or_default();
         let Some((last, offsets)) = offsets.split_last() else { return Some(self.kind.of(value)) };

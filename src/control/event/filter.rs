@@ -12,7 +12,7 @@
 use super::fetch::{Shape, Type, number};
 use super::limits::{MAX_TESTS, PATTERN_BYTES, STRING_BYTES};
 use super::reason::EventReason;
-use super::values::Values;
+use super::values::{Hooks, Values};
 use crate::control::line::Word;
 use crate::control::reason::{Reason, Refusal};
 use crate::filter::Glob;
@@ -29,6 +29,8 @@ pub(in crate::control) enum Field {
     Own(u8),
     /// The number of the task in which it happens.
     Task,
+    /// What that is called.
+    Comm,
     /// Where it is.
     Ip,
     /// Where the function returns to, of an `r` event.
@@ -36,7 +38,7 @@ pub(in crate::control) enum Field {
 }
 
 /// Says what a name means in an event.
-pub(in crate::control) type Named<'a> = &'a dyn Fn(&str) -> Option<(Field, Type)>;
+pub(in crate::control) type Named<'a> = &'a dyn Fn(&str) -> Result<(Field, Type), EventReason>;
 
 /// An event that happens now.
 #[derive(Clone, Copy)]
@@ -44,10 +46,16 @@ pub(in crate::control) struct Happening<'a> {
     pub(in crate::control) values: &'a Values,
     pub(in crate::control) task: u32,
     pub(in crate::control) ip: u64,
+    pub(super) hooks: &'a Hooks,
 }
 
 impl Happening<'_> {
-    /// A field's number; `None` if it could not be read.
+    /// What its task is called.
+    pub(super) fn comm(&self) -> Option<&'static [u8]> {
+        self.hooks.comm(self.task)
+    }
+
+    /// A field's number; `None` if it could not be read, or is none.
     #[inline]
     pub(in crate::control) fn number(&self, field: Field) -> Option<u64> {
         match field {
@@ -55,6 +63,7 @@ impl Happening<'_> {
             Field::Task => Some(self.task.into()),
             Field::Ip => Some(self.ip),
             Field::Parent => self.values.parent(),
+            Field::Comm => None,
         }
     }
 }
@@ -145,21 +154,22 @@ impl Filter {
     }
 
     fn is_true(&self, test: &Test, event: Happening<'_>) -> bool {
-        let Some(found) = event.number(test.field) else { return false };
         match test.kind {
-            Operand::Unsigned(value) => compare(test.op, &found, &value, found & value != 0),
-            Operand::Signed(value) => compare(test.op, &found.cast_signed(), &value, found.cast_signed() & value != 0),
+            Operand::Unsigned(value) => {
+                let found = event.number(test.field);
+                found.is_some_and(|found| compare(test.op, &found, &value, found & value != 0))
+            }
+            Operand::Signed(value) => {
+                let found = event.number(test.field).map(u64::cast_signed);
+                found.is_some_and(|found| compare(test.op, &found, &value, found & value != 0))
+            }
             Operand::Text { from, length } => {
-                let Field::Own(field) = test.field else { return false };
-                let Some(bytes) = event.values.text(field.into()) else { return false };
                 let from = usize::from(from);
                 let pattern = self.patterns.get(from..from + usize::from(length)).unwrap_or_default();
-                match test.op {
-                    Op::Matches => {
-                        let text: ArrayVec<u8, STRING_BYTES> = bytes.take(STRING_BYTES).collect();
-                        Glob::checked(pattern).matches_bytes(&text)
-                    }
-                    op => bytes.eq(pattern.bytes()) == (op == Op::Equal),
+                match test.field {
+                    Field::Own(own) => event.values.text(own.into()).is_some_and(|text| is_so(test.op, text, pattern)),
+                    Field::Comm => event.comm().is_some_and(|name| is_so(test.op, name.iter().copied(), pattern)),
+                    _ => false,
                 }
             }
         }
@@ -175,6 +185,17 @@ impl Filter {
                 test.no = to;
             }
         }
+    }
+}
+
+/// Compares a text.
+fn is_so(op: Op, text: impl Iterator<Item = u8>, pattern: &str) -> bool {
+    match op {
+        Op::Matches => {
+            let text: ArrayVec<u8, STRING_BYTES> = text.take(STRING_BYTES).collect();
+            Glob::checked(pattern).matches_bytes(&text)
+        }
+        op => text.eq(pattern.bytes()) == (op == Op::Equal),
     }
 }
 
@@ -282,8 +303,7 @@ impl<'a> Parser<'a> {
         let name = self.rest.text();
         let length = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
         let name = self.rest.split_at(length).0;
-        let found = (self.named)(name.text()).filter(|_| length > 0);
-        let (field, kind) = found.ok_or(self.refuse(EventReason::NoSuchField))?;
+        let (field, kind) = (self.named)(name.text()).map_err(|reason| self.refuse(reason))?;
         self.take_bytes(length);
         let at_op = self.rest;
         let op = OPS.iter().find(|(text, _)| at_op.text().starts_with(text) && !at_op.text().starts_with("&&"));

@@ -38,10 +38,11 @@ impl EventsParts {
                 return;
             }
             let mut values = Values::none();
-            values.fetch(program.layout(), regs, parent, self.shared.memory);
-            let event = Happening { values: &values, task: place.task, ip: program.ip };
+            let hooks = &self.shared.hooks;
+            values.fetch(program.layout(), regs, parent, place.task, hooks);
+            let event = Happening { values: &values, task: place.task, ip: program.ip, hooks };
             let stack =
-                |frames: &mut [u64]| stack::fill(frames, regs, program.point, [program.ip, parent], self.shared.memory);
+                |frames: &mut [u64]| stack::fill(frames, regs, program.point, [program.ip, parent], hooks.memory);
             let mut shows_stack = false;
             for (number, trigger) in program.triggers() {
                 if let Some(left) = slot.left.get(number).filter(|_| trigger.filter.lets(event)) {

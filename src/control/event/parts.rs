@@ -1,12 +1,13 @@
 //! All events of a kernel, whatever its type: lines define them, remove them, enable them, and give them filters.
 
 use super::definition::{Definition, Surroundings};
-use super::fetch::{Point, ReadMemory};
-use super::filter::Filter;
+use super::fetch::{Point, Type};
+use super::filter::{Field, Filter};
 use super::hist::Histogram;
 use super::limits::TEXT_BYTES;
 use super::reason::EventReason;
 use super::slot::{Known, Program, Slot};
+use super::values::Hooks;
 use crate::address::TextAddr;
 use crate::engine::{Engine, RegisterError};
 use crate::filter as functions;
@@ -22,7 +23,7 @@ pub(super) struct Shared {
     pub(super) probes: &'static dyn Probes,
     /// Whether there are events at other instructions than functions' entries.
     pub(super) is_anywhere: bool,
-    pub(super) memory: Option<ReadMemory>,
+    pub(super) hooks: Hooks,
     /// The running CPU's second ring, if there is one.
     pub(super) spare_ring: fn() -> Option<&'static Ring>,
     pub(super) histograms: &'static [Histogram],
@@ -87,12 +88,21 @@ pub(super) type Change = spin::MutexGuard<'static, ()>;
 
 impl EventsParts {
     pub(super) const fn has_memory(&self) -> bool {
-        self.shared.memory.is_some()
+        self.shared.hooks.memory.is_some()
+    }
+
+    const fn has_task_names(&self) -> bool {
+        self.shared.hooks.name_task.is_some()
+    }
+
+    /// What a name means in an event.
+    pub(in crate::control) fn field(&self, event: &Known, name: &str) -> Result<(Field, Type), EventReason> {
+        event.definition.named(name, self.has_task_names())
     }
 
     /// What definitions are looked up in.
     pub(in crate::control) fn surroundings(&self) -> Surroundings {
-        Surroundings { engine: self.engine(), has_memory: self.has_memory() }
+        Surroundings { engine: self.engine(), has_memory: self.has_memory(), has_task_names: self.has_task_names() }
     }
 
     pub(super) fn change(&self) -> Change {

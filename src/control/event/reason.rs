@@ -100,7 +100,7 @@ pub enum EventReason {
     NoFetch,
     /// No form of argument that there is.
     #[error(
-        "An argument is %REGISTER, $argN, $retval, $stack, $stackN, @ADDRESS, @SYMBOL, \\VALUE or +OFFSET(ARGUMENT)"
+        "An argument is %REGISTER, $argN, $retval, $stack, $stackN, $comm, @ADDRESS, @SYMBOL, \\VALUE or +OFFSET(ARGUMENT)"
     )]
     BadFetch,
     /// An unknown register.
@@ -110,7 +110,7 @@ pub enum EventReason {
     #[error("At a function's return there are the registers x0 to x7")]
     NotAtReturn,
     /// An unknown `$`.
-    #[error("There are $arg1 to $arg8, $retval, $stack and $stackN")]
+    #[error("There are $arg1 to $arg8, $retval, $stack, $stackN and $comm")]
     BadVariable,
     /// `$argN` elsewhere than at a function's entry.
     #[error("Arguments are there at a function's entry only")]
@@ -133,6 +133,12 @@ pub enum EventReason {
     /// The kernel gave no way to read memory.
     #[error("This kernel gives events no way to read memory")]
     NoMemory,
+    /// The kernel gave no way to know what tasks are called.
+    #[error("This kernel does not tell events what tasks are called")]
+    NoTaskNames,
+    /// The name of a task as something else.
+    #[error("$comm is a string, and has no address")]
+    CommIsString,
     /// User space's memory.
     #[error("Memory of user space is not read here")]
     UserMemory,

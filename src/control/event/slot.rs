@@ -24,6 +24,7 @@ pub(super) struct Program {
     pub(super) filter: Filter,
     triggers: [Option<Trigger>; MAX_TRIGGERS],
     has_triggers: bool,
+    has_faults: bool,
 }
 
 impl Program {
@@ -35,11 +36,13 @@ impl Program {
         filter: Filter::ALL,
         triggers: [const { None }; MAX_TRIGGERS],
         has_triggers: false,
+        has_faults: false,
     };
 
     pub(super) fn new(definition: &Definition, id: u16) -> Self {
         let Definition { at, point, ref fetches, .. } = *definition;
-        Self { id, ip: at.get(), point, fetches: fetches.clone(), ..Self::NONE }
+        let Layout { has_faults, .. } = definition.layout();
+        Self { id, ip: at.get(), point, fetches: fetches.clone(), has_faults, ..Self::NONE }
     }
 
     /// Has the trigger of this number be this one.
@@ -71,7 +74,7 @@ impl Program {
     }
 
     pub(super) fn layout(&self) -> Layout<'_> {
-        Layout { fields: &self.fetches, is_return: self.point == Point::Return }
+        Layout { fields: &self.fetches, is_return: self.point == Point::Return, has_faults: self.has_faults }
     }
 }
 

@@ -6,6 +6,7 @@ use super::hist::Histogram;
 use super::limits::MAX_EVENTS;
 use super::parts::{EventsParts, Shared};
 use super::slot::Slot;
+use super::values::Hooks;
 use crate::address::TextAddr;
 use crate::control::tracing::Tracing;
 use crate::kprobe::{Kprobe, KprobeRegs, Kprobes};
@@ -78,7 +79,7 @@ impl<K: RecordTo + StoreIn<Tracing<K>> + StoreIn<Self>, const N: usize> Events<K
         let shared = Shared {
             probes,
             is_anywhere: false,
-            memory: None,
+            hooks: Hooks { memory: None, name_task: None },
             spare_ring: K::spare_ring,
             histograms: &[],
             changes: spin::Mutex::new(()),
@@ -94,7 +95,15 @@ impl<K: RecordTo + StoreIn<Tracing<K>> + StoreIn<Self>, const N: usize> Events<K
     /// Lets events read memory; without it, `@ADDRESS`, `+OFFSET(...)`, `$stackN` and strings are refused.
     #[must_use]
     pub const fn with_memory(mut self, memory: ReadMemory) -> Self {
-        self.shared.memory = Some(memory);
+        self.shared.hooks.memory = Some(memory);
+        self
+    }
+
+    /// Says what tasks are called where events happen; without it, `$comm` and `comm` are refused. Handlers call it, in any
+    /// context: it must neither block, nor take a lock, nor be slow. What it calls may be traced.
+    #[must_use]
+    pub const fn with_task_names(mut self, name: fn(u32) -> Option<&'static str>) -> Self {
+        self.shared.hooks.name_task = Some(name);
         self
     }
 

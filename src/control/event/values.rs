@@ -1,6 +1,6 @@
 //! The values of one event's fields: fetched where it happens, recorded as words, read back where it is shown.
 
-use super::fetch::{Fetch, ReadMemory, Registers, Shape};
+use super::fetch::{Extent, Fetch, NameTask, ReadMemory, Registers, Shape};
 use super::limits::{MAX_FIELDS, STRING_BYTES};
 use arrayvec::ArrayVec;
 
@@ -13,28 +13,45 @@ const CHUNK: u64 = 16;
 /// The most words of an event: where it returns to, what could not be read, and fields that are all strings.
 const MAX_WORDS: usize = 2 + MAX_FIELDS * (1 + STRING_BYTES / 8);
 
-/// What an event has: the fields of a definition, and whether it has the address that is returned to.
+/// What an event has: the fields of a definition, and what stands in front of them.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) struct Layout<'a> {
-    pub(in crate::control) fields: &'a [Fetch],
-    pub(in crate::control) is_return: bool,
+    pub(super) fields: &'a [Fetch],
+    /// Whether there is the address that is returned to.
+    pub(super) is_return: bool,
+    /// Whether there is a word for what could not be read.
+    pub(super) has_faults: bool,
 }
 
-impl Layout<'_> {
-    /// Whether there is a word for what could not be read.
-    fn has_faults(&self) -> bool {
-        self.fields.iter().any(Fetch::reads)
+impl<'a> Layout<'a> {
+    pub(super) fn new(fields: &'a [Fetch], is_return: bool) -> Self {
+        Self { fields, is_return, has_faults: fields.iter().any(Fetch::may_fail) }
     }
 
     fn head(&self) -> usize {
-        usize::from(self.is_return) + usize::from(self.has_faults())
+        usize::from(self.is_return) + usize::from(self.has_faults)
+    }
+}
+
+/// What a kernel lets events look at besides registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hooks {
+    pub(super) memory: Option<ReadMemory>,
+    pub(super) name_task: Option<NameTask>,
+}
+
+impl Hooks {
+    /// What a task is called.
+    pub(super) fn comm(&self, task: u32) -> Option<&'static [u8]> {
+        let name = (self.name_task?)(task)?.as_bytes();
+        Some(name.get(..STRING_BYTES).unwrap_or(name))
     }
 }
 
 /// The values of one event.
 ///
 /// ```text
-///   returns to (of `r`) | faults, one bit a field (where memory is read) | fields: a number, or a length in bytes and a text
+///   returns to (of `r`) | faults, one bit a field (where one may fail) | fields: a number, or a length in bytes and a text
 /// ```
 #[derive(Clone, Debug)]
 pub(in crate::control) struct Values {
@@ -54,26 +71,19 @@ impl Values {
 
     /// Fetches the values of an event that happens now. (In place: there is room for long ones, which would be copied.)
     #[inline]
-    pub(in crate::control) fn fetch(
-        &mut self,
-        layout: Layout<'_>,
-        regs: &dyn Registers,
-        parent: u64,
-        memory: Option<ReadMemory>,
-    ) {
+    pub(super) fn fetch(&mut self, layout: Layout<'_>, regs: &dyn Registers, parent: u64, task: u32, hooks: &Hooks) {
         let values = self;
         values.parent = layout.is_return.then_some(parent);
         values.parent.into_iter().for_each(|parent| values.push(parent));
-        let has_faults = layout.has_faults();
-        if has_faults {
+        if layout.has_faults {
             values.push(0);
         }
         for (number, field) in layout.fields.iter().enumerate() {
             // There is a place for each, and fewer words than 256.
             let _ = values.at.try_push(values.words.len() as u8);
-            let value = field.value(regs, memory);
-            let is_read = match (value, field.kind.shape) {
-                (Some(address), Shape::Text) => values.push_text(address, memory),
+            let is_read = match (field.value(regs, hooks.memory), field.kind.extent) {
+                (Some(address), Extent::Text) => values.push_text(address, hooks.memory),
+                (None, Extent::Comm) => values.push_bytes(hooks.comm(task)),
                 (value, _) => {
                     values.push(value.unwrap_or(0));
                     value.is_some()
@@ -82,7 +92,9 @@ impl Values {
             values.faults |= u64::from(!is_read) << number;
         }
         let place = usize::from(layout.is_return);
-        if has_faults && let Some(word) = values.words.get_mut(place) {
+        if layout.has_faults
+            && let Some(word) = values.words.get_mut(place)
+        {
             *word = values.faults;
         }
     }
@@ -96,12 +108,14 @@ impl Values {
     fn push_text(&mut self, address: u64, memory: Option<ReadMemory>) -> bool {
         let mut text = [0; STRING_BYTES];
         let length = memory.and_then(|memory| read_text(address, &mut text, memory));
-        self.push(length.map_or(UNREAD, |length| length as u64));
-        let text = text.get(..length.unwrap_or(0)).unwrap_or_default();
-        for part in text.chunks(8) {
-            self.push(part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-        }
-        length.is_some()
+        self.push_bytes(length.and_then(|length| text.get(..length)))
+    }
+
+    /// Puts a text there, if it could be read, and says whether.
+    fn push_bytes(&mut self, text: Option<&[u8]>) -> bool {
+        self.push(text.map_or(UNREAD, |text| text.len() as u64));
+        words_of(text.unwrap_or_default()).for_each(|word| self.push(word));
+        text.is_some()
     }
 
     /// Reads what was recorded; `None` if it is nothing of this form.
@@ -112,7 +126,7 @@ impl Values {
         }
         let head = layout.head();
         let parent = if layout.is_return { Some(*all.first()?) } else { None };
-        let faults = if layout.has_faults() { *all.get(head - 1)? } else { 0 };
+        let faults = if layout.has_faults { *all.get(head - 1)? } else { 0 };
         let mut values = Self { words: all, at: ArrayVec::new(), faults, parent };
         let mut at = head;
         for field in layout.fields {
@@ -148,6 +162,11 @@ impl Values {
         let words = self.words.get(usize::from(*self.at.get(field)?) + 1..)?;
         Some(words.iter().flat_map(|word| word.to_le_bytes()).take(length))
     }
+}
+
+/// The words of a text, the last one with zeros behind it.
+pub(super) fn words_of(text: &[u8]) -> impl Iterator<Item = u64> {
+    text.chunks(8).map(|part| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
 }
 
 /// Reads a text up to its first zero; its length.

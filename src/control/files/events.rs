@@ -46,7 +46,7 @@ const FILES: [(&str, Of, &str); 6] = [
         "filter",
         Of::Filter,
         "which times of the event are recorded: FIELD OP VALUE with && || ! ( ); OP is == != < <= > >= & for numbers, == != ~ for \
-         strings; 0: all",
+         strings; common_pid and comm are the task; 0: all",
     ),
     ("format", Of::Format, "the event's fields"),
     ("hist", Of::Hist, "what its histograms have counted"),
@@ -155,7 +155,7 @@ fn set_filter(events: EventsParts, number: usize, value: &Value<'_>) -> Result<(
     }
     let (filter, text) = match text.text() {
         "" | "0" => (Filter::ALL, ArrayString::new()),
-        text_of_it => (Filter::parse(text, &|name| known.definition.named(name))?, cut(text_of_it)),
+        text_of_it => (Filter::parse(text, &|name| events.field(&known, name))?, cut(text_of_it)),
     };
     events.set_filter(number, &filter, text).map_err(|reason| all.refuse(Reason::Event(reason)))
 }

@@ -212,7 +212,7 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
         Self {
             name: "kprobe_events",
             help: "the events at functions' entries, returns and other instructions: p[:[GRP/]EV] [MOD:]SYMBOL[+OFFSET] [NAME=ARG[:TYPE]].., \
-                   r[:[GRP/]EV] [MOD:]SYMBOL [NAME=ARG[:TYPE]]..; -:[GRP/]EV removes; ARG is %REG, $argN, $retval, $stack, $stackN, \
+                   r[:[GRP/]EV] [MOD:]SYMBOL [NAME=ARG[:TYPE]]..; -:[GRP/]EV removes; ARG is %REG, $argN, $retval, $stack, $stackN, $comm, \
                    @ADDR, @SYMBOL, \\VALUE, +OFFSET(ARG); > replaces, >> adds",
             read: Some(kprobe_events::list),
             write: Some(kprobe_events::define),

@@ -24,7 +24,7 @@ pub(super) fn set<const CPUS: usize>(
     let refused = |reason| value.all().refuse(Reason::Event(reason));
     let Some(known) = events.known(number) else { return Err(value.all().refuse(Reason::UnknownFile)) };
     let event = |group: &str, name: &str| events.named(Some(group), name).map(|(number, _)| number);
-    let asked = parse(value.all(), &Scope { named: &|name| known.definition.named(name), event: &event })?;
+    let asked = parse(value.all(), &Scope { named: &|name| events.field(&known, name), event: &event })?;
     let replaces = value.redirection == Redirection::Replace;
     let Some((head, asked)) = asked else {
         return if replaces { events.replace_triggers(number, None).map_err(refused) } else { Ok(()) };

@@ -15,6 +15,7 @@ use super::fetch::{Shape, Type, number};
 use super::filter::{Field, Happening, Named};
 use super::limits::{MAX_KEYS, MAX_SORTS, MAX_SUMS, STRING_BYTES};
 use super::reason::EventReason;
+use super::values::words_of;
 use crate::control::line::Word;
 use crate::control::reason::{Reason, Refusal};
 use arrayvec::ArrayVec;
@@ -202,8 +203,8 @@ impl Hist {
         let what = match name.text() {
             "stacktrace" | "common_stacktrace" => What::Stack,
             text => match named(text) {
-                Some((field, kind)) => What::Field(field, kind),
-                None => return refused(name, EventReason::NoSuchField),
+                Ok((field, kind)) => What::Field(field, kind),
+                Err(reason) => return refused(name, reason),
             },
         };
         let modifier = match modifier {
@@ -236,7 +237,7 @@ impl Hist {
             self.sums.iter_mut().take(1).for_each(|hits| hits.is_percent = is_percent);
             return Ok(());
         }
-        let Some((field, kind)) = named(name.text()) else { return refused(name, EventReason::NoSuchField) };
+        let (field, kind) = named(name.text()).map_err(|reason| name.refuse(Reason::Event(reason)))?;
         if kind.shape == Shape::Text {
             return refused(name, EventReason::NoNumber);
         }
@@ -254,7 +255,7 @@ impl Hist {
             Some((_, "descending")) => true,
             Some((with, _)) => return refused(with, EventReason::BadModifier),
         };
-        let field = named(name.text()).map(|(field, _)| field);
+        let field = named(name.text()).ok().map(|(field, _)| field);
         let is_key = |key: &Key| match key.what {
             What::Field(of_key, _) => Some(of_key) == field,
             What::Stack => matches!(name.text(), "stacktrace" | "common_stacktrace"),
@@ -337,6 +338,10 @@ impl Key {
                     let bytes = core::array::from_fn(|_| text.next().unwrap_or(0));
                     *word = u64::from_le_bytes(bytes);
                 }
+            }
+            What::Field(Field::Comm, _) => {
+                let name = event.comm().unwrap_or_default();
+                words.iter_mut().zip(words_of(name)).for_each(|(word, of_name)| *word = of_name);
             }
             What::Field(field, _) => {
                 let value = event.number(field).unwrap_or(0);

@@ -25,6 +25,7 @@ fn name(definition: &Definition, field: Field) -> &str {
     match field {
         Field::Own(number) => definition.fields().nth(number.into()).map_or("", |(name, _)| name),
         Field::Task => "common_pid",
+        Field::Comm => "comm",
         Field::Ip if definition.is_return() => "__probe_func",
         Field::Ip => "__probe_ip",
         Field::Parent => "__probe_ret_ip",

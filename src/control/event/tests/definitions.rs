@@ -114,7 +114,10 @@ fn what_is_no_definition_is_refused_where_it_is_none() {
         ("r disk::read a=%x9", 15, Is::NotAtReturn),
         ("r disk::read $stack", 13, Is::NotAtReturn),
         ("p disk::read $arg9", 13, Is::BadVariable),
-        ("p disk::read $comm", 13, Is::BadVariable),
+        ("p disk::read $com", 13, Is::BadVariable),
+        ("p disk::read $comm:u8", 13, Is::CommIsString),
+        ("p disk::read +0($comm)", 13, Is::CommIsString),
+        ("p disk::read a=+0($comm):string", 15, Is::CommIsString),
         ("p disk::read $stackx", 13, Is::BadVariable),
         ("r disk::read $arg1", 13, Is::ArgumentNotAtEntry),
         ("p disk::read $retval", 13, Is::ResultOfProbe),
@@ -145,6 +148,8 @@ fn what_is_no_definition_is_refused_where_it_is_none() {
         let refusal = without.refused(&format!("echo p disk::read {argument} > kprobe_events"));
         assert_eq!((refusal.at, refusal.reason), (18, Reason::Event(Is::NoMemory)), "{argument}");
     }
+    let refusal = without.refused("echo p disk::read name=$comm > kprobe_events");
+    assert_eq!((refusal.at, refusal.reason), (23, Reason::Event(Is::NoTaskNames)));
 }
 
 #[test]
@@ -209,6 +214,26 @@ fn a_return_is_recorded_with_its_result_and_where_it_goes() {
     );
     fixture.run("echo 0 > events/enable");
     assert_eq!(fixture.engine.statistics().ops, 0);
+}
+
+#[test]
+fn an_event_has_the_name_of_its_task() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0 name=$comm file=+0(%x0):string $COMM:string' > kprobe_events");
+    fixture.run("echo 'r:back disk::seek $comm $retval' >> kprobe_events");
+    fixture.run("echo 1 > events/enable");
+    let cut = "a name that has more bytes than a string that is fetched, which ";
+    for (task, shown) in [(7, "\"main\""), (8, "\"disk reader\""), (9, &*format!("\"{cut}\"")), (10, "(fault)")] {
+        fixture.task.store(task, Ordering::Relaxed);
+        fixture.call(0, [0x1000, 0], 0);
+        fixture.call(1, [0; 2], 5);
+        let at = format!("e: (disk::read+0x0/0xc) a=0x1000 name={shown} file=\"sda1\" arg4={shown}");
+        let back = format!("back: (<[u8; 4] as Debug>::fmt+0x8/0xc <- disk::seek) arg1={shown} arg2=0x5");
+        assert_eq!(fixture.recorded(), [at, back], "{task}");
+    }
+    let format = fixture.run("cat events/kprobes/e/format");
+    assert!(format.contains("\tfield:__data_loc char[] name;\tsize:8;\tsigned:0;\n"), "{format}");
+    fixture.run("echo 0 > events/enable");
 }
 
 #[test]

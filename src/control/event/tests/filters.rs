@@ -100,6 +100,52 @@ fn what_is_no_filter_is_refused_where_it_is_none() {
 }
 
 #[test]
+fn an_event_is_filtered_by_the_name_of_its_task() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0 name=$comm' > kprobe_events");
+    fixture.run("echo 1 > events/enable");
+    // The tasks: main, disk reader, and one that has no name.
+    for (filter, passes) in [
+        ("comm == main", [true, false, false]),
+        ("COMM == \"disk reader\"", [false, true, false]),
+        ("comm != \"main\"", [false, true, false]),
+        ("comm ~ \"*r\"", [false, true, false]),
+        ("comm ~ \"*\"", [true, true, false]),
+        ("comm == mai || comm ~ mai? && a == 5", [true, false, false]),
+        ("!(comm == main)", [false, true, true]),
+        ("name == main", [true, false, false]),
+        ("name ~ \"disk*\"", [false, true, false]),
+    ] {
+        fixture.run(&format!("echo '{filter}' > events/kprobes/e/filter"));
+        let passed = [7, 8, 10].map(|task| {
+            fixture.task.store(task, Ordering::Relaxed);
+            fixture.call(0, [5, 0], 0);
+            fixture.recorded().len() == 1
+        });
+        assert_eq!(passed, passes, "{filter}");
+    }
+    for (text, column, reason) in [
+        ("comm < x", 5, EventReason::OperatorOfOtherType),
+        ("comm & 1", 5, EventReason::OperatorOfOtherType),
+        ("comm ==", 7, EventReason::NoValue),
+        ("Comm == x", 0, EventReason::NoSuchField),
+    ] {
+        let refusal = fixture.refused(&format!("echo '{text}' > events/kprobes/e/filter"));
+        assert_eq!((refusal.at, refusal.reason), (6 + column, Reason::Event(reason)), "{text}");
+    }
+    // A field of this name is meant first.
+    fixture.run("echo 0 > events/enable");
+    fixture.run("echo 'p:e disk::read comm=%x0' > kprobe_events");
+    fixture.run("echo 'comm == 5' > events/kprobes/e/filter");
+    let mut without = fixture!(|events| events);
+    without.run("echo p:e disk::read > kprobe_events");
+    for (file, text, column) in [("filter", "comm == x", 6), ("trigger", "hist:keys=comm", 16)] {
+        let refusal = without.refused(&format!("echo '{text}' > events/kprobes/e/{file}"));
+        assert_eq!((refusal.at, refusal.reason), (column, Reason::Event(EventReason::NoTaskNames)), "{text}");
+    }
+}
+
+#[test]
 fn a_pattern_is_a_glob_as_elsewhere() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read name=+0(%x0):string' > kprobe_events");

@@ -98,6 +98,57 @@ fn a_histogram_counts_by_its_keys() {
 }
 
 #[test]
+fn a_histogram_counts_by_the_names_of_tasks() {
+    let mut fixture = fixture!();
+    fixture.control = fixture.control.with_task_names(name);
+    fixture.run("echo 'p:e disk::read name=$comm' > kprobe_events");
+    let calls = [7, 8, 8, 10, 8, 7];
+    for (keys, entries) in [
+        (
+            "comm",
+            [
+                "{ comm:                                     } hitcount:          1",
+                "{ comm: main                                } hitcount:          2",
+                "{ comm: disk reader                         } hitcount:          3",
+            ],
+        ),
+        (
+            "name",
+            [
+                "{ name:                                     } hitcount:          1",
+                "{ name: main                                } hitcount:          2",
+                "{ name: disk reader                         } hitcount:          3",
+            ],
+        ),
+        (
+            "common_pid.execname",
+            [
+                "{ common_pid: <...>           [        10] } hitcount:          1",
+                "{ common_pid: main            [         7] } hitcount:          2",
+                "{ common_pid: disk reader     [         8] } hitcount:          3",
+            ],
+        ),
+    ] {
+        fixture.run(&format!("echo 'hist:keys={keys}' > events/kprobes/e/trigger"));
+        for task in calls {
+            fixture.task.store(task, Ordering::Relaxed);
+            fixture.call(0, [0; 2], 0);
+        }
+        let shown = fixture.run("cat events/kprobes/e/hist");
+        assert_eq!(shown.lines().filter(|line| line.starts_with('{')).collect::<Vec<_>>(), entries, "{keys}");
+        let trigger = fixture.run("cat events/kprobes/e/trigger");
+        assert!(trigger.starts_with(&format!("hist:keys={keys}:vals=hitcount")), "{trigger}");
+    }
+    for (text, column, reason) in
+        [("keys=comm.hex", 21, EventReason::BadModifier), ("keys=name:vals=comm", 26, EventReason::NoNumber)]
+    {
+        let refusal = fixture.refused(&format!("echo 'hist:{text}' >> events/kprobes/e/trigger"));
+        assert_eq!((refusal.at, refusal.reason), (column, Reason::Event(reason)), "{text}");
+    }
+    fixture.run("echo > events/kprobes/e/trigger");
+}
+
+#[test]
 fn another_event_has_a_histogram_count() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");

@@ -18,7 +18,7 @@ use crate::ops::{Action, Ops, leave, thread};
 use crate::tracer::kernel::{RecordTo, StoreIn};
 use crate::tracer::profiler::{Profile, ProfileSlot};
 use crate::tracer::ring::{Mode, Ring, RingBlock};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::boxed::Box;
 use std::format;
 use std::string::{String, ToString};
@@ -53,12 +53,21 @@ pub(super) fn read(address: u64, bytes: &mut [u8]) -> bool {
     found.inspect(|found| bytes.copy_from_slice(found)).is_some()
 }
 
+/// What tasks are called; those above 9 have no name.
+fn name(task: u32) -> Option<&'static str> {
+    const NAMES: [&str; 3] =
+        ["main", "disk reader", "a name that has more bytes than a string that is fetched, which ends here: not here"];
+    NAMES.get(task.checked_sub(7)? as usize).copied()
+}
+
 /// A kernel with one CPU, its events and its control interface.
 struct Fixture {
     kernel: &'static FakeKernel,
     engine: &'static Engine,
     kprobes: &'static Kprobes<4>,
     context: &'static TraceContext,
+    /// The task that calls.
+    task: &'static AtomicU32,
     switches: &'static Switches,
     control: Control<1>,
 }
@@ -72,6 +81,7 @@ macro_rules! fixture {
         static SLOTS: [ProfileSlot; 4] = [const { ProfileSlot::new() }; 4];
         static PROFILE: Profile = Profile::new(&SLOTS);
         static TRACING: Tracing<Kernel> = Tracing::new();
+        static TASK: AtomicU32 = AtomicU32::new(7);
         static STORE: spin::Once<Events<Kernel, EVENTS>> = spin::Once::new();
         struct Kernel;
         impl RecordTo for Kernel {
@@ -79,7 +89,7 @@ macro_rules! fixture {
                 &RING
             }
             fn task() -> u32 {
-                7
+                TASK.load(Ordering::Relaxed)
             }
             fn spare_ring() -> Option<&'static Ring> {
                 Some(&SPARE)
@@ -106,12 +116,12 @@ macro_rules! fixture {
         let control = Control::new(engine, TRACING.parts(), [&RING], || 1_000_000_000)
             .with_spare_rings([&SPARE])
             .with_events(events.parts());
-        Fixture { kernel, engine, kprobes, context, switches: TRACING.parts().switches, control }
+        Fixture { kernel, engine, kprobes, context, task: &TASK, switches: TRACING.parts().switches, control }
     }};
     () => {{
         static HISTS: [HistMemory<128>; 2] = [const { HistMemory::new() }; 2];
         static HISTOGRAMS: [Histogram; 2] = [Histogram::new(&HISTS[0]), Histogram::new(&HISTS[1])];
-        fixture!(|events| events.with_memory(read).with_histograms(&HISTOGRAMS))
+        fixture!(|events| events.with_memory(read).with_histograms(&HISTOGRAMS).with_task_names(name))
     }};
 }
 
@@ -314,7 +324,7 @@ fn functions_can_be_made_to_fail_after_any_failure() {
 /// Definitions, filters and triggers as somebody may type them who does not know how.
 #[test]
 fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
-    const PARTS: [&str; 46] = [
+    const PARTS: [&str; 48] = [
         "p",
         "r",
         "-",
@@ -334,6 +344,8 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "$arg1",
         "$retval",
         "$stack",
+        "$comm",
+        "comm",
         "@",
         "0x1008",
         "\\",

@@ -13,7 +13,7 @@ use support::interrupts::Masked;
 const EVENTS: usize = 8;
 
 static EVENTS_OF_KERNEL: Events<Kernel, EVENTS> = {
-    let events = Events::new(&KPROBES).with_memory(read).with_histograms(&HISTOGRAMS);
+    let events = Events::new(&KPROBES).with_memory(read).with_task_names(task_name).with_histograms(&HISTOGRAMS);
     // SAFETY:
     // 1. Compilers put no data among the instructions of this kernel's functions, and those in assembly have none.
     // 2. All of them run on a thread's stack or an exception's, but for the vectors, which are the platform's range.
@@ -40,6 +40,11 @@ pub(crate) fn control(control: fentry::control::Control<CPUS>) -> fentry::contro
     // SAFETY: the linker script has the section, and nothing else in it.
     let functions = unsafe { Injectable::linked() };
     control.with_events(EVENTS_OF_KERNEL.parts()).with_injection(&FAILING, functions)
+}
+
+/// Only the boot CPU's has a name.
+pub(crate) fn task_name(task: u32) -> Option<&'static str> {
+    (task == 1).then_some("main")
 }
 
 /// Reads memory that is mapped, and no device's.

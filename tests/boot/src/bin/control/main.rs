@@ -67,6 +67,7 @@ script_boot_tests! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_comm,
     events_kprobe,
     events_inside,
     events_syntax,
@@ -198,7 +199,7 @@ fn control() -> Control<CPUS> {
     let control = Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
         .with_deepest_stack(&DEEP, &DEEPEST)
         .with_spare_rings([&SPARES[0], &SPARES[1], &SPARES[2], &SPARES[3]])
-        .with_task_names(|task| (task == 1).then_some("main"));
+        .with_task_names(events::task_name);
     events::control(control)
 }
 
