@@ -23,7 +23,9 @@ pub struct Instance<const CPUS: usize> {
 impl<const CPUS: usize> Instance<CPUS> {
     /// Makes one without a name, for [`Control::with_instances`](super::Control::with_instances).
     pub const fn new(engine: &'static Engine, tracing: TracingParts, rings: [&'static Ring; CPUS]) -> Self {
-        Self { name: None, state: State::new(engine, tracing, rings) }
+        let mut state = State::new(engine, tracing, rings);
+        state.is_of_instance = true;
+        Self { name: None, state }
     }
 
     /// Adds second rings, for its snapshots.

@@ -162,6 +162,7 @@ mod event;
 mod failing;
 mod file;
 mod files;
+mod flight;
 mod held;
 mod instance;
 mod left;
@@ -197,6 +198,7 @@ pub use tracing::{Tracer, Tracing, TracingParts};
 use crate::engine::Engine;
 use crate::inject::{Injectable, Injection};
 use crate::ops::Ops;
+use crate::record::CpuArea;
 use crate::tracer::ring::Ring;
 use crate::tracer::stack::DeepestStack;
 use crate::tracer::ticks;
@@ -206,6 +208,7 @@ use failing::Failing;
 use files::BuiltIn;
 use files::events::EventFile;
 use files::numbered::Numbered;
+use flight::Flight;
 use line::Command;
 use log::Told;
 use state::State;
@@ -267,6 +270,16 @@ impl<const CPUS: usize> Control<CPUS> {
     #[must_use]
     pub const fn with_deepest_stack(mut self, ops: &'static Ops, deepest: &'static DeepestStack) -> Self {
         self.state.deepest = Some((ops, deepest));
+        self
+    }
+
+    /// Adds the tracer `flight_recorder`: the ops of an [`Ops::recorder`] that nobody else registers, and the CPUs' areas, in the
+    /// order of their numbers, which [have rings](CpuArea::set_ring).
+    ///
+    /// It costs least, and knows least: no task, and of the switches only `tracing_on`, when a line writes it.
+    #[must_use]
+    pub fn with_flight_recorder(mut self, ops: &'static Ops, areas: [&'static CpuArea; CPUS]) -> Self {
+        self.state.flight = Some(Flight::new(ops, areas));
         self
     }
 

@@ -74,6 +74,12 @@ pub enum Reason {
     /// There is no tracer of this name.
     #[error("There is no such tracer (available_tracers lists them)")]
     UnknownTracer,
+    /// The tracer `profile` or `stack`, while its own file has it be on.
+    #[error("It is on already: function_profile_enabled or stack_tracer_enabled is 1")]
+    IsOn,
+    /// The profiler or the stack tracer, while it is the current tracer.
+    #[error("It is on already: it is the current tracer")]
+    IsCurrentTracer,
     /// The rule is no glob.
     #[error("{0}")]
     Glob(#[source] GlobError),

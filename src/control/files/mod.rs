@@ -51,7 +51,7 @@ pub(super) struct BuiltIn<const CPUS: usize> {
 
 impl<const CPUS: usize> BuiltIn<CPUS> {
     /// Those that instances have too.
-    const OF_INSTANCES: [&'static str; 19] = [
+    const OF_INSTANCES: [&'static str; 21] = [
         "available_tracers",
         "buffer_size_kb",
         "buffer_total_size_kb",
@@ -70,7 +70,9 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
         "trace_options",
         "trace_pipe",
         "tracing_cpumask",
+        "tracing_max_latency",
         "tracing_on",
+        "tracing_thresh",
     ];
 
     pub(super) fn named(name: &str) -> Option<&'static Self> {
@@ -336,10 +338,23 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(tasks::set_cpumask),
         },
         Self {
+            name: "tracing_max_latency",
+            help: "how many microseconds the longest call took that the tracer latency has seen; only longer ones are recorded",
+            read: Some(tracers::max_latency),
+            write: Some(tracers::set_max_latency),
+        },
+        Self {
             name: "tracing_on",
             help: "0: nothing is recorded, though functions are traced",
             read: Some(tracers::is_on),
             write: Some(tracers::set_on),
+        },
+        Self {
+            name: "tracing_thresh",
+            help: "function_graph and latency record calls that take so many microseconds or more; 0: all, and those that are \
+                   longer than all before",
+            read: Some(tracers::threshold),
+            write: Some(tracers::set_threshold),
         },
     ];
 }

@@ -7,6 +7,7 @@ use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
 use crate::filter::GlobError;
 use crate::ops::Ops;
+use crate::record::CpuArea;
 use crate::tracer::event::EventWriter;
 use crate::tracer::kernel::{RecordTo, StoreIn};
 use crate::tracer::profiler::{Profile, ProfileSlot};
@@ -144,7 +145,9 @@ impl Fixture {
             "trace",
             "trace_options",
             "tracing_cpumask",
+            "tracing_max_latency",
             "tracing_on",
+            "tracing_thresh",
         ];
         files.map(|file| self.run(&format!("cat {file}"))).concat()
     }

@@ -48,6 +48,7 @@ fn a_line_is_refused_with_its_file_the_column_the_reason_and_a_caret() {
         ("echo > tracing_on", "tracing_on", 6, Reason::Expected("0 or 1")),
         ("echo -1 > max_graph_depth", "max_graph_depth", 6, Reason::Expected("A number")),
         ("echo '+1' > max_graph_depth", "max_graph_depth", 7, Reason::Expected("A number")),
+        ("echo long > tracing_thresh", "tracing_thresh", 6, Reason::Expected("A number")),
         ("echo grph >current_tracer", "current_tracer", 6, Reason::UnknownTracer),
         ("echo 'disk::* nosuch' > set_ftrace_filter", "set_ftrace_filter", 15, Reason::NothingSelected),
         ("echo disk::* !nosuch* > set_ftrace_filter", "set_ftrace_filter", 14, Reason::NothingTakenAway),
