@@ -43,9 +43,22 @@ pub(super) fn total_info<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn W
 }
 
 pub(super) fn enabled<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    list_with_ops(state, |status| status.ops().next().is_some(), out)
+}
+
+pub(super) fn touched<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    list_with_ops(state, |status| status.is_touched, out)
+}
+
+/// Writes the functions that are wanted, with what they call now.
+fn list_with_ops<const CPUS: usize>(
+    state: &State<CPUS>,
+    is_wanted: impl Fn(&Status<'_>) -> bool,
+    out: &mut dyn Write,
+) -> Result<(), Reason> {
     let mut written = Ok(());
     state.engine.for_each_callsite(|status| {
-        if written.is_ok() && status.ops().next().is_some() {
+        if written.is_ok() && is_wanted(&status) {
             written = write_enabled(&status, out);
         }
     });

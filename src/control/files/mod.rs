@@ -301,6 +301,12 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(stack::set_traced),
         },
         Self {
+            name: "touched_functions",
+            help: "the functions that call something now or have ever done so, and how much it is now",
+            read: Some(functions::touched),
+            write: None,
+        },
+        Self {
             name: "trace",
             help: "what was recorded, which stays; written, the rings are emptied",
             read: Some(rings::trace),
