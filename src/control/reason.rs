@@ -139,6 +139,12 @@ pub enum Reason {
     /// `tracing_cpumask` leaves this CPU out.
     #[error("tracing_cpumask leaves out the CPU on which it was written")]
     CpuIsLeftOut,
+    /// Another size than a ring has.
+    #[error("The ring has {kib} KiB, which the kernel has given it")]
+    SizeIsFixed {
+        /// What it has.
+        kib: usize,
+    },
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,

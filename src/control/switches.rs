@@ -12,6 +12,9 @@ pub const MAX_PIDS: usize = 16;
 /// The most CPUs that `tracing_cpumask` can leave out.
 pub const MAX_CLOSED: usize = 64;
 
+/// The most that `fail_function/verbose` can be: what is told of a failure, with its callers.
+pub(super) const MAX_VERBOSITY: u32 = 2;
+
 /// What stands between a call and its record; nothing, usually, which is one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gate(u64);
@@ -92,6 +95,8 @@ pub(super) struct Switches {
     threshold: AtomicU64,
     /// The longest call that was recorded for its length, in ticks.
     longest: AtomicU64,
+    /// How much is recorded of a call that is made to fail.
+    verbosity: AtomicU32,
     pub(super) pids: Pids,
     pub(super) notrace_pids: Pids,
     /// The addresses of the rings of the CPUs that are left out; 0 behind the last one.
@@ -122,6 +127,7 @@ impl Switches {
             max_depth: AtomicUsize::new(usize::MAX),
             threshold: AtomicU64::new(0),
             longest: AtomicU64::new(0),
+            verbosity: AtomicU32::new(MAX_VERBOSITY),
             pids: Pids::new(),
             notrace_pids: Pids::new(),
             closed: [const { AtomicUsize::new(0) }; MAX_CLOSED],
@@ -207,6 +213,14 @@ impl Switches {
 
     pub(super) fn set_max_depth(&self, depth: usize) {
         self.max_depth.store(depth, Ordering::Relaxed);
+    }
+
+    pub(super) fn verbosity(&self) -> u32 {
+        self.verbosity.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_verbosity(&self, verbosity: u32) {
+        self.verbosity.store(verbosity, Ordering::Relaxed);
     }
 
     pub(super) fn threshold(&self) -> u64 {

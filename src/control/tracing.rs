@@ -2,17 +2,19 @@
 //! any value.
 
 use super::at_function::{Command, Slot};
+use super::log::cut;
 use super::reason::Reason;
 use super::rules::MAX_COMMANDS;
-use super::switches::{Asked, Gate, Switches};
+use super::switches::{Asked, Gate, MAX_VERBOSITY, Switches};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
+use crate::inject::Failure;
 use crate::ops::{Exit, Ops, Probe};
 use crate::tracer::function::record_call;
 use crate::tracer::graph::record_exit;
 use crate::tracer::kernel::{RecordTo, StoreIn, event_writer, record_stack};
 use crate::tracer::profiler::{Profile, Profiler};
-use crate::tracer::ring::Ring;
+use crate::tracer::ring::{MAX_PAYLOAD, Ring};
 use crate::tracer::under::{GraphOps, Recorded, Records};
 use core::fmt;
 use core::marker::PhantomData;
@@ -73,6 +75,20 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Tracing<K> {
         let Self { function, graph, latency, profile, commands, switches, .. } = self;
         let (store, mark) = (<K as StoreIn<Profile>>::store, mark::<K>);
         TracingParts { function, graph, latency, profiler: profile, commands, profile: store, switches, mark }
+    }
+
+    /// What an [`Injection`](crate::inject::Injection::with_report) can be given, so that calls which it makes fail are in the
+    /// trace, each where it fails, as much of it as the file `fail_function/verbose` says.
+    pub fn report_failure(failure: &Failure<'_>) {
+        let switches = switches::<K>();
+        let (gate, verbosity) = (switches.gate(), switches.verbosity());
+        if verbosity == 0 || !(gate.is_free() || switches.lets_through::<K>(gate)) {
+            return;
+        }
+        event_writer::<Turns<K>>().marker(&cut::<{ MAX_PAYLOAD * 8 }>(format_args!("{failure}")));
+        if verbosity == MAX_VERBOSITY {
+            record_stack::<Turns<K>>(failure.function.function(), failure.parent_ip, &failure.regs);
+        }
     }
 
     /// Has calls be recorded, or not: `tracing_on`. From any context, as where a kernel sees that something has gone wrong.

@@ -124,7 +124,7 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             name: "buffer_size_kb",
             help: "the size of each CPU's ring in KiB, which the kernel fixes (X: they differ)",
             read: Some(rings::size),
-            write: None,
+            write: Some(rings::set_size),
         },
         Self {
             name: "buffer_total_size_kb",
@@ -204,6 +204,12 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             help: "how many calls may still fail; -1: any number",
             read: Some(fail_function::times),
             write: Some(fail_function::set_times),
+        },
+        Self {
+            name: "fail_function/verbose",
+            help: "1: a call that is made to fail is in the trace, where the kernel reports it there; 2: with its callers; 0: it is not",
+            read: Some(fail_function::verbose),
+            write: Some(fail_function::set_verbose),
         },
         Self {
             name: "function_profile_enabled",

@@ -130,6 +130,17 @@ pub(super) fn size_of<const CPUS: usize>(state: &State<CPUS>, of: Of, out: &mut 
     Ok(writeln!(out, "X")?)
 }
 
+/// Rings are of the size that they have: whoever asks for that has it.
+pub(super) fn set_size<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    set_size_of(state, Of::All, value)
+}
+
+pub(super) fn set_size_of<const CPUS: usize>(state: &State<CPUS>, of: Of, value: &Value<'_>) -> Result<(), Refusal> {
+    let wanted = value.all().text().parse();
+    let other = of.rings(&state.rings).iter().map(|ring| ring.bytes_len() / 1024).find(|size| Ok(*size) != wanted);
+    other.map_or(Ok(()), |kib| Err(value.all().refuse(Reason::SizeIsFixed { kib })))
+}
+
 pub(super) fn total_size<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
     let all: usize = state.rings.iter().map(|ring| ring.bytes_len()).sum();
     Ok(writeln!(out, "{}", all / 1024)?)
