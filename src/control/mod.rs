@@ -109,6 +109,10 @@
 //! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
 //! - The functions of `set_graph_function` are in the graph whatever `set_ftrace_filter` has.
 //! - A command's count is of all its functions together, and a value of commands alone leaves the filter as it is.
+//! - `buffer_size_kb` takes no other size than the one that the kernel has given a ring.
+//! - The tracers `latency`, `flight_recorder`, `profile` and `stack` are our own; `latency` looks at functions, as Linux's latency
+//!   tracers do at what is between two events. A line of the flight recorder has no task.
+//! - What a function returns that is made to fail, [`injectable!`](crate::injectable) has said: there is no `retval`.
 //! - `dump` and `cpudump` stop recording until [`Control::attend`] has written what was recorded: no handler prints.
 //!
 //! ```

@@ -147,6 +147,7 @@ impl Switches {
         self.set_max_depth(usize::MAX);
         self.set_threshold(0);
         self.set_longest(0);
+        self.set_verbosity(MAX_VERBOSITY);
         self.forget_snapshot();
         self.swapped.store(false, Ordering::Relaxed);
         self.began.iter().for_each(|began| began.store(0, Ordering::Relaxed));

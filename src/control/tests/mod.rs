@@ -28,6 +28,7 @@ struct Fixture {
     parts: TracingParts,
     /// The tracer `function`.
     function: &'static Ops,
+    is_on: fn() -> bool,
     control: Control<2>,
 }
 
@@ -89,7 +90,8 @@ macro_rules! fixture {
         let control = Control::new(engine, parts, rings, || 1_000_000_000)
             .with_spare_rings([&SPARES[0], &SPARES[1]])
             .with_task_names(|task| [None, Some("main"), Some("disk reader")].get(task as usize).copied().flatten());
-        Fixture { kernel, engine, rings, profile: &PROFILE, parts, function: parts.function, control }
+        let is_on = || TRACING.is_on();
+        Fixture { kernel, engine, rings, profile: &PROFILE, parts, function: parts.function, is_on, control }
     }};
 }
 

@@ -94,7 +94,9 @@ fn nothing_is_recorded_while_tracing_is_off() {
     };
     call();
     assert_eq!(fixture.run("cat trace").matches("disk::read <-disk::seek").count(), 1);
+    assert!((fixture.is_on)());
     fixture.run("echo 0 > tracing_on");
+    assert!(!(fixture.is_on)());
     call();
     assert_eq!(fixture.refused("echo hello > trace_marker").0.reason, Reason::TracingIsOff);
     assert_eq!(fixture.run("cat trace").lines().count(), 7);
