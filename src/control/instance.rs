@@ -4,7 +4,7 @@ use super::files::BuiltIn;
 use super::reason::{INSTANCE_BYTES, Reason};
 use super::state::State;
 use super::tracing::TracingParts;
-use crate::engine::{Engine, RegisterError};
+use crate::engine::Engine;
 use crate::tracer::ring::Ring;
 use arrayvec::ArrayString;
 use core::fmt;
@@ -51,7 +51,7 @@ impl<const CPUS: usize> Instance<CPUS> {
     /// # Errors
     ///
     /// The engine's own; it stays then.
-    pub(super) fn remove(&mut self) -> Result<(), RegisterError> {
+    pub(super) fn remove(&mut self) -> Result<(), Reason> {
         self.state.reset()?;
         self.name = None;
         Ok(())

@@ -449,7 +449,7 @@ impl<const CPUS: usize> Control<CPUS> {
         let number = self.instance(name);
         let instance = number.and_then(|number| self.instances.get_mut(number));
         let instance = instance.ok_or_else(|| directory.refuse(Reason::NoSuchInstance))?;
-        instance.remove().map_err(|error| directory.refuse(Reason::Register(error)))
+        instance.remove().map_err(|reason| directory.refuse(reason))
     }
 
     /// What a file is about: an instance, or the first tracers.

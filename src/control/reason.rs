@@ -103,7 +103,8 @@ pub enum Reason {
     TooManyRules,
     /// `func:command` with a command that isn't there.
     #[error(
-        "At functions there are the commands traceon, traceoff, snapshot, stacktrace, dump and cpudump, and `:mod:MODULE`"
+        "At functions there are the commands traceon, traceoff, snapshot, stacktrace, dump, cpudump, enable_event:GRP:EV and \
+         disable_event:GRP:EV, and `:mod:MODULE`"
     )]
     FunctionCommand,
     /// There is no room for one more command, or for so long a rule.

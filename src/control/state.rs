@@ -121,18 +121,18 @@ impl<const CPUS: usize> State<CPUS> {
     /// # Errors
     ///
     /// The engine's own. Where that is [`RegisterError::NotQuiescent`] its tracers have stopped; with others, nothing has changed.
-    pub(super) fn reset(&mut self) -> Result<(), RegisterError> {
+    pub(super) fn reset(&mut self) -> Result<(), Reason> {
         let commands = self.commands_now();
         self.set_commands([const { None }; MAX_COMMANDS])?;
         if let Some(tracer) = self.current {
             if let Err(error) = self.stop(&tracer) {
                 let _ = self.set_commands(commands);
-                return Err(error);
+                return Err(Reason::Register(error));
             }
             self.current = None;
         }
         // Nobody records into the rings any more.
-        self.engine.await_quiescence().map_err(RegisterError::NotQuiescent)?;
+        self.engine.await_quiescence().map_err(|timeout| Reason::Register(RegisterError::NotQuiescent(timeout)))?;
         self.chosen = Chosen::new();
         self.options = Options::DEFAULT;
         self.tracing.switches.reset();
@@ -393,7 +393,7 @@ impl<const CPUS: usize> State<CPUS> {
                     let full = || one.rule.refuse(Reason::TooManyCommands);
                     let free = commands.iter_mut().find(|command| command.is_none()).ok_or_else(full)?;
                     let rule = ArrayString::from(one.rule.text()).map_err(|_| full())?;
-                    *free = Some(Registered { rule, command: one.command, left: one.count });
+                    *free = Some(Registered { rule, command: one.command, target: one.target, left: one.count });
                 }
             }
         }
@@ -410,39 +410,63 @@ impl<const CPUS: usize> State<CPUS> {
     }
 
     /// Registers these commands and no others; all, or it stays as it was.
-    pub(super) fn set_commands(&mut self, wanted: [Option<Registered>; MAX_COMMANDS]) -> Result<(), RegisterError> {
+    pub(super) fn set_commands(&mut self, wanted: [Option<Registered>; MAX_COMMANDS]) -> Result<(), Reason> {
         let before = self.commands_now();
         let slots = || self.tracing.commands.iter().zip(&before).zip(&wanted);
         for (number, ((slot, old), new)) in slots().enumerate() {
-            if let Err(error) = self.set_command(slot, old.as_ref(), new.as_ref()) {
-                for ((slot, old), new) in slots().take(number + 1) {
+            if let Err(reason) = self.set_command(slot, old.as_ref(), new.as_ref()) {
+                for ((slot, old), new) in slots().take(number) {
+                    // As good as it gets: the first failure is the one that is told.
                     let _ = self.set_command(slot, new.as_ref(), old.as_ref());
                 }
-                return Err(error);
+                return Err(reason);
             }
         }
         self.commands = wanted;
         Ok(())
     }
 
+    /// Has a slot have another command, or the one that it had.
     fn set_command(
         &self,
         slot: &'static Slot,
         old: Option<&Registered>,
         new: Option<&Registered>,
-    ) -> Result<(), RegisterError> {
-        let is_same = old.zip(new).is_some_and(|(old, new)| old.is_same(new));
-        if old.is_some() && !is_same {
-            self.unregister(Registers::Ops(&slot.ops))?;
-        }
-        let Some(new) = new else { return Ok(()) };
-        slot.prepare(new.command, new.left);
-        if is_same {
+    ) -> Result<(), Reason> {
+        if let Some((_, new)) = old.zip(new).filter(|(old, new)| old.is_same(new)) {
+            slot.left.set(new.left);
             return Ok(());
         }
+        if let Some(old) = old {
+            self.unregister(Registers::Ops(&slot.ops)).map_err(Reason::Register)?;
+            self.forget_command(old);
+        }
+        let Some(new) = new else { return Ok(()) };
+        self.put_command(slot, new).inspect_err(|_| {
+            if let Some(old) = old {
+                let _ = self.put_command(slot, old);
+            }
+        })
+    }
+
+    /// Has a slot that has no command have this one.
+    fn put_command(&self, slot: &'static Slot, command: &Registered) -> Result<(), Reason> {
+        let target = command.target.zip(self.events);
+        if let Some((target, events)) = target {
+            events.count_command(target, true).map_err(Reason::Event)?;
+        }
+        slot.prepare(command.command, target.and_then(|(target, events)| events.records(target)), command.left);
         // By the invariant of what is registered, it can be parsed.
-        let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&new.rule).into_iter().collect();
-        self.engine.register_anew(&slot.ops, &Filter::new(&rule)).map(drop)
+        let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&command.rule).into_iter().collect();
+        let registered = self.engine.register_anew(&slot.ops, &Filter::new(&rule));
+        registered.map(drop).map_err(Reason::Register).inspect_err(|_| self.forget_command(command))
+    }
+
+    /// A command is gone, for the event that it has switched. Its probe goes with a later change if it can't now.
+    fn forget_command(&self, command: &Registered) {
+        if let Some((target, events)) = command.target.zip(self.events) {
+            let _ = events.count_command(target, false);
+        }
     }
 
     /// Looks that a rule matches something now, or can later, when a module is loaded.

@@ -18,6 +18,7 @@ use crate::tracer::ring::{MAX_PAYLOAD, Ring};
 use crate::tracer::under::{GraphOps, Recorded, Records};
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
 
 /// A tracer that `current_tracer` can name.
 #[derive(Clone, Copy, Debug)]
@@ -294,6 +295,13 @@ fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_
             let gate = switches.gate();
             if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.left.take() {
                 record_stack::<Turns<K>>(ip, parent_ip, regs);
+            }
+        }
+        Command::EnableEvent | Command::DisableEvent => {
+            let wanted = command == Command::EnableEvent;
+            let records = slot.records().filter(|records| records.load(Ordering::Relaxed) != wanted);
+            if let Some(records) = records.filter(|_| slot.left.take()) {
+                records.store(wanted, Ordering::Relaxed);
             }
         }
         Command::Dump | Command::CpuDump => {

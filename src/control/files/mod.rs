@@ -247,8 +247,8 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             name: "set_ftrace_filter",
             help: "the functions that are traced, all if it is empty: names, globs, \"exact names\", lines of \
                    available_filter_functions; !RULE takes away; RULE:mod:MODULE; > replaces, >> adds; and commands at \
-                   functions: RULE:traceon, traceoff, snapshot, stacktrace, dump, cpudump[:COUNT], which !RULE:COMMAND \
-                   removes",
+                   functions: RULE:traceon, traceoff, snapshot, stacktrace, dump, cpudump, enable_event:GRP:EV, \
+                   disable_event:GRP:EV[:COUNT], which !RULE:COMMAND removes",
             read: Some(functions::filter),
             write: Some(functions::set_filter),
         },

@@ -210,6 +210,7 @@ impl Fixture {
     }
 }
 
+mod commands;
 mod definitions;
 mod filters;
 mod histograms;

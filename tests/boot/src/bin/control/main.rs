@@ -100,6 +100,7 @@ script_boot_tests! {
     command_dump,
     command_refused,
     command_of_module,
+    command_events,
     tasks,
     tasks_of_graph,
     cpumask,
