@@ -4,7 +4,7 @@ use crate::{CPUS, Kernel};
 use core::arch::{asm, global_asm};
 use core::ffi::{CStr, c_char};
 use core::hint::black_box;
-use fentry::control::{Events, HistMemory, Histogram};
+use fentry::control::{Events, HistMemory, Histogram, Tracing};
 use fentry::inject::{Injectable, Injection};
 use fentry::tracer::kernel::StoreIn;
 use support::engine::KPROBES;
@@ -29,7 +29,7 @@ impl StoreIn<Events<Self, EVENTS>> for Kernel {
     }
 }
 
-static FAILING: Injection = Injection::new();
+static FAILING: Injection = Injection::new().with_report(Tracing::<Kernel>::report_failure);
 
 fentry::injectable! {
     // SAFETY: whoever opens takes any result.
