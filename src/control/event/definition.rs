@@ -4,7 +4,7 @@
 use super::fetch::{Fetch, Point, Scope, Shape, Type, number, with_offset};
 use super::filter::Field;
 use super::is_identifier;
-use super::limits::{GROUP_BYTES, MAX_FIELDS, NAME_BYTES, TEXT_BYTES};
+use super::limits::{GROUP_BYTES, MAX_FIELD_WORDS, MAX_FIELDS, NAME_BYTES, TEXT_BYTES};
 use super::reason::EventReason;
 use super::values::Layout;
 use crate::address::TextAddr;
@@ -57,6 +57,9 @@ impl Definition {
     pub(in crate::control) fn named(&self, name: &str, has_task_names: bool) -> Result<(Field, Type), EventReason> {
         let own = self.fields().position(|(field, _)| field == name);
         if let Some((number, fetch)) = own.and_then(|number| Some((number, self.fetches.get(number)?))) {
+            if fetch.elements().is_some() {
+                return Err(EventReason::ArrayField);
+            }
             return Ok((Field::Own(number as u8), fetch.kind));
         }
         match (name, self.is_return()) {
@@ -99,6 +102,10 @@ impl Definition {
             return refused(word, EventReason::FieldExists);
         }
         let fetch = Fetch::parse(argument, scope)?;
+        let words: usize = self.fetches.iter().map(Fetch::words).sum();
+        if self.fetches.len() < MAX_FIELDS && words + fetch.words() > MAX_FIELD_WORDS {
+            return refused(word, EventReason::FieldsTooLong);
+        }
         if self.fetches.try_push(fetch).is_err() {
             return refused(word, EventReason::TooManyFields);
         }

@@ -1,7 +1,7 @@
 //! What the fields of an event are fetched from: the arguments of Linux's kprobe events
 //! (Documentation/trace/kprobetrace.rst).
 
-use super::limits::MAX_DEREFERENCES;
+use super::limits::{MAX_DEREFERENCES, MAX_ELEMENTS, STRING_WORDS};
 use super::reason::EventReason;
 use crate::control::line::Word;
 use crate::control::reason::{Reason, Refusal};
@@ -64,6 +64,8 @@ pub(in crate::control) enum Extent {
     Text,
     /// The text that a task is called.
     Comm,
+    /// Numbers, one behind the other in memory; or pointers to texts.
+    Array,
 }
 
 /// A field's type.
@@ -71,7 +73,7 @@ pub(in crate::control) enum Extent {
 pub(in crate::control) struct Type {
     pub(in crate::control) shape: Shape,
     pub(in crate::control) extent: Extent,
-    /// 1, 2, 4 or 8.
+    /// 1, 2, 4 or 8; of an element.
     pub(in crate::control) bytes: u8,
     /// The lowest bit of it, and how many there are.
     bits: (u8, u8),
@@ -85,6 +87,8 @@ pub(in crate::control) struct Fetch {
     offsets: [i64; MAX_DEREFERENCES],
     dereferences: u8,
     pub(in crate::control) kind: Type,
+    /// How many elements an array has.
+    elements: u8,
 }
 
 impl Type {
@@ -107,7 +111,8 @@ impl Type {
     }
 
     /// Reads it out of a register, or of as many bytes of memory: a signed value is extended to 64 bits.
-    fn of(self, value: u64) -> u64 {
+    #[inline]
+    pub(super) fn of(self, value: u64) -> u64 {
         let (lowest, width) = self.bits;
         let above = 64_u32.saturating_sub(width.into());
         let moved = (value >> (lowest & 63)) << (above & 63);
@@ -135,9 +140,6 @@ impl Type {
 
     fn parse(word: Word<'_>) -> Result<Self, Refusal> {
         let refuse = |reason| Err(word.refuse(Reason::Event(reason)));
-        if word.text().ends_with(']') {
-            return refuse(EventReason::NoArrays);
-        }
         match word.text() {
             "string" => return Ok(Self::new(Shape::Text, 8)),
             "symbol" => return Ok(Self::new(Shape::Symbol, 8)),
@@ -153,6 +155,23 @@ impl Type {
         let bytes = |bits| [("8", 1), ("16", 2), ("32", 4), ("64", 8)].iter().find(|(text, _)| *text == bits);
         let parsed = found.and_then(|(shape, bits)| bytes(bits).map(|(_, bytes)| Self::new(shape, *bytes)));
         parsed.ok_or(word.refuse(Reason::Event(EventReason::BadType)))
+    }
+
+    /// `TYPE` or `TYPE[N]`: the type, and how many elements there are of an array.
+    fn parse_any(word: Word<'_>) -> Result<(Self, u8), Refusal> {
+        let Some((element, elements)) = word.split_once('[') else { return Ok((Self::parse(word)?, 0)) };
+        let kind = Self::parse(element)?;
+        let refuse = |at: Word<'_>, reason| Err(at.refuse(Reason::Event(reason)));
+        let Some((elements, behind)) = elements.split_once(']') else {
+            return refuse(elements.end(), EventReason::OpenBracket);
+        };
+        if !behind.text().is_empty() {
+            return refuse(behind, EventReason::BehindArray);
+        }
+        match number(elements.text()) {
+            Some(count @ 1..=MAX_ELEMENTS) => Ok((Self { extent: Extent::Array, ..kind }, count as u8)),
+            _ => refuse(elements, EventReason::BadElements),
+        }
     }
 
     /// `WIDTH@OFFSET/SIZE`.
@@ -190,21 +209,24 @@ impl Fetch {
     /// Reads `ARGUMENT[:TYPE]`.
     pub(in crate::control) fn parse(word: Word<'_>, scope: &Scope<'_>) -> Result<Self, Refusal> {
         let (argument, kind) = match type_of(word) {
-            Some((argument, kind)) => (argument, Some(Type::parse(kind)?)),
+            Some((argument, kind)) => (argument, Some(Type::parse_any(kind)?)),
             None => (word, None),
         };
         let mut fetch = Self {
             source: Source::Value(0),
             offsets: [0; MAX_DEREFERENCES],
             dereferences: 0,
-            kind: kind.unwrap_or(Type::new(Shape::Hex, 8)),
+            kind: kind.map_or(Type::new(Shape::Hex, 8), |(kind, _)| kind),
+            elements: kind.map_or(0, |(_, elements)| elements),
         };
         fetch.parse_argument(argument, scope)?;
         if fetch.source == Source::Comm {
-            return fetch.of_comm(word, kind);
+            return fetch.of_comm(word, kind.map(|(kind, _)| kind));
         }
-        if fetch.kind.shape == Shape::Text && fetch.dereferences == 0 {
-            return Err(word.refuse(Reason::Event(EventReason::StringNotInMemory)));
+        if !fetch.reads() && fetch.kind.extent != Extent::Number {
+            let is_array = fetch.elements().is_some();
+            let reason = if is_array { EventReason::ArrayNotInMemory } else { EventReason::StringNotInMemory };
+            return Err(word.refuse(Reason::Event(reason)));
         }
         if fetch.reads() && !scope.has_memory {
             return Err(argument.refuse(Reason::Event(EventReason::NoMemory)));
@@ -304,6 +326,23 @@ impl Fetch {
         }
     }
 
+    /// How many elements it has, if it is an array.
+    pub(in crate::control) fn elements(&self) -> Option<u8> {
+        (self.kind.extent == Extent::Array).then_some(self.elements)
+    }
+
+    /// The most words that are recorded of it.
+    pub(super) fn words(&self) -> usize {
+        let elements = usize::from(self.elements);
+        match (self.kind.extent, self.kind.shape) {
+            (Extent::Number, _) => 1,
+            (Extent::Text | Extent::Comm, _) => STRING_WORDS,
+            (Extent::Array, Shape::Text) => elements * STRING_WORDS,
+            // In front, which ones could not be read.
+            (Extent::Array, _) => 1 + (elements * usize::from(self.kind.bytes)).div_ceil(8),
+        }
+    }
+
     /// Whether memory is read.
     const fn reads(&self) -> bool {
         self.dereferences > 0
@@ -319,7 +358,7 @@ impl Fetch {
         matches!(self.source, Source::X(9..=28) | Source::Pstate)
     }
 
-    /// The value, or the address of the text; `None` where it can't be read.
+    /// The value, or the address of the text or the array; `None` where it can't be read.
     #[inline]
     pub(super) fn value(&self, regs: &dyn Registers, memory: Option<ReadMemory>) -> Option<u64> {
         let mut value = match self.source {
@@ -337,7 +376,7 @@ impl Fetch {
             value = read(memory, value.wrapping_add_signed(*offset), 8)?;
         }
         let address = value.wrapping_add_signed(*last);
-        if self.kind.shape == Shape::Text {
+        if self.kind.extent != Extent::Number {
             return Some(address);
         }
         Some(self.kind.of(read(memory, address, self.kind.bytes.into())?))
@@ -345,7 +384,8 @@ impl Fetch {
 }
 
 /// Reads a number of up to 8 bytes.
-fn read(memory: Option<ReadMemory>, address: u64, bytes: usize) -> Option<u64> {
+#[inline]
+pub(super) fn read(memory: Option<ReadMemory>, address: u64, bytes: usize) -> Option<u64> {
     let mut number = [0; 8];
     let is_read = memory?(address, number.get_mut(..bytes)?);
     is_read.then_some(u64::from_le_bytes(number))

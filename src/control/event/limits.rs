@@ -6,6 +6,15 @@ pub const MAX_FIELDS: usize = 8;
 /// The most bytes of a string that are fetched.
 pub const STRING_BYTES: usize = 64;
 
+/// The most words of a string: its length, and the string.
+pub(super) const STRING_WORDS: usize = 1 + STRING_BYTES / 8;
+
+/// The most words of all fields of an event: they may all be strings.
+pub(super) const MAX_FIELD_WORDS: usize = MAX_FIELDS * STRING_WORDS;
+
+/// The most elements of an array, a bit for each in a word.
+pub(super) const MAX_ELEMENTS: u64 = 64;
+
 /// The most tests of a filter, and the most brackets inside each other.
 pub const MAX_TESTS: usize = 8;
 

@@ -1,8 +1,8 @@
 //! Why the definition of an event, its filter or its trigger is refused.
 
 use super::limits::{
-    GROUP_BYTES, MAX_DEREFERENCES, MAX_FIELDS, MAX_KEYS, MAX_SORTS, MAX_SUMS, MAX_TESTS, MAX_TRIGGERS, NAME_BYTES,
-    PATTERN_BYTES, TEXT_BYTES,
+    GROUP_BYTES, MAX_DEREFERENCES, MAX_ELEMENTS, MAX_FIELD_WORDS, MAX_FIELDS, MAX_KEYS, MAX_SORTS, MAX_SUMS, MAX_TESTS,
+    MAX_TRIGGERS, NAME_BYTES, PATTERN_BYTES, STRING_WORDS, TEXT_BYTES,
 };
 use crate::kprobe::KprobeError;
 use thiserror::Error;
@@ -143,11 +143,28 @@ pub enum EventReason {
     #[error("Memory of user space is not read here")]
     UserMemory,
     /// An unknown type.
-    #[error("The types are u8 to u64, s8 to s64, x8 to x64, char, symbol, string and bWIDTH@OFFSET/SIZE")]
+    #[error(
+        "The types are u8 to u64, s8 to s64, x8 to x64, char, symbol, string and bWIDTH@OFFSET/SIZE, each also as TYPE[N]"
+    )]
     BadType,
-    /// An array.
-    #[error("There are no arrays here")]
-    NoArrays,
+    /// The number of an array's elements.
+    #[error("An array has 1 to {MAX_ELEMENTS} elements")]
+    BadElements,
+    /// Text behind an array's type.
+    #[error("Nothing should stand behind the array's bracket")]
+    BehindArray,
+    /// An array that is in no memory.
+    #[error("An array is in memory: +0(ARGUMENT):TYPE[N]")]
+    ArrayNotInMemory,
+    /// Arrays and strings that are too long together.
+    #[error(
+        "An event has room for {MAX_FIELD_WORDS} words of 8 bytes: a number is one, a string {STRING_WORDS}, an array of numbers \
+         as many as it fills and one, an array of strings {STRING_WORDS} for each"
+    )]
+    FieldsTooLong,
+    /// A field that is an array, where a value is wanted.
+    #[error("The field is an array: it can neither be compared nor counted by")]
+    ArrayField,
     /// A string that is in no memory.
     #[error("A string is in memory: +0(ARGUMENT):string")]
     StringNotInMemory,

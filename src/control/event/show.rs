@@ -1,6 +1,6 @@
 //! An event as Linux prints it.
 
-use super::fetch::Shape;
+use super::fetch::{Shape, Type};
 use super::limits::STRING_BYTES;
 use super::slot::Known;
 use super::values::Values;
@@ -8,6 +8,9 @@ use crate::control::names::Names;
 use crate::tracer::event::PayloadWords;
 use arrayvec::ArrayVec;
 use core::fmt::{self, Write};
+
+/// In the place of what could not be read.
+const FAULT: &str = "(fault)";
 
 /// Writes an event: its name, where it is, and its fields.
 pub(in crate::control) fn write(
@@ -32,26 +35,60 @@ pub(in crate::control) fn write(
     out.write_str(")")?;
     for (number, ((name, _), fetch)) in definition.fields().zip(&definition.fetches).enumerate() {
         write!(out, " {name}=")?;
-        write_field(&values, number, fetch.kind.shape, names, out)?;
+        match fetch.elements() {
+            Some(elements) => write_array(&values, number, elements, fetch.kind, names, out)?,
+            None => write_field(&values, number, fetch.kind.shape, names, out)?,
+        }
     }
     Ok(())
 }
 
 fn write_field(values: &Values, field: usize, shape: Shape, names: Names<'_>, out: &mut dyn Write) -> fmt::Result {
-    let Some(number) = values.number(field) else { return out.write_str("(fault)") };
+    match shape {
+        Shape::Text => write_string(values.text(field), out),
+        _ => write_number(values.number(field), shape, names, out),
+    }
+}
+
+/// `{0x1,0x2}`.
+fn write_array(
+    values: &Values,
+    field: usize,
+    elements: u8,
+    kind: Type,
+    names: Names<'_>,
+    out: &mut dyn Write,
+) -> fmt::Result {
+    if values.number(field).is_none() {
+        return out.write_str(FAULT);
+    }
+    let mut texts = values.texts(field, elements);
+    for element in 0..elements.into() {
+        out.write_str(if element == 0 { "{" } else { "," })?;
+        match kind.shape {
+            Shape::Text => write_string(texts.next().flatten(), out)?,
+            shape => write_number(values.element(field, element, kind), shape, names, out)?,
+        }
+    }
+    out.write_str("}")
+}
+
+fn write_number(number: Option<u64>, shape: Shape, names: Names<'_>, out: &mut dyn Write) -> fmt::Result {
+    let Some(number) = number else { return out.write_str(FAULT) };
     match shape {
         Shape::Unsigned => write!(out, "{number}"),
         Shape::Signed => write!(out, "{}", number.cast_signed()),
-        Shape::Hex => write!(out, "{number:#x}"),
+        Shape::Hex | Shape::Text => write!(out, "{number:#x}"),
         Shape::Char => write!(out, "'{}'", (number as u8).escape_ascii()),
         Shape::Symbol => names.write_place(number, out),
-        Shape::Text => {
-            let Some(text) = values.text(field) else { return out.write_str("(fault)") };
-            out.write_str("\"")?;
-            write_text(text, out)?;
-            out.write_str("\"")
-        }
     }
+}
+
+fn write_string(text: Option<impl Iterator<Item = u8>>, out: &mut dyn Write) -> fmt::Result {
+    let Some(text) = text else { return out.write_str(FAULT) };
+    out.write_str("\"")?;
+    write_text(text, out)?;
+    out.write_str("\"")
 }
 
 /// Writes bytes that should be UTF-8 as a terminal can show them.

@@ -1,7 +1,7 @@
 //! The values of one event's fields: fetched where it happens, recorded as words, read back where it is shown.
 
-use super::fetch::{Extent, Fetch, NameTask, ReadMemory, Registers, Shape};
-use super::limits::{MAX_FIELDS, STRING_BYTES};
+use super::fetch::{Extent, Fetch, NameTask, ReadMemory, Registers, Shape, Type, read};
+use super::limits::{MAX_FIELD_WORDS, MAX_FIELDS, STRING_BYTES};
 use arrayvec::ArrayVec;
 
 /// A length that says that a string could not be read.
@@ -10,8 +10,8 @@ const UNREAD: u64 = u64::MAX;
 /// Strings are read up to addresses that are multiples of this, so that none is read over the end of what is mapped.
 const CHUNK: u64 = 16;
 
-/// The most words of an event: where it returns to, what could not be read, and fields that are all strings.
-const MAX_WORDS: usize = 2 + MAX_FIELDS * (1 + STRING_BYTES / 8);
+/// The most words of an event: where it returns to, what could not be read, and its fields.
+const MAX_WORDS: usize = 2 + MAX_FIELD_WORDS;
 
 /// What an event has: the fields of a definition, and what stands in front of them.
 #[derive(Clone, Copy, Debug)]
@@ -51,8 +51,14 @@ impl Hooks {
 /// The values of one event.
 ///
 /// ```text
-///   returns to (of `r`) | faults, one bit a field (where one may fail) | fields: a number, or a length in bytes and a text
+///   returns to (of `r`) | faults, one bit a field (where one may fail) | fields
+///
+///   a number          its word
+///   a text            its length in bytes, or UNREAD | its bytes
+///   an array          faults, one bit an element     | the elements' bytes
+///     of texts        each as a text
 /// ```
+/// Of a text or an array whose address could not be found out there is one word.
 #[derive(Clone, Debug)]
 pub(in crate::control) struct Values {
     words: ArrayVec<u64, MAX_WORDS>,
@@ -83,11 +89,11 @@ impl Values {
             let _ = values.at.try_push(values.words.len() as u8);
             let is_read = match (field.value(regs, hooks.memory), field.kind.extent) {
                 (Some(address), Extent::Text) => values.push_text(address, hooks.memory),
-                (None, Extent::Comm) => values.push_bytes(hooks.comm(task)),
-                (value, _) => {
+                (value, Extent::Number | Extent::Text) => {
                     values.push(value.unwrap_or(0));
                     value.is_some()
                 }
+                (address, Extent::Comm | Extent::Array) => values.push_other(address, field, task, hooks),
             };
             values.faults |= u64::from(!is_read) << number;
         }
@@ -105,6 +111,7 @@ impl Values {
     }
 
     /// Fetches a text, up to its first zero or as much of it as there is room for; whether it could be read.
+    #[inline]
     fn push_text(&mut self, address: u64, memory: Option<ReadMemory>) -> bool {
         let mut text = [0; STRING_BYTES];
         let length = memory.and_then(|memory| read_text(address, &mut text, memory));
@@ -112,10 +119,52 @@ impl Values {
     }
 
     /// Puts a text there, if it could be read, and says whether.
+    #[inline]
     fn push_bytes(&mut self, text: Option<&[u8]>) -> bool {
         self.push(text.map_or(UNREAD, |text| text.len() as u64));
         words_of(text.unwrap_or_default()).for_each(|word| self.push(word));
         text.is_some()
+    }
+
+    /// Fetches what fewer events have, out of the way of the others; whether it could be found.
+    #[inline(never)]
+    fn push_other(&mut self, address: Option<u64>, field: &Fetch, task: u32, hooks: &Hooks) -> bool {
+        let Some(elements) = field.elements() else { return self.push_bytes(hooks.comm(task)) };
+        match (address, field.kind.shape) {
+            (None, _) => self.push(0),
+            (Some(address), Shape::Text) => self.push_texts(address, elements.into(), hooks.memory),
+            (Some(address), _) => self.push_numbers(address, elements.into(), field.kind, hooks.memory),
+        }
+        address.is_some()
+    }
+
+    /// Fetches an array of texts, each from where a pointer leads, and each for itself.
+    fn push_texts(&mut self, pointers: u64, elements: u64, memory: Option<ReadMemory>) {
+        for element in 0..elements {
+            let _ = match read(memory, pointers.wrapping_add(element * 8), 8) {
+                Some(text) => self.push_text(text, memory),
+                None => self.push_bytes(None),
+            };
+        }
+    }
+
+    /// Fetches an array of numbers, by the word or, where that can't be read, each for itself.
+    fn push_numbers(&mut self, address: u64, elements: u64, kind: Type, memory: Option<ReadMemory>) {
+        let bytes = u64::from(kind.bytes);
+        let read = |from: u64, count: u64| read(memory, address.wrapping_add(from * bytes), (count * bytes) as usize);
+        let (at, in_word, mut faults) = (self.words.len(), 8 / bytes, 0_u64);
+        self.push(0);
+        for first in (0..elements).step_by(in_word as usize) {
+            let count = in_word.min(elements - first);
+            self.push(read(first, count).unwrap_or_else(|| {
+                (0..count).fold(0, |word, number| {
+                    let one = read(first + number, 1);
+                    faults |= u64::from(one.is_none()) << (first + number);
+                    word | one.unwrap_or(0) << (number * bytes * 8)
+                })
+            }));
+        }
+        self.words.iter_mut().skip(at).take(1).for_each(|word| *word = faults);
     }
 
     /// Reads what was recorded; `None` if it is nothing of this form.
@@ -129,13 +178,25 @@ impl Values {
         let faults = if layout.has_faults { *all.get(head - 1)? } else { 0 };
         let mut values = Self { words: all, at: ArrayVec::new(), faults, parent };
         let mut at = head;
-        for field in layout.fields {
+        for (number, field) in layout.fields.iter().enumerate() {
             values.at.try_push(u8::try_from(at).ok()?).ok()?;
-            let first = *values.words.get(at)?;
-            let text = if field.kind.shape == Shape::Text && first != UNREAD { first.div_ceil(8) } else { 0 };
-            at = at.checked_add(1)?.checked_add(usize::try_from(text).ok()?)?;
+            let is_unread = faults >> number & 1 != 0;
+            at = if is_unread { at.checked_add(1)? } else { values.end(at, field)? };
         }
         (at == values.words.len()).then_some(values)
+    }
+
+    /// Where a field ends that begins there.
+    fn end(&self, at: usize, field: &Fetch) -> Option<usize> {
+        match (field.kind.shape, field.elements()) {
+            (Shape::Text, elements) => (0..elements.unwrap_or(1)).try_fold(at, |at, _| self.end_of_text(at)),
+            _ => at.checked_add(field.words()),
+        }
+    }
+
+    fn end_of_text(&self, at: usize) -> Option<usize> {
+        let length = Some(*self.words.get(at)?).filter(|length| *length != UNREAD).unwrap_or(0);
+        at.checked_add(1)?.checked_add(usize::try_from(length.div_ceil(8)).ok()?)
     }
 
     /// What is recorded.
@@ -158,15 +219,47 @@ impl Values {
 
     /// A field's text, byte by byte; `None` if it could not be read.
     pub(in crate::control) fn text(&self, field: usize) -> Option<impl Iterator<Item = u8> + Clone + '_> {
-        let length = usize::try_from(self.number(field)?).ok()?;
-        let words = self.words.get(usize::from(*self.at.get(field)?) + 1..)?;
-        Some(words.iter().flat_map(|word| word.to_le_bytes()).take(length))
+        self.number(field)?;
+        self.text_at((*self.at.get(field)?).into())
+    }
+
+    #[inline]
+    fn text_at(&self, at: usize) -> Option<impl Iterator<Item = u8> + Clone + '_> {
+        let length = Some(*self.words.get(at)?).filter(|length| *length != UNREAD)?;
+        let words = self.words.get(at + 1..)?;
+        Some(words.iter().flat_map(|word| word.to_le_bytes()).take(usize::try_from(length).ok()?))
+    }
+
+    /// A number of a field that is an array; `None` if it could not be read.
+    pub(super) fn element(&self, field: usize, element: usize, kind: Type) -> Option<u64> {
+        let at = usize::from(*self.at.get(field)?);
+        if self.words.get(at)? >> element & 1 != 0 {
+            return None;
+        }
+        let offset = element * usize::from(kind.bytes);
+        Some(kind.of(self.words.get(at + 1 + offset / 8)? >> (offset % 8 * 8)))
+    }
+
+    /// The texts of a field that is an array of them, each `None` if it could not be read.
+    pub(super) fn texts(
+        &self,
+        field: usize,
+        elements: u8,
+    ) -> impl Iterator<Item = Option<impl Iterator<Item = u8> + Clone + '_>> {
+        let mut next = self.at.get(field).map(|at| usize::from(*at));
+        (0..elements).map(move |_| {
+            let at = next?;
+            next = self.end_of_text(at);
+            self.text_at(at)
+        })
     }
 }
 
 /// The words of a text, the last one with zeros behind it.
 pub(super) fn words_of(text: &[u8]) -> impl Iterator<Item = u64> {
-    text.chunks(8).map(|part| part.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+    let (words, rest) = text.as_chunks::<8>();
+    let last = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    words.iter().map(|word| u64::from_le_bytes(*word)).chain((!rest.is_empty()).then_some(last))
 }
 
 /// Reads a text up to its first zero; its length.

@@ -167,8 +167,19 @@ fn write_format(known: &Known, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "\tfield:int common_pid;\tsize:4;\tsigned:1;\n")?;
     common.iter().try_for_each(|name| writeln!(out, "\tfield:unsigned long {name};\tsize:8;\tsigned:0;"))?;
     for ((name, _), fetch) in definition.fields().zip(&definition.fetches) {
-        let signed = u8::from(fetch.kind.shape == Shape::Signed);
-        writeln!(out, "\tfield:{} {name};\tsize:{};\tsigned:{signed};", fetch.kind.c_name(), fetch.kind.bytes)?;
+        let kind = fetch.kind;
+        let (signed, size) = (u8::from(kind.shape == Shape::Signed), kind.bytes as usize);
+        match fetch.elements() {
+            None => write!(out, "\tfield:{} {name};\tsize:{size};", kind.c_name())?,
+            // As Linux has them: `u8 name[4]`, but `__data_loc char[][4] name`.
+            Some(elements) if kind.shape == Shape::Text => {
+                write!(out, "\tfield:{}[{elements}] {name};\tsize:{};", kind.c_name(), size * usize::from(elements))?;
+            }
+            Some(elements) => {
+                write!(out, "\tfield:{} {name}[{elements}];\tsize:{};", kind.c_name(), size * usize::from(elements))?;
+            }
+        }
+        writeln!(out, "\tsigned:{signed};")?;
     }
     out.write_str("\nprint fmt: \"(%lx")?;
     out.write_str(if definition.is_return() { " <- %lx)" } else { ")" })?;
@@ -181,11 +192,23 @@ fn write_format(known: &Known, out: &mut dyn Write) -> fmt::Result {
             Shape::Symbol => "%pS",
             Shape::Text => "\\\"%s\\\"",
         };
-        write!(out, " {name}={form}")?;
+        match fetch.elements() {
+            None => write!(out, " {name}={form}")?,
+            Some(elements) => {
+                write!(out, " {name}={{{form}")?;
+                (1..elements).try_for_each(|_| write!(out, ",{form}"))?;
+                out.write_str("}")?;
+            }
+        }
     }
     out.write_str("\"")?;
     common.iter().rev().try_for_each(|name| write!(out, ", REC->{name}"))?;
-    definition.fields().try_for_each(|(name, _)| write!(out, ", REC->{name}"))?;
+    for ((name, _), fetch) in definition.fields().zip(&definition.fetches) {
+        match fetch.elements() {
+            None => write!(out, ", REC->{name}")?,
+            Some(elements) => (0..elements).try_for_each(|element| write!(out, ", REC->{name}[{element}]"))?,
+        }
+    }
     out.write_str("\n")
 }
 

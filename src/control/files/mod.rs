@@ -221,7 +221,8 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             name: "kprobe_events",
             help: "the events at functions' entries, returns and other instructions: p[:[GRP/]EV] [MOD:]SYMBOL[+OFFSET] [NAME=ARG[:TYPE]].., \
                    r[:[GRP/]EV] [MOD:]SYMBOL [NAME=ARG[:TYPE]]..; -:[GRP/]EV removes; ARG is %REG, $argN, $retval, $stack, $stackN, $comm, \
-                   @ADDR, @SYMBOL, \\VALUE, +OFFSET(ARG); > replaces, >> adds",
+                   @ADDR, @SYMBOL, \\VALUE, +OFFSET(ARG); TYPE is u8 to u64, s8 to s64, x8 to x64, char, symbol, string, bWIDTH@OFFSET/SIZE, or \
+                   TYPE[N] of memory; > replaces, >> adds",
             read: Some(kprobe_events::list),
             write: Some(kprobe_events::define),
         },

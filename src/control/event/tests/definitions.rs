@@ -131,7 +131,20 @@ fn what_is_no_definition_is_refused_where_it_is_none() {
         ("p disk::read +0(+0(+0(+0(+0(%x0)))))", 25, Is::TooDeep),
         ("p disk::read %x0:u7", 17, Is::BadType),
         ("p disk::read %x0:ustring", 17, Is::UserMemory),
-        ("p disk::read %x0:u8[4]", 17, Is::NoArrays),
+        ("p disk::read %x0:u8[4]", 13, Is::ArrayNotInMemory),
+        ("p disk::read a=$stack:string[2]", 15, Is::ArrayNotInMemory),
+        ("p disk::read +0(%x0):u8[0]", 24, Is::BadElements),
+        ("p disk::read +0(%x0):u8[65]", 24, Is::BadElements),
+        ("p disk::read +0(%x0):u8[]", 24, Is::BadElements),
+        ("p disk::read +0(%x0):u8[x]", 24, Is::BadElements),
+        ("p disk::read +0(%x0):u8[4", 25, Is::OpenBracket),
+        ("p disk::read +0(%x0):u8[4]x", 26, Is::BehindArray),
+        ("p disk::read +0(%x0):u7[4]", 21, Is::BadType),
+        ("p disk::read +0(%x0):u8[2][2]", 26, Is::BehindArray),
+        ("p disk::read +0(%x0):ustring[2]", 21, Is::UserMemory),
+        ("p disk::read $comm:string[2]", 13, Is::CommIsString),
+        ("p disk::read %x1 +0(%x0):string[8]", 17, Is::FieldsTooLong),
+        ("p disk::read +0(%x0):x64[64] +0(%x0):string", 29, Is::FieldsTooLong),
         ("p disk::read %x0:string", 13, Is::StringNotInMemory),
         ("p disk::read %x0:b9@0/8", 17, Is::BadBits),
         ("p disk::read %x0 %x1 %x2 %x3 %x4 %x5 %x6 %x7 %x0", 45, Is::TooManyFields),
@@ -144,7 +157,7 @@ fn what_is_no_definition_is_refused_where_it_is_none() {
     }
     assert_eq!(fixture.refused("echo > kprobe_events").reason, Reason::Event(Is::EventInUse));
     let mut without = fixture!(|events| events);
-    for argument in ["+0(%x0)", "@0x1000", "$stack1", "+0(%x0):string"] {
+    for argument in ["+0(%x0)", "@0x1000", "$stack1", "+0(%x0):string", "@0x1000:u8[4]"] {
         let refusal = without.refused(&format!("echo p disk::read {argument} > kprobe_events"));
         assert_eq!((refusal.at, refusal.reason), (18, Reason::Event(Is::NoMemory)), "{argument}");
     }
@@ -195,6 +208,56 @@ fn an_event_is_recorded_with_its_fields() {
     }
     fixture.run("echo > kprobe_events");
     assert_eq!(fixture.engine.check_text().wrong, 0);
+}
+
+/// Each of them by itself, as far as it can be read.
+#[test]
+fn an_array_is_recorded_with_its_elements() {
+    let mut fixture = fixture!();
+    let listed = |elements: &mut dyn Iterator<Item = String>| elements.collect::<Vec<_>>().join(",");
+    let bytes = listed(&mut MEMORY.iter().take(64).map(u8::to_string));
+    let words = listed(&mut (0..64).map(|n| match MEMORY.get(n * 8..n * 8 + 8) {
+        Some(word) => format!("{:#x}", u64::from_le_bytes(word.try_into().unwrap())),
+        None => "(fault)".to_string(),
+    }));
+    for (arguments, shown) in [
+        ("+0(%x0):x8[4]", "arg1={0x73,0x64,0x61,0x31}"),
+        ("+0(%x0):x32[1] b=+0(%x0):x32", "arg1={0x31616473} b=0x31616473"),
+        (
+            "+16(%x0):s16[3] @0x1010:u32[2] c=+0(%x0):char[3]",
+            "arg1={-2,-1,-32767} arg2={4294967294,32769} c={'s','d','a'}",
+        ),
+        ("+16(%x0):b4@4/8[2] +8(%x0):symbol[1]", "arg1={15,15} arg2={0x1000}"),
+        ("+88(%x0):x64[2] after=%x1", "arg1={0x7878787878787878,(fault)} after=0xfe"),
+        ("+90(%x0):x32[3]", "arg1={0x78787878,(fault),(fault)}"),
+        ("+92(%x0):u8[9]", "arg1={120,120,120,120,(fault),(fault),(fault),(fault),(fault)}"),
+        ("-4(%x0):x16[6]", "arg1={(fault),(fault),0x6473,0x3161,0xff00,0xffff}"),
+        ("+0(%x1):x8[2]", "arg1={(fault),(fault)}"),
+        ("+0(+0(%x1)):x8[2] after=%x1", "arg1=(fault) after=0xfe"),
+        ("+8(%x0):string[3] after=$comm", "arg1={\"sda1\",(fault),(fault)} after=\"main\""),
+        ("+8(%x0):string[1] +0(+8(%x0)):string", "arg1={\"sda1\"} arg2=\"sda1\""),
+        ("+0(+0(%x1)):string[2] +88(%x0):string[2]", "arg1=(fault) arg2={(fault),(fault)}"),
+        ("+8(%x0):string[8]", "arg1={\"sda1\",(fault),(fault),(fault),(fault),(fault),(fault),(fault)}"),
+        ("+0(%x0):u8[64] after=%x1", &format!("arg1={{{bytes}}} after=0xfe")),
+        (
+            "+0(%x0):x64[64] %x1 %x1 %x1 %x1 %x1 %x1 after=%x1",
+            &format!("arg1={{{words}}} arg2=0xfe arg3=0xfe arg4=0xfe arg5=0xfe arg6=0xfe arg7=0xfe after=0xfe"),
+        ),
+    ] {
+        fixture.run(&format!("echo 'p:e disk::read {arguments}' > kprobe_events"));
+        assert!(fixture.run("cat kprobe_events").contains(arguments.split(' ').next().unwrap()), "{arguments}");
+        fixture.run("echo 1 > events/kprobes/e/enable");
+        fixture.call(0, [0x1000, 0xfe], 0);
+        assert_eq!(fixture.recorded(), [format!("e: (disk::read+0x0/0xc) {shown}")], "{arguments}");
+        fixture.run("echo 0 > events/kprobes/e/enable");
+    }
+    // At a return too.
+    fixture.run("echo 'r:e disk::read $retval +16($retval):x8[2]' > kprobe_events");
+    fixture.run("echo 1 > events/kprobes/e/enable");
+    fixture.call(0, [0; 2], 0x1000);
+    let at = "e: (<[u8; 4] as Debug>::fmt+0x8/0xc <- disk::read)";
+    assert_eq!(fixture.recorded(), [format!("{at} arg1=0x1000 arg2={{0xfe,0xff}}")]);
+    fixture.run("echo 0 > events/enable");
 }
 
 #[test]

@@ -146,6 +146,25 @@ fn an_event_is_filtered_by_the_name_of_its_task() {
 }
 
 #[test]
+fn an_array_is_compared_with_nothing() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0 b=+0(%x0):u8[4] c=+0(%x0):char[4] d=+0(%x0):string[2]' > kprobe_events");
+    for (file, text, column) in [
+        ("filter", "b == 1", 0),
+        ("filter", "a == 1 && c == sda1", 10),
+        ("filter", "d ~ \"s*\"", 0),
+        ("trigger", "hist:keys=b", 10),
+        ("trigger", "hist:keys=a:vals=c", 17),
+        ("trigger", "traceoff if d == x", 12),
+    ] {
+        let before = fixture.all();
+        let refusal = fixture.refused(&format!("echo '{text}' > events/kprobes/e/{file}"));
+        assert_eq!((refusal.at, refusal.reason), (6 + column, Reason::Event(EventReason::ArrayField)), "{text}");
+        assert_eq!(fixture.all(), before, "{text}");
+    }
+}
+
+#[test]
 fn a_pattern_is_a_glob_as_elsewhere() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read name=+0(%x0):string' > kprobe_events");
@@ -217,4 +236,16 @@ print fmt: \"(%lx <- %lx) a=%Ld b=\\\"%s\\\" c=0x%Lx\", REC->__probe_ret_ip, REC
 ";
     assert_eq!(fixture.run("cat events/kprobes/e/format"), expected);
     assert_eq!(fixture.run("cat events/kprobes/e/id"), "1\n");
+    fixture.run("echo 'p:e disk::read a=+0(%x0):s16[2] b=+0(%x0):string[3] c=%x1' > kprobe_events");
+    let format = fixture.run("cat events/kprobes/e/format");
+    let expected = "\
+\tfield:unsigned long __probe_ip;\tsize:8;\tsigned:0;
+\tfield:s16 a[2];\tsize:4;\tsigned:1;
+\tfield:__data_loc char[][3] b;\tsize:24;\tsigned:0;
+\tfield:u64 c;\tsize:8;\tsigned:0;
+
+print fmt: \"(%lx) a={%Ld,%Ld} b={\\\"%s\\\",\\\"%s\\\",\\\"%s\\\"} c=0x%Lx\", REC->__probe_ip, REC->a[0], REC->a[1], REC->b[0], REC->b[1], \
+REC->b[2], REC->c
+";
+    assert!(format.ends_with(expected), "{format}");
 }

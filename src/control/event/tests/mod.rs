@@ -331,7 +331,7 @@ fn functions_can_be_made_to_fail_after_any_failure() {
 /// Definitions, filters and triggers as somebody may type them who does not know how.
 #[test]
 fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
-    const PARTS: [&str; 48] = [
+    const PARTS: [&str; 50] = [
         "p",
         "r",
         "-",
@@ -367,6 +367,8 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "\"",
         ":string",
         ":u8",
+        "[4]",
+        "[",
         ":b3@1/8",
         "traceoff",
         "stacktrace",
@@ -381,7 +383,8 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "common_pid",
         "\u{e9}",
     ];
-    const STARTS: [&str; 8] = [
+    const STARTS: [&str; 9] = [
+        "p:e disk::read a=+0(%x0):string[2] b=+0(%x0)",
         "p:e disk::read a=",
         "r:f disk::seek ",
         "-:",

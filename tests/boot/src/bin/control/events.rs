@@ -100,11 +100,17 @@ pub(crate) fn work() -> u64 {
     for (name, flags) in names.into_iter().zip([1, 2, 0]) {
         opened += files::open(name.as_ptr(), flags);
     }
-    opened as u64 + events_sum(black_box(3), black_box(4))
+    let names = [names[0].as_ptr(), names[1].as_ptr(), core::ptr::null()];
+    opened as u64 + files::list(&names) + events_sum(black_box(3), black_box(4))
 }
 
 mod files {
     use super::{black_box, c_char};
+
+    #[inline(never)]
+    pub(super) extern "C" fn list(names: &[*const c_char; 3]) -> u64 {
+        black_box(names).len() as u64
+    }
 
     #[inline(never)]
     pub(super) extern "C" fn open(name: *const c_char, flags: u32) -> i64 {

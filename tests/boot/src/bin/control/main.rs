@@ -72,6 +72,7 @@ script_boot_tests! {
     profile,
     profile_beside_function,
     enabled_functions,
+    events_arrays,
     events_comm,
     events_kprobe,
     events_inside,
