@@ -100,11 +100,12 @@
 //! - A negative rule holds until `>` replaces it or the rule itself is added; Linux takes away what the rules before it have
 //!   selected, and keeps functions, not rules. So `echo '!f' > set_ftrace_filter` leaves all but `f`.
 //! - A rule that selects nothing is refused, and with it the line; Linux takes the line's other rules.
-//! - A line of `kprobe_events` is one event of one place; user memory is not there, and the module of `MOD:SYMBOL` must
-//!   be loaded. A number behind `r` has no effect: how many calls can be hooked at a time is a matter of each
-//!   thread's shadow stack.
+//! - A line of `kprobe_events` or `dynamic_events` is one event of one place; user memory is not there, nor are tracepoints (`t`)
+//!   and the names of arguments, and the module of `MOD:SYMBOL` must be loaded. A number behind `r` or `f` has no effect: how many
+//!   calls can be hooked at a time is a matter of each thread's shadow stack.
 //! - A field that is an array is in no filter and no histogram, a `char[N]` neither (Linux compares it with a string).
-//! - A field that could not be read is `(fault)`, an element of an array too, and no test of a filter is true of it; a string ends where what can be read ends.
+//! - A field that could not be read is `(fault)`, an element of an array too, and no test of a filter is true of it; a string ends
+//!   where what can be read ends.
 //! - Neither a filter nor a histogram can ask for the CPU (`cpu`, `common_cpu`). The name of a task is what the kernel says when
 //!   the event happens (`comm`, `$comm`), or when it is shown (`.execname`).
 //! - An event that turns the trace off or on is recorded itself, with or without a filter; one that takes a snapshot is in it.

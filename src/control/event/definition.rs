@@ -1,5 +1,6 @@
-//! A line of `kprobe_events`, taken apart: `p[:[GRP/][EVENT]] PLACE [ARGS]`, `r[MAX][:[GRP/][EVENT]] PLACE [ARGS]`,
-//! `-:[GRP/]EVENT` (Linux's Documentation/trace/kprobetrace.rst).
+//! A line of `kprobe_events` or `dynamic_events`, taken apart: `p[:[GRP/][EVENT]] PLACE [ARGS]`,
+//! `r[MAX][:[GRP/][EVENT]] PLACE [ARGS]`, `f[MAX][:[GRP/][EVENT]] FUNCTION[%return] [ARGS]`, `-:[GRP/]EVENT` (Linux's
+//! Documentation/trace/kprobetrace.rst, fprobetrace.rst).
 
 use super::fetch::{Fetch, Point, Scope, Shape, Type, number, with_offset};
 use super::filter::Field;
@@ -14,8 +15,38 @@ use crate::control::reason::{Reason, Refusal};
 use crate::engine::Engine;
 use arrayvec::{ArrayString, ArrayVec};
 
-/// The group of events that name none.
-const DEFAULT_GROUP: &str = "kprobes";
+/// What an event is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Kind {
+    /// `p` and `r`: an instruction, or a function's return.
+    Kprobe,
+    /// `f`: a function's entry or return, without its registers.
+    Fprobe,
+}
+
+impl Kind {
+    /// The group of events that name none.
+    const fn default_group(self) -> &'static str {
+        match self {
+            Self::Kprobe => "kprobes",
+            Self::Fprobe => "fprobes",
+        }
+    }
+}
+
+/// Which events a file is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Kinds {
+    Kprobes,
+    All,
+}
+
+impl Kinds {
+    /// Whether an event is one of them.
+    pub(in crate::control) fn have(self, definition: &Definition) -> bool {
+        self == Self::All || definition.kind == Kind::Kprobe
+    }
+}
 
 /// The fields that all events have.
 pub(super) const COMMON_FIELDS: [&str; 4] = ["common_pid", "__probe_ip", "__probe_func", "__probe_ret_ip"];
@@ -34,6 +65,7 @@ pub(in crate::control) enum Asked<'a> {
 /// An event as it was defined.
 #[derive(Clone, Debug)]
 pub(in crate::control) struct Definition {
+    pub(in crate::control) kind: Kind,
     pub(in crate::control) group: ArrayString<GROUP_BYTES>,
     pub(in crate::control) name: ArrayString<NAME_BYTES>,
     pub(in crate::control) at: TextAddr,
@@ -125,16 +157,17 @@ pub(in crate::control) struct Surroundings {
     pub(in crate::control) has_task_names: bool,
 }
 
-/// Takes a line apart; `None` if it is empty.
+/// Takes a line apart that is about these events; `None` if it is empty.
 pub(in crate::control) fn parse<'a>(
     value: &Value<'a>,
+    kinds: Kinds,
     surroundings: Surroundings,
 ) -> Result<Option<Asked<'a>>, Refusal> {
     let mut words = value.words();
     let Some(head) = words.next() else { return Ok(None) };
     let is_removal = head.text().starts_with(['-', '!']);
-    let (kind, names) = match head.split_once(':') {
-        Some((kind, names)) => (kind, Some(names)),
+    let (letter, names) = match head.split_once(':') {
+        Some((letter, names)) => (letter, Some(names)),
         None => (head, None),
     };
     let (group, name) = names.map_or(Ok((None, None)), group_and_name)?;
@@ -143,12 +176,15 @@ pub(in crate::control) fn parse<'a>(
         let name = name.ok_or(head.end().refuse(Reason::Event(EventReason::NoEventName)))?;
         return Ok(Some(Asked::Remove { group, name }));
     }
-    let is_return = is_return(kind)?;
+    let of_function = letter.strip_prefix("f").filter(|_| kinds == Kinds::All);
+    let is_return = if of_function.is_some() { false } else { is_return(letter)? };
     let place = words.next().ok_or(value.all().end().refuse(Reason::Event(EventReason::NoPlace)))?;
     let (at, point) = find(place, is_return, surroundings.engine)?;
+    let kind = of_function.map_or(Ok(Kind::Kprobe), |count| fprobe(count, letter, place, point))?;
     let mut definition = Definition {
-        group: cut(group.map_or(DEFAULT_GROUP, |group| group.text())),
-        name: name.map_or_else(|| name_of(place.text(), point), |name| cut(name.text())),
+        kind,
+        group: cut(group.map_or(kind.default_group(), |group| group.text())),
+        name: name.map_or_else(|| name_of(kind, place.text(), point), |name| cut(name.text())),
         at,
         point,
         fields: ArrayString::new(),
@@ -156,24 +192,43 @@ pub(in crate::control) fn parse<'a>(
     };
     let symbol = |name: &str| surroundings.engine.function_named(name).map(TextAddr::get);
     let Surroundings { has_memory, has_task_names, .. } = surroundings;
-    let scope = Scope { point, has_memory, has_task_names, symbol: &symbol };
+    let has_registers = kind == Kind::Kprobe;
+    let scope = Scope { point, has_registers, has_memory, has_task_names, symbol: &symbol };
     words.try_for_each(|word| definition.add_field(word, &scope))?;
     Ok(Some(Asked::Define(definition)))
 }
 
 /// `p` or `r[MAX]`: whether it is at the return.
-fn is_return(kind: Word<'_>) -> Result<bool, Refusal> {
-    if let Some(count) = kind.strip_prefix("r") {
-        let is_right = count.text().is_empty() || number(count.text()).is_some_and(|count| count <= 4096);
-        return if is_right { Ok(true) } else { Err(count.refuse(Reason::Event(EventReason::MaxActive))) };
+fn is_return(letter: Word<'_>) -> Result<bool, Refusal> {
+    if let Some(count) = letter.strip_prefix("r") {
+        return max_active(count).map(|()| true);
     }
-    let Some(count) = kind.strip_prefix("p") else { return Err(kind.refuse(Reason::Event(EventReason::Kind))) };
+    let Some(count) = letter.strip_prefix("p") else { return Err(letter.refuse(Reason::Event(EventReason::Kind))) };
+    no_max_active(count, letter).map(|()| false)
+}
+
+/// `f[MAX]`: a function's entry, or its return, where alone a number may stand.
+fn fprobe(count: Word<'_>, letter: Word<'_>, place: Word<'_>, point: Point) -> Result<Kind, Refusal> {
+    match point {
+        Point::Entry => no_max_active(count, letter)?,
+        Point::Return => max_active(count)?,
+        Point::Inside => return Err(place.refuse(Reason::Event(EventReason::FunctionInside))),
+    }
+    Ok(Kind::Fprobe)
+}
+
+fn max_active(count: Word<'_>) -> Result<(), Refusal> {
+    let is_right = count.text().is_empty() || number(count.text()).is_some_and(|count| count <= 4096);
+    if is_right { Ok(()) } else { Err(count.refuse(Reason::Event(EventReason::MaxActive))) }
+}
+
+fn no_max_active(count: Word<'_>, letter: Word<'_>) -> Result<(), Refusal> {
     if count.text().is_empty() {
-        return Ok(false);
+        return Ok(());
     }
     let is_count = number(count.text()).is_some();
     let reason = if is_count { EventReason::MaxActiveOfProbe } else { EventReason::Kind };
-    Err(if is_count { count } else { kind }.refuse(Reason::Event(reason)))
+    Err(if is_count { count } else { letter }.refuse(Reason::Event(reason)))
 }
 
 /// `[GRP/][EVENT]`, or as older tools have it `[GRP.][EVENT]`.
@@ -195,17 +250,27 @@ fn group_and_name(names: Word<'_>) -> Result<(Option<Word<'_>>, Option<Word<'_>>
     }
 }
 
-/// The name of an event that was given none: `p_my_kernel__disk__read_0`; of a long place its end.
-pub(super) fn name_of(place: &str, point: Point) -> ArrayString<NAME_BYTES> {
-    const ROOM: usize = NAME_BYTES - "p_".len();
+/// The name of an event that was given none: `p_my_kernel__disk__read_0`, or `my_kernel__disk__read__entry`; of a long place its
+/// end.
+pub(super) fn name_of(kind: Kind, place: &str, point: Point) -> ArrayString<NAME_BYTES> {
     let place = place.rsplit_once('%').map_or(place, |(place, _)| place);
-    let (place, offset) = place.rsplit_once('+').unwrap_or((place, "0"));
+    let (place, offset) = match kind {
+        Kind::Kprobe => place.rsplit_once('+').unwrap_or((place, "0")),
+        Kind::Fprobe => (place, if point == Point::Return { "_exit" } else { "_entry" }),
+    };
+    let begin = match (kind, point) {
+        (Kind::Kprobe, Point::Return) => "r_",
+        (Kind::Kprobe, Point::Entry | Point::Inside) => "p_",
+        // Of an address.
+        (Kind::Fprobe, _) if place.starts_with(|c: char| c.is_ascii_digit()) => "_",
+        (Kind::Fprobe, _) => "",
+    };
+    let room = NAME_BYTES - begin.len();
     let letters = place.chars().filter(char::is_ascii).count() + 1 + offset.len();
     let sanitised = place.chars().filter(char::is_ascii).map(|c| if c.is_ascii_alphanumeric() { c } else { '_' });
-    let all = sanitised.chain(['_']).chain(offset.chars()).skip(letters.saturating_sub(ROOM));
+    let all = sanitised.chain(['_']).chain(offset.chars()).skip(letters.saturating_sub(room));
     let mut name = ArrayString::new();
-    let kind = if point == Point::Return { "r_" } else { "p_" };
-    for c in kind.chars().chain(all) {
+    for c in begin.chars().chain(all) {
         // There is room, and what is not there is cut.
         let _ = name.try_push(c);
     }

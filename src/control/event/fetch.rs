@@ -188,6 +188,7 @@ impl Type {
 #[derive(Clone, Copy)]
 pub(in crate::control) struct Scope<'a> {
     pub(in crate::control) point: Point,
+    pub(in crate::control) has_registers: bool,
     pub(in crate::control) has_memory: bool,
     pub(in crate::control) has_task_names: bool,
     pub(in crate::control) symbol: &'a dyn Fn(&str) -> Option<u64>,
@@ -272,6 +273,9 @@ impl Fetch {
         let refused = |reason| word.refuse(Reason::Event(reason));
         let rest = |prefix| word.strip_prefix(prefix);
         if let Some(register) = rest("%") {
+            if !scope.has_registers {
+                return Err(refused(EventReason::RegisterOfFunction));
+            }
             self.source = register_named(register.text()).ok_or(refused(EventReason::BadRegister))?;
             let is_there = matches!(self.source, Source::X(0..8)) || scope.point != Point::Return;
             return if is_there { Ok(()) } else { Err(refused(EventReason::NotAtReturn)) };
@@ -358,9 +362,26 @@ impl Fetch {
         matches!(self.source, Source::X(9..=28) | Source::Pstate)
     }
 
-    /// The value, or the address of the text or the array; `None` where it can't be read.
+    /// The number; `None` where it can't be read.
     #[inline]
-    pub(super) fn value(&self, regs: &dyn Registers, memory: Option<ReadMemory>) -> Option<u64> {
+    pub(super) fn number(&self, regs: &dyn Registers, memory: Option<ReadMemory>) -> Option<u64> {
+        self.value(regs, memory, |address| Some(self.kind.of(read(memory, address, self.kind.bytes.into())?)))
+    }
+
+    /// The address of what is read last; `None` where what leads there can't be read.
+    #[inline]
+    pub(super) fn address(&self, regs: &dyn Registers, memory: Option<ReadMemory>) -> Option<u64> {
+        self.value(regs, memory, Some)
+    }
+
+    /// The value, of what memory is read for what `at` makes of the last address.
+    #[inline]
+    fn value(
+        &self,
+        regs: &dyn Registers,
+        memory: Option<ReadMemory>,
+        at: impl FnOnce(u64) -> Option<u64>,
+    ) -> Option<u64> {
         let mut value = match self.source {
             Source::X(n) => regs.x(n.into())?,
             Source::Sp => regs.sp()?,
@@ -375,11 +396,7 @@ impl Fetch {
         for offset in offsets {
             value = read(memory, value.wrapping_add_signed(*offset), 8)?;
         }
-        let address = value.wrapping_add_signed(*last);
-        if self.kind.extent != Extent::Number {
-            return Some(address);
-        }
-        Some(self.kind.of(read(memory, address, self.kind.bytes.into())?))
+        at(value.wrapping_add_signed(*last))
     }
 }
 

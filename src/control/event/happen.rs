@@ -46,7 +46,7 @@ impl EventsParts {
             let mut shows_stack = false;
             for (number, trigger) in program.triggers() {
                 if let Some(left) = slot.left.get(number).filter(|_| trigger.filter.lets(event)) {
-                    shows_stack |= self.pull(&trigger.act, left, event, place, stack);
+                    shows_stack |= self.pull(&trigger.act, left, event, place, &stack);
                 }
             }
             // What has switched the trace off or on is in it.
@@ -80,7 +80,7 @@ impl EventsParts {
         left: &Left,
         event: Happening<'_>,
         place: &Place,
-        stack: impl Fn(&mut [u64]) -> usize,
+        stack: &impl Fn(&mut [u64]) -> usize,
     ) -> bool {
         let is_on = place.switches.is_on();
         match act {

@@ -13,7 +13,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | `definition` | a line of `kprobe_events`, taken apart |
+//! | `definition` | a line of `kprobe_events` or `dynamic_events`, taken apart |
 //! | `fetch` | an argument: where a field's value comes from, and its type |
 //! | `values` | the values of one event, as they are recorded |
 //! | `filter` | which events pass |

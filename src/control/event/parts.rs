@@ -1,6 +1,6 @@
 //! All events of a kernel, whatever its type: lines define them, remove them, enable them, and give them filters.
 
-use super::definition::{Definition, Surroundings};
+use super::definition::{Definition, Kind, Kinds, Surroundings};
 use super::fetch::{Point, Type};
 use super::filter::{Field, Filter};
 use super::hist::Histogram;
@@ -138,6 +138,11 @@ impl EventsParts {
         })
     }
 
+    /// The same of these kinds.
+    pub(in crate::control) fn all_of(&self, kinds: Kinds) -> impl Iterator<Item = (usize, Known)> + use<> {
+        self.all().filter(move |(_, known)| kinds.have(&known.definition))
+    }
+
     /// The numbers of the slots that have an event, and of those events.
     fn ids(&self) -> impl Iterator<Item = (usize, u16)> {
         let ids = self.slots.iter().map(|slot| self.locked(&slot.known).as_ref().map(|known| known.id));
@@ -185,34 +190,44 @@ impl EventsParts {
         Ok(())
     }
 
-    /// Defines an event, or none, that takes the place of all others, of which none is in use: they are there as long as it is
-    /// not. Where there is no memory for one more, it gets that of one of them.
-    pub(in crate::control) fn define_instead(&self, definition: Option<Definition>) -> Result<(), EventReason> {
+    /// Defines an event, or none, that takes the place of all others of these kinds, of which none is in use: they are there as
+    /// long as it is not. Where there is no memory for one more, it gets that of one of them.
+    pub(in crate::control) fn define_instead(
+        &self,
+        kinds: Kinds,
+        definition: Option<Definition>,
+    ) -> Result<(), EventReason> {
         let _change = self.change();
-        if self.all().any(|(_, known)| known.is_in_use()) {
+        if self.all_of(kinds).any(|(_, known)| known.is_in_use()) {
             return Err(EventReason::EventInUse);
         }
         let Some(definition) = definition else {
-            self.take_probes()?;
-            self.forget_all();
+            self.take_probes(kinds)?;
+            self.forget_all(kinds);
             return Ok(());
         };
+        let (group, name) = (&definition.group, &definition.name);
+        let stays = |known: &Known| !kinds.have(&known.definition) && known.definition.is_named(Some(group), name);
+        if self.all().any(|(_, known)| stays(&known)) {
+            return Err(EventReason::EventExists);
+        }
         // All that can fail, and what is to be tried first: what is wrong with it is so more often than with those that are there.
         let put = |slot| self.put_probe(slot, &definition);
         let slot = match self.free() {
             Some(slot) => {
                 put(slot)?;
-                self.take_probes().inspect_err(|_| self.give_up(slot, &definition))?;
+                self.take_probes(kinds).inspect_err(|_| self.give_up(slot, &definition))?;
                 slot
             }
             None => {
-                let slot = self.slots.first().ok_or(EventReason::TooManyEvents { events: 0 })?;
-                self.take_probes()?;
-                put(slot).inspect_err(|_| self.put_probes(usize::MAX))?;
+                let first = self.all_of(kinds).next().and_then(|(number, _)| self.slots.get(number));
+                let slot = first.ok_or(EventReason::TooManyEvents { events: self.slots.len() })?;
+                self.take_probes(kinds)?;
+                put(slot).inspect_err(|_| self.put_probes(kinds, usize::MAX))?;
                 slot
             }
         };
-        self.forget_all();
+        self.forget_all(kinds);
         self.publish(slot, definition);
         Ok(())
     }
@@ -235,7 +250,8 @@ impl EventsParts {
     /// Registers an event's probe, which does not call yet, in the place of what an attempt to remove it may have left.
     fn put_probe(&self, slot: &'static Slot, definition: &Definition) -> Result<(), EventReason> {
         let is_entry = self.engine().has_match(&functions::Rule::address(definition.at));
-        if !is_entry && (definition.point == Point::Return || !self.shared.is_anywhere) {
+        let is_whole = definition.point == Point::Return || definition.kind == Kind::Fprobe;
+        if !is_entry && (is_whole || !self.shared.is_anywhere) {
             return Err(EventReason::NotAtEntry);
         }
         if definition.point == Point::Return {
@@ -279,19 +295,19 @@ impl EventsParts {
         Ok(())
     }
 
-    /// Removes the probes of all events, or none of them.
-    fn take_probes(&self) -> Result<(), EventReason> {
-        for (done, (number, known)) in self.all().enumerate() {
+    /// Removes the probes of all events of these kinds, or none of them.
+    fn take_probes(&self, kinds: Kinds) -> Result<(), EventReason> {
+        for (done, (number, known)) in self.all_of(kinds).enumerate() {
             let Some(slot) = self.slots.get(number) else { continue };
             // Also its own, of which a part may be gone.
-            self.take_probe(slot, &known.definition).inspect_err(|_| self.put_probes(done + 1))?;
+            self.take_probe(slot, &known.definition).inspect_err(|_| self.put_probes(kinds, done + 1))?;
         }
         Ok(())
     }
 
     /// Registers the probes of so many events again.
-    fn put_probes(&self, count: usize) {
-        for (number, known) in self.all().take(count) {
+    fn put_probes(&self, kinds: Kinds, count: usize) {
+        for (number, known) in self.all_of(kinds).take(count) {
             if let Some(slot) = self.slots.get(number) {
                 // As good as it gets: the first failure is the one that is told.
                 let _ = self.put_probe(slot, &known.definition);
@@ -304,8 +320,13 @@ impl EventsParts {
         let _ = self.take_probe(slot, definition);
     }
 
-    fn forget_all(&self) {
-        self.slots.iter().for_each(|slot| *self.locked(&slot.known) = None);
+    fn forget_all(&self, kinds: Kinds) {
+        for slot in self.slots {
+            let mut known = self.locked(&slot.known);
+            if known.as_ref().is_some_and(|known| kinds.have(&known.definition)) {
+                *known = None;
+            }
+        }
     }
 
     /// Has an event be recorded, or not, whatever a trigger has switched it to.

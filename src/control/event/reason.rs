@@ -14,14 +14,14 @@ pub enum EventReason {
     /// The kernel gave no memory for events.
     #[error("This kernel has no events")]
     NoEvents,
-    /// Neither `p`, `r` nor `-`.
-    #[error("A definition begins with `p`, `r`, or `-` to remove it")]
+    /// No kind of event that the file defines.
+    #[error("A definition begins with `p`, `r`, in dynamic_events also `f`, or `-` to remove it")]
     Kind,
-    /// The number behind `r`.
+    /// The number behind `r`, or `f` of a return.
     #[error("A number from 0 to 4096 may stand behind `r`, which has no effect here")]
     MaxActive,
-    /// A number behind `p`.
-    #[error("A number may stand behind `r` only")]
+    /// A number behind `p`, or `f` of an entry.
+    #[error("A number may stand behind `r`, or `f` of a return, only")]
     MaxActiveOfProbe,
     /// Nothing before the `/`.
     #[error("The group's name should stand before `/`")]
@@ -71,6 +71,9 @@ pub enum EventReason {
     /// A return probe elsewhere than at a function's beginning.
     #[error("A return can be probed of a whole function only: without an offset")]
     ReturnInside,
+    /// A function event elsewhere than at a function.
+    #[error("An `f` event is at a whole function: without an offset")]
+    FunctionInside,
     /// A place that has no callsite, where the kernel did not allow others.
     #[error("There is no traceable function's entry, and this kernel allows no others")]
     NotAtEntry,
@@ -106,6 +109,9 @@ pub enum EventReason {
     /// An unknown register.
     #[error("The registers are x0 to x30, lr, sp, pc and pstate")]
     BadRegister,
+    /// A register of a function event.
+    #[error("An `f` event has $argN or $retval, and no registers")]
+    RegisterOfFunction,
     /// A register that a function's return does not show.
     #[error("At a function's return there are the registers x0 to x7")]
     NotAtReturn,
@@ -115,8 +121,8 @@ pub enum EventReason {
     /// `$argN` elsewhere than at a function's entry.
     #[error("Arguments are there at a function's entry only")]
     ArgumentNotAtEntry,
-    /// `$retval` of a `p`.
-    #[error("$retval is there in `r` events only")]
+    /// `$retval` elsewhere than at a return.
+    #[error("$retval is there at a function's return only")]
     ResultOfProbe,
     /// A number that is none.
     #[error("A number should stand here: decimal, or hexadecimal with 0x")]

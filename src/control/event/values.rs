@@ -87,13 +87,12 @@ impl Values {
         for (number, field) in layout.fields.iter().enumerate() {
             // There is a place for each, and fewer words than 256.
             let _ = values.at.try_push(values.words.len() as u8);
-            let is_read = match (field.value(regs, hooks.memory), field.kind.extent) {
-                (Some(address), Extent::Text) => values.push_text(address, hooks.memory),
-                (value, Extent::Number | Extent::Text) => {
-                    values.push(value.unwrap_or(0));
-                    value.is_some()
-                }
-                (address, Extent::Comm | Extent::Array) => values.push_other(address, field, task, hooks),
+            let is_read = if field.kind.extent == Extent::Number {
+                let value = field.number(regs, hooks.memory);
+                values.push(value.unwrap_or(0));
+                value.is_some()
+            } else {
+                values.push_long(field, regs, task, hooks)
             };
             values.faults |= u64::from(!is_read) << number;
         }
@@ -126,16 +125,22 @@ impl Values {
         text.is_some()
     }
 
-    /// Fetches what fewer events have, out of the way of the others; whether it could be found.
+    /// Fetches what takes more than a word, out of the way of the numbers that most fields are; whether it could be found.
     #[inline(never)]
-    fn push_other(&mut self, address: Option<u64>, field: &Fetch, task: u32, hooks: &Hooks) -> bool {
-        let Some(elements) = field.elements() else { return self.push_bytes(hooks.comm(task)) };
-        match (address, field.kind.shape) {
-            (None, _) => self.push(0),
-            (Some(address), Shape::Text) => self.push_texts(address, elements.into(), hooks.memory),
-            (Some(address), _) => self.push_numbers(address, elements.into(), field.kind, hooks.memory),
+    fn push_long(&mut self, field: &Fetch, regs: &dyn Registers, task: u32, hooks: &Hooks) -> bool {
+        if field.kind.extent == Extent::Comm {
+            return self.push_bytes(hooks.comm(task));
         }
-        address.is_some()
+        let Some(address) = field.address(regs, hooks.memory) else {
+            self.push(0);
+            return false;
+        };
+        match (field.elements(), field.kind.shape) {
+            (None, _) => return self.push_text(address, hooks.memory),
+            (Some(elements), Shape::Text) => self.push_texts(address, elements.into(), hooks.memory),
+            (Some(elements), _) => self.push_numbers(address, elements.into(), field.kind, hooks.memory),
+        }
+        true
     }
 
     /// Fetches an array of texts, each from where a pointer leads, and each for itself.

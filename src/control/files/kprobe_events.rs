@@ -1,6 +1,7 @@
-//! The files `kprobe_events` and `kprobe_profile`: which events there are, and how often their places are come to.
+//! The files `kprobe_events`, `dynamic_events` and `kprobe_profile`: which events there are, and how often their places are come
+//! to.
 
-use crate::control::event::definition::{Asked, Definition, parse};
+use crate::control::event::definition::{Asked, Definition, Kind, Kinds, parse};
 use crate::control::event::fetch::Point;
 use crate::control::event::reason::EventReason;
 use crate::control::line::{Redirection, Value};
@@ -9,7 +10,15 @@ use crate::control::state::State;
 use core::fmt::{self, Write};
 
 pub(super) fn list<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
-    for (_, known) in state.events()?.all() {
+    list_of(state, Kinds::Kprobes, out)
+}
+
+pub(super) fn list_all<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    list_of(state, Kinds::All, out)
+}
+
+fn list_of<const CPUS: usize>(state: &State<CPUS>, kinds: Kinds, out: &mut dyn Write) -> Result<(), Reason> {
+    for (_, known) in state.events()?.all_of(kinds) {
         write_definition(state, &known.definition, out)?;
     }
     Ok(())
@@ -20,24 +29,40 @@ fn write_definition<const CPUS: usize>(
     definition: &Definition,
     out: &mut dyn Write,
 ) -> fmt::Result {
-    let kind = if definition.point == Point::Return { 'r' } else { 'p' };
-    write!(out, "{kind}:{}/{} ", definition.group, definition.name)?;
+    let (letter, behind) = match (definition.kind, definition.point) {
+        (Kind::Kprobe, Point::Return) => ('r', ""),
+        (Kind::Kprobe, Point::Entry | Point::Inside) => ('p', ""),
+        (Kind::Fprobe, Point::Return) => ('f', "%return"),
+        (Kind::Fprobe, Point::Entry | Point::Inside) => ('f', ""),
+    };
+    write!(out, "{letter}:{}/{} ", definition.group, definition.name)?;
     state.names().write_short(definition.at.get(), out)?;
+    out.write_str(behind)?;
     definition.fields().try_for_each(|(name, argument)| write!(out, " {name}={argument}"))?;
     out.write_str("\n")
 }
 
-/// With `>` all that was there goes first, unless something of it is in use.
 pub(super) fn define<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    define_of(state, Kinds::Kprobes, value)
+}
+
+pub(super) fn define_any<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    define_of(state, Kinds::All, value)
+}
+
+/// With `>` all of the file's kinds that were there go first, unless something of it is in use.
+fn define_of<const CPUS: usize>(state: &mut State<CPUS>, kinds: Kinds, value: &Value<'_>) -> Result<(), Refusal> {
     let refused = |reason| value.all().refuse(Reason::Event(reason));
     let events = state.events().map_err(|reason| value.all().refuse(reason))?;
-    let asked = parse(value, events.surroundings())?;
+    let asked = parse(value, kinds, events.surroundings())?;
     let replaces = value.redirection == Redirection::Replace;
-    let is_empty = events.all().next().is_none();
+    let is_empty = events.all_of(kinds).next().is_none();
     match asked {
-        None if replaces => events.define_instead(None).map_err(refused)?,
+        None if replaces => events.define_instead(kinds, None).map_err(refused)?,
         None => return Ok(()),
-        Some(Asked::Define(definition)) if replaces => events.define_instead(Some(definition)).map_err(refused)?,
+        Some(Asked::Define(definition)) if replaces => {
+            events.define_instead(kinds, Some(definition)).map_err(refused)?;
+        }
         Some(Asked::Define(definition)) => {
             let is_there = events.named(Some(&definition.group), &definition.name).is_some();
             let defined = if is_there { Err(EventReason::EventExists) } else { events.define(definition) };
@@ -45,7 +70,8 @@ pub(super) fn define<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'
         }
         Some(Asked::Remove { group, name }) => {
             let refused = |reason| name.refuse(Reason::Event(reason));
-            let named = events.named(group.map(|group| group.text()), name.text());
+            let group = group.map(|group| group.text());
+            let named = events.all_of(kinds).find(|(_, known)| known.definition.is_named(group, name.text()));
             let (number, _) = named.ok_or(EventReason::NoSuchEvent).map_err(refused)?;
             events.remove(number).map_err(refused)?;
         }
@@ -61,7 +87,7 @@ pub(super) fn define<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'
 
 pub(super) fn profile<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
     let events = state.events()?;
-    for (number, known) in events.all() {
+    for (number, known) in events.all_of(Kinds::Kprobes) {
         let (hits, misses) = events.counts(number, &known);
         writeln!(out, "  {:<44} {hits:>15} {misses:>15}", known.definition.name)?;
     }

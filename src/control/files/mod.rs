@@ -104,7 +104,7 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
     pub(super) const ALL: &'static [Self] = &[
         Self {
             name: "available_events",
-            help: "the events that kprobe_events defines",
+            help: "the events that dynamic_events and kprobe_events define",
             read: Some(events::available),
             write: None,
         },
@@ -143,6 +143,13 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             help: "how many functions can be traced, and the 4 KiB pages of their records",
             read: Some(functions::total_info),
             write: None,
+        },
+        Self {
+            name: "dynamic_events",
+            help: "the events of kprobe_events, and those at functions: f[:[GRP/]EV] [MOD:]SYMBOL[%return] [NAME=ARG[:TYPE]].., ARG as \
+                   there, but no %REG; -:[GRP/]EV removes; > replaces, >> adds",
+            read: Some(kprobe_events::list_all),
+            write: Some(kprobe_events::define_any),
         },
         Self {
             name: "enabled_functions",

@@ -1,5 +1,7 @@
 //! What events are, and what they record.
 
+use super::super::definition::{Kind, name_of};
+use super::super::fetch::Point;
 use super::*;
 use crate::module::regions::Regions;
 
@@ -42,6 +44,102 @@ p:kprobes/p___u8__4__as_Debug___fmt_0 <[u8; 4] as Debug>::fmt
 }
 
 #[test]
+fn events_at_functions_are_of_another_kind() {
+    let mut fixture = fixture!();
+    let all = "\
+f:fprobes/in disk::read arg1=$arg1 name=+0($arg1):string
+p:kprobes/mine disk::seek
+f:fprobes/disk__read__exit disk::read%return arg1=$retval
+";
+    all.lines().for_each(|line| drop(fixture.run(&format!("echo '{line}' >> dynamic_events"))));
+    assert_eq!(fixture.run("cat dynamic_events"), all);
+    assert_eq!(fixture.run("cat kprobe_events"), "p:kprobes/mine disk::seek\n");
+    assert_eq!(fixture.run("cat kprobe_profile").lines().count(), 1);
+    fixture.run("echo > dynamic_events");
+    assert_eq!(fixture.run("cat dynamic_events"), "");
+    fixture.run("echo 'f:in disk::read $arg1 name=+0($arg1):string' > dynamic_events");
+    fixture.run("echo 'p:mine disk::seek' >> dynamic_events");
+    fixture.run("echo 'f7 disk::read%return $retval' >> dynamic_events");
+    assert_eq!(fixture.run("cat dynamic_events"), all);
+    fixture.run("echo 1 > events/fprobes/enable");
+    fixture.call(0, [0x1000, 0], 5);
+    let exit = "disk__read__exit: (<[u8; 4] as Debug>::fmt+0x8/0xc <- disk::read) arg1=0x5";
+    assert_eq!(fixture.recorded(), ["in: (disk::read+0x0/0xc) arg1=0x1000 name=\"sda1\"", exit]);
+
+    // kprobe_events has its own go only, whether there is memory for one more or not.
+    fixture.run("echo p:other disk::read > kprobe_events");
+    let others = all.lines().filter(|line| line.starts_with('f'));
+    let shown = fixture.run("cat dynamic_events");
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines[..2], others.collect::<Vec<_>>());
+    assert_eq!(lines[2..], ["p:kprobes/other disk::read"]);
+    use EventReason as Is;
+    for (line, at, reason) in [
+        ("echo p:x disk::read >> kprobe_events", 5, Is::TooManyEvents { events: EVENTS }),
+        ("echo -:in >> kprobe_events", 7, Is::NoSuchEvent),
+        ("echo p:fprobes/in disk::seek > kprobe_events", 5, Is::EventExists),
+        ("echo p:fprobes/in disk::seek >> kprobe_events", 5, Is::EventExists),
+        ("echo > dynamic_events", 5, Is::EventInUse),
+        ("echo f:x disk::seek > dynamic_events", 5, Is::EventInUse),
+    ] {
+        let before = fixture.run("cat dynamic_events");
+        let refusal = fixture.refused(line);
+        assert_eq!((refusal.at, refusal.reason), (at, Reason::Event(reason)), "{line}");
+        assert_eq!(fixture.run("cat dynamic_events"), before, "{line}");
+    }
+    fixture.run("echo > kprobe_events");
+    assert_eq!(fixture.run("cat dynamic_events").lines().count(), 2);
+    fixture.run("echo f:last disk::seek >> dynamic_events");
+    for line in ["echo p:x disk::read > kprobe_events", "echo p:x disk::read >> kprobe_events"] {
+        let full = Reason::Event(Is::TooManyEvents { events: EVENTS });
+        assert_eq!(fixture.refused(line).reason, full, "{line}");
+    }
+    fixture.run("echo 0 > events/enable");
+    fixture.run("echo -:in >> dynamic_events");
+    fixture.run("echo '!f:fprobes/last disk::seek' >> dynamic_events");
+    assert_eq!(fixture.run("cat dynamic_events").lines().count(), 1);
+    fixture.run("echo f <[u8; 4] as Debug>::fmt > dynamic_events");
+    assert_eq!(fixture.run("cat dynamic_events"), "f:fprobes/__u8__4__as_Debug___fmt__entry <[u8; 4] as Debug>::fmt\n");
+    fixture.run("echo > dynamic_events");
+    assert_eq!(fixture.engine.statistics().ops, 0);
+}
+
+#[test]
+fn what_is_no_event_at_a_function_is_refused_where_it_is_none() {
+    let mut fixture = fixture!(|events| {
+        // SAFETY: 1. and 2. Nothing executes a fake's text.
+        unsafe { events.with_memory(read).anywhere() }
+    });
+    fixture.run("echo f:there disk::read > dynamic_events");
+    use EventReason as Is;
+    for (text, column, reason) in [
+        ("t disk::read", 0, Is::Kind),
+        ("fx disk::read", 0, Is::Kind),
+        ("f", 1, Is::NoPlace),
+        ("f5 disk::read", 1, Is::MaxActiveOfProbe),
+        ("f5000 disk::read%return", 1, Is::MaxActive),
+        ("fx disk::read%return", 1, Is::MaxActive),
+        ("f:there disk::seek", 0, Is::EventExists),
+        ("f disk::reed", 2, Is::BadPlace),
+        ("f disk::read+4", 2, Is::FunctionInside),
+        ("f disk::read+4%return", 2, Is::ReturnInside),
+        ("f untraced", 0, Is::NotAtEntry),
+        ("f untraced%return", 0, Is::NotAtEntry),
+        ("f disk::read %x0", 13, Is::RegisterOfFunction),
+        ("f disk::read a=+0(%sp)", 18, Is::RegisterOfFunction),
+        ("f disk::read $retval", 13, Is::ResultOfProbe),
+        ("f disk::read%return $arg1", 20, Is::ArgumentNotAtEntry),
+    ] {
+        let before = fixture.run("cat dynamic_events");
+        let refusal = fixture.refused(&format!("echo '{text}' >> dynamic_events"));
+        assert_eq!((refusal.at, refusal.reason), (6 + column, Reason::Event(reason)), "{text}");
+        assert_eq!(fixture.run("cat dynamic_events"), before, "{text}");
+    }
+    let refusal = fixture.refused("echo f disk::seek >> kprobe_events");
+    assert_eq!((refusal.at, refusal.reason), (5, Reason::Event(Is::Kind)));
+}
+
+#[test]
 fn a_definition_that_can_not_be_leaves_what_it_should_take_the_place_of() {
     let mut fixture = fixture!();
     for name in ["a", "b", "c"] {
@@ -64,9 +162,15 @@ fn a_definition_that_can_not_be_leaves_what_it_should_take_the_place_of() {
 #[test]
 fn a_long_place_gives_an_event_the_end_of_its_name() {
     let place = format!("{}::{}", "a".repeat(70), "<b as C>");
-    let name = super::super::definition::name_of(&format!("{place}+0x24"), super::super::fetch::Point::Inside);
-    assert_eq!(&*name, format!("p_{}___b_as_C__0x24", "a".repeat(47)));
-    assert_eq!(&*super::super::definition::name_of("f%return", super::super::fetch::Point::Return), "r_f_0");
+    for (kind, place, point, name) in [
+        (Kind::Kprobe, format!("{place}+0x24"), Point::Inside, format!("p_{}___b_as_C__0x24", "a".repeat(47))),
+        (Kind::Kprobe, "f%return".to_string(), Point::Return, "r_f_0".to_string()),
+        (Kind::Fprobe, format!("{place}%return"), Point::Return, format!("{}___b_as_C___exit", "a".repeat(48))),
+        (Kind::Fprobe, "a::f".to_string(), Point::Entry, "a__f__entry".to_string()),
+        (Kind::Fprobe, "0x12".to_string(), Point::Entry, "_0x12__entry".to_string()),
+    ] {
+        assert_eq!(*name_of(kind, &place, point), *name, "{place}");
+    }
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Fixture {
 
     /// All that a line can change.
     fn all(&mut self) -> String {
-        let files = ["kprobe_events", "set_event", "trace", "kprobe_profile", "events/enable"];
+        let files = ["dynamic_events", "set_event", "trace", "kprobe_profile", "events/enable"];
         let mut all = files.map(|file| self.run(&format!("cat {file}"))).concat();
         for file in self.run("ls").lines().filter(|file| file.contains("/kprobes/")) {
             all += &self.run(&format!("cat {file}"));
@@ -383,7 +383,8 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "common_pid",
         "\u{e9}",
     ];
-    const STARTS: [&str; 9] = [
+    const STARTS: [&str; 10] = [
+        "f:g disk::read%return ",
         "p:e disk::read a=+0(%x0):string[2] b=+0(%x0)",
         "p:e disk::read a=",
         "r:f disk::seek ",
@@ -394,8 +395,9 @@ fn no_line_about_events_panics_and_a_refused_one_changes_nothing() {
         "enable_event:kprobes:",
         "traceoff:",
     ];
-    const FILES: [&str; 8] = [
+    const FILES: [&str; 9] = [
         "kprobe_events",
+        "dynamic_events",
         "events/kprobes/e/filter",
         "events/kprobes/e/trigger",
         "events/kprobes/f/trigger",

@@ -74,6 +74,7 @@ script_boot_tests! {
     enabled_functions,
     events_arrays,
     events_comm,
+    events_fprobe,
     events_kprobe,
     events_inside,
     events_syntax,
@@ -220,7 +221,7 @@ fn control() -> Control<CPUS> {
 const RESET: [&str; 23] = [
     "echo > fail_function/inject",
     "echo 0 > events/enable",
-    "echo > kprobe_events",
+    "echo > dynamic_events",
     "echo nop > current_tracer",
     "echo 0 > function_profile_enabled",
     "echo 0 > stack_tracer_enabled",
