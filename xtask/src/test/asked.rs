@@ -50,7 +50,7 @@ const ASKED: [(&str, &[&str]); 30] = [
     ("echo > set_ftrace_filter", &[]),
     ("echo function > current_tracer", &[]),
     // (What the workers do most of the time is to rest.)
-    ("cat trace_pipe", &[" <-console::work::until", " <-console::run"]),
+    ("cat trace_pipe", &[" <-console::work::until", "support::console::read <-console::"]),
     ("echo 'console::work::*' > set_ftrace_filter", &[]),
     ("cat current_tracer", &["function\n"]),
 ];
