@@ -280,7 +280,8 @@ impl<const CPUS: usize> Control<CPUS> {
     /// Adds the tracer `flight_recorder`: the ops of an [`Ops::recorder`] that nobody else registers, and the CPUs' areas, in the
     /// order of their numbers, which [have rings](CpuArea::set_ring).
     ///
-    /// It costs least, and knows least: no task, and of the switches only `tracing_on`, when a line writes it.
+    /// It costs least, and knows least: no task, and of the switches only `tracing_on`, when a line writes it. While `trace` is
+    /// read it records nothing.
     #[must_use]
     pub fn with_flight_recorder(mut self, ops: &'static Ops, areas: [&'static CpuArea; CPUS]) -> Self {
         self.state.flight = Some(Flight::new(ops, areas));

@@ -187,6 +187,15 @@ impl<const CPUS: usize> State<CPUS> {
         self.flight.as_ref().filter(|_| is_current)
     }
 
+    /// Has the flight recorder record nothing while its calls are shown, which it would overwrite meanwhile.
+    pub(super) fn show_paused(&self, show: impl FnOnce() -> Result<(), Reason>) -> Result<(), Reason> {
+        let recorder = self.flight().filter(|_| self.tracing.switches.is_on());
+        let Some(recorder) = recorder.map(|flight| Registers::Recorder(flight.ops)) else { return show() };
+        self.unregister(recorder).map_err(Reason::Register)?;
+        let shown = show();
+        shown.and(self.register(recorder).map_err(Reason::Register))
+    }
+
     /// Whether what this tracer registers is registered for another reason.
     pub(super) fn is_active(&self, tracer: &Current) -> bool {
         let Registers::Ops(ops) = tracer.ops else { return false };

@@ -71,6 +71,19 @@ pub(super) fn look<const CPUS: usize>(
     is_snapshot: bool,
     out: &mut dyn Write,
 ) -> Result<(), Reason> {
+    if is_snapshot {
+        return look_now(state, of, rings, is_snapshot, out);
+    }
+    state.show_paused(|| look_now(state, of, rings, is_snapshot, out))
+}
+
+fn look_now<const CPUS: usize>(
+    state: &State<CPUS>,
+    of: Of,
+    rings: [&'static Ring; CPUS],
+    is_snapshot: bool,
+    out: &mut dyn Write,
+) -> Result<(), Reason> {
     let (shown, counts) = (state.shown(), state.counts(of.rings(&rings), is_snapshot));
     let mut counts = [counts.kept, counts.kept.saturating_add(counts.lost())];
     if let Some(flight) = state.flight().filter(|_| !is_snapshot) {
