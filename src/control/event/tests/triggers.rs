@@ -172,7 +172,10 @@ fn an_event_whose_trigger_could_not_come_or_go_can_be_removed() {
             fixture.kernel.set_fault(Some(Fault::Batch));
             fixture.refused(line);
             fixture.kernel.set_fault(None);
-            assert!(fixture.run("cat events/kprobes/e/trigger").starts_with("# Available triggers:\n"), "{kind} {line}");
+            assert!(
+                fixture.run("cat events/kprobes/e/trigger").starts_with("# Available triggers:\n"),
+                "{kind} {line}"
+            );
             fixture.run("echo -:e >> kprobe_events");
             assert_eq!(fixture.engine.statistics().ops, 0, "{kind} {line}");
         }

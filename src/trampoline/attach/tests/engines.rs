@@ -34,11 +34,10 @@ fn a_change_takes_a_place_besides_the_one_in_use() {
     let (engine, function) = engine();
     // SAFETY: 1. to 3. Nobody calls it.
     let one: &'static AttachPoint<Function, 1> = Box::leak(Box::new(unsafe { AttachPoint::at(function) }));
-    for handler in [&HANDLER, &OTHER] {
+    for [handler, other] in [[&HANDLER, &OTHER], [&OTHER, &HANDLER]] {
         assert_eq!(one.attach(engine, handler), Ok(()));
         let bytes = engine.statistics().stub_bytes;
         assert!(bytes > 0);
-        let other = if core::ptr::eq(handler, &HANDLER) { &OTHER } else { &HANDLER };
         assert_eq!(one.attach(engine, other), Err(AttachError::NoPlace { places: 1 }));
         assert_eq!(one.replace(engine, handler, other), Err(AttachError::NoPlace { places: 1 }));
         assert_eq!((engine.check_text().enabled, engine.statistics().stub_bytes), (1, bytes));
