@@ -118,3 +118,84 @@ pub(super) const fn literal(literal: Literal, words: [u32; 2]) -> u64 {
         Literal::LoadX => low as u64 | (high as u64) << 32,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::instruction::{Way, way};
+    use super::simulate;
+    use crate::address::TextAddr;
+    use crate::context::regs::PtRegs;
+
+    const AT: TextAddr = TextAddr::new(0x1000);
+
+    /// The registers after the instruction of this word, where the one before was an indirect branch.
+    fn after(word: u32, flags: u64, has_bti: bool) -> PtRegs {
+        let mut regs = PtRegs { regs: [0; 31], sp: 0, pc: AT.get(), pstate: flags | 0b11 << 10 | 5 };
+        (regs.regs[1], regs.regs[2], regs.regs[3], regs.regs[30]) = (1 << 32, 1 << 33, 0x3000, 0x5000);
+        let Ok(Way::Simulated(insn)) = way(AT, word) else { panic!("{word:#x}") };
+        simulate(insn, AT, &mut regs, has_bti, 0);
+        regs
+    }
+
+    #[test]
+    fn a_branch_goes_where_it_would_and_tells_a_landing_pad_how() {
+        for (word, text, pc, lr, btype) in [
+            (0x17ff_ffff, "b #-4", 0xffc, 0x5000, 0),
+            (0x9400_0004, "bl #16", 0x1010, 0x1004, 0),
+            (0x3400_0041, "cbz w1, #8", 0x1008, 0x5000, 0),
+            (0xb400_0041, "cbz x1, #8", 0x1004, 0x5000, 0),
+            (0x3500_0041, "cbnz w1, #8", 0x1004, 0x5000, 0),
+            (0xb500_0041, "cbnz x1, #8", 0x1008, 0x5000, 0),
+            (0xb400_005f, "cbz xzr, #8", 0x1008, 0x5000, 0),
+            (0xb608_0042, "tbz x2, #33, #8", 0x1004, 0x5000, 0),
+            (0xb708_0042, "tbnz x2, #33, #8", 0x1008, 0x5000, 0),
+            (0xd61f_0060, "br x3", 0x3000, 0x5000, 0b01),
+            (0xd63f_0060, "blr x3", 0x3000, 0x1004, 0b10),
+            (0xd63f_03c0, "blr x30", 0x5000, 0x1004, 0b10),
+            (0xd65f_03c0, "ret", 0x5000, 0x5000, 0),
+            (0xd65f_0060, "ret x3", 0x3000, 0x5000, 0),
+        ] {
+            for has_bti in [false, true] {
+                let regs = after(word, 0, has_bti);
+                let btype = if has_bti { btype } else { 0 };
+                assert_eq!((regs.pc, regs.regs[30], regs.pstate), (pc, lr, 5 | btype << 10), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_condition_holds_where_what_was_compared_is_so() {
+        const VALUES: [u64; 6] = [0, 1, 2, 1 << 63, (1 << 63) - 1, u64::MAX];
+        for (a, b) in VALUES.into_iter().flat_map(|a| VALUES.map(|b| (a, b))) {
+            let (signed, other) = (a.cast_signed(), b.cast_signed());
+            let (difference, overflows) = signed.overflowing_sub(other);
+            // As CMP sets them.
+            let flags = [difference < 0, a == b, a >= b, overflows];
+            let flags = flags.iter().fold(0, |flags, flag| flags << 1 | u64::from(*flag)) << 28;
+            for (cond, (name, holds)) in [
+                ("eq", a == b),
+                ("ne", a != b),
+                ("hs", a >= b),
+                ("lo", a < b),
+                ("mi", difference < 0),
+                ("pl", difference >= 0),
+                ("vs", overflows),
+                ("vc", !overflows),
+                ("hi", a > b),
+                ("ls", a <= b),
+                ("ge", signed >= other),
+                ("lt", signed < other),
+                ("gt", signed > other),
+                ("le", signed <= other),
+                ("al", true),
+                ("nv", true),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let pc = after(0x5400_0040 | cond as u32, flags, false).pc;
+                assert_eq!(pc, if holds { 0x1008 } else { 0x1004 }, "{a:#x} {name} {b:#x}");
+            }
+        }
+    }
+}

@@ -38,3 +38,14 @@ impl CallTimes {
         self.longest.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::CallTimes;
+
+    #[test]
+    fn each_number_is_the_one_that_was_added_to() {
+        let times = CallTimes { calls: 3.into(), ticks: 70.into(), longest: 40.into() };
+        assert_eq!((times.calls(), times.ticks(), times.longest()), (3, 70, 40));
+    }
+}

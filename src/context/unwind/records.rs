@@ -195,8 +195,9 @@ mod tests {
     #[test]
     fn the_return_stub_is_replaced_by_where_the_call_really_returns() {
         const STUB: u64 = 0x7000;
-        // Outside to inside: one call, two hooks at one function, one call, one on another stack.
-        let frames = [(30, 0x300), (20, 0x200), (STUB, 0x200), (10, 0x100), (40, 0x9000)];
+        // Outside to inside: one call, two hooks at one function, one call, one that it makes with its record on top of the
+        // stack, one on another stack.
+        let frames = [(30, 0x300), (20, 0x200), (STUB, 0x200), (10, 0x100), (60, 0xf0), (40, 0x9000)];
         let stack = ShadowStack::<8>::new();
         let context = TraceContext::new();
         // SAFETY: it is this context's, and outlives it here; nothing returns.

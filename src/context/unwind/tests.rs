@@ -173,7 +173,7 @@ fn small() -> (Vec<u8>, u64) {
 
 #[test]
 fn each_part_of_a_damaged_table_is_named() {
-    let (bytes, _) = small();
+    let (bytes, end) = small();
     let damaged = |at: usize, byte: u8| {
         let mut damaged = bytes.clone();
         damaged[at] = byte;
@@ -193,6 +193,9 @@ fn each_part_of_a_damaged_table_is_named() {
     assert_eq!(damaged(starts, 1), UnwindTableError::Piece { index: 0 });
     assert_eq!(damaged(starts + 1, 0), UnwindTableError::Piece { index: 1 });
     assert_eq!(damaged(starts + 5, 0xff), UnwindTableError::Piece { index: 5 });
+    // Where the text ends, no piece starts.
+    let last = UnwindTableError::Piece { index: pieces as u32 - 1 };
+    assert_eq!(damaged(starts + pieces - 1, ((end - BASE) / 4) as u8), last);
     assert_eq!(damaged(starts + pieces + 1, 0xff), UnwindTableError::List { index: 0 });
     assert_eq!(damaged(rows_at + 10, 0x36), UnwindTableError::Row { index: 1 });
     assert_eq!(damaged(rows_at + 10 * rows + 1, rows as u8), UnwindTableError::List { index: 0 });

@@ -396,7 +396,6 @@ impl<'a> Unwinder<'a> {
     fn held(&self, state: &StubState, held: Held, at: &Position, cfa: u64) -> Result<Option<u64>, Doubt> {
         match state.slot(held) {
             Some(below) => self.read(cfa.wrapping_sub(below), at.sp).map(Some),
-            None if held == Held::CallerFp && state.fp() == held => Ok(Some(at.fp)),
             None => Ok(state.register(held).and_then(|number| self.register(at, number))),
         }
     }

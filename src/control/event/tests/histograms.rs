@@ -149,6 +149,19 @@ fn a_histogram_counts_by_the_names_of_tasks() {
 }
 
 #[test]
+fn a_power_of_two_is_that_of_what_is_not_above_it() {
+    let mut fixture = fixture!();
+    fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");
+    fixture.run("echo hist:keys=a.log2:sort=a > events/kprobes/e/trigger");
+    [0, 1, 2, 3, 4, 5, u64::MAX].iter().for_each(|a| fixture.call(0, [*a, 0], 0));
+    let shown = fixture.run("cat events/kprobes/e/hist");
+    let entries: Vec<_> = shown.lines().filter_map(|line| line.strip_prefix("{ a: ~ 2^")).collect();
+    let counts = [(0, 2), (1, 1), (2, 2), (3, 1), (64, 1)];
+    assert_eq!(entries, counts.map(|(power, count)| format!("{power:<2} }} hitcount: {count:>10}")));
+    fixture.run("echo > events/kprobes/e/trigger");
+}
+
+#[test]
 fn another_event_has_a_histogram_count() {
     let mut fixture = fixture!();
     fixture.run("echo 'p:e disk::read a=%x0' > kprobe_events");

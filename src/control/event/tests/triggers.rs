@@ -157,6 +157,31 @@ fn a_refused_trigger_leaves_those_that_are_there() {
     assert_eq!(fixture.engine.statistics().ops, 0);
 }
 
+#[test]
+fn an_event_whose_trigger_could_not_come_or_go_can_be_removed() {
+    let mut fixture = fixture!();
+    for kind in ["p", "r"] {
+        for (before, line) in [
+            (None, "echo traceoff > events/kprobes/e/trigger"),
+            (None, "echo traceoff >> events/kprobes/e/trigger"),
+            (Some("echo traceoff > events/kprobes/e/trigger"), "echo !traceoff >> events/kprobes/e/trigger"),
+            (Some("echo traceoff > events/kprobes/e/trigger"), "echo > events/kprobes/e/trigger"),
+        ] {
+            fixture.run(&format!("echo {kind}:e disk::read > kprobe_events"));
+            before.into_iter().for_each(|before| drop(fixture.run(before)));
+            fixture.kernel.set_fault(Some(Fault::Batch));
+            fixture.refused(line);
+            fixture.kernel.set_fault(None);
+            assert!(
+                fixture.run("cat events/kprobes/e/trigger").starts_with("# Available triggers:\n"),
+                "{kind} {line}"
+            );
+            fixture.run("echo -:e >> kprobe_events");
+            assert_eq!(fixture.engine.statistics().ops, 0, "{kind} {line}");
+        }
+    }
+}
+
 /// A handler that began before a trigger went may still do what the trigger says.
 #[test]
 fn a_trigger_that_switches_an_event_is_gone_when_nobody_can_pull_it() {

@@ -24,10 +24,12 @@ fn a_walk_that_ends_before_the_outermost_code_is_not_complete() {
         assert!(!is_complete && frames.len() >= SIZES.len(), "{at:#x} {value:#x}: {frames:#x?}");
         world.write(at, right);
     }
-    // The stack is said to end too early.
-    world.stack_ends = Some(outermost);
-    let (frames, is_complete) = world.walk(&regs);
-    assert!(!is_complete && frames.iter().all(|frame| expected.contains(&frame.pc.get())), "{frames:#x?}");
+    // The stack is said to end too early: before the outermost record, or before the frame that it is of does.
+    for end in [outermost, outermost + 16, top - 16] {
+        world.stack_ends = Some(end);
+        let (frames, is_complete) = world.walk(&regs);
+        assert!(!is_complete && frames.iter().all(|frame| expected.contains(&frame.pc.get())), "{frames:#x?}");
+    }
     world.stack_ends = None;
     assert!(world.walk(&regs).1);
 }
