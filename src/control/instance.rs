@@ -4,7 +4,7 @@ use super::files::BuiltIn;
 use super::reason::{INSTANCE_BYTES, Reason};
 use super::state::State;
 use super::tracing::TracingParts;
-use crate::engine::{Engine, RegisterError};
+use crate::engine::Engine;
 use crate::tracer::ring::Ring;
 use arrayvec::ArrayString;
 use core::fmt;
@@ -23,7 +23,9 @@ pub struct Instance<const CPUS: usize> {
 impl<const CPUS: usize> Instance<CPUS> {
     /// Makes one without a name, for [`Control::with_instances`](super::Control::with_instances).
     pub const fn new(engine: &'static Engine, tracing: TracingParts, rings: [&'static Ring; CPUS]) -> Self {
-        Self { name: None, state: State::new(engine, tracing, rings) }
+        let mut state = State::new(engine, tracing, rings);
+        state.is_of_instance = true;
+        Self { name: None, state }
     }
 
     /// Adds second rings, for its snapshots.
@@ -49,7 +51,7 @@ impl<const CPUS: usize> Instance<CPUS> {
     /// # Errors
     ///
     /// The engine's own; it stays then.
-    pub(super) fn remove(&mut self) -> Result<(), RegisterError> {
+    pub(super) fn remove(&mut self) -> Result<(), Reason> {
         self.state.reset()?;
         self.name = None;
         Ok(())

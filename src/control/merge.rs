@@ -1,5 +1,6 @@
 //! All rings as one stream of events, in the order of their times, without a buffer: each ring has its next record.
 
+use super::flight::{Calls, Flight};
 use crate::tracer::event::{Event, GRAPH_EXIT, Recorded, decode};
 use crate::tracer::ring::{HeldBlock, MAX_RECORD_BYTES, Pass, Record, Ring};
 
@@ -55,18 +56,29 @@ pub(super) struct OfCpu<'a> {
     pub(super) recorded: Recorded<'a>,
 }
 
-/// The events of all rings.
-pub(super) struct Merged<const CPUS: usize> {
+/// The events of all rings, and the calls of the flight recorder.
+pub(super) struct Merged<'a, const CPUS: usize> {
     cursors: [Cursor; CPUS],
+    calls: [Option<Calls<'a>>; CPUS],
+    /// How many arguments each of these calls has.
+    arguments: usize,
     /// The record that is shown.
     bytes: [u8; MAX_RECORD_BYTES],
 }
 
-impl<const CPUS: usize> Merged<CPUS> {
+impl<'a, const CPUS: usize> Merged<'a, CPUS> {
     /// Begins a way through these rings. What is recorded meanwhile is seen up to the block that each ring writes to now, so it
     /// comes to an end, also where showing an event makes another one.
     pub(super) fn new(rings: [&'static Ring; CPUS], purpose: Purpose, since: u64) -> Self {
-        Self { cursors: rings.map(|ring| Cursor::new(ring, purpose, since)), bytes: [0; MAX_RECORD_BYTES] }
+        let cursors = rings.map(|ring| Cursor::new(ring, purpose, since));
+        Self { cursors, calls: [const { None }; CPUS], arguments: 0, bytes: [0; MAX_RECORD_BYTES] }
+    }
+
+    /// The same with the calls of the flight recorder, which are up to the last one that there is now.
+    pub(super) fn with_calls(mut self, flight: &'a Flight<CPUS>, purpose: Purpose) -> Self {
+        self.calls = core::array::from_fn(|cpu| flight.calls(cpu, purpose == Purpose::Consume));
+        self.arguments = flight.arguments();
+        self
     }
 
     /// The same of one CPU only.
@@ -74,18 +86,27 @@ impl<const CPUS: usize> Merged<CPUS> {
         for (number, cursor) in self.cursors.iter_mut().enumerate() {
             cursor.is_shown = number == cpu;
         }
+        for (number, calls) in self.calls.iter_mut().enumerate() {
+            calls.take_if(|_| number != cpu);
+        }
         self
     }
 
     /// The next event that can be read. At each event that is taken, a ring goes past one record.
     pub(super) fn next(&mut self) -> Option<OfCpu<'_>> {
-        let Self { cursors, bytes } = self;
+        let Self { cursors, calls, arguments, bytes } = self;
         let times = cursors
             .iter_mut()
             .enumerate()
             .filter(|(_, cursor)| cursor.is_shown)
             .filter_map(|(cpu, cursor)| Some((cursor.peek(|record| record.time())?, cpu)));
-        let (_, cpu) = times.min()?;
+        let next = times.min();
+        let call = calls.iter_mut().enumerate().filter_map(|(cpu, calls)| Some((calls.as_mut()?.peek()?, cpu))).min();
+        if let Some((_, cpu)) = call.filter(|(time, _)| next.is_none_or(|(before, _)| *time < before)) {
+            let recorded = calls.get_mut(cpu)?.as_mut()?.take(*arguments)?;
+            return Some(OfCpu { cpu, recorded });
+        }
+        let (_, cpu) = next?;
         let cursor = cursors.get_mut(cpu)?;
         let length = cursor.peek(|record| record.bytes(bytes).len())?;
         cursor.passed += 1;

@@ -109,6 +109,10 @@
 //! - `trace` has the name of each function that returns (Linux: the option `funcgraph-tail`).
 //! - The functions of `set_graph_function` are in the graph whatever `set_ftrace_filter` has.
 //! - A command's count is of all its functions together, and a value of commands alone leaves the filter as it is.
+//! - `buffer_size_kb` takes no other size than the one that the kernel has given a ring.
+//! - The tracers `latency`, `flight_recorder`, `profile` and `stack` are our own; `latency` looks at functions, as Linux's latency
+//!   tracers do at what is between two events. A line of the flight recorder has no task.
+//! - What a function returns that is made to fail, [`injectable!`](crate::injectable) has said: there is no `retval`.
 //! - `dump` and `cpudump` stop recording until [`Control::attend`] has written what was recorded: no handler prints.
 //!
 //! ```
@@ -162,6 +166,7 @@ mod event;
 mod failing;
 mod file;
 mod files;
+mod flight;
 mod held;
 mod instance;
 mod left;
@@ -197,6 +202,7 @@ pub use tracing::{Tracer, Tracing, TracingParts};
 use crate::engine::Engine;
 use crate::inject::{Injectable, Injection};
 use crate::ops::Ops;
+use crate::record::CpuArea;
 use crate::tracer::ring::Ring;
 use crate::tracer::stack::DeepestStack;
 use crate::tracer::ticks;
@@ -206,6 +212,7 @@ use failing::Failing;
 use files::BuiltIn;
 use files::events::EventFile;
 use files::numbered::Numbered;
+use flight::Flight;
 use line::Command;
 use log::Told;
 use state::State;
@@ -267,6 +274,17 @@ impl<const CPUS: usize> Control<CPUS> {
     #[must_use]
     pub const fn with_deepest_stack(mut self, ops: &'static Ops, deepest: &'static DeepestStack) -> Self {
         self.state.deepest = Some((ops, deepest));
+        self
+    }
+
+    /// Adds the tracer `flight_recorder`: the ops of an [`Ops::recorder`] that nobody else registers, and the CPUs' areas, in the
+    /// order of their numbers, which [have rings](CpuArea::set_ring).
+    ///
+    /// It costs least, and knows least: no task, and of the switches only `tracing_on`, when a line writes it. While `trace` is
+    /// read it records nothing.
+    #[must_use]
+    pub fn with_flight_recorder(mut self, ops: &'static Ops, areas: [&'static CpuArea; CPUS]) -> Self {
+        self.state.flight = Some(Flight::new(ops, areas));
         self
     }
 
@@ -432,7 +450,7 @@ impl<const CPUS: usize> Control<CPUS> {
         let number = self.instance(name);
         let instance = number.and_then(|number| self.instances.get_mut(number));
         let instance = instance.ok_or_else(|| directory.refuse(Reason::NoSuchInstance))?;
-        instance.remove().map_err(|error| directory.refuse(Reason::Register(error)))
+        instance.remove().map_err(|reason| directory.refuse(reason))
     }
 
     /// What a file is about: an instance, or the first tracers.

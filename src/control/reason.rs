@@ -74,6 +74,12 @@ pub enum Reason {
     /// There is no tracer of this name.
     #[error("There is no such tracer (available_tracers lists them)")]
     UnknownTracer,
+    /// The tracer `profile` or `stack`, while its own file has it be on.
+    #[error("It is on already: function_profile_enabled or stack_tracer_enabled is 1")]
+    IsOn,
+    /// The profiler or the stack tracer, while it is the current tracer.
+    #[error("It is on already: it is the current tracer")]
+    IsCurrentTracer,
     /// The rule is no glob.
     #[error("{0}")]
     Glob(#[source] GlobError),
@@ -97,7 +103,8 @@ pub enum Reason {
     TooManyRules,
     /// `func:command` with a command that isn't there.
     #[error(
-        "At functions there are the commands traceon, traceoff, snapshot, stacktrace, dump and cpudump, and `:mod:MODULE`"
+        "At functions there are the commands traceon, traceoff, snapshot, stacktrace, dump, cpudump, enable_event:GRP:EV and \
+         disable_event:GRP:EV, and `:mod:MODULE`"
     )]
     FunctionCommand,
     /// There is no room for one more command, or for so long a rule.
@@ -133,6 +140,12 @@ pub enum Reason {
     /// `tracing_cpumask` leaves this CPU out.
     #[error("tracing_cpumask leaves out the CPU on which it was written")]
     CpuIsLeftOut,
+    /// Another size than a ring has.
+    #[error("The ring has {kib} KiB, which the kernel has given it")]
+    SizeIsFixed {
+        /// What it has.
+        kib: usize,
+    },
     /// There is no room in a ring for what was written.
     #[error("The ring has no room")]
     RingIsFull,

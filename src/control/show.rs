@@ -98,7 +98,7 @@ impl Shown<'_> {
     pub(super) fn events<const CPUS: usize>(
         &self,
         format: Format,
-        mut merged: Merged<CPUS>,
+        mut merged: Merged<'_, CPUS>,
         goes_on: Option<fn() -> bool>,
         out: &mut dyn Write,
     ) -> Result<bool, fmt::Error> {

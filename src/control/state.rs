@@ -4,6 +4,7 @@ use super::at_function::{AtFunction, Registered, Slot};
 use super::event::parts::EventsParts;
 use super::event::reason::EventReason;
 use super::failing::Failing;
+use super::flight::Flight;
 use super::line::Word;
 use super::log::ErrorLog;
 use super::names::Names;
@@ -36,6 +37,8 @@ pub(super) struct State<const CPUS: usize> {
     pub(super) goes_on: Option<fn() -> bool>,
     pub(super) events: Option<EventsParts>,
     pub(super) failing: Option<Failing>,
+    pub(super) flight: Option<Flight<CPUS>>,
+    pub(super) is_of_instance: bool,
     pub(super) ticks_per_second: u64,
     /// The tracer that is registered; none for `nop`.
     pub(super) current: Option<Current>,
@@ -81,6 +84,8 @@ pub(super) struct Current {
 #[derive(Clone, Copy, Debug)]
 enum Registers {
     Ops(&'static Ops),
+    /// The flight recorder, whose stub looks at no switch: it is not registered while nothing is to be recorded.
+    Recorder(&'static Ops),
     Graph(&'static GraphOps),
 }
 
@@ -97,6 +102,8 @@ impl<const CPUS: usize> State<CPUS> {
             goes_on: None,
             events: None,
             failing: None,
+            flight: None,
+            is_of_instance: false,
             ticks_per_second: 1,
             current: None,
             profiles: false,
@@ -114,18 +121,18 @@ impl<const CPUS: usize> State<CPUS> {
     /// # Errors
     ///
     /// The engine's own. Where that is [`RegisterError::NotQuiescent`] its tracers have stopped; with others, nothing has changed.
-    pub(super) fn reset(&mut self) -> Result<(), RegisterError> {
+    pub(super) fn reset(&mut self) -> Result<(), Reason> {
         let commands = self.commands_now();
         self.set_commands([const { None }; MAX_COMMANDS])?;
         if let Some(tracer) = self.current {
             if let Err(error) = self.stop(&tracer) {
                 let _ = self.set_commands(commands);
-                return Err(error);
+                return Err(Reason::Register(error));
             }
             self.current = None;
         }
         // Nobody records into the rings any more.
-        self.engine.await_quiescence().map_err(RegisterError::NotQuiescent)?;
+        self.engine.await_quiescence().map_err(|timeout| Reason::Register(RegisterError::NotQuiescent(timeout)))?;
         self.chosen = Chosen::new();
         self.options = Options::DEFAULT;
         self.tracing.switches.reset();
@@ -154,13 +161,54 @@ impl<const CPUS: usize> State<CPUS> {
     pub(super) fn all_tracers(&self) -> impl Iterator<Item = Current> + use<CPUS> {
         let graph = Current { name: "function_graph", ops: Registers::Graph(self.tracing.graph) };
         let function = Current { name: "function", ops: Registers::Ops(self.tracing.function) };
+        let latency = Current { name: "latency", ops: Registers::Ops(self.tracing.latency) };
+        let flight = self.flight.as_ref().map(|flight| ("flight_recorder", Registers::Recorder(flight.ops)));
+        // As their own files have them be.
+        let profile = (!self.is_of_instance).then_some(("profile", Registers::Ops(self.tracing.profiler)));
+        let stack = self.deepest.map(|(ops, _)| ("stack", Registers::Ops(ops)));
+        let there = [flight, profile, stack].into_iter().flatten().map(|(name, ops)| Current { name, ops });
         let own = self.tracers.iter().map(|own| Current { name: own.name, ops: Registers::Ops(own.ops) });
-        [graph, function].into_iter().chain(own)
+        [graph, function, latency].into_iter().chain(there).chain(own)
     }
 
     /// The current tracer's name.
     pub(super) fn current_name(&self) -> &'static str {
         self.current.map_or("nop", |tracer| tracer.name)
+    }
+
+    /// Whether the current tracer is this ops.
+    pub(super) fn is_current(&self, ops: &'static Ops) -> bool {
+        self.current.is_some_and(|tracer| matches!(tracer.ops, Registers::Ops(other) if core::ptr::eq(other, ops)))
+    }
+
+    /// The flight recorder, if it is the current tracer.
+    pub(super) fn flight(&self) -> Option<&Flight<CPUS>> {
+        let is_current = self.current.is_some_and(|tracer| matches!(tracer.ops, Registers::Recorder(_)));
+        self.flight.as_ref().filter(|_| is_current)
+    }
+
+    /// Has the flight recorder record nothing while its calls are shown, which it would overwrite meanwhile.
+    pub(super) fn show_paused(&self, show: impl FnOnce() -> Result<(), Reason>) -> Result<(), Reason> {
+        let recorder = self.flight().filter(|_| self.tracing.switches.is_on());
+        let Some(recorder) = recorder.map(|flight| Registers::Recorder(flight.ops)) else { return show() };
+        self.unregister(recorder).map_err(Reason::Register)?;
+        let shown = show();
+        shown.and(self.register(recorder).map_err(Reason::Register))
+    }
+
+    /// Whether what this tracer registers is registered for another reason.
+    pub(super) fn is_active(&self, tracer: &Current) -> bool {
+        let Registers::Ops(ops) = tracer.ops else { return false };
+        self.active().any(|active| matches!(active, Registers::Ops(other) if core::ptr::eq(other, ops)))
+    }
+
+    /// Has what is recorded be recorded, or not.
+    pub(super) fn set_on(&mut self, on: bool) -> Result<(), RegisterError> {
+        if let Some(Current { ops: recorder @ Registers::Recorder(_), .. }) = self.current {
+            if on { self.register(recorder) } else { self.unregister(recorder) }?;
+        }
+        self.tracing.switches.set_on(on);
+        Ok(())
     }
 
     /// The rings that are written to now.
@@ -226,7 +274,10 @@ impl<const CPUS: usize> State<CPUS> {
     ///
     /// The engine's own; it is not registered then.
     pub(super) fn start(&self, tracer: &Current) -> Result<(), RegisterError> {
-        self.register(tracer.ops)
+        match tracer.ops {
+            Registers::Recorder(_) if !self.tracing.switches.is_on() => Ok(()),
+            registers => self.register(registers),
+        }
     }
 
     pub(super) fn start_profiler(&self) -> Result<(), RegisterError> {
@@ -235,7 +286,9 @@ impl<const CPUS: usize> State<CPUS> {
 
     fn register(&self, registers: Registers) -> Result<(), RegisterError> {
         match registers {
-            Registers::Ops(ops) => self.engine.register_anew(ops, &Filter::new(&self.chosen.rules())).map(drop),
+            Registers::Ops(ops) | Registers::Recorder(ops) => {
+                self.engine.register_anew(ops, &Filter::new(&self.chosen.rules())).map(drop)
+            }
             Registers::Graph(graph) => {
                 // What an unregistration could not wait for.
                 graph.stop(self.engine)?;
@@ -253,6 +306,11 @@ impl<const CPUS: usize> State<CPUS> {
         let rules = chosen.rules();
         let put = match registers {
             Registers::Ops(ops) => self.engine.set_filter(ops, &Filter::new(&rules)),
+            Registers::Recorder(ops) => match self.engine.set_filter(ops, &Filter::new(&rules)) {
+                // It gets them when it is.
+                Err(RegisterError::NotRegistered) => Ok(0),
+                put => put,
+            },
             Registers::Graph(graph) => {
                 let [under, not_under] = [&chosen.under, &chosen.not_under]
                     .map(|rules| rules.iter().take(MAX_UNDER).collect::<ArrayVec<Rule<'_>, MAX_UNDER>>());
@@ -270,7 +328,7 @@ impl<const CPUS: usize> State<CPUS> {
     /// it is started again.
     fn unregister(&self, registers: Registers) -> Result<(), RegisterError> {
         let stopped = match registers {
-            Registers::Ops(ops) => self.engine.unregister(ops),
+            Registers::Ops(ops) | Registers::Recorder(ops) => self.engine.unregister(ops),
             Registers::Graph(graph) => graph.stop(self.engine),
         };
         match stopped {
@@ -293,6 +351,9 @@ impl<const CPUS: usize> State<CPUS> {
     /// Has the deepest stack be looked for, or no longer.
     pub(super) fn trace_stack(&mut self, wanted: bool) -> Result<(), Reason> {
         let (ops, _) = self.deepest.ok_or(Reason::NoStacks)?;
+        if wanted && self.is_current(ops) {
+            return Err(Reason::IsCurrentTracer);
+        }
         let ops = Registers::Ops(ops);
         let done = if wanted { self.register(ops) } else { self.unregister(ops) };
         done.map_err(Reason::Register)?;
@@ -341,7 +402,7 @@ impl<const CPUS: usize> State<CPUS> {
                     let full = || one.rule.refuse(Reason::TooManyCommands);
                     let free = commands.iter_mut().find(|command| command.is_none()).ok_or_else(full)?;
                     let rule = ArrayString::from(one.rule.text()).map_err(|_| full())?;
-                    *free = Some(Registered { rule, command: one.command, left: one.count });
+                    *free = Some(Registered { rule, command: one.command, target: one.target, left: one.count });
                 }
             }
         }
@@ -358,39 +419,63 @@ impl<const CPUS: usize> State<CPUS> {
     }
 
     /// Registers these commands and no others; all, or it stays as it was.
-    pub(super) fn set_commands(&mut self, wanted: [Option<Registered>; MAX_COMMANDS]) -> Result<(), RegisterError> {
+    pub(super) fn set_commands(&mut self, wanted: [Option<Registered>; MAX_COMMANDS]) -> Result<(), Reason> {
         let before = self.commands_now();
         let slots = || self.tracing.commands.iter().zip(&before).zip(&wanted);
         for (number, ((slot, old), new)) in slots().enumerate() {
-            if let Err(error) = self.set_command(slot, old.as_ref(), new.as_ref()) {
-                for ((slot, old), new) in slots().take(number + 1) {
+            if let Err(reason) = self.set_command(slot, old.as_ref(), new.as_ref()) {
+                for ((slot, old), new) in slots().take(number) {
+                    // As good as it gets: the first failure is the one that is told.
                     let _ = self.set_command(slot, new.as_ref(), old.as_ref());
                 }
-                return Err(error);
+                return Err(reason);
             }
         }
         self.commands = wanted;
         Ok(())
     }
 
+    /// Has a slot have another command, or the one that it had.
     fn set_command(
         &self,
         slot: &'static Slot,
         old: Option<&Registered>,
         new: Option<&Registered>,
-    ) -> Result<(), RegisterError> {
-        let is_same = old.zip(new).is_some_and(|(old, new)| old.is_same(new));
-        if old.is_some() && !is_same {
-            self.unregister(Registers::Ops(&slot.ops))?;
-        }
-        let Some(new) = new else { return Ok(()) };
-        slot.prepare(new.command, new.left);
-        if is_same {
+    ) -> Result<(), Reason> {
+        if let Some((_, new)) = old.zip(new).filter(|(old, new)| old.is_same(new)) {
+            slot.left.set(new.left);
             return Ok(());
         }
+        if let Some(old) = old {
+            self.unregister(Registers::Ops(&slot.ops)).map_err(Reason::Register)?;
+            self.forget_command(old);
+        }
+        let Some(new) = new else { return Ok(()) };
+        self.put_command(slot, new).inspect_err(|_| {
+            if let Some(old) = old {
+                let _ = self.put_command(slot, old);
+            }
+        })
+    }
+
+    /// Has a slot that has no command have this one.
+    fn put_command(&self, slot: &'static Slot, command: &Registered) -> Result<(), Reason> {
+        let target = command.target.zip(self.events);
+        if let Some((target, events)) = target {
+            events.count_command(target, true).map_err(Reason::Event)?;
+        }
+        slot.prepare(command.command, target.and_then(|(target, events)| events.records(target)), command.left);
         // By the invariant of what is registered, it can be parsed.
-        let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&new.rule).into_iter().collect();
-        self.engine.register_anew(&slot.ops, &Filter::new(&rule)).map(drop)
+        let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&command.rule).into_iter().collect();
+        let registered = self.engine.register_anew(&slot.ops, &Filter::new(&rule));
+        registered.map(drop).map_err(Reason::Register).inspect_err(|_| self.forget_command(command))
+    }
+
+    /// A command is gone, for the event that it has switched. Its probe goes with a later change if it can't now.
+    fn forget_command(&self, command: &Registered) {
+        if let Some((target, events)) = command.target.zip(self.events) {
+            let _ = events.count_command(target, false);
+        }
     }
 
     /// Looks that a rule matches something now, or can later, when a module is loaded.

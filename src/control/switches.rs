@@ -12,6 +12,9 @@ pub const MAX_PIDS: usize = 16;
 /// The most CPUs that `tracing_cpumask` can leave out.
 pub const MAX_CLOSED: usize = 64;
 
+/// The most that `fail_function/verbose` can be: what is told of a failure, with its callers.
+pub(super) const MAX_VERBOSITY: u32 = 2;
+
 /// What stands between a call and its record; nothing, usually, which is one comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gate(u64);
@@ -29,6 +32,8 @@ impl Gate {
     const CPUS: u64 = 1 << 4;
     /// Each call of the function tracer with its callers.
     const STACKS: u64 = 1 << 5;
+    /// Of the graph only calls that are not shorter than a threshold.
+    const LONG_CALLS: u64 = 1 << 6;
 
     #[inline]
     pub(super) const fn is_free(self) -> bool {
@@ -42,6 +47,10 @@ impl Gate {
 
     pub(super) const fn wants_stacks(self) -> bool {
         self.0 & Self::STACKS != 0
+    }
+
+    pub(super) const fn wants_long_calls(self) -> bool {
+        self.0 & Self::LONG_CALLS != 0
     }
 }
 
@@ -82,6 +91,12 @@ impl Pids {
 pub(super) struct Switches {
     gate: AtomicU64,
     max_depth: AtomicUsize,
+    /// Shorter calls are not recorded, in ticks; 0: there is no such threshold.
+    threshold: AtomicU64,
+    /// The longest call that was recorded for its length, in ticks.
+    longest: AtomicU64,
+    /// How much is recorded of a call that is made to fail.
+    verbosity: AtomicU32,
     pub(super) pids: Pids,
     pub(super) notrace_pids: Pids,
     /// The addresses of the rings of the CPUs that are left out; 0 behind the last one.
@@ -110,6 +125,9 @@ impl Switches {
         Self {
             gate: AtomicU64::new(0),
             max_depth: AtomicUsize::new(usize::MAX),
+            threshold: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
+            verbosity: AtomicU32::new(MAX_VERBOSITY),
             pids: Pids::new(),
             notrace_pids: Pids::new(),
             closed: [const { AtomicUsize::new(0) }; MAX_CLOSED],
@@ -127,6 +145,9 @@ impl Switches {
         self.pids.set(&[]);
         self.notrace_pids.set(&[]);
         self.set_max_depth(usize::MAX);
+        self.set_threshold(0);
+        self.set_longest(0);
+        self.set_verbosity(MAX_VERBOSITY);
         self.forget_snapshot();
         self.swapped.store(false, Ordering::Relaxed);
         self.began.iter().for_each(|began| began.store(0, Ordering::Relaxed));
@@ -193,6 +214,47 @@ impl Switches {
 
     pub(super) fn set_max_depth(&self, depth: usize) {
         self.max_depth.store(depth, Ordering::Relaxed);
+    }
+
+    pub(super) fn verbosity(&self) -> u32 {
+        self.verbosity.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_verbosity(&self, verbosity: u32) {
+        self.verbosity.store(verbosity, Ordering::Relaxed);
+    }
+
+    pub(super) fn threshold(&self) -> u64 {
+        self.threshold.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_threshold(&self, ticks: u64) {
+        self.threshold.store(ticks, Ordering::Relaxed);
+        self.set(Gate::LONG_CALLS, ticks > 0);
+    }
+
+    pub(super) fn longest(&self) -> u64 {
+        self.longest.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_longest(&self, ticks: u64) {
+        self.longest.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Whether a call of this length is long, unless a longer one ends just now: with a threshold, if it is not shorter; without,
+    /// if it is longer than all before.
+    #[inline]
+    pub(super) fn may_be_long(&self, ticks: u64) -> bool {
+        match self.threshold() {
+            0 => ticks > self.longest(),
+            threshold => ticks >= threshold,
+        }
+    }
+
+    /// Whether it is long, of which the longest is kept.
+    pub(super) fn is_long(&self, ticks: u64) -> bool {
+        let before = self.longest.fetch_max(ticks, Ordering::Relaxed);
+        ticks > before || self.threshold() > 0
     }
 
     pub(super) fn set_pids(&self, pids: &[u32]) {
@@ -284,5 +346,28 @@ impl Switches {
     /// What was asked for is done.
     pub(super) fn answer(&self) {
         held::answer(&self.gate, Gate::HELD, &self.asked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Switches;
+
+    #[test]
+    fn a_call_is_long_if_it_is_longer_than_all_before_or_not_shorter_than_the_threshold() {
+        let switches = Switches::new();
+        let is_long = |ticks| switches.may_be_long(ticks) && switches.is_long(ticks);
+        assert_eq!([0, 5, 4, 5, 6].map(is_long), [false, true, false, false, true]);
+        assert_eq!(switches.longest(), 6);
+        switches.set_threshold(4);
+        assert!(switches.gate().wants_long_calls());
+        assert_eq!([3, 4, 9, 5].map(is_long), [false, true, true, true]);
+        assert_eq!(switches.longest(), 9);
+        // Two that end at once: the longer one is known first.
+        switches.set_threshold(0);
+        assert!(switches.gate().is_free() && switches.may_be_long(10) && switches.may_be_long(11));
+        assert!(switches.is_long(11) && !switches.is_long(10));
+        switches.reset();
+        assert_eq!((switches.longest(), is_long(1)), (0, true));
     }
 }

@@ -2,19 +2,23 @@
 //! any value.
 
 use super::at_function::{Command, Slot};
+use super::log::cut;
 use super::reason::Reason;
 use super::rules::MAX_COMMANDS;
-use super::switches::{Asked, Gate, Switches};
+use super::switches::{Asked, Gate, MAX_VERBOSITY, Switches};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
-use crate::ops::Ops;
+use crate::inject::Failure;
+use crate::ops::{Exit, Ops, Probe};
 use crate::tracer::function::record_call;
+use crate::tracer::graph::record_exit;
 use crate::tracer::kernel::{RecordTo, StoreIn, event_writer, record_stack};
 use crate::tracer::profiler::{Profile, Profiler};
-use crate::tracer::ring::Ring;
-use crate::tracer::under::{GraphOps, Records};
+use crate::tracer::ring::{MAX_PAYLOAD, Ring};
+use crate::tracer::under::{GraphOps, Recorded, Records};
 use core::fmt;
 use core::marker::PhantomData;
+use core::sync::atomic::Ordering;
 
 /// A tracer that `current_tracer` can name.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +30,7 @@ pub struct Tracer {
     pub ops: &'static Ops,
 }
 
-/// The tracers `function` and `function_graph`, the commands at functions and the profiler, and whether they record now; in a
+/// The tracers `function`, `function_graph` and `latency`, the commands at functions and the profiler, and whether they record now; in a
 /// `static`.
 ///
 /// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and its `Tracing`.
@@ -36,6 +40,7 @@ pub struct Tracing<K> {
     profile: Ops,
     commands: [Slot; MAX_COMMANDS],
     switches: Switches,
+    latency: Ops,
     kernel: PhantomData<fn() -> K>,
 }
 
@@ -44,6 +49,7 @@ pub struct Tracing<K> {
 pub struct TracingParts {
     pub(super) function: &'static Ops,
     pub(super) graph: &'static GraphOps,
+    pub(super) latency: &'static Ops,
     pub(super) profiler: &'static Ops,
     pub(super) commands: &'static [Slot; MAX_COMMANDS],
     pub(super) profile: fn() -> &'static Profile,
@@ -60,15 +66,30 @@ impl<K: RecordTo + StoreIn<Profile> + StoreIn<Self>> Tracing<K> {
             profile: Ops::returning::<Profiler<K>>(),
             commands: Slot::all(act::<K>),
             switches: Switches::new(),
+            latency: Ops::returning::<LongCalls<K>>(),
             kernel: PhantomData,
         }
     }
 
     /// Returns it for [`Control::new`](super::Control::new).
     pub const fn parts(&'static self) -> TracingParts {
-        let Self { function, graph, profile, commands, switches, .. } = self;
+        let Self { function, graph, latency, profile, commands, switches, .. } = self;
         let (store, mark) = (<K as StoreIn<Profile>>::store, mark::<K>);
-        TracingParts { function, graph, profiler: profile, commands, profile: store, switches, mark }
+        TracingParts { function, graph, latency, profiler: profile, commands, profile: store, switches, mark }
+    }
+
+    /// What an [`Injection`](crate::inject::Injection::with_report) can be given, so that calls which it makes fail are in the
+    /// trace, each where it fails, as much of it as the file `fail_function/verbose` says.
+    pub fn report_failure(failure: &Failure<'_>) {
+        let switches = switches::<K>();
+        let (gate, verbosity) = (switches.gate(), switches.verbosity());
+        if verbosity == 0 || !(gate.is_free() || switches.lets_through::<K>(gate)) {
+            return;
+        }
+        event_writer::<Turns<K>>().marker(&cut::<{ MAX_PAYLOAD * 8 }>(format_args!("{failure}")));
+        if verbosity == MAX_VERBOSITY {
+            record_stack::<Turns<K>>(failure.function.function(), failure.parent_ip, &failure.regs);
+        }
     }
 
     /// Has calls be recorded, or not: `tracing_on`. From any context, as where a kernel sees that something has gone wrong.
@@ -173,7 +194,6 @@ struct CallGraph<K>(PhantomData<K>);
 
 impl<K: RecordTo + StoreIn<Tracing<K>>> Records for CallGraph<K> {
     type Kernel = Turns<K>;
-    const ENTRIES: bool = true;
 
     #[inline]
     fn ops() -> &'static GraphOps {
@@ -181,14 +201,58 @@ impl<K: RecordTo + StoreIn<Tracing<K>>> Records for CallGraph<K> {
     }
 
     #[inline]
-    fn is_on() -> bool {
+    fn at_entry() -> Recorded {
         let gate = switches::<K>().gate();
-        gate.is_free() || switches::<K>().lets_through::<K>(gate)
+        if gate.is_free() { Recorded::EntryAndExit } else { entry_behind_gate::<K>(gate) }
+    }
+
+    #[inline]
+    fn wants_exit(call: &Exit<'_>) -> bool {
+        let gate = switches::<K>().gate();
+        gate.is_free() || exit_behind_gate::<K>(gate, call)
     }
 
     #[inline]
     fn max_depth() -> usize {
         switches::<K>().max_depth()
+    }
+}
+
+/// A call that is not long is not known to be so before it ends (Linux: `tracing_thresh`).
+#[inline(never)]
+fn entry_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(gate: Gate) -> Recorded {
+    match gate {
+        _ if !switches::<K>().lets_through::<K>(gate) => Recorded::Nothing,
+        _ if gate.wants_long_calls() => Recorded::Exit,
+        _ => Recorded::EntryAndExit,
+    }
+}
+
+#[inline(never)]
+fn exit_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(gate: Gate, call: &Exit<'_>) -> bool {
+    let switches = switches::<K>();
+    switches.lets_through::<K>(gate) && (!gate.wants_long_calls() || call.ticks() >= switches.threshold())
+}
+
+/// Records each call that is longer than all before or, where there is a threshold, not shorter than that; as Linux's latency
+/// tracers do (`report_latency`).
+struct LongCalls<K>(PhantomData<K>);
+
+impl<K: RecordTo + StoreIn<Tracing<K>>> Probe for LongCalls<K> {
+    const ENTRY: bool = false;
+    type Data = ();
+
+    #[inline]
+    fn exit(call: &mut Exit<'_>, (): &()) {
+        let switches = switches::<K>();
+        let (gate, ticks) = (switches.gate(), call.ticks());
+        // What is none of them costs least.
+        if switches.may_be_long(ticks)
+            && (gate.is_free() || switches.lets_through::<K>(gate))
+            && switches.is_long(ticks)
+        {
+            record_exit::<Turns<K>>(call, |_| true);
+        }
     }
 }
 
@@ -231,6 +295,13 @@ fn act_now<K: RecordTo + StoreIn<Tracing<K>>>(slot: &Slot, ip: TextAddr, parent_
             let gate = switches.gate();
             if (gate.is_free() || switches.lets_through::<K>(gate)) && slot.left.take() {
                 record_stack::<Turns<K>>(ip, parent_ip, regs);
+            }
+        }
+        Command::EnableEvent | Command::DisableEvent => {
+            let wanted = command == Command::EnableEvent;
+            let records = slot.records().filter(|records| records.load(Ordering::Relaxed) != wanted);
+            if let Some(records) = records.filter(|_| slot.left.take()) {
+                records.store(wanted, Ordering::Relaxed);
             }
         }
         Command::Dump | Command::CpuDump => {

@@ -47,6 +47,8 @@ pub struct Status<'a> {
     /// Whether it is quarantined, since its text was not what the engine had left there: see
     /// [`look_again`](Engine::look_again).
     pub is_quarantined: bool,
+    /// Whether it calls something, or has ever done so: a call that is under way may have been intercepted.
+    pub is_touched: bool,
     /// The set that it has, as the engine believes.
     set: Mask,
     members: &'a Members,
@@ -61,13 +63,14 @@ impl<'a> Status<'a> {
 
 impl fmt::Debug for Status<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { callsite, state, name, module, is_quarantined, set, .. } = self;
+        let Self { callsite, state, name, module, is_quarantined, is_touched, set, .. } = self;
         f.debug_struct("Status")
             .field("callsite", callsite)
             .field("state", state)
             .field("name", name)
             .field("module", module)
             .field("is_quarantined", is_quarantined)
+            .field("is_touched", is_touched)
             .field("ops", &set.len())
             .finish()
     }
@@ -156,8 +159,9 @@ impl Engine {
                 }
                 let (state, name) = (region.text_state(&callsite, registry.machine), names.next());
                 let set = registry.sets.members(record.now());
-                let is_quarantined = record.is_quarantined();
-                show(Status { callsite, state, name, module, is_quarantined, set, members: &registry.members });
+                let (is_quarantined, is_touched) = (record.is_quarantined(), record.is_touched());
+                let members = &registry.members;
+                show(Status { callsite, state, name, module, is_quarantined, is_touched, set, members });
             }
         }
     }

@@ -228,6 +228,14 @@ impl Ops {
         Self { made: Made::Action(Action::Record { arguments }), ..Self::new(nothing) }
     }
 
+    /// How many arguments a recorder records.
+    pub(crate) const fn recorded_arguments(&self) -> usize {
+        match self.made {
+            Made::Action(Action::Record { arguments }) => arguments as usize,
+            _ => 0,
+        }
+    }
+
     /// Makes an ops whose callback is called for the calls that are due, and may answer for the function.
     pub(crate) const fn injecting(callback: Callback) -> Self {
         let (made, flags) = (Made::Action(Action::Inject), OpsFlags::IPMODIFY);

@@ -54,6 +54,11 @@ impl CpuArea {
         FlightReader::of(&self.ring)
     }
 
+    #[cfg(test)]
+    pub(crate) fn write(&self, record: &flight::FlightRecord) {
+        self.ring.write(record);
+    }
+
     /// Where the ring is.
     pub(crate) const RING: u16 = offset_of!(Self, ring) as u16;
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `main.rs` | the console: bytes that come in become lines, and each is given to the control interface |
 //! | `tracing.rs` | what the control interface needs of a kernel: rings, tasks, stacks |
+//! | `events.rs` | and for events, and for functions that fail |
 //! | `beside.rs` | and for an instance |
 //! | `work.rs` | what the other CPUs do all the time |
 //!
@@ -15,6 +16,7 @@
 extern crate alloc;
 
 mod beside;
+mod events;
 mod tracing;
 mod work;
 

@@ -1,14 +1,18 @@
 //! What the control interface needs of a kernel: rings, tasks, stacks.
 
 use crate::beside::instances;
+use crate::events;
+use core::ops::Range;
 use fentry::context::shadow::ShadowStack;
 use fentry::context::unwind::Frames;
 use fentry::control::{Control, Tracing};
+use fentry::record::flight::FlightSlot;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
+use fentry::tracer::stack::{DeepestStack, Stacks, deepest};
 use fentry::tracer::ticks_per_second;
-use fentry::{FtraceRegs, TextAddr};
+use fentry::{FtraceRegs, Ops, TextAddr};
 use support::percpu::{self, MAX_CPUS};
 
 /// The control interface of this kernel.
@@ -24,6 +28,11 @@ static SPARES: [Ring; MAX_CPUS] = rings(&MEMORY[1]);
 static SLOTS: [ProfileSlot; 8192] = [const { ProfileSlot::new() }; 8192];
 static PROFILE: Profile = Profile::new(&SLOTS);
 static TRACING: Tracing<Kernel> = Tracing::new();
+static DEEPEST: DeepestStack = DeepestStack::new();
+static DEEP: Ops = deepest::<Kernel>();
+/// The last calls of each CPU.
+static FLIGHTS: [[FlightSlot; 256]; MAX_CPUS] = [const { [const { FlightSlot::new() }; 256] }; MAX_CPUS];
+static RECORDER: Ops = Ops::recorder(2);
 static SHADOWS: [ShadowStack<128>; MAX_CPUS] = [const { ShadowStack::new() }; MAX_CPUS];
 
 /// A ring for each CPU.
@@ -71,6 +80,19 @@ impl StoreIn<Tracing<Self>> for Kernel {
     }
 }
 
+impl StoreIn<DeepestStack> for Kernel {
+    fn store() -> &'static DeepestStack {
+        &DEEPEST
+    }
+}
+
+// SAFETY: 1. A stack of this kernel's, which are never given back.
+unsafe impl Stacks for Kernel {
+    fn stack() -> Range<u64> {
+        percpu::thread_stack(percpu::this().index())
+    }
+}
+
 /// Gives this CPU a shadow stack, so that returns are seen.
 pub(crate) fn init_cpu() {
     let this = percpu::this();
@@ -93,8 +115,15 @@ pub(crate) fn control() -> KernelControl {
     let (engine, _) = support::engine();
     init_cpu();
     let [rings, spares] = [&RINGS, &SPARES].map(|rings| rings.each_ref());
-    Control::new(engine, TRACING.parts(), rings, ticks_per_second)
+    let areas = core::array::from_fn(|cpu| &percpu::of(cpu).area);
+    for (area, slots) in areas.into_iter().zip(&FLIGHTS) {
+        area.set_ring(slots).expect("it has none");
+    }
+    let control = Control::new(engine, TRACING.parts(), rings, ticks_per_second)
         .with_spare_rings(spares)
         .with_task_names(task_name)
-        .with_instances(instances(engine))
+        .with_deepest_stack(&DEEP, &DEEPEST)
+        .with_flight_recorder(&RECORDER, areas)
+        .with_instances(instances(engine));
+    events::add(control)
 }

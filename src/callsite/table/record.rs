@@ -46,6 +46,8 @@ impl CallsiteRecord {
     const NOW: u32 = 34;
     const NEXT: u32 = Self::NOW + SetId::BITS;
     const QUARANTINED: u64 = 1 << (Self::NEXT + SetId::BITS);
+    /// It has had a set.
+    const TOUCHED: u64 = Self::QUARANTINED << 1;
 
     /// `None` where the callsite is more than 16 GiB into its region.
     pub(super) fn new(region: TextAddr, callsite: &Callsite) -> Option<Self> {
@@ -87,7 +89,7 @@ impl CallsiteRecord {
     /// Both sets and the quarantine flag as one number, to compare records by.
     #[inline]
     pub(super) const fn sets(self) -> u64 {
-        self.0 >> Self::NOW
+        (self.0 & !Self::TOUCHED) >> Self::NOW
     }
 
     /// The callsite's second instruction.
@@ -114,10 +116,16 @@ impl CallsiteRecord {
         self.set_at(Self::NEXT)
     }
 
-    /// With this set now.
+    /// With this set now, which makes it touched: it got that set, or loses the one that it had.
     #[inline]
     pub(super) const fn with_now(self, now: SetId) -> Self {
-        self.with_set_at(Self::NOW, now)
+        Self(self.with_set_at(Self::NOW, now).0 | Self::TOUCHED)
+    }
+
+    /// Whether it has, or has ever had, a set.
+    #[inline]
+    pub(crate) const fn is_touched(self) -> bool {
+        self.0 & Self::TOUCHED != 0
     }
 
     /// With this set planned.
@@ -128,7 +136,7 @@ impl CallsiteRecord {
 
     /// With this set, and no change planned.
     pub(crate) const fn with_both(self, set: SetId) -> Self {
-        self.with_now(set).with_next(set)
+        self.with_set_at(Self::NOW, set).with_next(set)
     }
 
     /// Whether it is quarantined: somebody else has written its text. Its set is then the one that it last had.

@@ -48,7 +48,7 @@ impl<T> Published<T> {
 #[cfg(test)]
 mod tests {
     use super::Published;
-    use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use core::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
     extern crate std;
 
     /// What is current is never written to: the reader would see a mixture, and Miri a race.
@@ -67,6 +67,8 @@ mod tests {
                     first
                 }));
                 LOOKS.fetch_add(1, Ordering::Release);
+                // A look that begins when this is not yet counted sees what was current then.
+                fence(Ordering::SeqCst);
             }
             seen
         });
@@ -74,6 +76,7 @@ mod tests {
         for number in 1..=values {
             // SAFETY: 1. Only this thread does. 2. Two looks ended since the last time, of which one began after it.
             unsafe { VALUE.replace([number; 64]) };
+            fence(Ordering::SeqCst);
             let looks = LOOKS.load(Ordering::Acquire);
             while LOOKS.load(Ordering::Acquire) < looks + 2 && !reader.is_finished() {
                 std::thread::yield_now();

@@ -48,7 +48,7 @@ pub enum EventReason {
     #[error("There is no such event")]
     NoSuchEvent,
     /// The event is enabled, or a trigger needs it.
-    #[error("The event is in use: it is enabled, has triggers, or another one's trigger names it")]
+    #[error("The event is in use: it is enabled, has triggers, or a trigger or a command at a function names it")]
     EventInUse,
     /// The place is missing.
     #[error("The function, or an address, should stand here")]

@@ -84,7 +84,7 @@ pub(in crate::control) struct Known {
     pub(in crate::control) is_enabled: bool,
     /// Whether its probe calls.
     pub(super) is_hooked: bool,
-    /// How many triggers it has, and how many of others name it.
+    /// How many triggers it has, and how many of others, and commands at functions, name it.
     pub(super) triggers: usize,
     pub(super) named: usize,
     pub(in crate::control) filter: ArrayString<TEXT_BYTES>,
@@ -127,7 +127,7 @@ impl Known {
         self.is_enabled || self.triggers > 0 || self.named > 0
     }
 
-    /// Whether a trigger names it.
+    /// Whether a trigger, or a command at a function, names it.
     pub(in crate::control) const fn is_named(&self) -> bool {
         self.named > 0
     }

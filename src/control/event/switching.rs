@@ -7,7 +7,7 @@ use super::reason::EventReason;
 use super::slot::{KnownTrigger, Program};
 use super::trigger::{Act, NewTrigger, Trigger};
 use arrayvec::ArrayVec;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 impl EventsParts {
     /// An event's triggers, and how often each may still act; `None` for any number of times.
@@ -201,6 +201,17 @@ impl EventsParts {
             *self.locked(&slot.known) = Some(known);
         }
         hooked
+    }
+
+    /// Whether an event is recorded, for a command at a function that switches it.
+    pub(in crate::control) fn records(&self, number: usize) -> Option<&'static AtomicBool> {
+        self.slots.get(number).map(|slot| &slot.records)
+    }
+
+    /// Counts one command at a function more that switches an event, or one less; as a trigger that names it.
+    pub(in crate::control) fn count_command(&self, number: usize, is_more: bool) -> Result<(), EventReason> {
+        let _change = self.change();
+        self.name(Some(number), is_more)
     }
 
     /// Counts one trigger more that names an event, or one less.

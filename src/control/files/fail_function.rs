@@ -4,6 +4,7 @@ use crate::control::failing::{Chosen, Failing};
 use crate::control::line::{Redirection, Value, Word};
 use crate::control::reason::{Reason, Refusal};
 use crate::control::state::State;
+use crate::control::switches::MAX_VERBOSITY;
 use crate::engine::{Engine, RegisterError};
 use crate::inject::{Injection, MAX_SITES};
 use arrayvec::ArrayVec;
@@ -139,5 +140,20 @@ pub(super) fn set_task_filter<const CPUS: usize>(state: &mut State<CPUS>, value:
         _ => return Err(value.all().refuse(Reason::Expected("Y or N"))),
     };
     injection(state, value)?.set_task_filter(is_on);
+    Ok(())
+}
+
+pub(super) fn verbose<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    failing(state)?;
+    Ok(writeln!(out, "{}", state.tracing.switches.verbosity())?)
+}
+
+pub(super) fn set_verbose<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    injection(state, value)?;
+    let verbosity: u32 = number(value, "0, 1 or 2")?;
+    if verbosity > MAX_VERBOSITY {
+        return Err(value.all().refuse(Reason::Expected("0, 1 or 2")));
+    }
+    state.tracing.switches.set_verbosity(verbosity);
     Ok(())
 }

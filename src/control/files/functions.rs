@@ -1,7 +1,7 @@
 //! Files about functions: which there are, which are chosen, which call something now.
 
 use crate::address::TextAddr;
-use crate::control::at_function::AtFunction;
+use crate::control::at_function::{AtFunction, unknown_command};
 use crate::control::line::{Redirection, Value, Word};
 use crate::control::log::cut;
 use crate::control::reason::{Reason, Refusal};
@@ -43,9 +43,22 @@ pub(super) fn total_info<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn W
 }
 
 pub(super) fn enabled<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    list_with_ops(state, |status| status.ops().next().is_some(), out)
+}
+
+pub(super) fn touched<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    list_with_ops(state, |status| status.is_touched, out)
+}
+
+/// Writes the functions that are wanted, with what they call now.
+fn list_with_ops<const CPUS: usize>(
+    state: &State<CPUS>,
+    is_wanted: impl Fn(&Status<'_>) -> bool,
+    out: &mut dyn Write,
+) -> Result<(), Reason> {
     let mut written = Ok(());
     state.engine.for_each_callsite(|status| {
-        if written.is_ok() && status.ops().next().is_some() {
+        if written.is_ok() && is_wanted(&status) {
             written = write_enabled(&status, out);
         }
     });
@@ -67,7 +80,7 @@ fn write_enabled(status: &Status<'_>, out: &mut dyn Write) -> fmt::Result {
 
 pub(super) fn filter<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
     list_rules(state, &state.chosen.filter, "#### all functions enabled ####", out)?;
-    Ok(state.commands_now().iter().flatten().try_for_each(|command| writeln!(out, "{command}"))?)
+    Ok(state.commands_now().iter().flatten().try_for_each(|command| command.write(state.events, out))?)
 }
 
 pub(super) fn notrace<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
@@ -109,7 +122,7 @@ pub(super) fn set_filter<const CPUS: usize>(state: &mut State<CPUS>, value: &Val
     let mut commands = ArrayVec::<AtFunction<'_>, { 2 * MAX_COMMANDS }>::new();
     let mut has_rules = false;
     for word in value.words() {
-        if let Some(command) = AtFunction::parse(word)? {
+        if let Some(command) = AtFunction::parse(word, state.events())? {
             commands.try_push(command).map_err(|_| word.refuse(Reason::TooManyCommands))?;
             continue;
         }
@@ -128,7 +141,7 @@ pub(super) fn set_filter<const CPUS: usize>(state: &mut State<CPUS>, value: &Val
                 add(&mut rules, &word, word.text())?;
             }
             None => {
-                state.check_rule(&word, &rule)?;
+                state.check_rule(&word, &rule).map_err(|refusal| unknown_command(word).unwrap_or(refusal))?;
                 rules.remove_negative(word.text());
                 add(&mut rules, &word, word.text())?;
             }
@@ -139,7 +152,7 @@ pub(super) fn set_filter<const CPUS: usize>(state: &mut State<CPUS>, value: &Val
     }
     let before = state.commands_now();
     let wanted = state.commands_with(&commands)?;
-    state.set_commands(wanted).map_err(|error| value.all().refuse(Reason::Register(error)))?;
+    state.set_commands(wanted).map_err(|reason| value.all().refuse(reason))?;
     // Commands alone leave the rules as they are.
     let done = if has_rules { put(state, rules, value) } else { Ok(()) };
     if done.is_err() {

@@ -51,7 +51,7 @@ pub(super) struct BuiltIn<const CPUS: usize> {
 
 impl<const CPUS: usize> BuiltIn<CPUS> {
     /// Those that instances have too.
-    const OF_INSTANCES: [&'static str; 19] = [
+    const OF_INSTANCES: [&'static str; 21] = [
         "available_tracers",
         "buffer_size_kb",
         "buffer_total_size_kb",
@@ -70,7 +70,9 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
         "trace_options",
         "trace_pipe",
         "tracing_cpumask",
+        "tracing_max_latency",
         "tracing_on",
+        "tracing_thresh",
     ];
 
     pub(super) fn named(name: &str) -> Option<&'static Self> {
@@ -122,7 +124,7 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             name: "buffer_size_kb",
             help: "the size of each CPU's ring in KiB, which the kernel fixes (X: they differ)",
             read: Some(rings::size),
-            write: None,
+            write: Some(rings::set_size),
         },
         Self {
             name: "buffer_total_size_kb",
@@ -204,6 +206,12 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(fail_function::set_times),
         },
         Self {
+            name: "fail_function/verbose",
+            help: "1: a call that is made to fail is in the trace, where the kernel reports it there; 2: with its callers; 0: it is not",
+            read: Some(fail_function::verbose),
+            write: Some(fail_function::set_verbose),
+        },
+        Self {
             name: "function_profile_enabled",
             help: "1: calls of the functions in set_ftrace_filter are counted and timed, from zero; 0: no longer",
             read: Some(tracers::profiles),
@@ -239,8 +247,8 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             name: "set_ftrace_filter",
             help: "the functions that are traced, all if it is empty: names, globs, \"exact names\", lines of \
                    available_filter_functions; !RULE takes away; RULE:mod:MODULE; > replaces, >> adds; and commands at \
-                   functions: RULE:traceon, traceoff, snapshot, stacktrace, dump, cpudump[:COUNT], which !RULE:COMMAND \
-                   removes",
+                   functions: RULE:traceon, traceoff, snapshot, stacktrace, dump, cpudump, enable_event:GRP:EV, \
+                   disable_event:GRP:EV[:COUNT], which !RULE:COMMAND removes",
             read: Some(functions::filter),
             write: Some(functions::set_filter),
         },
@@ -299,6 +307,12 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(stack::set_traced),
         },
         Self {
+            name: "touched_functions",
+            help: "the functions that call something now or have ever done so, and how much it is now",
+            read: Some(functions::touched),
+            write: None,
+        },
+        Self {
             name: "trace",
             help: "what was recorded, which stays; written, the rings are emptied",
             read: Some(rings::trace),
@@ -336,10 +350,23 @@ impl<const CPUS: usize> BuiltIn<CPUS> {
             write: Some(tasks::set_cpumask),
         },
         Self {
+            name: "tracing_max_latency",
+            help: "how many microseconds the longest call took that the tracer latency has seen; only longer ones are recorded",
+            read: Some(tracers::max_latency),
+            write: Some(tracers::set_max_latency),
+        },
+        Self {
             name: "tracing_on",
             help: "0: nothing is recorded, though functions are traced",
             read: Some(tracers::is_on),
             write: Some(tracers::set_on),
+        },
+        Self {
+            name: "tracing_thresh",
+            help: "function_graph and latency record calls that take so many microseconds or more; 0: all, and those that are \
+                   longer than all before",
+            read: Some(tracers::threshold),
+            write: Some(tracers::set_threshold),
         },
     ];
 }

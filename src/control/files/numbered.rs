@@ -83,6 +83,7 @@ impl Numbered {
     ) -> Result<(), Refusal> {
         match self {
             Self::OfCpu(cpu, PerCpu::Trace) => rings::clear(state, Of::Cpu(cpu), value),
+            Self::OfCpu(cpu, PerCpu::Size) => rings::set_size_of(state, Of::Cpu(cpu), value)?,
             Self::OfCpu(..) => return Err(value.all().refuse(Reason::NotWritable)),
             Self::Option(option) => state.set_option(option, value.switch()?),
         }

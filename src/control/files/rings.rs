@@ -17,8 +17,18 @@ pub(super) enum Of {
 }
 
 impl Of {
-    fn merged<const CPUS: usize>(self, rings: [&'static Ring; CPUS], purpose: Purpose, since: u64) -> Merged<CPUS> {
-        let merged = Merged::new(rings, purpose, since);
+    fn merged<'a, const CPUS: usize>(
+        self,
+        state: &'a State<CPUS>,
+        rings: [&'static Ring; CPUS],
+        purpose: Purpose,
+        is_snapshot: bool,
+    ) -> Merged<'a, CPUS> {
+        let merged = Merged::new(rings, purpose, state.tracing.switches.began(is_snapshot));
+        let merged = match state.flight().filter(|_| !is_snapshot) {
+            Some(flight) => merged.with_calls(flight, purpose),
+            None => merged,
+        };
         match self {
             Self::All => merged,
             Self::Cpu(cpu) => merged.of_cpu(cpu),
@@ -31,6 +41,17 @@ impl Of {
             Self::Cpu(cpu) => rings.get(cpu..=cpu).unwrap_or_default(),
         }
     }
+
+    fn cpus<const CPUS: usize>(self) -> core::ops::Range<usize> {
+        match self {
+            Self::All => 0..CPUS,
+            Self::Cpu(cpu) => cpu..cpu + 1,
+        }
+    }
+}
+
+const fn add([a, b]: [u64; 2], [c, d]: [u64; 2]) -> [u64; 2] {
+    [a.saturating_add(c), b.saturating_add(d)]
 }
 
 /// How what the current tracer records is shown.
@@ -50,10 +71,26 @@ pub(super) fn look<const CPUS: usize>(
     is_snapshot: bool,
     out: &mut dyn Write,
 ) -> Result<(), Reason> {
+    if is_snapshot {
+        return look_now(state, of, rings, is_snapshot, out);
+    }
+    state.show_paused(|| look_now(state, of, rings, is_snapshot, out))
+}
+
+fn look_now<const CPUS: usize>(
+    state: &State<CPUS>,
+    of: Of,
+    rings: [&'static Ring; CPUS],
+    is_snapshot: bool,
+    out: &mut dyn Write,
+) -> Result<(), Reason> {
     let (shown, counts) = (state.shown(), state.counts(of.rings(&rings), is_snapshot));
-    let counts = [counts.kept, counts.kept.saturating_add(counts.lost())];
+    let mut counts = [counts.kept, counts.kept.saturating_add(counts.lost())];
+    if let Some(flight) = state.flight().filter(|_| !is_snapshot) {
+        of.cpus::<CPUS>().for_each(|cpu| counts = add(counts, flight.counts(cpu)));
+    }
     shown.head(format(state), state.current_name(), counts, CPUS, out)?;
-    let merged = of.merged(rings, Purpose::Look, state.tracing.switches.began(is_snapshot));
+    let merged = of.merged(state, rings, Purpose::Look, is_snapshot);
     shown.events(format(state), merged, state.goes_on, out)?;
     Ok(())
 }
@@ -67,6 +104,9 @@ pub(super) fn clear_trace<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
 pub(super) fn clear<const CPUS: usize>(state: &State<CPUS>, of: Of, value: &Value<'_>) {
     if value.redirection == Redirection::Replace {
         State::<CPUS>::clear(of.rings(&state.live()));
+        if let Some(flight) = state.flight() {
+            of.cpus::<CPUS>().for_each(|cpu| flight.forget(cpu));
+        }
     }
 }
 
@@ -77,7 +117,7 @@ pub(super) fn trace_pipe<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn W
 /// Shows what is recorded, and takes it out.
 pub(super) fn take<const CPUS: usize>(state: &State<CPUS>, of: Of, out: &mut dyn Write) -> Result<(), Reason> {
     loop {
-        let merged = of.merged(state.live(), Purpose::Consume, state.tracing.switches.began(false));
+        let merged = of.merged(state, state.live(), Purpose::Consume, false);
         // Told to stop, it does not ask again: whoever was asked may have forgotten by then.
         let went_on = state.shown().events(format(state), merged, state.goes_on, out)?;
         if !went_on || !state.goes_on.is_some_and(|goes_on| goes_on()) {
@@ -101,6 +141,17 @@ pub(super) fn size_of<const CPUS: usize>(state: &State<CPUS>, of: Of, out: &mut 
         return Ok(writeln!(out, "{first}")?);
     }
     Ok(writeln!(out, "X")?)
+}
+
+/// Rings are of the size that they have: whoever asks for that has it.
+pub(super) fn set_size<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    set_size_of(state, Of::All, value)
+}
+
+pub(super) fn set_size_of<const CPUS: usize>(state: &State<CPUS>, of: Of, value: &Value<'_>) -> Result<(), Refusal> {
+    let wanted = value.all().text().parse();
+    let other = of.rings(&state.rings).iter().map(|ring| ring.bytes_len() / 1024).find(|size| Ok(*size) != wanted);
+    other.map_or(Ok(()), |kib| Err(value.all().refuse(Reason::SizeIsFixed { kib })))
 }
 
 pub(super) fn total_size<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {

@@ -29,6 +29,9 @@ pub(super) fn set_current<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
     if name == state.current_name() {
         return Ok(());
     }
+    if wanted.is_some_and(|tracer| state.is_active(&tracer)) {
+        return Err(value.all().refuse(Reason::IsOn));
+    }
     let refused = |error| value.all().refuse(Reason::Register(error));
     // The new one first: if it can't be, the old one goes on without a gap.
     if let Some(tracer) = wanted {
@@ -45,6 +48,12 @@ pub(super) fn set_current<const CPUS: usize>(state: &mut State<CPUS>, value: &Va
     state.current = wanted;
     // As Linux does: what another tracer has recorded is of another kind.
     State::<CPUS>::clear(&state.live());
+    if state.is_current(state.tracing.profiler) {
+        (state.tracing.profile)().clear();
+    }
+    if let Some(flight) = state.flight() {
+        (0..CPUS).for_each(|cpu| flight.forget(cpu));
+    }
     Ok(())
 }
 
@@ -53,8 +62,8 @@ pub(super) fn is_on<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write)
 }
 
 pub(super) fn set_on<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
-    state.tracing.switches.set_on(value.switch()?);
-    Ok(())
+    let on = value.switch()?;
+    state.set_on(on).map_err(|error| value.all().refuse(Reason::Register(error)))
 }
 
 pub(super) fn max_depth<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
@@ -74,6 +83,31 @@ pub(super) fn set_max_depth<const CPUS: usize>(state: &mut State<CPUS>, value: &
     Ok(())
 }
 
+/// Microseconds in ticks, rounded up: what is as long lasts so many ticks at least.
+fn ticks_of<const CPUS: usize>(state: &State<CPUS>, value: &Value<'_>) -> Result<u64, Refusal> {
+    let micros = value.all().number()? as u128;
+    let ticks = (micros * u128::from(state.ticks_per_second)).div_ceil(1_000_000);
+    u64::try_from(ticks).map_err(|_| value.all().refuse(Reason::Expected("A number of microseconds")))
+}
+
+pub(super) fn threshold<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    Ok(writeln!(out, "{}", state.shown().micros(state.tracing.switches.threshold()))?)
+}
+
+pub(super) fn set_threshold<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    state.tracing.switches.set_threshold(ticks_of(state, value)?);
+    Ok(())
+}
+
+pub(super) fn max_latency<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
+    Ok(writeln!(out, "{}", state.shown().micros(state.tracing.switches.longest()))?)
+}
+
+pub(super) fn set_max_latency<const CPUS: usize>(state: &mut State<CPUS>, value: &Value<'_>) -> Result<(), Refusal> {
+    state.tracing.switches.set_longest(ticks_of(state, value)?);
+    Ok(())
+}
+
 pub(super) fn profiles<const CPUS: usize>(state: &State<CPUS>, out: &mut dyn Write) -> Result<(), Reason> {
     Ok(writeln!(out, "{}", u8::from(state.profiles))?)
 }
@@ -82,6 +116,9 @@ pub(super) fn set_profiles<const CPUS: usize>(state: &mut State<CPUS>, value: &V
     let wanted = value.switch()?;
     if wanted == state.profiles {
         return Ok(());
+    }
+    if wanted && state.is_current(state.tracing.profiler) {
+        return Err(value.all().refuse(Reason::IsCurrentTracer));
     }
     let done = if wanted {
         (state.tracing.profile)().clear();

@@ -397,7 +397,7 @@ fn a_command_line_asks_for_what_lines_ask_for() {
     assert!(fixture.control.boot(words, &mut out).is_err());
     for told in [
         "set_ftrace_notrace: 6: error: The rule selects no traceable function\n  Command: echo nosuch >> set_ftrace_notrace\n",
-        "buffer_size_kb: 11: error: The file can't be written\n",
+        "buffer_size_kb: 6: error: The ring has 8 KiB, which the kernel has given it\n",
         "current_tracer: 6: error: There is no such tracer",
     ] {
         assert!(out.contains(told), "{told}: {out}");

@@ -113,3 +113,25 @@ fn an_old_tracer_that_is_waited_for_in_vain_can_be_taken_again() {
     fixture.run("echo nop > current_tracer");
     assert_eq!((fixture.enabled(), fixture.engine.statistics().ops), (Vec::new(), 0));
 }
+
+#[test]
+fn what_has_called_something_stays_touched() {
+    let mut fixture = fixture!();
+    assert_eq!(fixture.run("cat touched_functions"), "");
+    fixture.run("echo net::send disk::seek > set_ftrace_filter");
+    assert_eq!(fixture.run("cat touched_functions"), "");
+    fixture.run("echo function > current_tracer");
+    assert_eq!(fixture.run("cat touched_functions"), "disk::seek (1)\nnet::send (1)\n");
+    fixture.run("echo disk::read > set_ftrace_filter");
+    assert_eq!(fixture.run("cat touched_functions"), "disk::read (1)\ndisk::seek (0)\nnet::send (0)\n");
+    // What could not be done touches nothing.
+    fixture.kernel.set_fault(Some(Fault::Alias(0)));
+    fixture.refused("echo disk::poll > set_ftrace_filter");
+    fixture.kernel.repair();
+    fixture.run("echo nop > current_tracer");
+    assert_eq!(fixture.run("cat touched_functions"), "disk::read (0)\ndisk::seek (0)\nnet::send (0)\n");
+    // Those that call something and those that have done so are changed together.
+    fixture.run("echo > set_ftrace_filter");
+    fixture.run("echo function > current_tracer");
+    assert_eq!((fixture.enabled().len(), fixture.run("cat touched_functions").lines().count()), (6, 6));
+}

@@ -7,6 +7,7 @@ use crate::engine::{Engine, RegisterError};
 use crate::fakes::{COMPILED, FakeKernel, FakeRegs, FakeText, Fault};
 use crate::filter::GlobError;
 use crate::ops::Ops;
+use crate::record::CpuArea;
 use crate::tracer::event::EventWriter;
 use crate::tracer::kernel::{RecordTo, StoreIn};
 use crate::tracer::profiler::{Profile, ProfileSlot};
@@ -27,6 +28,7 @@ struct Fixture {
     parts: TracingParts,
     /// The tracer `function`.
     function: &'static Ops,
+    is_on: fn() -> bool,
     control: Control<2>,
 }
 
@@ -88,7 +90,8 @@ macro_rules! fixture {
         let control = Control::new(engine, parts, rings, || 1_000_000_000)
             .with_spare_rings([&SPARES[0], &SPARES[1]])
             .with_task_names(|task| [None, Some("main"), Some("disk reader")].get(task as usize).copied().flatten());
-        Fixture { kernel, engine, rings, profile: &PROFILE, parts, function: parts.function, control }
+        let is_on = || TRACING.is_on();
+        Fixture { kernel, engine, rings, profile: &PROFILE, parts, function: parts.function, is_on, control }
     }};
 }
 
@@ -144,7 +147,9 @@ impl Fixture {
             "trace",
             "trace_options",
             "tracing_cpumask",
+            "tracing_max_latency",
             "tracing_on",
+            "tracing_thresh",
         ];
         files.map(|file| self.run(&format!("cat {file}"))).concat()
     }

@@ -94,7 +94,9 @@ fn nothing_is_recorded_while_tracing_is_off() {
     };
     call();
     assert_eq!(fixture.run("cat trace").matches("disk::read <-disk::seek").count(), 1);
+    assert!((fixture.is_on)());
     fixture.run("echo 0 > tracing_on");
+    assert!(!(fixture.is_on)());
     call();
     assert_eq!(fixture.refused("echo hello > trace_marker").0.reason, Reason::TracingIsOff);
     assert_eq!(fixture.run("cat trace").lines().count(), 7);
@@ -103,6 +105,12 @@ fn nothing_is_recorded_while_tracing_is_off() {
     fixture.run("echo 'hello; world' > trace_marker");
     assert_eq!(fixture.run("cat trace").lines().count(), 9);
     assert_eq!(fixture.run("cat buffer_size_kb"), "8\n");
+    // Whoever asks for what is there has it.
+    fixture.run("echo 8 > buffer_size_kb");
+    fixture.run("echo 8 > per_cpu/cpu1/buffer_size_kb");
+    for line in ["echo 16 > buffer_size_kb", "echo 4 > per_cpu/cpu1/buffer_size_kb", "echo all > buffer_size_kb"] {
+        assert_eq!(fixture.refused(line).0, Refusal { at: 5, reason: Reason::SizeIsFixed { kib: 8 } }, "{line}");
+    }
     assert_eq!(fixture.run("cat buffer_total_size_kb"), "16\n");
 }
 

@@ -46,6 +46,7 @@ fn a_callsite_that_somebody_else_changed_is_no_obstacle_to_the_others() {
     // The breakpoint is gone.
     kernel.overwrite(victim, NOP);
     assert_eq!((engine.look_again(), engine.statistics().quarantined, engine.look_again()), (1, 0, 0));
+    engine.for_each_callsite(|status| assert_eq!(status.is_touched, status.name != Some("f5")));
     assert_eq!(engine.set_filter(second, &Filter::ALL), Ok(8));
     assert_eq!([engine.unregister(first), engine.unregister(second)], [Ok(7), Ok(8)]);
     assert_eq!((engine.check_text().disabled, stubs_left(&engine)), (8, (0, 0)));

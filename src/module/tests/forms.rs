@@ -88,6 +88,22 @@ fn a_section_that_changes_what_is_loaded_is_not_passed_over() {
     assert_eq!(cause(".x", loos, elf::SHF_OS_NONCONFORMING, 0), (true, SectionCause::Type(loos.0)));
     assert_eq!(cause(".x", loos, elf::SHF_INFO_LINK, 1), (false, SectionCause::Relocations(loos.0)));
 
+    // Of the bits that a section can have, those of the generic ABI and of GNU and Arm (`SHF_GNU_RETAIN`, `SHF_EXCLUDE`,
+    // `SHF_ARM_PURECODE`) ask for nothing that the loader does not do.
+    let allowed = 0b110_1111_0111 | 1 << 21 | 1 << 29 | 1 << 31;
+    let compressed = u32::try_from(elf::SHF_COMPRESSED.0).unwrap();
+    for bit in (0..32).map(|bit| 1 << bit).filter(|bit| *bit != compressed) {
+        let mut modules = host.modules();
+        let flags = alloc | elf::SectionFlags(bit.into());
+        let file = file(".z", data, flags, 0, 16);
+        // SAFETY: nothing of a module is executed here.
+        let flags_refused = match unsafe { modules.load("m", &file, Placement::Anywhere) } {
+            Err(LoadError::Section { cause: SectionCause::Flags(flags), .. }) => flags,
+            _ => 0,
+        };
+        assert_eq!(flags_refused, if allowed & bit == 0 { bit.into() } else { 0 }, "{bit:#x}");
+    }
+
     // What asks for nothing, and what is empty, is no reason to refuse a module.
     let harmless = [
         (".llvm_addrsig", elf::SectionType(0x6fff_4c03), none, 0),

@@ -58,6 +58,21 @@ impl<'a> FlightReader<'a> {
         there
     }
 
+    /// Begins with the record of this number, if it is still there.
+    pub(crate) const fn starting_at(self, at: u64) -> Self {
+        Self { at, ..self }
+    }
+
+    /// The number of the record that is read next.
+    pub(crate) const fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// How many of the records that are to come are still there.
+    pub(crate) fn kept(&self) -> u64 {
+        self.produced().saturating_sub(self.at).min(self.ring.slots().len() as u64)
+    }
+
     fn pass(&mut self, records: u64) {
         self.at += records;
         self.lost += records;

@@ -121,6 +121,10 @@ pub enum Event<'a> {
 pub struct PayloadWords<'a>(&'a [[u8; 8]]);
 
 impl<'a> PayloadWords<'a> {
+    pub(crate) const fn new(words: &'a [[u8; 8]]) -> Self {
+        Self(words)
+    }
+
     /// Returns how many there are.
     pub const fn len(&self) -> usize {
         self.0.len()

@@ -75,7 +75,7 @@ use super::graph::record_exit;
 use super::kernel::{RecordTo, StoreIn};
 use super::profiler::{Profile, Profiler};
 use super::ring::Ring;
-use super::under::{GraphOps, Records};
+use super::under::{GraphOps, Recorded, Records};
 use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::engine::{Engine, RegisterError};
@@ -243,7 +243,6 @@ struct SessionScoped<K>(PhantomData<K>);
 
 impl<K: RecordTo + StoreIn<Session<K>>> Records for SessionScoped<K> {
     type Kernel = K;
-    const ENTRIES: bool = false;
 
     #[inline]
     fn ops() -> &'static GraphOps {
@@ -251,7 +250,12 @@ impl<K: RecordTo + StoreIn<Session<K>>> Records for SessionScoped<K> {
     }
 
     #[inline]
-    fn is_on() -> bool {
+    fn at_entry() -> Recorded {
+        Recorded::Exit
+    }
+
+    #[inline]
+    fn wants_exit(_: &Exit<'_>) -> bool {
         true
     }
 

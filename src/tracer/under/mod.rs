@@ -180,17 +180,26 @@ impl GraphOps {
 /// Where a graph tracer with a scope records, and what else it looks at.
 pub(crate) trait Records: 'static {
     type Kernel: RecordTo;
-    /// Whether entries are recorded as well as exits.
-    const ENTRIES: bool;
 
     /// The tracer's ops.
     fn ops() -> &'static GraphOps;
 
-    /// Whether anything is recorded now.
-    fn is_on() -> bool;
+    /// What is recorded of a call that begins now.
+    fn at_entry() -> Recorded;
+
+    /// Whether the exit of a call that ends now is recorded.
+    fn wants_exit(call: &Exit<'_>) -> bool;
 
     /// Calls that are inside this many recorded ones are not.
     fn max_depth() -> usize;
+}
+
+/// What is recorded of a call, as far as its entry knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    Nothing,
+    Exit,
+    EntryAndExit,
 }
 
 /// Where a call is: what its entry hands to its exit, and to the entries of calls inside it.
@@ -226,11 +235,12 @@ impl<R: Records, const ROLE: u8> Probe for Handler<R, ROLE> {
         if ROLE == SILENT {
             return Some(Place { depth, is_silent: 1 });
         }
-        if !R::is_on() || usize::from(depth) >= R::max_depth() {
+        let recorded = R::at_entry();
+        if recorded == Recorded::Nothing || usize::from(depth) >= R::max_depth() {
             return None;
         }
         let place = Place { depth, is_silent: 0 };
-        if !R::ENTRIES {
+        if recorded == Recorded::Exit {
             return Some(place);
         }
         event_writer::<R::Kernel>().graph_entry(call.ip, call.parent_ip, depth).then_some(place)
@@ -238,7 +248,7 @@ impl<R: Records, const ROLE: u8> Probe for Handler<R, ROLE> {
 
     #[inline]
     fn exit(call: &mut Exit<'_>, place: &Place) {
-        if ROLE != SILENT && R::is_on() {
+        if ROLE != SILENT && R::wants_exit(call) {
             record_exit_at::<R::Kernel>(call, place.depth);
         }
     }
@@ -304,7 +314,6 @@ struct InUnder<K>(PhantomData<K>);
 
 impl<K: RecordTo + StoreIn<Under<K>>> Records for InUnder<K> {
     type Kernel = K;
-    const ENTRIES: bool = false;
 
     #[inline]
     fn ops() -> &'static GraphOps {
@@ -312,7 +321,12 @@ impl<K: RecordTo + StoreIn<Under<K>>> Records for InUnder<K> {
     }
 
     #[inline]
-    fn is_on() -> bool {
+    fn at_entry() -> Recorded {
+        Recorded::Exit
+    }
+
+    #[inline]
+    fn wants_exit(_: &Exit<'_>) -> bool {
         true
     }
 

@@ -25,6 +25,7 @@
 //! | [`smallest`] | functions for callsites that cost as little as can be |
 //! | [`registers`] | what a function may do to registers, and assembly for those that there are |
 //! | [`unwind`] | what fentry's unwinder asks of a kernel |
+//! | [`peek`] | memory that may not be there, read without a fault |
 //! | [`backtrace`], [`console`], [`heap`], [`lock`], [`count`], [`random`] | what their names say |
 //!
 //! It does not: run anything at EL0, switch tasks, power CPUs down, or run on any other board.
@@ -45,6 +46,7 @@ pub mod heap;
 pub mod interrupts;
 pub mod lock;
 pub mod memory;
+pub mod peek;
 pub mod percpu;
 pub mod platform;
 pub mod random;

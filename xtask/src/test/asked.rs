@@ -14,7 +14,7 @@ pub(crate) const KERNEL: &str = "console";
 const PIPE: Duration = Duration::from_secs(2);
 
 /// A line, and what must be in what the kernel says to it.
-const ASKED: [(&str, &[&str]); 18] = [
+const ASKED: [(&str, &[&str]); 30] = [
     ("help tracing_on", &["tracing_on: 0: nothing is recorded"]),
     ("echo nosuch > set_ftrace_filter", &["set_ftrace_filter: 6: error: The rule selects no traceable function", "^"]),
     ("echo 'console::work::*' > set_ftrace_filter", &[]),
@@ -32,11 +32,25 @@ const ASKED: [(&str, &[&str]); 18] = [
     ("cat instances/disk/trace_pipe", &["console::work::disk::seek <-console::work::disk::read"]),
     ("cat current_tracer", &["function_graph\n"]),
     ("rmdir instances/disk", &[]),
+    // An event, counted, and a function that fails.
+    ("echo 'p:reads console::work::disk::read block=$arg1' > kprobe_events", &[]),
+    ("echo 'hist:keys=block.buckets=1000000' > events/kprobes/reads/trigger", &[]),
+    ("echo disk::read > fail_function/inject", &[]),
+    ("echo 100 > fail_function/probability", &[]),
+    ("cat trace_pipe", &["FAULT_INJECTION: forcing a failure."]),
+    ("cat events/kprobes/reads/hist", &["{ block: ~ 0-999999 } hitcount:"]),
+    ("echo > fail_function/inject", &[]),
+    ("echo > events/kprobes/reads/trigger", &[]),
+    ("echo > kprobe_events", &[]),
+    // The last calls of a CPU.
+    ("echo flight_recorder > current_tracer", &[]),
+    ("cat per_cpu/cpu1/trace", &["# tracer: flight_recorder", "console::work::disk::read(0x"]),
+    ("echo function_graph > current_tracer", &[]),
     // Everything, the console's own functions and the reader's included, while it is read.
     ("echo > set_ftrace_filter", &[]),
     ("echo function > current_tracer", &[]),
     // (What the workers do most of the time is to rest.)
-    ("cat trace_pipe", &[" <-console::work::until", " <-console::run"]),
+    ("cat trace_pipe", &[" <-console::work::until", "support::console::read <-console::"]),
     ("echo 'console::work::*' > set_ftrace_filter", &[]),
     ("cat current_tracer", &["function\n"]),
 ];

@@ -210,6 +210,7 @@ impl Fixture {
     }
 }
 
+mod commands;
 mod definitions;
 mod filters;
 mod histograms;
@@ -219,7 +220,7 @@ mod triggers;
 fn functions_fail_as_lines_say() {
     static INJECTION: Injection = Injection::new();
     let mut fixture = fixture!();
-    for file in ["inject", "injectable", "probability", "interval", "times", "space", "task-filter"] {
+    for file in ["inject", "injectable", "probability", "interval", "times", "space", "task-filter", "verbose"] {
         assert_eq!(fixture.refused(&format!("cat fail_function/{file}")).reason, Reason::NothingFails, "{file}");
     }
     let site = |number: u64, name| {
@@ -247,23 +248,29 @@ fn functions_fail_as_lines_say() {
         assert_eq!(names, expected, "{line}");
     }
     let all = |fixture: &mut Fixture| {
-        ["inject", "probability", "interval", "times", "space", "task-filter"]
+        ["inject", "probability", "interval", "times", "space", "task-filter", "verbose"]
             .map(|file| fixture.run(&format!("cat fail_function/{file}")))
             .concat()
     };
-    assert_eq!(all(&mut fixture), "disk::read\n0\n1\n-1\n0\nN\n");
-    for (file, value) in
-        [("probability", "50"), ("interval", "7"), ("times", "3"), ("space", "9"), ("task-filter", "Y")]
-    {
+    assert_eq!(all(&mut fixture), "disk::read\n0\n1\n-1\n0\nN\n2\n");
+    for (file, value) in [
+        ("probability", "50"),
+        ("interval", "7"),
+        ("times", "3"),
+        ("space", "9"),
+        ("task-filter", "Y"),
+        ("verbose", "1"),
+    ] {
         fixture.run(&format!("echo {value} > fail_function/{file}"));
     }
-    let before = "disk::read\n50\n7\n3\n9\nY\n";
+    let before = "disk::read\n50\n7\n3\n9\nY\n1\n";
     assert_eq!(all(&mut fixture), before);
     for (line, column, reason) in [
         ("echo 101 > fail_function/probability", 5, Reason::Expected("0 to 100")),
         ("echo -2 > fail_function/times", 5, Reason::Expected("A number")),
         ("echo 4294967296 > fail_function/interval", 5, Reason::Expected("A number of 32 bits")),
         ("echo maybe > fail_function/task-filter", 5, Reason::Expected("Y or N")),
+        ("echo 3 > fail_function/verbose", 5, Reason::Expected("0, 1 or 2")),
         ("echo disk::seek nosuch > fail_function/inject", 16, Reason::NotInjectable),
         ("echo 1 > fail_function/injectable", 9, Reason::NotWritable),
     ] {

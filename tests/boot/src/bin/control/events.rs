@@ -1,14 +1,14 @@
 //! Events that lines define: the memory for them, how they read the kernel's, and what they are at.
 
 use crate::{CPUS, Kernel};
-use core::arch::{asm, global_asm};
+use core::arch::global_asm;
 use core::ffi::{CStr, c_char};
 use core::hint::black_box;
-use fentry::control::{Events, HistMemory, Histogram};
+use fentry::control::{Events, HistMemory, Histogram, Tracing};
 use fentry::inject::{Injectable, Injection};
 use fentry::tracer::kernel::StoreIn;
 use support::engine::KPROBES;
-use support::interrupts::Masked;
+use support::peek::read;
 
 const EVENTS: usize = 8;
 
@@ -29,7 +29,7 @@ impl StoreIn<Events<Self, EVENTS>> for Kernel {
     }
 }
 
-static FAILING: Injection = Injection::new();
+static FAILING: Injection = Injection::new().with_report(Tracing::<Kernel>::report_failure);
 
 fentry::injectable! {
     // SAFETY: whoever opens takes any result.
@@ -40,33 +40,6 @@ pub(crate) fn control(control: fentry::control::Control<CPUS>) -> fentry::contro
     // SAFETY: the linker script has the section, and nothing else in it.
     let functions = unsafe { Injectable::linked() };
     control.with_events(EVENTS_OF_KERNEL.parts()).with_injection(&FAILING, functions)
-}
-
-/// Reads memory that is mapped, and no device's.
-fn read(address: u64, bytes: &mut [u8]) -> bool {
-    const PAGE: u64 = 4096;
-    const RAM: core::ops::Range<u64> = 0x4000_0000..0x8000_0000;
-    for (at, byte) in (address..).zip(bytes) {
-        let is_new = at == address || at.is_multiple_of(PAGE);
-        if is_new && !(RAM.contains(&at) && is_readable(at)) {
-            return false;
-        }
-        // SAFETY: it is mapped as memory that may be read, and this kernel unmaps none of it.
-        *byte = unsafe { core::ptr::with_exposed_provenance::<u8>(at as usize).read_volatile() };
-    }
-    true
-}
-
-/// Asks the MMU (Arm ARM C5.5, AT S1E1R; D24.2.149, PAR_EL1).
-fn is_readable(address: u64) -> bool {
-    let _masked = Masked::new();
-    let par: u64;
-    // SAFETY: they translate an address, and change nothing but PAR_EL1, which nobody else uses: interrupts are masked.
-    unsafe {
-        asm!("at s1e1r, {address}", "isb", "mrs {par}, par_el1", address = in(reg) address, par = out(reg) par,
-             options(nostack, preserves_flags));
-    }
-    par & 1 == 0
 }
 
 // Without a callsite, and always the same: x0 + x1, twice.

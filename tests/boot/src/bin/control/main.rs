@@ -1,7 +1,7 @@
 //! A kernel is asked by lines of text: Linux's `ftracetest`, the groups `00basic` and `ftrace`, as far as there are such files.
 //!
-//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work` and `! events` call what is traced,
-//! and what follows is what the line must write: `...` in it is any text, and a line of its own any lines.
+//! Each script is a case: lines that begin with `$ ` go to the control interface, `! work`, `! slow` and `! events` call what is
+//! traced, and what follows is what the line must write: `...` in it is any text, and a line of its own any lines.
 #![no_std]
 #![no_main]
 
@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fentry::context::shadow::ShadowStack;
 use fentry::context::unwind::Frames;
 use fentry::control::{Control, Tracing};
+use fentry::record::flight::FlightSlot;
 use fentry::tracer::kernel::{RecordTo, StoreIn};
 use fentry::tracer::profiler::{Profile, ProfileSlot};
 use fentry::tracer::ring::{Mode, Ring, RingBlock};
@@ -28,7 +29,7 @@ use fentry::tracer::stack::{DeepestStack, Stacks, deepest};
 use fentry::tracer::ticks_per_second;
 use fentry::{Engine, FtraceRegs, Ops, TextAddr};
 use support::{percpu, smp};
-use work::work;
+use work::{slow, work};
 
 /// Makes cases of scripts and, behind a `;`, of functions.
 macro_rules! script_boot_tests {
@@ -63,7 +64,11 @@ script_boot_tests! {
     graph_nesting,
     graph_filter,
     graph_depth,
+    graph_threshold,
     graph_tracing_off,
+    latency,
+    flight_recorder,
+    tracers_of_files,
     profile,
     profile_beside_function,
     enabled_functions,
@@ -95,6 +100,7 @@ script_boot_tests! {
     command_dump,
     command_refused,
     command_of_module,
+    command_events,
     tasks,
     tasks_of_graph,
     cpumask,
@@ -132,6 +138,8 @@ static PROFILE: Profile = Profile::new(&SLOTS);
 static TRACING: Tracing<Kernel> = Tracing::new();
 static DEEPEST: DeepestStack = DeepestStack::new();
 static DEEP: Ops = deepest::<Kernel>();
+static FLIGHTS: [[FlightSlot; 64]; CPUS] = [const { [const { FlightSlot::new() }; 64] }; CPUS];
+static RECORDER: Ops = Ops::recorder(1);
 static SHADOWS: [ShadowStack<64>; CPUS] = [const { ShadowStack::new() }; CPUS];
 
 struct Kernel;
@@ -189,6 +197,9 @@ fn engine() -> &'static Engine {
         // SAFETY: 1. It is the boot CPU's alone, and lives for ever. 2. No return is hooked. 3., 4. This is the thread, in no
         // callback.
         unsafe { percpu::this().trace.set_shadow_stack(&SHADOWS[0]) };
+        for (cpu, slots) in FLIGHTS.iter().enumerate() {
+            percpu::of(cpu).area.set_ring(slots).expect("it has none");
+        }
     }
     engine
 }
@@ -197,13 +208,14 @@ fn control() -> Control<CPUS> {
     let rings = [&RINGS[0], &RINGS[1], &RINGS[2], &RINGS[3]];
     let control = Control::new(engine(), TRACING.parts(), rings, ticks_per_second)
         .with_deepest_stack(&DEEP, &DEEPEST)
+        .with_flight_recorder(&RECORDER, [0, 1, 2, 3].map(|cpu| &percpu::of(cpu).area))
         .with_spare_rings([&SPARES[0], &SPARES[1], &SPARES[2], &SPARES[3]])
         .with_task_names(|task| (task == 1).then_some("main"));
     events::control(control)
 }
 
 /// The state in which a script begins and ends.
-const RESET: [&str; 21] = [
+const RESET: [&str; 23] = [
     "echo > fail_function/inject",
     "echo 0 > events/enable",
     "echo > kprobe_events",
@@ -224,6 +236,8 @@ const RESET: [&str; 21] = [
     "echo 0 > snapshot",
     "echo 1 > tracing_on",
     "echo 0 > max_graph_depth",
+    "echo 0 > tracing_thresh",
+    "echo 0 > tracing_max_latency",
     "echo > trace",
 ];
 
@@ -281,6 +295,7 @@ fn run_script_with(mut control: Control<CPUS>, script: &str) -> Result<(), Strin
         match command.strip_prefix("$ ") {
             // What is refused says so in the output.
             Some(line) => drop(control.execute(line, &mut out)),
+            None if command == "! slow" => drop(black_box(slow())),
             None if command == "! events" => drop(black_box(events::work())),
             None => drop(black_box(work())),
         }

@@ -2,11 +2,27 @@
 
 use core::fmt;
 use core::hint::black_box;
+use fentry::tracer::{ticks, ticks_per_second};
 
 #[inline(never)]
 pub(crate) fn work() -> u64 {
     let shown = fmt::Write::write_fmt(&mut Nothing, format_args!("{:?}", Sectors([1, 2])));
     disk::read(7) + net::send(3) + u64::from(shown.is_ok())
+}
+
+/// Takes a fifth of a second or more.
+#[inline(never)]
+pub(crate) fn slow() -> u64 {
+    spin(ticks_per_second() / 5) + disk::poll()
+}
+
+#[inline(never)]
+fn spin(wanted: u64) -> u64 {
+    let start = ticks();
+    while ticks() - start < wanted {
+        core::hint::spin_loop();
+    }
+    black_box(wanted)
 }
 
 pub(crate) mod disk {
