@@ -443,7 +443,7 @@
 //! 7. *It hangs in `register`, for ever:* it was called from a callback, an interrupt handler, or with a lock held that
 //!    another CPU spins on.
 //! 8. *A fault some time later, at a strange address.* The stack is too small: a callback runs on the traced
-//!    function's, and `register` needs 1,792 bytes of its own, `init` 3 KiB (optimised). Or, with returns hooked, a function
+//!    function's, and `register` needs 1 KiB of its own, `init` 3 KiB (optimised). Or, with returns hooked, a function
 //!    that step 10 lists.
 //! 9. *Halve it.* A filter of one function by address, then half of the names. With QEMU, `-d int` shows the first
 //!    exception, and `-d exec,nochain` the last text that was executed.

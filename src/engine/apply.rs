@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::region::Region;
 use super::registry::{Failed, Registry};
 use super::sets::StubError;
-use super::veneers::{VeneerError, Veneers};
+use super::veneers::Veneers;
 use crate::callsite::table::CallsiteRecord;
 use crate::callsite::{LiveWord, WordChange};
 use crate::platform::CpuTimeout;
@@ -19,17 +19,16 @@ impl Plan<'_> {
     ///
     /// An ops that was leaving has its exits handled again before the first entry is. It goes on leaving if this fails,
     /// unless some callsites have it for good, which could not be put back.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give(mut self, number: usize, selected: usize) -> Result<usize, Failed> {
         let quarantined_before = self.registry.newly_quarantined;
         let was_leaving = self.registry.members.get_mut(number).is_some_and(Member::rejoin);
         let done = self.execute(Some(number));
-        let Registry { members, sets, newly_quarantined, .. } = &mut *self.registry;
-        if done.is_err() && was_leaving && !sets.some_callsite_has(number) {
-            members.get_mut(number).into_iter().for_each(Member::leave);
+        if done.is_err() && was_leaving {
+            self.registry.leave_again(number);
         }
-        let fewer = *newly_quarantined > quarantined_before;
         done?;
+        let fewer = self.registry.newly_quarantined > quarantined_before;
         Ok(if fewer { self.registry.callsites_calling(number) } else { selected })
     }
 
@@ -40,40 +39,56 @@ impl Plan<'_> {
     }
 
     // Its steps are functions of their own, so that what one has on the stack is not there under the next.
-    #[inline(never)]
+    #[inline]
     fn execute(&mut self, wanted: Option<usize>) -> Result<(), Failed> {
         self.registry.prepare()?;
         self.registry.check(wanted)?;
         // SAFETY: 1. just checked. 2. just prepared.
-        unsafe { self.write() }
-    }
-
-    /// Writes the text, and notes what was done.
-    ///
-    /// # Safety
-    ///
-    /// 1. The text was just [checked](Registry::check).
-    /// 2. What the new words call was [prepared](Registry::prepare).
-    #[inline(never)]
-    unsafe fn write(&mut self) -> Result<(), Failed> {
-        let registry = &mut *self.registry;
-        // SAFETY: 1. our caller's first promise. 2. The second; stubs and veneers are reclaimed after quiescence only, and that
-        // a direct trampoline is complete and stays is `Ops::direct`'s caller's promise.
-        let written = unsafe { registry.poke().apply_live(&*registry) };
-        let Err(error) = written else {
-            let Registry { regions, sets, history, .. } = registry;
-            history.batches += 1;
-            for region in regions {
-                history.changes += region.commit(sets);
-            }
-            self.is_carried_out = true;
-            return Ok(());
-        };
-        Err(registry.write_failure(&error))
+        unsafe { self.registry.write() }?;
+        self.registry.note_written();
+        self.is_carried_out = true;
+        Ok(())
     }
 }
 
 impl Registry {
+    /// Writes the text.
+    ///
+    /// # Safety
+    ///
+    /// 1. The text was just [checked](Self::check).
+    /// 2. What the new words call was [prepared](Self::prepare).
+    #[inline(never)]
+    unsafe fn write(&mut self) -> Result<(), Failed> {
+        let mut written = Ok(());
+        // SAFETY: 1. our caller's first promise. 2. The second; stubs and veneers are reclaimed after quiescence only, and that
+        // a direct trampoline is complete and stays is `Ops::direct`'s caller's promise.
+        unsafe { self.poke().apply_live(&*self, &mut written) };
+        match &written {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.write_failure(error)),
+        }
+    }
+
+    /// The ops of this number could not be given callsites, and goes on leaving, unless some have it for good.
+    #[cold]
+    #[inline(never)]
+    fn leave_again(&mut self, number: usize) {
+        if !self.sets.some_callsite_has(number) {
+            self.members.get_mut(number).into_iter().for_each(Member::leave);
+        }
+    }
+
+    /// Notes what was written.
+    #[inline(never)]
+    fn note_written(&mut self) {
+        let Self { regions, sets, history, .. } = self;
+        history.batches += 1;
+        for region in regions {
+            history.changes += region.commit(sets);
+        }
+    }
+
     /// A batch was not carried out, or in part only.
     #[cold]
     #[inline(never)]
@@ -108,16 +123,6 @@ impl Registry {
         self.fail(|| error)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn veneer_failure(&mut self, error: VeneerError) -> Failed {
-        self.fail(|| match error {
-            VeneerError::Full(room) => RegisterError::NoRoom { room },
-            VeneerError::Reach(error) => RegisterError::Stub(error),
-            VeneerError::Text(error) => RegisterError::Text { error, function: None },
-        })
-    }
-
     /// Makes the stubs and veneers that the planned changes need, and checks that the callsites reach them.
     #[inline(never)]
     fn prepare(&mut self) -> Result<(), Failed> {
@@ -136,9 +141,12 @@ impl Registry {
 
     #[inline(never)]
     fn make_veneers(&mut self, poke: TextPoke<'_>) -> Result<(), Failed> {
-        for region in &mut self.regions {
-            if let Err(error) = region.make_veneers(&self.sets, poke) {
-                return Err(self.veneer_failure(error));
+        let Self { regions, sets, failure, .. } = self;
+        *failure = None;
+        for region in regions {
+            region.make_veneers(sets, poke, failure);
+            if failure.is_some() {
+                return Err(Failed::NOTED);
             }
         }
         Ok(())
@@ -189,12 +197,15 @@ impl Registry {
     }
 
     /// How many callsites have the ops of this number and are not quarantined.
+    #[cold]
+    #[inline(never)]
     fn callsites_calling(&self, number: usize) -> usize {
         let has = |record: &CallsiteRecord| !record.is_quarantined() && self.sets.has(record.now(), number);
         self.regions.iter().map(|region| region.table.records(0..region.table.len()).filter(has).count()).sum()
     }
 
     /// Reclaims the stubs and veneers that no callsite calls any more, if there are any, once no CPU is inside them.
+    #[inline(never)]
     pub(super) fn reclaim_unused(&mut self) -> Result<(), CpuTimeout> {
         let unused = |region: &Region| region.veneers.as_ref().is_some_and(Veneers::has_unused);
         if self.sets.has_unused() || self.regions.iter().any(unused) { self.quiesce_and_reclaim() } else { Ok(()) }

@@ -128,9 +128,11 @@ impl Engine {
         debug_assert!(size_of_val(words) <= claim.bytes);
         let words = words.get(..claim.bytes / size_of::<u32>()).unwrap_or(words);
         let registry = self.lock();
+        let mut done = Ok(());
         // SAFETY: 1. a block is aligned to 16, and as long as was asked for; the room for stubs is mapped text (`Image::new`).
         // 2. By the type's invariant the block is the claim's; our caller's promise.
-        unsafe { registry.poke().write_code(claim.code, words) }
+        unsafe { registry.poke().write_code(claim.code, words, &mut done) };
+        done
     }
 
     /// Changes a claimed instruction while all CPUs are held.

@@ -61,11 +61,11 @@ impl LeftOut {
     }
 
     /// Marks what is meant in the table, and notes how many that is.
-    pub(super) fn mark(&self, table: &mut Table, symbols: Option<Symbols<'_>>) -> Result<(), InitError> {
+    pub(super) fn mark(&self, table: &mut Table, symbols: Option<&Symbols<'_>>) -> Result<(), InitError> {
         let count = match &self.what {
             What::Names(pattern) => {
                 let rule = Rule::parse_pattern(pattern).map_err(|error| InitError::LeftOut { pattern, error })?;
-                match symbols.map(|symbols| symbols.cursor()) {
+                match symbols.map(Symbols::cursor) {
                     Some(mut names) => table.mark(|function| rule.matches(names.names_at(function.get()), function)),
                     None => 0,
                 }

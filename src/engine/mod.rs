@@ -106,7 +106,7 @@ use stub_text::StubText;
 /// batch is then undone when the platform's timeout expires.
 ///
 /// # Stack
-/// Optimised, no method but [`init`](Self::init) takes more than 1,792 bytes of stack, and `init` takes 3 KiB at most; what the
+/// Optimised, no method but [`init`](Self::init) takes more than 1 KiB of stack, and `init` takes 3 KiB at most; what the
 /// platform's methods, a logger and closures take comes on top. Without optimisation it is more, and so it is where modules
 /// are loaded.
 pub struct Engine {

@@ -106,7 +106,7 @@ impl Registry {
         };
         let symbols = (!symbols.is_empty()).then(|| OwnedSymbols::parse(symbols)).transpose();
         let symbols = symbols.map_err(RegionCause::Symbols)?;
-        let names = symbols.as_ref().map(|symbols| *symbols.get());
+        let names = symbols.as_ref().map(OwnedSymbols::get);
         let (table, _) = Table::build(text, TextRange::EMPTY, slots, Encoding::Absolute, None, names, read)
             .map_err(RegionCause::Table)?;
         let origin = Origin::Module { number: token.number(), name: name.into_boxed_str(), symbols };

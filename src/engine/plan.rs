@@ -87,6 +87,7 @@ impl<'r> Plan<'r> {
     }
 
     /// Plans that no callsite has the ops of this number; returns how many lose it.
+    #[inline(never)]
     pub(super) fn remove(&mut self, number: usize) -> Result<usize, Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let Some(spans) = members.get(number).map(|member| &member.spans) else { return Ok(0) };
@@ -95,6 +96,7 @@ impl<'r> Plan<'r> {
     }
 
     /// Plans the successor for every callsite that has the ops of this number.
+    #[inline(never)]
     pub(super) fn replace(&mut self, number: usize, successor: usize) -> Result<(), Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         let Some(spans) = members.get(number).map(|member| &member.spans) else { return Ok(()) };
@@ -114,6 +116,7 @@ impl<'r> Plan<'r> {
 
     /// Removes the functions whose returns can't be hooked from the plan of `count` changes, if the ops of this number hooks
     /// returns; returns how many planned changes that removes.
+    #[inline(never)]
     fn leave_out_returning_twice(&mut self, number: usize, filter: &Filter<'_>, count: usize) -> Result<usize, Failed> {
         let Registry { regions, members, sets, .. } = &mut *self.registry;
         if members.get(number).is_none_or(|member| member.hook.is_none()) {
@@ -138,6 +141,7 @@ impl<'r> Plan<'r> {
     }
 
     /// Checks that every callsite that is planned to have the ops of this number has a counter, if the ops needs one.
+    #[inline(never)]
     fn check_counters(&mut self, number: usize) -> Result<(), Failed> {
         let Registry { regions, members, sets, .. } = &*self.registry;
         let Some(Action::CountCallsites(hits)) = members.get(number).map(|member| member.action) else {
@@ -154,6 +158,7 @@ impl<'r> Plan<'r> {
     }
 
     /// Adds where the planned changes are to where this ops's callsites are.
+    #[inline(never)]
     fn note_spans(&mut self, number: usize) {
         let Some(member) = self.registry.members.get_mut(number) else { return };
         for region in &self.registry.regions {

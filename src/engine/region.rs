@@ -3,12 +3,12 @@
 //! A plan is written into the table itself, as the set that each callsite shall have next. Carried out, it becomes the set
 //! that each has now; discarded, it is overwritten by that.
 
-use super::error::InitError;
+use super::error::{InitError, RegisterError};
 use super::image::Image;
 use super::left_out::LeftOut;
 use super::names::{FunctionNames, Origin};
 use super::sets::{Destination, Sets};
-use super::veneers::{VeneerError, Veneers};
+use super::veneers::Veneers;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::{CallsiteRecord, InitCounts, Planned, Run, SetId, Slots, Table, TableError};
 use crate::callsite::veneer::reaches;
@@ -72,14 +72,14 @@ impl Region {
     /// Makes the table of the kernel's own text.
     #[inline(never)]
     pub(super) fn table_of(image: &Image, machine: Cpu) -> Result<(Table, InitCounts), TableError> {
-        let &Image { text, excluded, encoding, layout, symbols, .. } = image;
+        let &Image { text, excluded, encoding, layout, ref symbols, .. } = image;
         let mut slots = Slots::Section(section(image, machine)?);
         slots.sort(encoding)?;
         let read = |at| {
             // SAFETY: 1. and 2. the table asks for aligned addresses inside `text` only, which is mapped (`Image::new`, 2).
             unsafe { TextWord::new(at) }.load(machine)
         };
-        Table::build(text, excluded, slots, encoding, layout, symbols, read)
+        Table::build(text, excluded, slots, encoding, layout, symbols.as_ref(), read)
     }
 
     /// Makes the region of the kernel's own text.
@@ -102,9 +102,9 @@ impl Region {
     /// Leaves out the functions that the image says.
     #[inline(never)]
     pub(super) fn leave_out(&mut self, left_out: &[LeftOut], counts: &mut InitCounts) -> Result<(), InitError> {
-        let symbols = self.origin.symbols().copied();
-        left_out.iter().try_for_each(|left_out| left_out.mark(&mut self.table, symbols))?;
-        self.table.leave_out_marked(counts);
+        let Self { table, origin, .. } = self;
+        left_out.iter().try_for_each(|left_out| left_out.mark(table, origin.symbols()))?;
+        table.leave_out_marked(counts);
         Ok(())
     }
 
@@ -251,10 +251,16 @@ impl Region {
         self.table.runs(&self.planned).any(|run| run.next == set)
     }
 
-    /// Makes a veneer for every set that a planned change needs one for.
-    pub(super) fn make_veneers(&mut self, sets: &Sets, poke: TextPoke<'_>) -> Result<(), VeneerError> {
-        let Some(veneers) = &mut self.veneers else { return Ok(()) };
-        self.table.runs(&self.planned).try_for_each(|run| veneers.make(run.next, sets.destination(run.next), poke))
+    /// Makes a veneer for every set that a planned change needs one for, until something fails, which it notes.
+    #[inline]
+    pub(super) fn make_veneers(&mut self, sets: &Sets, poke: TextPoke<'_>, failure: &mut Option<RegisterError>) {
+        let Some(veneers) = &mut self.veneers else { return };
+        for run in self.table.runs(&self.planned) {
+            veneers.make(run.next, sets.destination(run.next), poke, failure);
+            if failure.is_some() {
+                return;
+            }
+        }
     }
 
     /// The part of the text between the first and the last callsite with a planned change.
@@ -340,7 +346,7 @@ impl Region {
 
     /// The entries that are no callsites, with the reason each.
     pub(super) fn refused(&self, machine: Cpu) -> impl Iterator<Item = (TextAddr, Refusal)> {
-        self.table.refused(self.excluded, self.origin.symbols().copied(), move |at| self.read(machine, at))
+        self.table.refused(self.excluded, self.origin.symbols(), move |at| self.read(machine, at))
     }
 
     /// Walks over the names of functions that are asked for one after the other.

@@ -16,7 +16,7 @@ impl Engine {
     ///
     /// Several ops at one function are called in the order of their registration.
     ///
-    /// Takes up to 1,792 bytes of [stack](Engine#stack).
+    /// Takes less than 1 KiB of [stack](Engine#stack).
     ///
     /// # Errors
     ///
@@ -101,10 +101,10 @@ impl Engine {
     }
 }
 
-// The same without the lock, each a function of its own that returns no more than that it failed: so neither an error nor what
-// a step needed is on the stack under the next one.
+// The same without the lock, in steps that return no more than that they failed: so neither an error nor what a step needed is
+// on the stack under the next one.
 impl Registry {
-    #[inline(never)]
+    #[inline]
     fn register(&mut self, ops: &'static Ops, filter: &Filter<'_>, kept: KeptFilter) -> Result<usize, Failed> {
         let number = self.admit(ops, kept)?;
         let added = Added { registry: self, number };
@@ -129,7 +129,7 @@ impl Registry {
         self.add_member(ops, kept).map_err(|error| self.fail(|| error))
     }
 
-    #[inline(never)]
+    #[inline]
     fn unregister(&mut self, ops: &'static Ops) -> Result<usize, Failed> {
         let mut number = self.registered(ops)?;
         if ops.flags().contains(OpsFlags::PERMANENT) {
@@ -145,12 +145,7 @@ impl Registry {
             // Not before: as long as entries are seen, so are exits. From here on those lack theirs that are under way.
             self.members.get_mut(number).into_iter().for_each(Member::leave);
             self.settle()?;
-            let mut numbers = self.members.superseded(ops).chain([number]);
-            if let Some(callsites) = numbers.find_map(|number| self.callsites_left(number)) {
-                drop(numbers);
-                return Err(self.fail(|| RegisterError::Quarantined { callsites }));
-            }
-            drop(numbers);
+            self.check_left(ops, number)?;
             self.remove_member(number);
             // Where a trampoline was replaced in part only, there are two.
             number = match self.members.find(ops) {
@@ -160,7 +155,7 @@ impl Registry {
         }
     }
 
-    #[inline(never)]
+    #[inline]
     fn set_filter(&mut self, ops: &'static Ops, filter: &Filter<'_>, kept: KeptFilter) -> Result<usize, Failed> {
         let number = self.registered(ops)?;
         let mut plan = Plan::new(self);
@@ -173,14 +168,13 @@ impl Registry {
         self.settle().map(|()| count)
     }
 
-    #[inline(never)]
+    #[inline]
     fn modify_direct(&mut self, ops: &'static Ops, trampoline: TextAddr) -> Result<(), Failed> {
         let number = self.registered(ops)?;
         if !matches!(ops.action(), Action::Direct(_)) {
             return Err(self.fail(|| RegisterError::NotDirect));
         }
-        let successor = self.members.add_successor(number, Action::Direct(trampoline));
-        let successor = successor.map_err(|error| self.fail(|| error))?;
+        let successor = self.add_successor(number, trampoline)?;
         let added = Added { registry: self, number: successor };
         let mut plan = Plan::new(added.registry);
         plan.replace(number, successor)?;
@@ -194,7 +188,15 @@ impl Registry {
         }
     }
 
+    /// Gives the ops of this number a second one, with another trampoline.
+    #[inline(never)]
+    fn add_successor(&mut self, number: usize, trampoline: TextAddr) -> Result<usize, Failed> {
+        let successor = self.members.add_successor(number, Action::Direct(trampoline));
+        successor.map_err(|error| self.fail(|| error))
+    }
+
     /// The number of an ops that is registered.
+    #[inline(never)]
     fn registered(&mut self, ops: &Ops) -> Result<usize, Failed> {
         match self.members.find(ops) {
             Some(number) => Ok(number),
@@ -202,7 +204,21 @@ impl Registry {
         }
     }
 
+    /// Checks that no callsite has this number of an ops, or one that it had before.
+    #[inline(never)]
+    fn check_left(&mut self, ops: &Ops, number: usize) -> Result<(), Failed> {
+        let mut numbers = self.members.superseded(ops).chain([number]);
+        match numbers.find_map(|number| self.callsites_left(number)) {
+            None => Ok(()),
+            Some(callsites) => {
+                drop(numbers);
+                Err(self.fail(|| RegisterError::Quarantined { callsites }))
+            }
+        }
+    }
+
     /// Waits until no CPU is in what no callsite calls any more, and reclaims it.
+    #[inline(never)]
     fn settle(&mut self) -> Result<(), Failed> {
         self.quiesce_and_reclaim().map_err(|error| self.fail(|| RegisterError::NotQuiescent(error)))
     }

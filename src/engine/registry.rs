@@ -52,6 +52,11 @@ pub(super) struct History {
 #[derive(Debug)]
 pub(super) struct Failed(());
 
+impl Failed {
+    /// [`Registry::failure`] has what.
+    pub(super) const NOTED: Self = Self(());
+}
+
 impl Registry {
     /// Makes one without regions and members.
     pub(super) const fn new(platform: &'static dyn Platform, machine: Cpu) -> Self {
@@ -76,7 +81,7 @@ impl Registry {
     #[inline(never)]
     pub(super) fn fail(&mut self, error: impl FnOnce() -> RegisterError) -> Failed {
         self.failure = Some(error());
-        Failed(())
+        Failed::NOTED
     }
 
     /// What the engine's caller is told: with what failed.
@@ -120,6 +125,7 @@ impl Registry {
     }
 
     /// Takes the number away again. No CPU can be inside a stub that was made for this ops any more.
+    #[inline(never)]
     pub(super) fn remove_member(&mut self, number: usize) {
         debug_assert!(!self.sets.some_has(number), "its stub holds the ops");
         let Some(&Member { ops, counter, hook, .. }) = self.members.get(number) else { return };

@@ -122,7 +122,7 @@ impl Region {
             let aliases = if by_name { names.of(function) } else { Aliases::NONE };
             if by_address || rule.matches(aliases.clone(), function) {
                 matched = true;
-                if !filter.any_takes_away() || !filter.takes_away(aliases, function, origin.module()) {
+                if !filter.any_takes_away() || !filter.takes_away(&aliases, function, origin.module()) {
                     changes += Self::plan(table, planned, index, change)?;
                 }
             }
@@ -163,8 +163,7 @@ impl Region {
         let Some(symbols) = origin.symbols() else { return Ok(0) };
         let mut taken_away = 0;
         for &name in &RETURNING_TWICE {
-            for symbol in symbols.lookup_name(name) {
-                let function = TextAddr::new(symbol.addr);
+            for function in symbols.addresses_of(name).map(TextAddr::new) {
                 let Some(index) = table.find(function) else { continue };
                 // Taking an ops away excludes nothing.
                 if Self::plan(table, planned, index, change) != Ok(1) {
@@ -189,8 +188,8 @@ impl Region {
                 // Instances of one generic function share a name; they need not be neighbours.
                 let mut all = 0..0;
                 let Some(symbols) = self.origin.symbols() else { return all };
-                for symbol in symbols.lookup_name(name) {
-                    let one = at(TextAddr::new(symbol.addr));
+                for addr in symbols.addresses_of(name) {
+                    let one = at(TextAddr::new(addr));
                     if all.is_empty() {
                         all = one;
                     } else if !one.is_empty() {

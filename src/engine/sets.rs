@@ -212,8 +212,7 @@ impl Sets {
                 continue;
             }
             if is_planned(SetId::of(number)) {
-                set.stub = self.draft.make(&mut self.room, set.members, members, env, poke);
-                if set.stub.is_none() {
+                if !self.draft.make(&mut self.room, set, members, env, poke) {
                     return false;
                 }
             } else {
@@ -402,36 +401,42 @@ impl Draft {
         Self { parts: SliceVec::new(parts), callbacks: SliceVec::new(callbacks), code: code.code(), failure: None }
     }
 
-    /// Makes the stub of a set. In steps, so that what one has on the stack is not there under the next.
-    #[inline(never)]
+    /// Makes the stub of a set; returns whether that succeeded. In steps, so that what one has on the stack is not there under
+    /// the next.
+    #[inline]
     fn make(
         &mut self,
         room: &mut StubRoom,
-        set: Mask,
+        set: &mut Set,
         members: &Members,
         env: &StubEnv,
         poke: TextPoke<'_>,
-    ) -> Option<Stub> {
-        let direct = self.collect(set, members, env);
+    ) -> bool {
+        let direct = self.collect(set.members, members, env);
         self.failure = None;
-        let block = room.take(self.plan(direct).bytes())?;
-        self.generate(direct, room.start(block), env);
+        let Some(block) = room.take(self.bytes(direct)) else { return false };
+        let at = room.start(block);
+        self.generate(direct, at, env);
+        self.end();
         // SAFETY: 1. just taken, so it begins at a multiple of the room's unit, and nobody executes it: what had it before was
         // given back after quiescence, and no callsite goes there before this has returned.
-        unsafe { self.write(StubRoom::words(block), room.start(block), poke) };
+        unsafe { self.write(StubRoom::words(block), at, poke) };
         if self.failure.is_some() {
             room.give_back(block);
-            return None;
+            return false;
         }
         let direct = direct.filter(|_| self.parts.is_empty() && self.callbacks.is_empty());
         // A BL goes behind the landing pad of what is generated.
         let is_generated = direct.is_some_and(|trampoline| room.text().contains(trampoline));
         let direct = direct.map(|at| if is_generated { TrampolinePlan::entry(at) } else { at });
-        Some(Stub { block, entry: room.start(block).offset(LANDING_PAD_BYTES), direct })
+        set.stub = Some(Stub { block, entry: at.offset(LANDING_PAD_BYTES), direct });
+        true
     }
 
-    fn plan(&self, direct: Option<TextAddr>) -> StubPlan<'_> {
-        StubPlan { parts: &self.parts, callbacks: &self.callbacks, direct }
+    /// The most bytes that the stub takes.
+    #[inline(never)]
+    fn bytes(&self, direct: Option<TextAddr>) -> usize {
+        StubPlan { parts: &self.parts, callbacks: &self.callbacks, direct }.bytes()
     }
 
     /// Collects what the stub of a set does; returns the trampoline that it goes to, if it does.
@@ -473,10 +478,13 @@ impl Draft {
     /// Generates the stub for what was collected, to stand at `at`.
     #[inline(never)]
     fn generate(&mut self, direct: Option<TextAddr>, at: TextAddr, env: &StubEnv) {
-        let Self { parts, callbacks, code, failure } = self;
-        let plan = StubPlan { parts, callbacks, direct };
-        let generated = plan.code(code, at, env);
-        *failure = generated.err().map(StubError::Reach);
+        let Self { parts, callbacks, code, .. } = self;
+        StubPlan { parts, callbacks, direct }.code(code, at, env);
+    }
+
+    #[inline(never)]
+    fn end(&mut self) {
+        self.failure = self.code.end().err().map(StubError::Reach);
     }
 
     /// Writes what was generated to the block of so many words at `at`.
@@ -490,13 +498,16 @@ impl Draft {
         if failure.is_some() {
             return;
         }
+        let mut done = Ok(());
         if !code.fits(words) {
             *failure = Some(StubError::TooLong { bytes: 4 * words });
             return;
         }
         // SAFETY: 1. aligned, by our caller's promise; the words fit it, and the room is mapped (`Image::new`, 5). 2. Nobody
         // executes it, by the same promise, and nobody but the engine uses the room (`Image::new`, 5).
-        let written = unsafe { poke.write_code(at, code.words()) };
-        *failure = written.err().map(StubError::Text);
+        unsafe { poke.write_code(at, code.words(), &mut done) };
+        if let Err(error) = done {
+            *failure = Some(StubError::Text(error));
+        }
     }
 }

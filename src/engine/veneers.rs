@@ -3,15 +3,15 @@
 //! Linux gives a module two, for its two entry stubs (`FTRACE_PLT_IDX`, `FTRACE_REGS_PLT_IDX`); here there is one
 //! for each set of ops that a callsite of the region has, in room that the module's loader sets aside.
 
+use super::error::RegisterError;
 use super::sets::Destination;
 use crate::address::{TextAddr, TextRange};
 use crate::callsite::table::SetId;
 #[cfg(feature = "module")]
 use crate::callsite::veneer::STUB_VENEERS;
 use crate::callsite::veneer::{ENTRY_BYTES, Veneer};
-use crate::insn::EncodeError;
 use crate::stub::LANDING_PAD_BYTES;
-use crate::text::{PokeError, TextPoke};
+use crate::text::TextPoke;
 
 /// The most veneers that a region has.
 #[cfg(feature = "module")]
@@ -44,11 +44,16 @@ struct Place {
     callsites: u32,
 }
 
-/// Why there is no veneer.
-pub(super) enum VeneerError {
-    Full(TextRange),
-    Reach(EncodeError),
-    Text(PokeError),
+/// The words of a veneer at `at`. Notes why there are none.
+#[inline(never)]
+fn jump(at: TextAddr, target: TextAddr, failure: &mut Option<RegisterError>) -> Option<[u32; 4]> {
+    match Veneer::jump(at, target) {
+        Ok(veneer) => Some(veneer.words()),
+        Err(error) => {
+            *failure = Some(RegisterError::Stub(error));
+            None
+        }
+    }
 }
 
 impl Veneers {
@@ -85,24 +90,42 @@ impl Veneers {
         }
     }
 
-    /// Makes the veneer of a set, if there is none.
-    pub(super) fn make(&mut self, set: SetId, destination: Destination, poke: TextPoke<'_>) -> Result<(), VeneerError> {
-        let (Destination::Stub(stub) | Destination::Direct { entry: stub, .. }) = destination else { return Ok(()) };
-        if self.find(set).is_some() {
-            return Ok(());
+    /// Makes the veneer of a set, if there is none. Notes what failed.
+    #[inline]
+    pub(super) fn make(
+        &mut self,
+        set: SetId,
+        destination: Destination,
+        poke: TextPoke<'_>,
+        failure: &mut Option<RegisterError>,
+    ) {
+        if let Destination::Stub(stub) | Destination::Direct { entry: stub, .. } = destination
+            && self.find(set).is_none()
+        {
+            self.add(set, stub, poke, failure);
         }
-        let free = self.places.iter().position(|place| place.set == SetId::NONE);
-        let number = free.ok_or(VeneerError::Full(self.room))?;
+    }
+
+    #[inline(never)]
+    fn add(&mut self, set: SetId, stub: TextAddr, poke: TextPoke<'_>, failure: &mut Option<RegisterError>) {
+        let Some(number) = self.places.iter().position(|place| place.set == SetId::NONE) else {
+            *failure = Some(RegisterError::NoRoom { room: self.room });
+            return;
+        };
         let at = self.place(number);
         // A BR needs the landing pad.
-        let veneer = Veneer::jump(at, stub.offset(-LANDING_PAD_BYTES)).map_err(VeneerError::Reach)?;
+        let Some(words) = jump(at, stub.offset(-LANDING_PAD_BYTES), failure) else { return };
+        let mut done = Ok(());
         // SAFETY: 1. the room is mapped (`Regions::add`, 1) and begins at a multiple of 4 (5), and `places` has those that
         // are whole in it. 2. No CPU gets there but by a callsite of the region (5), and none goes to a place without a set,
         // which was taken from it after quiescence.
-        unsafe { poke.write_code(at, &veneer.words()) }.map_err(VeneerError::Text)?;
+        unsafe { poke.write_code(at, &words, &mut done) };
+        if let Err(error) = done {
+            *failure = Some(RegisterError::Text { error, function: None });
+            return;
+        }
         // INVARIANT: just written.
         self.places[number].set = set;
-        Ok(())
     }
 
     /// Notes that this many callsites of the region went from one set to another.

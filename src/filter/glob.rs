@@ -34,9 +34,9 @@ impl<'a> Glob<'a> {
     pub(crate) fn new(text: &'a str) -> Result<Self, GlobError> {
         let mut special = None;
         let mut at = 0;
-        while let Some(element) = Element::at(text, at)? {
-            let end = at + element.len();
-            if !matches!(element, Element::Byte(_)) {
+        while let Some(first) = text.as_bytes().get(at) {
+            let end = end_of(text, at)?;
+            if matches!(first, b'*' | b'?' | b'[' | b'\\') {
                 special = Some((special.map_or(at, |(first, _)| first), end));
             }
             at = end;
@@ -107,44 +107,50 @@ fn is_same(a: &[u8], b: &[u8], fold: impl Fn(u8) -> u8) -> bool {
 #[inline(never)]
 fn matches_middle(glob: &str, name: &[u8], fold: impl Fn(u8) -> u8 + Copy) -> bool {
     let (mut in_glob, mut in_name) = (0, 0);
-    // Behind the last `*`: in the glob, and in the name where it was tried last.
-    let mut retry: Option<(usize, usize)> = None;
+    // Behind the last `*`, 0 where there was none; and where in the name it was tried last.
+    let (mut star, mut tried) = (0, 0);
     loop {
-        let (element, c) = match (Element::at(glob, in_glob), name.get(in_name)) {
-            (Err(_), _) => return false,
-            (Ok(None), None) => return true,
-            (Ok(element), c) => (element, c.copied()),
-        };
-        let matched = match (&element, c) {
-            (Some(Element::Any), _) => {
+        let (of_glob, of_name) = match (glob.as_bytes().get(in_glob), name.get(in_name)) {
+            (None, None) => return true,
+            (Some(b'*'), _) => {
                 in_glob += 1;
                 if in_glob == glob.len() {
                     return true;
                 }
-                retry = Some((in_glob, in_name));
+                (star, tried) = (in_glob, in_name);
                 continue;
             }
-            (_, None) => return false,
-            (None, Some(_)) => None,
-            (Some(Element::Byte(wanted)), Some(c)) => (fold(*wanted) == fold(c)).then_some(1),
-            (Some(Element::Escaped(wanted)), Some(_)) => {
-                char_at(name, in_name).filter(|c| c == wanted).map(char::len_utf8)
-            }
-            (Some(Element::One), Some(_)) => char_at(name, in_name).map(char::len_utf8),
-            (Some(Element::Class(class)), Some(_)) => {
-                char_at(name, in_name).filter(|c| class.has(*c)).map(char::len_utf8)
-            }
+            (Some(_), None) => return false,
+            (None, Some(_)) => (0, 0),
+            (Some(b'?' | b'[' | b'\\'), Some(_)) => taken_of_both(glob, in_glob, name, in_name),
+            (Some(wanted), Some(c)) if fold(*wanted) == fold(*c) => (1, 1),
+            (Some(_), Some(_)) => (0, 0),
         };
-        (in_glob, in_name) = match (matched, element, retry) {
-            (Some(len), Some(element), _) => (in_glob + element.len(), in_name + len),
-            (_, _, Some((star, tried))) => {
-                let Some(next) = next_try(glob.as_bytes()[star], name, tried + 1, fold) else { return false };
-                retry = Some((star, next));
-                (star, next)
-            }
-            (_, _, None) => return false,
-        };
+        if of_glob > 0 {
+            (in_glob, in_name) = (in_glob + of_glob, in_name + of_name);
+        } else if star > 0
+            && let Some(next) = next_try(glob.as_bytes()[star], name, tried + 1, fold)
+        {
+            (in_glob, in_name) = (star, next);
+            tried = next;
+        } else {
+            return false;
+        }
     }
+}
+
+/// How many bytes of the glob the `?`, class or escape there takes, and how many of the name the character there, which it
+/// matches; none where it doesn't. Not inlined: few globs have one, and it takes stack.
+#[inline(never)]
+fn taken_of_both(glob: &str, in_glob: usize, name: &[u8], in_name: usize) -> (usize, usize) {
+    let Some(c) = char_at(name, in_name) else { return (0, 0) };
+    let special = glob.get(in_glob..).unwrap_or_default();
+    let taken = match special.as_bytes() {
+        [b'[', ..] => Class::take(special).filter(|class| class.has(c)).map(|class| class.text.len()),
+        [b'\\', ..] => char_at(special.as_bytes(), 1).filter(|wanted| c == *wanted).map(|wanted| 1 + wanted.len_utf8()),
+        _ => Some(1),
+    };
+    taken.map_or((0, 0), |of_glob| (of_glob, c.len_utf8()))
 }
 
 /// Where what follows a `*`, beginning with this byte, is to be tried next.
@@ -169,17 +175,19 @@ fn char_at(name: &[u8], at: usize) -> Option<char> {
     core::str::from_utf8(rest.get(..len)?).ok()?.chars().next()
 }
 
-/// One element of a glob.
-enum Element<'a> {
-    /// `*`
-    Any,
-    /// `?`
-    One,
-    /// A byte of a character that is taken as it is.
-    Byte(u8),
-    /// The character behind `\`.
-    Escaped(char),
-    Class(Class<'a>),
+/// Where what begins at this byte of the glob ends: a byte that is taken as it is, `*`, `?`, a class, or an escape.
+fn end_of(glob: &str, at: usize) -> Result<usize, GlobError> {
+    match glob.as_bytes().get(at) {
+        Some(b'\\') => match char_at(glob.as_bytes(), at + 1) {
+            Some(escaped) => Ok(at + 1 + escaped.len_utf8()),
+            None => Err(GlobError::TrailingEscape),
+        },
+        Some(b'[') => match glob.get(at..).and_then(Class::take) {
+            Some(class) => Ok(at + class.text.len()),
+            None => Err(GlobError::OpenClass(at)),
+        },
+        _ => Ok(at + 1),
+    }
 }
 
 /// `[...]`
@@ -188,29 +196,6 @@ struct Class<'a> {
     text: &'a str,
     members: &'a str,
     negated: bool,
-}
-
-impl<'a> Element<'a> {
-    /// The element at this byte of the glob, which is not inside another one.
-    fn at(glob: &'a str, at: usize) -> Result<Option<Self>, GlobError> {
-        let Some(first) = glob.as_bytes().get(at) else { return Ok(None) };
-        Ok(Some(match first {
-            b'*' => Self::Any,
-            b'?' => Self::One,
-            b'\\' => Self::Escaped(char_at(glob.as_bytes(), at + 1).ok_or(GlobError::TrailingEscape)?),
-            b'[' => Self::Class(glob.get(at..).and_then(Class::take).ok_or(GlobError::OpenClass(at))?),
-            byte => Self::Byte(*byte),
-        }))
-    }
-
-    /// How many bytes of the glob it takes.
-    const fn len(&self) -> usize {
-        match self {
-            Self::Any | Self::One | Self::Byte(_) => 1,
-            Self::Escaped(c) => 1 + c.len_utf8(),
-            Self::Class(class) => class.text.len(),
-        }
-    }
 }
 
 impl<'a> Class<'a> {

@@ -60,10 +60,26 @@ impl<'a> Filter<'a> {
         module: Option<&str>,
     ) -> bool {
         let names = names.into_iter();
-        let mut positive = self.rules.iter().filter(|rule| rule.sign == Sign::Select).peekable();
-        let matches = |rule: &Rule<'_>| rule.concerns(module) && rule.matches(names.clone(), function);
-        let chosen = positive.peek().is_none() || positive.any(matches);
-        chosen && !self.takes_away(names, function, module)
+        let has_positive = self.rules.iter().any(|rule| rule.sign == Sign::Select);
+        let chosen = !has_positive || self.any_matches(Sign::Select, &names, function, module);
+        chosen && !self.takes_away(&names, function, module)
+    }
+
+    /// Whether a rule of this sign matches the function.
+    #[inline(never)]
+    fn any_matches<'n>(
+        &self,
+        sign: Sign,
+        names: &(impl Iterator<Item = &'n str> + Clone),
+        function: TextAddr,
+        module: Option<&str>,
+    ) -> bool {
+        for rule in self.rules {
+            if rule.sign == sign && rule.concerns(module) && rule.matches(names.clone(), function) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether a rule selects the function by its name or address, not by a glob.
@@ -86,14 +102,14 @@ impl<'a> Filter<'a> {
     }
 
     /// Whether a negative rule matches the function.
+    #[inline]
     pub(crate) fn takes_away<'n>(
         &self,
-        names: impl Iterator<Item = &'n str> + Clone,
+        names: &(impl Iterator<Item = &'n str> + Clone),
         function: TextAddr,
         module: Option<&str>,
     ) -> bool {
-        let matches = |rule: &Rule<'_>| rule.concerns(module) && rule.matches(names.clone(), function);
-        self.rules.iter().any(|rule| rule.sign == Sign::TakeAway && matches(rule))
+        self.any_matches(Sign::TakeAway, names, function, module)
     }
 }
 
@@ -115,7 +131,8 @@ pub(crate) enum ModuleName<'a> {
 
 impl ModuleName<'_> {
     /// Whether a module is among them. `-` and `_` are the same in a module's name, as for Linux's `modprobe`.
-    fn is(self, module: &str) -> bool {
+    #[inline(never)]
+    fn is(&self, module: &str) -> bool {
         match self {
             Self::Exactly(name) => is_same_name(name, module),
             Self::Glob(glob) => glob.matches_module(module),
@@ -227,18 +244,20 @@ impl<'a> Rule<'a> {
 
     /// Whether it is about functions of this module, or of the kernel's own.
     pub(crate) fn concerns(&self, module: Option<&str>) -> bool {
-        self.module.is_none_or(|wanted| module.is_some_and(|module| wanted.is(module)))
+        self.module.as_ref().is_none_or(|wanted| module.is_some_and(|module| wanted.is(module)))
     }
 
     /// Whether the pattern matches a function of these names, whatever the rule then does with it.
     #[inline]
     pub(crate) fn matches<'n>(&self, names: impl IntoIterator<Item = &'n str>, function: TextAddr) -> bool {
-        match self.pattern {
-            Pattern::Name(wanted) => names.into_iter().any(|name| name == wanted),
-            Pattern::Glob(glob) => names.into_iter().any(|name| glob.matches(name) || name == glob.text),
+        // One loop for names and globs, which has little on the stack.
+        let (wanted, glob) = match &self.pattern {
+            Pattern::Name(name) => (*name, None),
+            Pattern::Glob(glob) => (glob.text, Some(glob)),
             // BTI C, MOV, BL: the longest entry there is.
-            Pattern::Address(addr) => function <= addr && addr < function.offset(12),
-        }
+            Pattern::Address(addr) => return function <= *addr && *addr < function.offset(12),
+        };
+        names.into_iter().any(|name| glob.is_some_and(|glob| glob.matches(name)) || name == wanted)
     }
 }
 

@@ -85,7 +85,7 @@ impl Code {
     /// # Errors
     ///
     /// What could not be encoded first.
-    pub(super) fn end(&mut self) -> Result<(), EncodeError> {
+    pub(crate) fn end(&mut self) -> Result<(), EncodeError> {
         self.place_literals();
         self.failure.map_or(Ok(()), Err)
     }
@@ -187,11 +187,24 @@ impl Code {
         }
     }
 
+    /// From there to `at`. (Not inlined, so that what has no room for the offset has none for the error.)
+    #[inline(never)]
+    fn cond_offset(&mut self, from: Placeholder, at: TextAddr) -> Option<CondOffset> {
+        let offset = CondOffset::between(self.address(&from).get(), at.get());
+        self.noting(offset)
+    }
+
+    /// As [`cond_offset`](Self::cond_offset).
+    #[inline(never)]
+    fn adr_offset(&mut self, from: Placeholder, at: TextAddr) -> Option<AdrOffset> {
+        let offset = AdrOffset::between(self.address(&from).get(), at.get());
+        self.noting(offset)
+    }
+
     /// CBZ or CBNZ from there to here.
     #[inline(never)]
     pub(super) fn branch_here(&mut self, from: Placeholder, on: Zero, width: Width, rt: Reg) {
-        let offset = CondOffset::between(self.address(&from).get(), self.here().get());
-        if let Some(offset) = self.noting(offset) {
+        if let Some(offset) = self.cond_offset(from, self.here()) {
             self.set(from, Insn::Branch(Branch::CompareBranch { on, width, rt, offset }));
         }
     }
@@ -209,8 +222,7 @@ impl Code {
     /// B.cond from there to here.
     #[inline(never)]
     pub(super) fn branch_if_here(&mut self, from: Placeholder, cond: Cond) {
-        let offset = CondOffset::between(self.address(&from).get(), self.here().get());
-        if let Some(offset) = self.noting(offset) {
+        if let Some(offset) = self.cond_offset(from, self.here()) {
             self.set(from, Insn::Branch(Branch::BCond { cond, offset }));
         }
     }
@@ -226,8 +238,7 @@ impl Code {
     /// LDR of the literal at `at`.
     #[inline(never)]
     pub(super) fn load_from(&mut self, place: Placeholder, rt: Reg, at: TextAddr) {
-        let offset = CondOffset::between(self.address(&place).get(), at.get());
-        if let Some(offset) = self.noting(offset) {
+        if let Some(offset) = self.cond_offset(place, at) {
             self.set(place, Insn::Memory(Memory::Literal { literal: Literal::LoadX, rt, offset }));
         }
     }
@@ -273,7 +284,7 @@ impl Code {
         let (list, walker) =
             if all_registers { (Reg::X17, stubs.regs_caller.entry) } else { (Reg::X11, stubs.caller.entry) };
         let load_list = self.hand_list_to(walker);
-        self.place_list([load_list], list, callbacks, direct);
+        self.place_list(&[load_list], list, callbacks, direct);
     }
 
     /// B to the linked code that takes a list, with a place before it for the ADR of that.
@@ -285,9 +296,10 @@ impl Code {
     }
 
     /// Places the list whose address these load to `rd`; returns where it is.
+    #[inline(never)]
     pub(super) fn place_list(
         &mut self,
-        load_list: impl IntoIterator<Item = Placeholder>,
+        load_list: &[Placeholder],
         rd: Reg,
         callbacks: &[&'static Ops],
         direct: Option<TextAddr>,
@@ -295,7 +307,7 @@ impl Code {
         self.align();
         let list = self.here();
         for place in load_list {
-            self.load_address(place, rd, list);
+            self.load_address(*place, rd, list);
         }
         self.list_words(callbacks, direct);
         list
@@ -304,8 +316,7 @@ impl Code {
     /// ADR of `at`.
     #[inline(never)]
     fn load_address(&mut self, place: Placeholder, rd: Reg, at: TextAddr) {
-        let offset = AdrOffset::between(self.address(&place).get(), at.get());
-        if let Some(offset) = self.noting(offset) {
+        if let Some(offset) = self.adr_offset(place, at) {
             self.set(place, Insn::DataImm(DataImm::Adr { rd, offset }));
         }
     }

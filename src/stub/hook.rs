@@ -14,8 +14,8 @@ use crate::context::TraceContext;
 use crate::context::regs::SavedRegs;
 use crate::context::shadow::ShadowFrame;
 use crate::insn::{
-    AddSub, ArithShift, BitPos, BitmaskImm, Branch, CompareWith, Cond, DataImm, DataReg, EncodeError, Flags, Insn,
-    Logical, PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
+    AddSub, ArithShift, BitPos, BitmaskImm, Branch, CompareWith, Cond, DataImm, DataReg, Flags, Insn, Logical,
+    PairAccess, PairMode, Reg, RegOrSp, SysReg, UImm, Width, Zero,
 };
 use crate::ops::{DECLINED, Ops, OpsFlags};
 use crate::platform::ContextBase;
@@ -42,6 +42,11 @@ const AND_IS_FREE: u32 = {
     Insn::DataReg(DataReg::CondCompare { op: AddSub::Sub, width: Width::X, rn: Reg::X12, with, nzcv, cond: Cond::Lo })
         .encode()
 };
+/// The frame, without the bit that says whether the handler has declined.
+const X11_IS_FRAME: u32 = {
+    let Ok(imm) = BitmaskImm::new(Width::X, !(DECLINED as u64)) else { panic!("a run of ones") };
+    Insn::DataImm(DataImm::Logical { op: Logical::And, rd: RegOrSp::X11, rn: Reg::X0, imm }).encode()
+};
 /// SP and the hook's id, which make the frame tell who it is; then what makes it valid, so last: `return_address` and
 /// `function`.
 const STORE_HOOK_AND_SP: u32 = pair_at(PairAccess::StoreX, Reg::X15, Reg::X13, RegOrSp::X11, PairMode::Offset, HOOK);
@@ -60,40 +65,25 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     code.word(LOAD_SP_AND_FIRST);
     let outside = ops.only_inside.then(|| {
         // Below the outermost hooked call SP is all ones.
-        code.word(encoded(Insn::add_imm(RegOrSp::X13, RegOrSp::X14, 1)));
+        code.word(const { encoded(Insn::add_imm(RegOrSp::X13, RegOrSp::X14, 1)) });
         code.forward()
     });
     code.word(MOV_X13_SP);
     code.word(CMP_X13_X14);
     code.word(AND_IS_FREE);
     let stale_or_full = code.forward();
-    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)));
-    let declined = match ops.entry {
+    code.word(const { encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X11, FRAME)) });
+    match ops.entry {
         None => {
             context.store_top(code, Reg::X12);
             without_entry(code, ops, stubs);
-            None
         }
         Some(entry) => {
             context.store_busy_and_top(code);
             let entry = TextAddr::new((entry as *const ()).addr() as u64);
-            Some(with_entry(code, ops, entry, stubs, &context))
+            let declined = with_entry(code, ops, entry, stubs, &context);
+            let_go(code, &declined, &context);
         }
-    };
-    if let Some(Declined { by_handler, answered }) = declined {
-        // The handler has let the call go, or answered for the function: all is as without, but for where it goes on.
-        code.test_branch_here(by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros());
-        if let Some(answered) = answered {
-            code.branch_if_here(answered, Cond::Eq);
-        }
-        // Its own, whatever an interrupt has left above it.
-        let (op, rd, rn) = (Logical::And, RegOrSp::X11, Reg::X0);
-        let imm = BitmaskImm::new(Width::X, !(DECLINED as u64));
-        code.try_insn(imm.map(|imm| Insn::DataImm(DataImm::Logical { op, rd, rn, imm })));
-        code.word(encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)));
-        context.store_top(code, Reg::X11);
-        code.words_of(&RESTORE);
-        code.word(RET_X9);
     }
 
     if let Some(outside) = outside {
@@ -102,14 +92,14 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     }
 
     code.branch_here(in_callback, Zero::NonZero, Width::X, Reg::X12);
-    code.try_word(add(base.offset));
+    context.address(code);
     let missed = code.hand_list_to(stubs.miss);
 
     // Not simply full: `hook` finds out what is over, what only looks so, and whether there is room then.
     code.branch_if_here(stale_or_full, Cond::Ne);
     code.word(CMP_X13_X14);
     let stale = code.forward();
-    code.word(encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X12, 1)));
+    code.word(const { encoded(Insn::add_imm(RegOrSp::X12, RegOrSp::X12, 1)) });
     let not_the_end = code.forward();
     context.count_overflow(code);
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
@@ -117,20 +107,20 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     code.branch_if_here(stale, Cond::Hs);
     code.branch_here(not_the_end, Zero::NonZero, Width::X, Reg::X12);
     let walked = code.hand_list_to(stubs.caller.entry);
-    code.place_list([missed, skipped, walked], Reg::X11, &[ops], None);
+    code.place_list(&[missed, skipped, walked], Reg::X11, &[ops], None);
 }
 
 /// Fills the frame, and returns to the function.
 #[inline(never)]
 fn without_entry(code: &mut Code, ops: &'static Ops, stubs: &Stubs) {
     code.word(MRS_X14_CNTVCT);
-    code.word(store_time(Reg::X14));
+    code.word(const { store_time(Reg::X14) });
     let load_hook = code.forward();
     code.word(STORE_HOOK_AND_SP);
     code.word(STORE_ADDRESSES);
-    code.word(Insn::mov(Reg::X10, Reg::X30).encode());
+    code.word(const { Insn::mov(Reg::X10, Reg::X30).encode() });
     let load_stub = code.forward();
-    code.word(Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode());
+    code.word(const { Insn::Branch(Branch::Ret { rn: Reg::X10 }).encode() });
     literals(code, ops, stubs, load_hook, load_stub);
 }
 
@@ -144,34 +134,34 @@ struct Declined {
 #[inline(never)]
 fn with_entry(code: &mut Code, ops: &'static Ops, entry: TextAddr, stubs: &Stubs, context: &Context) -> Declined {
     let load_hook = code.forward();
-    code.word(store_time(Reg::XZR));
+    code.word(const { store_time(Reg::XZR) });
     code.word(STORE_HOOK_AND_SP);
     code.word(STORE_ADDRESSES);
     code.words_of(&SAVE);
     if HAS_SIMD {
         code.words_of(&SAVE_SIMD);
     }
-    code.word(Insn::mov(Reg::X0, Reg::X11).encode());
-    code.word(Insn::mov(Reg::X1, Reg::X29).encode());
+    code.word(const { Insn::mov(Reg::X0, Reg::X11).encode() });
+    code.word(const { Insn::mov(Reg::X1, Reg::X29).encode() });
     let load_entry = code.call(entry);
     if HAS_SIMD {
         code.words_of(&RESTORE_SIMD);
     }
     code.word(RESTORE_X8);
-    code.try_word(context.store(Reg::XZR, offset_of!(TraceContext, busy)));
+    context.store(code, Reg::XZR, offset_of!(TraceContext, busy));
     let by_handler = code.forward();
     let answered = if ops.flags().contains(OpsFlags::IPMODIFY) {
-        let (pc, return_address) =
-            (offset_of!(SavedRegs, function_record) + 8, offset_of!(SavedRegs, caller_record) + 8);
-        code.word(encoded(Insn::ldr(Reg::X12, RegOrSp::SP, pc as i64)));
-        code.word(encoded(Insn::ldr(Reg::X13, RegOrSp::SP, return_address as i64)));
-        code.word(add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X12, Reg::X13));
+        const PC: i64 = offset_of!(SavedRegs, function_record) as i64 + 8;
+        const RETURN_ADDRESS: i64 = offset_of!(SavedRegs, caller_record) as i64 + 8;
+        code.word(const { encoded(Insn::ldr(Reg::X12, RegOrSp::SP, PC)) });
+        code.word(const { encoded(Insn::ldr(Reg::X13, RegOrSp::SP, RETURN_ADDRESS)) });
+        code.word(const { add_sub(AddSub::Sub, Flags::Set, Reg::XZR, Reg::X12, Reg::X13) });
         Some(code.forward())
     } else {
         None
     };
     code.word(MRS_X14_CNTVCT);
-    code.word(encoded(Insn::str(Reg::X14, RegOrSp::X0, TIME)));
+    code.word(const { encoded(Insn::str(Reg::X14, RegOrSp::X0, TIME)) });
     code.words_of(&RESTORE);
     let load_stub = code.forward();
     code.word(RET_X9);
@@ -182,6 +172,21 @@ fn with_entry(code: &mut Code, ops: &'static Ops, entry: TextAddr, stubs: &Stubs
         code.literal(entry.get());
     }
     Declined { by_handler, answered }
+}
+
+/// Goes on where the handler has let the call go, or answered for the function: all is as without, but for where it goes on.
+#[inline(never)]
+fn let_go(code: &mut Code, Declined { by_handler, answered }: &Declined, context: &Context) {
+    code.test_branch_here(*by_handler, Zero::NonZero, Reg::X0, DECLINED.trailing_zeros());
+    if let Some(answered) = *answered {
+        code.branch_if_here(answered, Cond::Eq);
+    }
+    // Its own, whatever an interrupt has left above it.
+    code.word(X11_IS_FRAME);
+    code.word(const { encoded(Insn::str(Reg::XZR, RegOrSp::X11, 0)) });
+    context.store_top(code, Reg::X11);
+    code.words_of(&RESTORE);
+    code.word(RET_X9);
 }
 
 /// The hook's id, to X15, and the address of the return stub, to X30, for these two loads.
@@ -207,8 +212,15 @@ struct Context {
 }
 
 impl Context {
-    fn load(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
-        Insn::ldr(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
+    /// x10 = the context.
+    #[inline(never)]
+    fn address(&self, code: &mut Code) {
+        code.try_word(add(self.base.offset));
+    }
+
+    #[inline(never)]
+    fn load(&self, code: &mut Code, rt: Reg, field: usize) {
+        code.try_insn(Insn::ldr(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64));
     }
 
     /// x12 = `busy`, x11 = `top`: neighbours, which one LDP loads where its offset reaches.
@@ -219,15 +231,14 @@ impl Context {
         match Insn::pair(PairAccess::LoadX, Reg::X12, Reg::X11, RegOrSp::X10, PairMode::Offset, at) {
             Ok(insn) => code.word(insn.encode()),
             Err(_) => {
-                code.try_word(self.load(Reg::X12, busy));
-                code.try_word(self.load(Reg::X11, top));
+                self.load(code, Reg::X12, busy);
+                self.load(code, Reg::X11, top);
             }
         }
     }
 
-    #[inline(never)]
     fn store_top(&self, code: &mut Code, top: Reg) {
-        code.try_word(self.store(top, offset_of!(TraceContext, calls.top)));
+        self.store(code, top, offset_of!(TraceContext, calls.top));
     }
 
     /// `top` = x12, and `busy` = x10.
@@ -239,21 +250,21 @@ impl Context {
             Ok(insn) => code.word(insn.encode()),
             Err(_) => {
                 self.store_top(code, Reg::X12);
-                code.try_word(self.store(Reg::X10, busy));
+                self.store(code, Reg::X10, busy);
             }
         }
     }
 
     #[inline(never)]
-    fn store(&self, rt: Reg, field: usize) -> Result<u32, EncodeError> {
-        Insn::str(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64).map(Insn::encode)
+    fn store(&self, code: &mut Code, rt: Reg, field: usize) {
+        code.try_insn(Insn::str(rt, RegOrSp::X10, i64::from(self.base.offset) + field as i64));
     }
 
     /// With an exclusive store, which an interrupt that counts as well makes fail.
     #[inline(never)]
     fn count_overflow(&self, code: &mut Code) {
         // Together they may be more than one ADD reaches.
-        code.try_word(add(self.base.offset));
+        self.address(code);
         code.try_insn(Insn::add_imm(RegOrSp::X10, RegOrSp::X10, offset_of!(TraceContext, calls.overflows) as u32));
         code.increment(false);
     }

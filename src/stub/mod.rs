@@ -49,7 +49,6 @@ pub(crate) use slice_vec::SliceVec;
 
 use crate::address::TextAddr;
 use crate::callsite::BTI_C;
-use crate::insn::EncodeError;
 use crate::ops::{Action, Ops, OpsFlags};
 use code::{COUNT_WORDS, REST_WORDS};
 use frame::RETURN_TO_FUNCTION;
@@ -93,19 +92,16 @@ impl StubPlan<'_> {
         rest + self.parts.iter().map(FramelessPart::words).sum::<usize>() * 4
     }
 
-    /// Generates the stub for address `at`.
-    ///
-    /// # Errors
-    ///
-    /// [`EncodeError`]: something is out of reach from there.
-    pub(crate) fn code(&self, code: &mut Code, at: TextAddr, env: &StubEnv) -> Result<(), EncodeError> {
+    /// Generates the stub for address `at`, which [`Code::end`] ends. (Apart from that, so that what generates the last of it
+    /// has nothing of this on the stack.)
+    pub(crate) fn code(&self, code: &mut Code, at: TextAddr, env: &StubEnv) {
         code.begin(at);
         code.word(BTI_C);
         self.parts.iter().for_each(|part| part.generate(code, env.atomics));
         match (self.callbacks, self.direct) {
             ([], Some(trampoline)) => code.jump(trampoline),
             ([], None) => code.words_of(&RETURN_TO_FUNCTION),
-            ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(&[only], None, &env.stubs),
+            ([only], None) if only.flags().contains(OpsFlags::SAVE_REGS) => code.list(self.callbacks, None, &env.stubs),
             ([only], None) if matches!(only.action(), Action::Return) => hook::generate(code, only, env),
             ([only], None) => {
                 if matches!(only.action(), Action::Inject) {
@@ -115,6 +111,5 @@ impl StubPlan<'_> {
             }
             (callbacks, direct) => code.list(callbacks, direct, &env.stubs),
         }
-        code.end()
     }
 }

@@ -22,16 +22,16 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     let mut offset = base.offset;
     if matches!(ops.action(), Action::Inject) {
         // Its callback looks for the context, which the others do not.
-        code.try_word(add(offset));
+        add_offset(code, offset);
         offset = 0;
     }
     let busy = i64::from(offset) + offset_of!(TraceContext, busy) as i64;
-    code.try_insn(Insn::ldr(Reg::X11, RegOrSp::X10, busy));
+    load_busy(code, busy);
     let in_callback = (!safe).then(|| code.forward());
     store_busy(code, Reg::X10, busy);
     code.words_of(&SAVE);
     if safe {
-        code.word(single(PairMode::PreIndex));
+        code.word(const { single(PairMode::PreIndex) });
     }
     if HAS_SIMD {
         code.words_of(&SAVE_SIMD);
@@ -44,7 +44,7 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
         code.words_of(&RESTORE_SIMD);
     }
     if safe {
-        code.word(single(PairMode::PostIndex));
+        code.word(const { single(PairMode::PostIndex) });
     }
     code.word(RESTORE_X8);
     store_busy(code, if safe { Reg::X11 } else { Reg::XZR }, busy);
@@ -55,13 +55,16 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
     if let Some(from) = in_callback {
         code.branch_here(from, Zero::NonZero, Width::X, Reg::X11);
         if offset != 0 {
-            code.try_word(add(offset));
+            add_offset(code, offset);
         }
         missed = Some(code.hand_list_to(stubs.miss));
     }
     code.branch_here(not_ready, Zero::Zero, Width::X, Reg::X10);
     let skipped = code.hand_list_to(stubs.skip);
-    let list = code.place_list(missed.into_iter().chain([skipped]), Reg::X11, &[ops], None);
+    let list = match missed {
+        Some(missed) => code.place_list(&[missed, skipped], Reg::X11, &[ops], None),
+        None => code.place_list(&[skipped], Reg::X11, &[ops], None),
+    };
     // The first ops, behind the word that says whether one is recursion-safe.
     code.load_from(load_ops, Reg::X2, list.offset(8));
     if let Some(from) = load_callback {
@@ -69,6 +72,17 @@ pub(super) fn generate(code: &mut Code, ops: &'static Ops, env: &StubEnv) {
         code.load_from(from, Reg::X16, at);
         code.literal(callback.get());
     }
+}
+
+// Apart, so that the row of them above has the stack of none.
+#[inline(never)]
+fn add_offset(code: &mut Code, offset: u16) {
+    code.try_word(add(offset));
+}
+
+#[inline(never)]
+fn load_busy(code: &mut Code, busy: i64) {
+    code.try_insn(Insn::ldr(Reg::X11, RegOrSp::X10, busy));
 }
 
 #[inline(never)]

@@ -11,7 +11,7 @@ const BEHIND: u64 = u64::MAX;
 
 /// Finds the functions that begin at addresses; where those ascend, it goes on from the last one instead of searching.
 pub(crate) struct Cursor<'a> {
-    symbols: Symbols<'a>,
+    symbols: &'a Symbols<'a>,
     /// What was asked about last.
     asked: u64,
     /// # Invariants
@@ -23,8 +23,8 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Symbols<'a> {
     /// A cursor before the first symbol.
-    pub(crate) fn cursor(&self) -> Cursor<'a> {
-        let mut cursor = Cursor { symbols: *self, asked: 0, next: 0, next_offset: 0 };
+    pub(crate) fn cursor(&'a self) -> Cursor<'a> {
+        let mut cursor = Cursor { symbols: self, asked: 0, next: 0, next_offset: 0 };
         // INVARIANT: none is before the first one.
         cursor.next_offset = cursor.offset_of(0);
         cursor
@@ -43,7 +43,7 @@ impl<'a> Cursor<'a> {
                 range.end += 1;
             }
         }
-        Names { symbols: &self.symbols, range }
+        Names { symbols: self.symbols, range }
     }
 
     /// Whether a function begins at `addr`: something that has a length. What has none is a label, as those are that linker

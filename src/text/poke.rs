@@ -17,7 +17,7 @@ use super::machine::{Cpu, InterruptMask, machine};
 use super::word::TextWord;
 use crate::address::TextAddr;
 use crate::callsite::{LiveWord, MOV_X9_LR, WordChange};
-use crate::platform::{ALIAS_BYTES, AliasError, Platform};
+use crate::platform::{ALIAS_BYTES, AliasError, CpuTimeout, Platform};
 use core::ops::{ControlFlow, Range};
 use core::ptr::NonNull;
 
@@ -92,7 +92,16 @@ impl<B: Batch<u32>> Undoing<'_, B> {
     #[cold]
     #[inline(never)]
     fn addresses(&self, each: &mut dyn FnMut(TextWord) -> ControlFlow<()>) -> ControlFlow<()> {
-        self.for_each_change(|change| each(change.at))
+        let mut number = 0;
+        self.batch.for_each_address(|at| {
+            let here = number;
+            number += 1;
+            match here {
+                here if here >= self.numbers.end => ControlFlow::Break(()),
+                here if here >= self.numbers.start => each(at),
+                _ => ControlFlow::Continue(()),
+            }
+        })
     }
 }
 
@@ -146,18 +155,17 @@ impl<'a> TextPoke<'a> {
 
     /// Changes text that any CPU may be executing meanwhile.
     ///
-    /// # Errors
-    ///
-    /// See [`PokeError`].
+    /// What fails is noted in `done`, which comes without: an error that is returned takes the stack of each who hands it on.
     ///
     /// # Safety
     ///
     /// 1. Each word is a callsite's second one: [`check_live`](Self::check_live) has found MOV X9, LR before it.
     /// 2. What the old and the new words call is complete, and stays so until no CPU can be on its way there.
-    pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>) -> Result<(), PokeError> {
+    #[inline]
+    pub(crate) unsafe fn apply_live(&self, batch: &impl Batch<LiveWord>, done: &mut Result<(), PokeError>) {
         // SAFETY: 1. both words of each change may be swung while they run, and whoever comes to a callsite (our caller's
         // first promise) may go on where either leads (the second).
-        unsafe { self.apply(&Words(batch)) }
+        unsafe { self.apply(&Words(batch), done) }
     }
 
     /// Changes text that nobody executes until this has returned.
@@ -170,9 +178,12 @@ impl<'a> TextPoke<'a> {
     ///
     /// 1. No CPU executes any of these instructions meanwhile.
     pub(crate) unsafe fn apply_quiet(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        self.check(batch)?;
-        // SAFETY: 1. our caller's promise: what nobody executes may be changed to anything.
-        unsafe { self.apply(batch) }
+        let mut done = self.check(batch);
+        if done.is_ok() {
+            // SAFETY: 1. our caller's promise: what nobody executes may be changed to anything.
+            unsafe { self.apply(batch, &mut done) };
+        }
+        done
     }
 
     /// Changes a word that any CPU may be executing to any other, while all other CPUs are held.
@@ -189,28 +200,34 @@ impl<'a> TextPoke<'a> {
     ///    complete, and stays so until no CPU can be on its way there.
     pub(crate) unsafe fn apply_held(&self, change: WordChange<u32, TextWord>) -> Result<(), PokeError> {
         let at = change.at.addr();
-        self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
-        // SAFETY: 1. our caller's promise.
-        let written = unsafe { self.write_held(change) };
-        self.platform.end_batch();
-        written.map_err(|cause| undone(at, cause))
+        let mut done = Ok(());
+        if self.begin(at, &mut done) {
+            // SAFETY: 1. our caller's promise.
+            unsafe { self.write_held(change, &mut done) };
+            self.platform.end_batch();
+        }
+        done
     }
 
     /// # Safety
     ///
     /// As for [`apply_held`](Self::apply_held).
-    unsafe fn write_held(&self, change: WordChange<u32, TextWord>) -> Result<(), PokeCause> {
-        self.verify(change)?;
-        let mut window = None;
+    unsafe fn write_held(&self, change: WordChange<u32, TextWord>, done: &mut Result<(), PokeError>) {
+        let at = change.at.addr();
+        if let Err(cause) = self.verify(change) {
+            *done = Err(undone(at, cause));
+            return;
+        }
+        let mut pages = Pages::new(self, Some(done));
         // Before anybody is held: the platform may take a lock for it, which one of them may have.
-        let alias = Window::reopen_on(*self, &mut window, change.at)?;
-        let offset = (change.at.addr().get() & (ALIAS_BYTES - 1)) as usize;
+        let Some(alias) = pages.open_on(change.at) else { return };
+        let offset = (at.get() & (ALIAS_BYTES - 1)) as usize;
         // SAFETY: the offset is inside the alias's ALIAS_BYTES.
         let place: NonNull<u32> = unsafe { alias.byte_add(offset) }.cast();
         let machine = machine(&self.machine);
         let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
         // SAFETY: 1. and 2. the word is in mapped text, by `TextWord`'s invariants.
-        let places = unsafe { Contiguous::new(change.at.addr(), 4) };
+        let places = unsafe { Contiguous::new(at, 4) };
         let mut written = Ok(());
         let held = self.platform.hold_cpus(&mut || {
             // SAFETY: 1. no other CPU executes it, and this one is here; from then on our caller's promise. 2. The window on
@@ -218,46 +235,49 @@ impl<'a> TextPoke<'a> {
             written = unsafe { self.write(place, change) };
             make_visible(machine, caches, &places);
         });
-        held.map_err(PokeCause::Hold)?;
-        written.map_err(|found| self.cause_of(change.at, change.old, found))
+        match (held, written) {
+            (Err(error), _) => pages.note(undone(at, PokeCause::Hold(error))),
+            (Ok(()), Err(found)) => pages.refuse(change.at, change.old, found),
+            (Ok(()), Ok(())) => {}
+        }
     }
 
     /// Writes `words` from `at` on, whatever is there, and makes them visible to every CPU.
     ///
-    /// # Errors
-    ///
-    /// See [`PokeError`]; some of the words may have been written then, and the place must not be executed.
+    /// What fails is noted in `done`, which comes without; some of the words may have been written then, and the place must
+    /// not be executed.
     ///
     /// # Safety
     ///
     /// 1. `at` is a multiple of 4, and all the words lie inside text that is mapped.
     /// 2. No CPU executes any of it before this has returned, and nothing there is in use.
-    pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32]) -> Result<(), PokeError> {
-        self.platform.begin_batch().map_err(|error| undone(at, PokeCause::Alias(error)))?;
-        // SAFETY: 1. and 2. our caller's promises.
-        let written = unsafe { self.write_words(at, words) };
-        let result = written.and_then(|()| {
-            // SAFETY: 1. and 2. our caller's first promise.
-            let places = unsafe { Contiguous::new(at, size_of_val(words) as u64) };
-            self.publish(&places, at).map_err(|(at, cause)| undone(at, cause))
-        });
-        self.platform.end_batch();
-        result
+    #[inline(never)]
+    pub(crate) unsafe fn write_code(&self, at: TextAddr, words: &[u32], done: &mut Result<(), PokeError>) {
+        if self.begin(at, done) {
+            // SAFETY: 1. and 2. our caller's promises.
+            unsafe { self.write_words(at, words, done) };
+            if done.is_ok() {
+                // SAFETY: 1. and 2. our caller's first promise.
+                let places = unsafe { Contiguous::new(at, size_of_val(words) as u64) };
+                self.publish(&places, at, done);
+            }
+            self.platform.end_batch();
+        }
     }
 
     /// # Safety
     ///
     /// As for [`write_code`](Self::write_code).
     #[inline(never)]
-    unsafe fn write_words(&self, mut at: TextAddr, mut words: &[u32]) -> Result<(), PokeError> {
+    unsafe fn write_words(&self, mut at: TextAddr, mut words: &[u32], done: &mut Result<(), PokeError>) {
+        let mut pages = Pages::new(self, Some(done));
         while !words.is_empty() {
             let offset = (at.get() & (ALIAS_BYTES - 1)) as usize;
             let here;
             (here, words) = words.split_at(words.len().min((ALIAS_BYTES as usize - offset) / 4));
-            let mut window = None;
             // SAFETY: 1. and 2. our caller's first promise.
             let word = unsafe { TextWord::new(at) };
-            let alias = Window::reopen_on(*self, &mut window, word).map_err(|cause| undone(at, cause))?;
+            let Some(alias) = pages.open_on(word) else { return };
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset) }.cast();
             for (number, word) in here.iter().enumerate() {
@@ -269,7 +289,6 @@ impl<'a> TextPoke<'a> {
             }
             at = at.offset(here.len() as i64 * 4);
         }
-        Ok(())
     }
 
     fn check(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
@@ -280,63 +299,62 @@ impl<'a> TextPoke<'a> {
         verified.break_value().map_or(Ok(()), Err)
     }
 
+    /// Changes the words; notes what fails.
+    ///
     /// # Safety
     ///
     /// 1. Each word may be changed from the old to the new one now, and back.
-    unsafe fn apply(&self, batch: &impl Batch<u32>) -> Result<(), PokeError> {
-        let ControlFlow::Break(first) = batch.for_each_address(ControlFlow::Break) else { return Ok(()) };
-        let first = first.addr();
-        self.platform.begin_batch().map_err(|error| undone(first, PokeCause::Alias(error)))?;
-        // SAFETY: 1. our caller's promise.
-        let result = unsafe { self.carry_out(batch, first) };
-        self.platform.end_batch();
-        result
+    #[inline]
+    unsafe fn apply(&self, batch: &impl Batch<u32>, done: &mut Result<(), PokeError>) {
+        if let Some(first) = first_of(batch)
+            && self.begin(first, done)
+        {
+            // SAFETY: 1. our caller's promise.
+            let written = unsafe { self.write_all(batch, Some(done)) };
+            if done.is_ok() {
+                self.publish(&PlacesOf(batch), first, done);
+            }
+            if let Err(error) = done
+                && written > 0
+            {
+                // SAFETY: 1. our caller's promise.
+                error.undone = unsafe { self.undo(batch, written) };
+            }
+            self.platform.end_batch();
+        }
     }
 
-    /// Writes the batch and makes it visible; undoes it if either fails.
+    /// Has the platform begin a batch, whose first place is this; returns whether it did.
+    #[inline(never)]
+    fn begin(&self, first: TextAddr, done: &mut Result<(), PokeError>) -> bool {
+        match self.platform.begin_batch() {
+            Ok(()) => true,
+            Err(error) => {
+                *done = Err(undone(first, PokeCause::Alias(error)));
+                false
+            }
+        }
+    }
+
+    /// Writes back the first `written` words of a batch that failed; returns how far that went.
     ///
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
-    unsafe fn carry_out(&self, batch: &impl Batch<u32>, first: TextAddr) -> Result<(), PokeError> {
-        // SAFETY: 1. our caller's promise.
-        let (written, failure) = match unsafe { self.write_all(batch) } {
-            Ok(written) => match self.publish(&PlacesOf(batch), first) {
-                Ok(()) => return Ok(()),
-                Err(failure) => (written, failure),
-            },
-            Err(stopped) => (stopped.written, (stopped.at, stopped.cause)),
-        };
-        // SAFETY: 1. our caller's promise.
-        Err(unsafe { self.undo(batch, first, written, failure) })
-    }
-
-    /// Writes back the first `written` words of a batch that failed so; returns what is told of it.
-    ///
-    /// # Safety
-    ///
-    /// 1. As for [`apply`](Self::apply).
     #[cold]
     #[inline(never)]
-    unsafe fn undo(
-        &self,
-        batch: &impl Batch<u32>,
-        first: TextAddr,
-        written: usize,
-        (at, cause): (TextAddr, PokeCause),
-    ) -> PokeError {
-        if written == 0 {
-            return undone(at, cause);
-        }
+    unsafe fn undo(&self, batch: &impl Batch<u32>, written: usize) -> Undone {
         // SAFETY: 1. our caller's promise.
         let left = unsafe { self.write_back(batch, written) };
-        let places = PlacesOf(&Undoing { batch, numbers: 0..written });
-        let undone = match (left, self.publish(&places, first)) {
-            (0, Ok(())) => Undone::Entirely,
-            (0, Err(_)) => Undone::Unconfirmed,
-            (left, _) => Undone::AllBut(left),
-        };
-        PokeError { at, cause, undone }
+        // All lines of the batch, which are more than were written, but not more to compile.
+        let is_told = self.tell(&PlacesOf(batch)).is_ok();
+        let again = PlacesOf(&Undoing { batch, numbers: 0..written });
+        let is_confirmed = is_told && (!self.platform.may_be_emulated() || self.store_again(&again, None));
+        match left {
+            0 if is_confirmed => Undone::Entirely,
+            0 => Undone::Unconfirmed,
+            left => Undone::AllBut(left),
+        }
     }
 
     /// Undoes each of the first `written` changes that can be undone; returns how many can't.
@@ -344,57 +362,57 @@ impl<'a> TextPoke<'a> {
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
+    #[inline]
     unsafe fn write_back(&self, batch: &impl Batch<u32>, written: usize) -> usize {
         let (mut tried, mut left) = (0, 0);
-        loop {
+        while tried < written {
             let undoing = Undoing { batch, numbers: tried..written };
             // SAFETY: 1. our caller's promise: what may be changed from old to new may be changed back.
-            let Err(stopped) = (unsafe { self.write_all(&undoing) }) else { return left };
-            tried += stopped.written + 1;
-            left += 1;
+            tried += unsafe { self.write_all(&undoing, None) };
+            if tried < written {
+                tried += 1;
+                left += 1;
+            }
+        }
+        left
+    }
+
+    /// Makes every CPU execute what was written at these words. Notes where that failed, and why.
+    #[inline]
+    fn publish(&self, places: &impl Places, first: TextAddr, done: &mut Result<(), PokeError>) {
+        if let Err(timeout) = self.tell(places) {
+            *done = Err(undone(first, PokeCause::Cpu(timeout)));
+        } else if self.platform.may_be_emulated() {
+            self.store_again(places, Some(done));
         }
     }
 
-    /// Makes every CPU execute what was written at these words.
-    ///
-    /// # Errors
-    ///
-    /// Where that failed, and why.
+    /// Makes what was written at these words visible, and has every CPU synchronise.
     #[inline(never)]
-    fn publish(&self, places: &impl Places, first: TextAddr) -> Result<(), (TextAddr, PokeCause)> {
+    fn tell(&self, places: &impl Places) -> Result<(), CpuTimeout> {
         let machine = machine(&self.machine);
         let caches = machine.cache_type().with_clean_errata(self.platform.has_clean_errata());
         make_visible(machine, caches, places);
-        self.platform.synchronize_cpus().map_err(|timeout| (first, PokeCause::Cpu(timeout)))?;
-        if self.platform.may_be_emulated() { self.store_again(places) } else { Ok(()) }
+        self.platform.synchronize_cpus()
     }
 
     /// Stores each word again with the value that it has, so that an emulator throws away what it translated from the word
-    /// before. Every CPU has synchronised, so none is still translating it.
+    /// before. Every CPU has synchronised, so none is still translating it. Returns whether that succeeded, and notes where it
+    /// failed, and why.
     ///
     /// No maintenance follows: to a CPU, nothing has changed.
-    ///
-    /// # Errors
-    ///
-    /// Where that failed, and why.
     #[inline(never)]
-    fn store_again(&self, places: &impl Places) -> Result<(), (TextAddr, PokeCause)> {
-        let mut window: Option<Window<'_>> = None;
+    fn store_again(&self, places: &impl Places, done: Option<&mut Result<(), PokeError>>) -> bool {
+        let mut pages = Pages::new(self, done);
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
-        let mut failure = None;
-        let _ = places.for_each_word(|word| {
+        let again = places.for_each_word(|word| {
             let at = word.addr();
             let offset = at.get() & (ALIAS_BYTES - 1);
             let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
-                match Window::reopen_on(*self, &mut window, word) {
-                    Ok(opened) => (page, alias) = (page_now, opened),
-                    Err(cause) => {
-                        failure = Some((at, cause));
-                        return ControlFlow::Break(());
-                    }
-                }
+                let Some(opened) = pages.open_on(word) else { return ControlFlow::Break(()) };
+                (page, alias) = (page_now, opened);
             }
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
@@ -404,7 +422,7 @@ impl<'a> TextPoke<'a> {
             unsafe { self.machine.store(place, word) };
             ControlFlow::Continue(())
         });
-        failure.map_or(Ok(()), Err)
+        again.is_continue()
     }
 
     /// Checks that the old word is there.
@@ -414,45 +432,36 @@ impl<'a> TextPoke<'a> {
         if found == change.old { Ok(()) } else { Err(PokeCause::Mismatch { expected: change.old, found }) }
     }
 
-    /// Writes every change, page by page; returns how many, or where it stopped.
+    /// Writes every change, page by page; returns how many, and notes where it stopped.
     ///
     /// # Safety
     ///
     /// As for [`apply`](Self::apply).
     #[inline(never)]
-    unsafe fn write_all(&self, batch: &impl Batch<u32>) -> Result<usize, Stopped> {
-        let (mut written, mut failure) = (0, None);
-        let mut window: Option<Window<'_>> = None;
+    unsafe fn write_all(&self, batch: &impl Batch<u32>, done: Option<&mut Result<(), PokeError>>) -> usize {
+        let mut written = 0;
+        let mut pages = Pages::new(self, done);
         // What the loop needs of the window; no page starts at an odd address.
         let (mut page, mut alias) = (TextAddr::new(1), NonNull::dangling());
-        // What fails is noted, not returned: each of the batch's loops would have room for it on the stack.
         let _ = batch.for_each_change(|change| {
             let at = change.at.addr();
             let offset = at.get() & (ALIAS_BYTES - 1);
             let page_now = TextAddr::new(at.get() - offset);
             if page_now != page {
-                match Window::reopen(*self, &mut window, page_now) {
-                    Ok(opened) => (page, alias) = (page_now, opened),
-                    Err(error) => {
-                        failure = Some((at, PokeCause::Alias(error)));
-                        return ControlFlow::Break(());
-                    }
-                }
+                let Some(opened) = pages.open(at) else { return ControlFlow::Break(()) };
+                (page, alias) = (page_now, opened);
             }
             // SAFETY: the offset is inside the alias's ALIAS_BYTES.
             let place: NonNull<u32> = unsafe { alias.byte_add(offset as usize) }.cast();
             // SAFETY: 1. our caller's promise. 2. The window on this page is open, and its alias aligned.
             if let Err(found) = unsafe { self.write(place, change) } {
-                failure = Some((at, self.cause_of(change.at, change.old, found)));
+                pages.refuse(change.at, change.old, found);
                 return ControlFlow::Break(());
             }
             written += 1;
             ControlFlow::Continue(())
         });
-        match failure {
-            None => Ok(written),
-            Some((at, cause)) => Err(Stopped { written, at, cause }),
-        }
+        written
     }
 
     /// Compares through the alias, then writes one word there.
@@ -478,8 +487,6 @@ impl<'a> TextPoke<'a> {
     }
 
     /// Why another word than the old one, `alias`, was found at the alias.
-    #[cold]
-    #[inline(never)]
     fn cause_of(&self, at: TextWord, old: u32, alias: u32) -> PokeCause {
         match self.verify(WordChange { at, old, new: old }) {
             Ok(()) => PokeCause::WrongAlias { text: old, alias },
@@ -493,11 +500,72 @@ const fn undone(at: TextAddr, cause: PokeCause) -> PokeError {
     PokeError { at, cause, undone: Undone::Entirely }
 }
 
-/// Where a walk of writes stopped.
-struct Stopped {
-    written: usize,
-    at: TextAddr,
-    cause: PokeCause,
+/// The first place of a batch.
+#[inline(never)]
+fn first_of(batch: &impl Batch<u32>) -> Option<TextAddr> {
+    batch.for_each_address(ControlFlow::Break).break_value().map(TextWord::addr)
+}
+
+/// The pages that a walk over text comes to, of which one is open at a time.
+///
+/// What fails is noted, not returned: each of a batch's loops would have room for it on the stack. And nothing of it is inlined
+/// into them, which so keep their registers.
+struct Pages<'a> {
+    poke: &'a TextPoke<'a>,
+    window: Option<Window<'a>>,
+    /// Where what fails is noted, if anywhere.
+    done: Option<&'a mut Result<(), PokeError>>,
+}
+
+impl<'a> Pages<'a> {
+    /// None is open yet.
+    const fn new(poke: &'a TextPoke<'a>, done: Option<&'a mut Result<(), PokeError>>) -> Self {
+        Self { poke, window: None, done }
+    }
+
+    /// Opens the page of this address; returns its alias.
+    #[inline(never)]
+    fn open(&mut self, at: TextAddr) -> Option<NonNull<u8>> {
+        // The old one goes before the new one comes: a platform may have room for one only.
+        drop(self.window.take());
+        match Window::open(self.poke, TextAddr::new(at.get() & !(ALIAS_BYTES - 1))) {
+            Ok(opened) => Some(self.window.insert(opened).alias),
+            Err(error) => {
+                self.note(undone(at, PokeCause::Alias(error)));
+                None
+            }
+        }
+    }
+
+    /// Opens the page of this word, and checks that the alias shows it; returns the alias.
+    #[inline(never)]
+    fn open_on(&mut self, word: TextWord) -> Option<NonNull<u8>> {
+        let opened = self.open(word.addr())?;
+        let offset = word.addr().get() & (ALIAS_BYTES - 1);
+        // SAFETY: the offset is inside the alias's ALIAS_BYTES.
+        let place = unsafe { opened.byte_add(offset as usize) }.cast();
+        let text = word.load(self.poke.machine);
+        // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window is open.
+        let alias = unsafe { self.poke.machine.load_alias(place) };
+        if text == alias {
+            return Some(opened);
+        }
+        self.note(undone(word.addr(), PokeCause::WrongAlias { text, alias }));
+        None
+    }
+
+    /// Notes that another word than the old one, `found`, is at the alias.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, at: TextWord, old: u32, found: u32) {
+        self.note(undone(at.addr(), self.poke.cause_of(at, old, found)));
+    }
+
+    fn note(&mut self, error: PokeError) {
+        if let Some(done) = &mut self.done {
+            **done = Err(error);
+        }
+    }
 }
 
 /// A writable alias of one page, with interrupts masked while it is open.
@@ -507,36 +575,14 @@ struct Stopped {
 /// `alias` is aligned for an instruction. `interrupts` is what masking gave on this CPU, and was not restored yet: with
 /// interrupts masked nobody moves the thread that has the window.
 struct Window<'a> {
-    poke: TextPoke<'a>,
+    poke: &'a TextPoke<'a>,
     page: TextAddr,
     alias: NonNull<u8>,
     interrupts: InterruptMask,
 }
 
 impl<'a> Window<'a> {
-    /// Opens the window on another page; returns its alias. Not inlined into the loop over a page's changes, which so keeps
-    /// its registers.
-    #[inline(never)]
-    fn reopen(poke: TextPoke<'a>, window: &mut Option<Self>, page: TextAddr) -> Result<NonNull<u8>, AliasError> {
-        // The old one goes before the new one comes: a platform may have room for one only.
-        drop(window.take());
-        Self::open(poke, page).map(|opened| window.insert(opened).alias)
-    }
-
-    /// Opens the window on the page of this word, and checks that the alias shows it; returns the alias.
-    fn reopen_on(poke: TextPoke<'a>, window: &mut Option<Self>, word: TextWord) -> Result<NonNull<u8>, PokeCause> {
-        let at = word.addr().get();
-        let offset = at & (ALIAS_BYTES - 1);
-        let opened = Self::reopen(poke, window, TextAddr::new(at - offset)).map_err(PokeCause::Alias)?;
-        // SAFETY: the offset is inside the alias's ALIAS_BYTES.
-        let place = unsafe { opened.byte_add(offset as usize) }.cast();
-        let text = word.load(poke.machine);
-        // SAFETY: 1. a multiple of 4 from an aligned alias. 2. The window is open.
-        let alias = unsafe { poke.machine.load_alias(place) };
-        if text == alias { Ok(opened) } else { Err(PokeCause::WrongAlias { text, alias }) }
-    }
-
-    fn open(poke: TextPoke<'a>, page: TextAddr) -> Result<Self, AliasError> {
+    fn open(poke: &'a TextPoke<'a>, page: TextAddr) -> Result<Self, AliasError> {
         let interrupts = poke.machine.mask_interrupts();
         match poke.platform.map_alias(page) {
             Ok(alias) => {

@@ -76,7 +76,7 @@ pub(super) enum Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(symbols: Option<Symbols<'a>>, layout: Option<Layout>) -> Self {
+    pub(super) fn new(symbols: Option<&'a Symbols<'a>>, layout: Option<Layout>) -> Self {
         match (symbols, layout) {
             (Some(symbols), _) => Self::Functions(symbols.cursor()),
             (None, Some(layout)) => Self::Stated(layout),

@@ -111,7 +111,7 @@ impl Table {
         mut memory: Slots,
         encoding: Encoding,
         layout: Option<Layout>,
-        symbols: Option<Symbols<'_>>,
+        symbols: Option<&Symbols<'_>>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> Result<(Self, InitCounts), TableError> {
         let slots = &mut *memory;
@@ -138,7 +138,7 @@ impl Table {
         if crowded {
             table.set_crowded_aside(&mut counts);
         }
-        if let Some(symbols) = symbols.filter(Symbols::has_variants) {
+        if let Some(symbols) = symbols.filter(|symbols| symbols.has_variants()) {
             let is_variant = |record: CallsiteRecord| symbols.is_variant(record.callsite(text.start).function().get());
             table.set_aside(&mut counts, |_, record, _| is_variant(record));
         }
@@ -349,14 +349,14 @@ impl Table {
     }
 
     /// The entries that are no callsites, with the reason each; those of excluded text are left out.
-    pub(crate) fn refused(
-        &self,
+    pub(crate) fn refused<'t>(
+        &'t self,
         excluded: TextRange,
-        symbols: Option<Symbols<'_>>,
+        symbols: Option<&'t Symbols<'t>>,
         mut read: impl FnMut(TextAddr) -> u32,
     ) -> impl Iterator<Item = (TextAddr, Refusal)> {
         let mut reading = Reading::new(symbols, self.layout);
-        let symbols = symbols.filter(Symbols::has_variants);
+        let symbols = symbols.filter(|symbols| symbols.has_variants());
         self.slots[self.accepted..self.used].iter().filter_map(move |entry| {
             let entry = TextAddr::new(*entry);
             // The text of an entry that was set aside was never written, unless it has another entry that was not.

@@ -53,7 +53,8 @@ pub(super) fn env(context: ContextBase) -> StubEnv {
 fn code(callbacks: &[&'static Ops], direct: Option<TextAddr>, base: ContextBase) -> Code {
     let plan = StubPlan { parts: &[], callbacks, direct };
     let mut code = place();
-    plan.code(&mut code, at(0x100), &env(base)).unwrap();
+    plan.code(&mut code, at(0x100), &env(base));
+    code.end().unwrap();
     assert!(code.words().len() * 4 <= plan.bytes());
     code
 }
@@ -211,7 +212,9 @@ fn what_is_out_of_reach_is_an_error() {
     far.skip = TextAddr::new(FAR);
     let callbacks = [ops(NEAR, OpsFlags::empty())];
     let plan = StubPlan { parts: &[], callbacks: &callbacks, direct: None };
-    assert!(plan.code(&mut place(), at(0x100), &StubEnv { stubs: far, ..env(EL1) }).is_err());
+    let mut code = place();
+    plan.code(&mut code, at(0x100), &StubEnv { stubs: far, ..env(EL1) });
+    assert!(code.end().is_err());
 }
 
 struct Empty<const ENTRY: bool>;

@@ -39,7 +39,8 @@ fn longest(parts: &[FramelessPart], callbacks: &[&'static Ops], direct: Option<T
     let words = [0x100, 0x104].map(|place| {
         let mut code = super::place();
         let env = StubEnv { cpu: Some(CPU), ..env(FAR_CONTEXT) };
-        plan.code(&mut code, super::framed::at(place), &env).unwrap();
+        plan.code(&mut code, super::framed::at(place), &env);
+        code.end().unwrap();
         assert!(code.fits(room), "{} of {room} words", code.words().len());
         code.words().len()
     });

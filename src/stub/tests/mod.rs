@@ -46,7 +46,8 @@ fn env(atomics: bool) -> StubEnv {
 
 fn words(plan: &StubPlan<'_>, atomics: bool, at: u64) -> Vec<u32> {
     let mut code = place();
-    plan.code(&mut code, TextAddr::new(at), &env(atomics)).unwrap();
+    plan.code(&mut code, TextAddr::new(at), &env(atomics));
+    code.end().unwrap();
     assert!(code.words().len() * 4 <= plan.bytes(), "{} words", code.words().len());
     code.words().to_vec()
 }

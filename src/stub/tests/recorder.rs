@@ -361,7 +361,8 @@ fn code(atomics: bool) -> Vec<u32> {
     let env = StubEnv { stubs: FakeText::new(0x1000).build().stubs(), context: base, cpu: Some(base), atomics };
     let plan = StubPlan { parts: &[FramelessPart::Record { base, arguments: 4 }], callbacks: &[], direct: None };
     let mut code = super::place();
-    plan.code(&mut code, TextAddr::new(0x2000), &env).unwrap();
+    plan.code(&mut code, TextAddr::new(0x2000), &env);
+    code.end().unwrap();
     // Without BTI C and the way back.
     let words = code.words();
     words[1..words.len() - 3].to_vec()
