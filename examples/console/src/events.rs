@@ -1,6 +1,6 @@
 //! Events that lines define, and functions that lines make fail.
 
-use crate::tracing::Kernel;
+use crate::tracing::{Kernel, task_name};
 use fentry::control::{Events, HistMemory, Histogram, Tracing};
 use fentry::inject::{Injectable, Injection};
 use fentry::tracer::kernel::StoreIn;
@@ -10,7 +10,7 @@ use support::peek;
 const EVENTS: usize = 8;
 
 static EVENTS_OF_KERNEL: Events<Kernel, EVENTS> = {
-    let events = Events::new(&KPROBES).with_memory(peek::read).with_histograms(&HISTOGRAMS);
+    let events = Events::new(&KPROBES).with_memory(peek::read).with_histograms(&HISTOGRAMS).with_task_names(task_name);
     // SAFETY:
     // 1. Compilers put no data among the instructions of this kernel's functions, and those in assembly have none.
     // 2. All of them run on a thread's stack or an exception's, but for the vectors, which are the platform's range.

@@ -104,7 +104,7 @@ pub(crate) fn init_cpu() {
     }
 }
 
-fn task_name(task: u32) -> Option<&'static str> {
+pub(crate) fn task_name(task: u32) -> Option<&'static str> {
     const NAMES: [&str; MAX_CPUS] =
         ["console", "worker/1", "worker/2", "worker/3", "worker/4", "worker/5", "worker/6", "worker/7"];
     NAMES.get((task as usize).wrapping_sub(1)).copied()
