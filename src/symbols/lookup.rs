@@ -53,7 +53,7 @@ impl<'a> Symbols<'a> {
     /// There may be several: a generic function that two crates instantiate keeps one name.
     pub fn lookup_name<'n>(&self, name: &'n str) -> impl Iterator<Item = Symbol<'a>> + use<'a, 'n> {
         let symbols = *self;
-        self.from_name(name)
+        self.by_name_from(name)
             .iter()
             .map(move |index| symbols.symbol(u32::from_le_bytes(*index) as usize))
             .take_while(move |symbol| symbol.name == name)
@@ -62,13 +62,13 @@ impl<'a> Symbols<'a> {
     /// Finds the addresses of all functions of exactly this name, as [`lookup_name`](Self::lookup_name) does, for who has
     /// little stack: an iterator over symbols has a copy of the table's parts.
     pub(crate) fn addresses_of(&self, name: &str) -> impl Iterator<Item = u64> {
-        let indices = self.from_name(name).iter().map(|index| u32::from_le_bytes(*index) as usize);
+        let indices = self.by_name_from(name).iter().map(|index| u32::from_le_bytes(*index) as usize);
         indices.take_while(move |index| self.name(*index) == name).map(|index| self.symbol(index).addr)
     }
 
     /// The symbols, in the order of their names, from the first on that is not before this name.
     #[inline(never)]
-    fn from_name(&self, name: &str) -> &'a [[u8; 4]] {
+    fn by_name_from(&self, name: &str) -> &'a [[u8; 4]] {
         let before = |index: &[u8; 4]| self.name(u32::from_le_bytes(*index) as usize) < name;
         self.by_name.split_at(self.by_name.partition_point(before)).1
     }
