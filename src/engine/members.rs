@@ -208,7 +208,7 @@ impl Members {
     #[inline(never)]
     pub(super) fn add_successor(&mut self, number: usize, action: Action) -> Result<usize, RegisterError> {
         let ops = self.get(number).ok_or(RegisterError::NotRegistered)?.ops;
-        let successor = self.add_with(ops, action, Life::Leaving, keep(&Filter::ALL))?;
+        let successor = self.add_with(ops, action, Life::Leaving, KeptFilter::default())?;
         // From the end to its place. (Not `rotate_right`, which takes a kibibyte of stack.)
         let mut place = self.order.len().saturating_sub(1);
         while place > 0 && usize::from(self.order[place - 1]) != number {

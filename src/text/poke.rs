@@ -508,8 +508,8 @@ fn first_of(batch: &impl Batch<u32>) -> Option<TextAddr> {
 
 /// The pages that a walk over text comes to, of which one is open at a time.
 ///
-/// What fails is noted, not returned: each of a batch's loops would have room for it on the stack. And nothing of it is inlined
-/// into them, which so keep their registers.
+/// What fails is noted, not returned: each of a batch's loops would have room for it on the stack. And [`open`](Self::open) is not
+/// inlined into them, which so keep their registers.
 struct Pages<'a> {
     poke: &'a TextPoke<'a>,
     window: Option<Window<'a>>,
@@ -538,7 +538,7 @@ impl<'a> Pages<'a> {
     }
 
     /// Opens the page of this word, and checks that the alias shows it; returns the alias.
-    #[inline(never)]
+    #[inline]
     fn open_on(&mut self, word: TextWord) -> Option<NonNull<u8>> {
         let opened = self.open(word.addr())?;
         let offset = word.addr().get() & (ALIAS_BYTES - 1);
