@@ -288,12 +288,12 @@ fn run_script(script: &str) -> Result<(), String> {
 
 fn run_script_with(mut control: Control<CPUS>, script: &str) -> Result<(), String> {
     let is_command = |line: &str| line.starts_with("$ ") || line.starts_with("! ");
-    let mut lines = script.lines().enumerate().skip_while(|(_, line)| !is_command(line)).peekable();
-    while let Some((number, command)) = lines.next() {
-        let mut expected = Vec::new();
-        while let Some((_, line)) = lines.next_if(|(_, line)| !is_command(line)) {
-            expected.push(line);
-        }
+    let lines: Vec<&str> = script.lines().collect();
+    let next = |from: usize| (from..lines.len()).find(|number| is_command(lines[*number])).unwrap_or(lines.len());
+    let mut number = next(0);
+    while number < lines.len() {
+        let (command, end) = (lines[number], next(number + 1));
+        let expected = &lines[number + 1..end];
         let mut out = String::new();
         match command.strip_prefix("$ ") {
             // What is refused says so in the output.
@@ -305,10 +305,11 @@ fn run_script_with(mut control: Control<CPUS>, script: &str) -> Result<(), Strin
         // What a command at a function has asked for.
         let _ = control.attend(&mut out);
         let written: Vec<&str> = out.lines().collect();
-        if !are_as_expected(&written, &expected) {
-            let (number, expected) = (number + 1, expected.join("\n"));
-            return Err(format!("line {number}: {command}\n--- expected\n{expected}\n--- written\n{out}---"));
+        if !are_as_expected(&written, expected) {
+            let (line, expected) = (number + 1, expected.join("\n"));
+            return Err(format!("line {line}: {command}\n--- expected\n{expected}\n--- written\n{out}---"));
         }
+        number = end;
     }
     reset(&mut control)
 }
