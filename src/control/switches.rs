@@ -40,6 +40,12 @@ impl Gate {
         self.0 == 0
     }
 
+    /// Whether nothing is recorded, of whichever task.
+    #[inline]
+    pub(super) const fn is_off(self) -> bool {
+        self.0 & (Self::OFF | Self::HELD) != 0
+    }
+
     /// Whether a command has stopped recording.
     pub(super) const fn is_held(self) -> bool {
         self.0 & Self::HELD != 0
@@ -166,9 +172,9 @@ impl Switches {
     }
 
     /// Whether one of the running task is, if it is one of the running CPU.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lets_task_through<K: RecordTo>(&self, Gate(gate): Gate) -> bool {
-        gate & (Gate::OFF | Gate::HELD) == 0
+        !Gate(gate).is_off()
             && (gate & Gate::PIDS == 0 || self.pids.has(K::task()))
             && (gate & Gate::NOTRACE_PIDS == 0 || !self.notrace_pids.has(K::task()))
     }

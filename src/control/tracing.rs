@@ -10,7 +10,6 @@ use crate::address::TextAddr;
 use crate::context::regs::FtraceRegs;
 use crate::inject::Failure;
 use crate::ops::{Exit, Ops, Probe};
-use crate::tracer::function::record_call;
 use crate::tracer::graph::record_exit;
 use crate::tracer::kernel::{RecordTo, StoreIn, event_writer, record_stack};
 use crate::tracer::profiler::{Profile, Profiler};
@@ -145,9 +144,9 @@ extern "C" fn function<K: RecordTo + StoreIn<Tracing<K>>>(
 ) {
     let gate = switches::<K>().gate();
     if gate.is_free() {
-        record_call::<Turns<K>>(ip, parent_ip, &regs, 0);
+        event_writer::<Turns<K>>().function(ip, parent_ip, &[]);
     } else if switches::<K>().lets_task_through::<K>(gate) {
-        record_behind_gate::<K>(gate, ip, parent_ip, &regs);
+        record_behind_gate::<K>(gate, ip, parent_ip, regs);
     }
 }
 
@@ -157,14 +156,14 @@ fn record_behind_gate<K: RecordTo + StoreIn<Tracing<K>>>(
     gate: Gate,
     ip: TextAddr,
     parent_ip: TextAddr,
-    regs: &FtraceRegs<'_>,
+    regs: FtraceRegs<'_>,
 ) {
     if !switches::<K>().lets_cpu_through::<K>(gate) {
         return;
     }
-    record_call::<Turns<K>>(ip, parent_ip, regs, 0);
+    event_writer::<Turns<K>>().function(ip, parent_ip, &[]);
     if gate.wants_stacks() {
-        record_stack::<Turns<K>>(ip, parent_ip, regs);
+        record_stack::<Turns<K>>(ip, parent_ip, &regs);
     }
 }
 
@@ -203,13 +202,17 @@ impl<K: RecordTo + StoreIn<Tracing<K>>> Records for CallGraph<K> {
     #[inline]
     fn at_entry() -> Recorded {
         let gate = switches::<K>().gate();
-        if gate.is_free() { Recorded::EntryAndExit } else { entry_behind_gate::<K>(gate) }
+        match gate {
+            _ if gate.is_free() => Recorded::EntryAndExit,
+            _ if gate.is_off() => Recorded::Nothing,
+            _ => entry_behind_gate::<K>(gate),
+        }
     }
 
     #[inline]
     fn wants_exit(call: &Exit<'_>) -> bool {
         let gate = switches::<K>().gate();
-        gate.is_free() || exit_behind_gate::<K>(gate, call)
+        gate.is_free() || !gate.is_off() && exit_behind_gate::<K>(gate, call)
     }
 
     #[inline]
