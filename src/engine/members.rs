@@ -45,7 +45,7 @@ pub(super) type KeptFilter = crate::filter::OwnedFilter;
 /// Nothing, where there are none.
 #[cfg(not(feature = "module"))]
 #[derive(Default)]
-pub(super) struct KeptFilter;
+pub(super) struct KeptFilter {}
 
 /// What is kept of a filter. With modules this allocates: before the engine is locked.
 #[cfg(feature = "module")]
@@ -55,7 +55,7 @@ pub(super) fn keep(filter: &Filter<'_>) -> KeptFilter {
 }
 #[cfg(not(feature = "module"))]
 pub(super) const fn keep(_: &Filter<'_>) -> KeptFilter {
-    KeptFilter
+    KeptFilter {}
 }
 
 impl Member {
