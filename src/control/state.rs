@@ -468,7 +468,11 @@ impl<const CPUS: usize> State<CPUS> {
         // By the invariant of what is registered, it can be parsed.
         let rule: ArrayVec<Rule<'_>, 1> = Rule::parse(&command.rule).into_iter().collect();
         let registered = self.engine.register_anew(&slot.ops, &Filter::new(&rule));
-        registered.map(drop).map_err(Reason::Register).inspect_err(|_| self.forget_command(command))
+        registered.map(drop).map_err(Reason::Register).inspect_err(|_| {
+            // Some callsites may have it all the same.
+            let _ = self.unregister(Registers::Ops(&slot.ops));
+            self.forget_command(command);
+        })
     }
 
     /// A command is gone, for the event that it has switched. Its probe goes with a later change if it can't now.

@@ -29,8 +29,8 @@ pub struct Tracer {
     pub ops: &'static Ops,
 }
 
-/// The tracers `function`, `function_graph` and `latency`, the commands at functions and the profiler, and whether they record now; in a
-/// `static`.
+/// The tracers `function`, `function_graph` and `latency`, the commands at functions and the profiler, and whether they record
+/// now; in a `static`.
 ///
 /// `K` is a type of the kernel's own that has no values and says where all is: the rings, the profile, and its `Tracing`.
 pub struct Tracing<K> {
