@@ -31,9 +31,8 @@ impl Origin {
         }
     }
 
-    /// Walks over the names of functions that are asked for one after the other. (Not inlined: where there are none, what there
-    /// would be is copied all the same, out of registers that look as if they were kept over a call.)
-    #[inline(never)]
+    /// Walks over the names of functions that are asked for one after the other.
+    #[inline(always)]
     pub(super) fn names(&self) -> FunctionNames<'_> {
         FunctionNames(self.symbols().map(Symbols::cursor))
     }

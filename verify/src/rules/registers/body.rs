@@ -1,6 +1,8 @@
 //! What a function's instructions do with these registers.
 
-use fentry::insn::{DataImm, Effects, HalfWord, Insn, MoveWide, RegSet, VRegSet};
+use std::collections::HashMap;
+
+use fentry::insn::{DataImm, DataRegister, Effects, HalfWord, Insn, MemoryUse, MoveWide, Place, RegSet, VRegSet};
 
 use super::set::{FLAGS, REGISTERS, Set};
 use crate::flow::{Block, Callee, Exit, Flow, Graph, Onward};
@@ -20,7 +22,9 @@ pub(super) struct Line {
     pub(super) id: InsnId,
     pub(super) reads: Set,
     pub(super) writes: Set,
-    /// What was written on some path that leads here, with no call since.
+    /// What of that it stores.
+    stores: Set,
+    /// What was written on some path that leads here, with no call since; or to another store of the same words.
     pub(super) fresh: Set,
     /// What was written on all paths that lead here, with no call and no read since.
     pub(super) unread: Set,
@@ -51,6 +55,7 @@ impl Body {
                 id,
                 reads: reads(&insn, &effects),
                 writes: writes(&insn, &effects),
+                stores: stores(&effects),
                 fresh: 0,
                 unread: 0,
                 untouched: 0,
@@ -85,6 +90,7 @@ impl Body {
         let blocks = graph.blocks().iter().map(lines).collect();
         let mut body = Self { graph, blocks };
         body.find_fresh();
+        body.join_copies(|id| flow.program().word(id));
         body.find_unread();
         body
     }
@@ -115,6 +121,17 @@ impl Body {
                     to_do.push(*after);
                 }
             }
+        }
+    }
+
+    /// Takes stores of the same registers to the same place as one: each ends a copy of a path on which compilers have it once.
+    fn join_copies(&mut self, word: impl Fn(InsnId) -> u32) {
+        let mut fresh: HashMap<u32, Set> = HashMap::new();
+        for line in self.lines().filter(|line| line.stores != 0) {
+            *fresh.entry(word(line.id)).or_default() |= line.fresh & line.stores;
+        }
+        for line in self.blocks.iter_mut().flatten().filter(|line| line.stores != 0) {
+            line.fresh |= fresh.get(&word(line.id)).copied().unwrap_or(0);
         }
     }
 
@@ -175,6 +192,19 @@ fn reads(insn: &Insn, effects: &Effects) -> Set {
         Insn::Unknown { .. } => 0,
         _ => effects.reads.bits() & REGISTERS | if effects.reads_flags { FLAGS } else { 0 },
     }
+}
+
+/// The registers that are stored beside a base, and are not that.
+fn stores(effects: &Effects) -> Set {
+    let (MemoryUse::Store(_), Place::Beside(base, _), Some(moved)) = (effects.memory, effects.place, effects.moved)
+    else {
+        return 0;
+    };
+    let stored = |register| match register {
+        DataRegister::General(reg) if !reg.is_zero() => 1 << reg.number(),
+        DataRegister::General(_) | DataRegister::Vector(_) => 0,
+    };
+    (stored(moved.first) | moved.second.map_or(0, stored)) & REGISTERS & !(1 << base.number())
 }
 
 fn writes(insn: &Insn, effects: &Effects) -> Set {

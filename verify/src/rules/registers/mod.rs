@@ -16,7 +16,8 @@
 //! path and written behind it on another looks the same. There the write before the call decides: no compiler writes what
 //! nobody reads. So such a value counts as kept where it was written before the call and not read until then.
 //!
-//! Where the path has been copied as well, the register seems to be live at the function's entry. It is if somebody gives the
+//! Where the path has been copied as well, each copy ends with the same store: what is written before one of them is taken to be
+//! written before all. Where no store tells, the register seems to be live at the function's entry. It is if somebody gives the
 //! function something in it: so it counts where every direct call comes with the register written since the call before, or
 //! as the caller itself was given it. What calls by a pointer gives nothing in these registers, since it does not know whom it
 //! calls. In a relocatable object, other files' code may, which calls what the object exports.

@@ -58,3 +58,18 @@ fn what_is_kept_on_one_path_only_was_written_for_that() {
     passes(&mixed("mov x9, x1\n ldr x1, [x9], #8", "mov x9, x2"));
     passes(&mixed("mov x9, x1", "mov x9, x2").replace("1: str", "b 2f\n 1: mov x9, x3\n 2: str"));
 }
+
+#[test]
+fn a_store_on_a_copied_path_is_that_of_the_other_path() {
+    let bad = [("kept-over-call", "bad")];
+    let copied = |before: &str, store: &str| {
+        let copies = format!("mov x9, x2\n {store}\n b 2f\n 1: str x9, [x0]\n 2: nop");
+        mixed(before, "").replace(" 1: str x9, [x0]", &copies)
+    };
+    passes(&copied("mov x9, x1\n add x1, x9, #1", "str x9, [x0]"));
+    // Written for that; another store; one whose address is kept.
+    finds(&copied("mov x9, x1", "str x9, [x0]"), &bad);
+    finds(&copied("mov x9, x1\n add x1, x9, #1", "str x9, [x0, #8]"), &bad);
+    let address = copied("mov x9, x1\n add x1, x9, #1", "str x9, [x0]").replace("str x9, [x0]", "str x0, [x9]");
+    finds(&address, &bad);
+}
